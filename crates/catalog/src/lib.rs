@@ -1,0 +1,37 @@
+//! Tables, keys, schemes, shard map and schema facts: one immutable [`Snapshot`] per epoch, and key → shard.
+//!
+//! Nothing here does IO. The caller runs the queries of [`load`] on the home shard, hands the rows to a
+//! [`SnapshotBuilder`], adds the sharding metadata as [`ShardingInput`] and gets a [`Snapshot`] which is then
+//! only read. [`ddl`] works the same way: it says which queries to run and turns their rows into statements.
+//!
+//! Three rules hold everywhere in this crate:
+//!
+//! * what cannot be resolved is not proved ([`Proof::Unproved`]), never assumed harmless;
+//! * a key value is accepted only in canonical form ([`KeyError::NotCanonical`] otherwise);
+//! * lookups by name ignore schemas on purpose: they answer "could this name mean something sharded?" and are
+//!   allowed to say yes too often, never no too often.
+
+mod function;
+pub mod hash;
+mod ids;
+mod key;
+mod relation;
+mod shard_map;
+mod snapshot;
+mod types;
+
+pub use function::{BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Proof, Volatility};
+pub use ids::{Epoch, MapId, Oid, ShardId};
+pub use key::{KeyColumn, KeyError, KeyFamily, KeyType, KeyValue, hash_sql};
+pub use relation::{
+    CheckConstraint, Column, FkAction, ForeignKey, Generated, Identity, Persistence, Placement, Policy,
+    Relation, RelationKind, Trigger, UniqueIndex,
+};
+pub use shard_map::{HashRange, NULL_KEY_HASH, RANGES_MAX, ShardMap, ShardMapError};
+pub use snapshot::{Database, ShardingInput, Snapshot, TableSharding, TableShardingKind};
+pub use types::{Collation, CollationProvider, Operator, SortOrder, Type, TypeKind};
+
+/// A hash map with a fixed seed: ring 0 takes no randomness from its surroundings.
+pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+/// The set belonging to [`Map`].
+pub(crate) type Set<K> = hashbrown::HashSet<K, foldhash::fast::FixedState>;

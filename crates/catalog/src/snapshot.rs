@@ -1,0 +1,278 @@
+//! The immutable snapshot everything else reads.
+
+use crate::{
+    Collation, Epoch, Function, KeyType, KeyValue, Map, MapId, Oid, Operator, Proof, Relation, Set, ShardId,
+    ShardMap, SortOrder, Type, TypeKind,
+};
+
+/// How one table is sharded, by name: schema facts are matched when the snapshot is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSharding {
+    /// Schema name.
+    pub schema: String,
+    /// Table name.
+    pub name: String,
+    /// Kind of placement.
+    pub kind: TableShardingKind,
+}
+
+/// Placement of a table in the sharding metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableShardingKind {
+    /// By hash of one column.
+    Sharded {
+        /// Column name.
+        column: String,
+        /// Map.
+        map: MapId,
+    },
+    /// Copied to every shard.
+    Reference,
+}
+
+/// Sharding metadata, as the topology store knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShardingInput {
+    /// Version.
+    pub epoch: Epoch,
+    /// Every shard, the home shard included.
+    pub shards: Vec<ShardId>,
+    /// The shard that holds unsharded tables and schema facts.
+    pub home: ShardId,
+    /// Shard maps.
+    pub maps: Vec<(MapId, ShardMap)>,
+    /// Sharded and reference tables. All others are home tables.
+    pub tables: Vec<TableSharding>,
+    /// Functions declared by the operator to be correct when run on one shard: `(schema, name)`, all overloads.
+    pub declared_local: Vec<(String, String)>,
+}
+
+/// Schema facts and sharding metadata of one epoch. Never changes once built.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub(crate) epoch: Epoch,
+    pub(crate) home: ShardId,
+    pub(crate) shards: Vec<ShardId>,
+    pub(crate) maps: Map<MapId, ShardMap>,
+    pub(crate) relations: Map<Oid, Relation>,
+    pub(crate) relation_names: Map<Box<str>, Vec<Oid>>,
+    pub(crate) functions: Map<Oid, Function>,
+    pub(crate) function_names: Map<Box<str>, Vec<Oid>>,
+    pub(crate) types: Map<Oid, Type>,
+    pub(crate) operators: Map<Oid, Operator>,
+    pub(crate) collations: Map<Oid, Collation>,
+    pub(crate) hash_equality: Set<(Oid, Oid, Oid)>,
+    pub(crate) sort_orders: Map<Oid, SortOrder>,
+    pub(crate) has_sharded: bool,
+    pub(crate) sharded_names: Set<Box<str>>,
+    pub(crate) function_names_to_analyze: Set<Box<str>>,
+    pub(crate) operator_names_to_analyze: Set<Box<str>>,
+    pub(crate) unproved_cast: Option<String>,
+    pub(crate) database: Database,
+}
+
+/// Facts about the database itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Database {
+    /// Name.
+    pub name: String,
+    /// Server encoding name (`UTF8`).
+    pub encoding: String,
+    /// Default `LC_COLLATE` or locale.
+    pub collate: String,
+    /// Default order is byte order.
+    pub bytewise: bool,
+    /// `server_version_num` of the home shard (`150004`).
+    pub server_version: u32,
+}
+
+impl Snapshot {
+    /// Version of the sharding metadata.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The home shard.
+    pub fn home(&self) -> ShardId {
+        self.home
+    }
+
+    /// Every shard, ascending.
+    pub fn shards(&self) -> &[ShardId] {
+        &self.shards
+    }
+
+    /// Facts about the database.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Whether any table is sharded or a reference table. When not, everything is home.
+    pub fn has_sharded(&self) -> bool {
+        self.has_sharded
+    }
+
+    /// A relation by OID. System relations are known too; temporary ones never are.
+    pub fn relation(&self, oid: Oid) -> Option<&Relation> {
+        self.relations.get(&oid)
+    }
+
+    /// Relations of that name in all schemas.
+    pub fn relations_named(&self, name: &str) -> &[Oid] {
+        self.relation_names.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// A relation by schema and name.
+    pub fn relation_in(&self, schema: &str, name: &str) -> Option<&Relation> {
+        self.relations_named(name)
+            .iter()
+            .filter_map(|oid| self.relation(*oid))
+            .find(|r| r.schema == schema)
+    }
+
+    /// All relations, in no particular order.
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.values()
+    }
+
+    /// A function by OID.
+    pub fn function(&self, oid: Oid) -> Option<&Function> {
+        self.functions.get(&oid)
+    }
+
+    /// Functions of that name in all schemas, all overloads.
+    pub fn functions_named(&self, name: &str) -> &[Oid] {
+        self.function_names.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// What is proved about a function; an unknown function is not proved.
+    pub fn proof(&self, oid: Oid) -> Proof {
+        self.function(oid).map_or_else(
+            || Proof::Unproved("the function is not known".to_owned()),
+            |f| f.proof.clone(),
+        )
+    }
+
+    /// A type by OID (`type` is a keyword).
+    pub fn type_info(&self, oid: Oid) -> Option<&Type> {
+        self.types.get(&oid)
+    }
+
+    /// The type under all domains; the type itself when it is none or unknown.
+    pub fn base_type(&self, oid: Oid) -> Oid {
+        let mut oid = oid;
+        // Domains cannot be circular; the bound is against damaged input.
+        for _ in 0..64 {
+            match self.types.get(&oid) {
+                Some(Type {
+                    kind: TypeKind::Domain,
+                    base: Some(base),
+                    ..
+                }) => oid = *base,
+                _ => break,
+            }
+        }
+        oid
+    }
+
+    /// The key type of a column type, domains resolved.
+    pub fn key_type(&self, oid: Oid) -> Option<KeyType> {
+        KeyType::from_base_oid(self.base_type(oid))
+    }
+
+    /// An operator by OID.
+    pub fn operator(&self, oid: Oid) -> Option<&Operator> {
+        self.operators.get(&oid)
+    }
+
+    /// Whether the operator is the equality of the hash family shared by both (base) types, so that rows it calls
+    /// equal are placed equally. Cross-type members such as `int2 = int8` count. The collation of a text comparison is
+    /// the caller's to check ([`Snapshot::is_deterministic`]).
+    ///
+    /// The types are the operator's declared operand types; varchar compares through text.
+    pub fn is_key_equality(&self, operator: Oid, left: KeyType, right: KeyType) -> bool {
+        let declared = |t: KeyType| {
+            if t == KeyType::Varchar {
+                KeyType::Text.oid()
+            } else {
+                t.oid()
+            }
+        };
+        self.hash_equality
+            .contains(&(operator, declared(left), declared(right)))
+    }
+
+    /// Whether the operator is the equality of some hash operator family for its own operand types, and if so the types.
+    pub fn is_hash_equality(&self, operator: Oid) -> bool {
+        self.operators
+            .get(&operator)
+            .and_then(|op| {
+                op.left
+                    .map(|left| self.hash_equality.contains(&(operator, left, op.right)))
+            })
+            .unwrap_or(false)
+    }
+
+    /// How a `SortGroupClause.sortop` sorts.
+    pub fn btree_sort(&self, operator: Oid) -> Option<SortOrder> {
+        self.sort_orders.get(&operator).copied()
+    }
+
+    /// A collation by OID.
+    pub fn collation(&self, oid: Oid) -> Option<&Collation> {
+        self.collations.get(&oid)
+    }
+
+    /// Whether the order of a collation is byte order. [`Oid::INVALID`] and unknown collations are not.
+    pub fn is_bytewise(&self, collation: Oid) -> bool {
+        self.collation(collation).is_some_and(|c| c.bytewise)
+    }
+
+    /// Whether strings equal under a collation are equal bytes. Unknown collations are not.
+    pub fn is_deterministic(&self, collation: Oid) -> bool {
+        self.collation(collation).is_some_and(|c| c.deterministic)
+    }
+
+    /// A shard map.
+    pub fn map(&self, map: MapId) -> Option<&ShardMap> {
+        self.maps.get(&map)
+    }
+
+    /// The shard of a key; `None` when there is no such map.
+    pub fn shard_of(&self, map: MapId, key: &KeyValue) -> Option<ShardId> {
+        self.map(map).map(|m| m.shard_of(key))
+    }
+
+    /// The shards of a map, ascending; empty when there is no such map.
+    pub fn shards_of(&self, map: MapId) -> &[ShardId] {
+        self.map(map).map_or(&[], ShardMap::shards)
+    }
+
+    /// Whether a statement naming this relation (unqualified, any schema) could reach a sharded or reference table, or
+    /// an unproved function, directly or through views, rules, policies, triggers, defaults, constraints, foreign-key
+    /// actions, partitions or inheritance. False for unknown names (the server will refuse them or they are temporary).
+    pub fn touches_sharded_name(&self, name: &str) -> bool {
+        self.has_sharded && self.sharded_names.contains(name)
+    }
+
+    /// Whether a call of a function of this name (unqualified, any schema) needs the analyzed tree: some function of
+    /// that name is neither pure nor home-only while sharded tables exist. Unknown names: no.
+    pub fn function_name_needs_analysis(&self, name: &str) -> bool {
+        self.has_sharded && self.function_names_to_analyze.contains(name)
+    }
+
+    /// The same for an operator symbol.
+    pub fn operator_name_needs_analysis(&self, name: &str) -> bool {
+        self.has_sharded && self.operator_names_to_analyze.contains(name)
+    }
+
+    /// Set when some user-defined cast or domain runs an unproved function: those run without being named in a
+    /// statement, so every statement needs the analyzed tree.
+    pub fn everything_needs_analysis(&self) -> Option<&str> {
+        if self.has_sharded {
+            self.unproved_cast.as_deref()
+        } else {
+            None
+        }
+    }
+}
