@@ -1,0 +1,274 @@
+//! What the planner is asked and what it answers.
+
+use catalog::{KeyType, KeyValue, MapId};
+
+use crate::Refusal;
+
+/// A result column from RowDescription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultColumn {
+    /// Column label.
+    pub name: String,
+    /// Type OID on the home shard.
+    pub type_oid: u32,
+    /// Type modifier, -1 when there is none.
+    pub type_modifier: i32,
+}
+
+/// What a statement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementKind {
+    /// SELECT, VALUES, TABLE, WITH … SELECT
+    Select,
+    /// INSERT
+    Insert,
+    /// UPDATE
+    Update,
+    /// DELETE
+    Delete,
+    /// MERGE
+    Merge,
+}
+
+/// Everything the executor has to know about an optimizable statement.
+///
+/// How to read it. Evaluate `prelude` if there is one and append its values to the parameters. Resolve `target` to
+/// a set of shards. Exactly one shard: send `text` (or the client's text) there and pass the rows through untouched.
+/// More than one: follow `many`. No shard at all (every key was NULL): any shard gives the right answer, as with one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What the statement is.
+    pub kind: StatementKind,
+    /// Whether it can change data (also a SELECT with a data-modifying CTE, and FOR UPDATE).
+    pub writes: bool,
+    /// Whether it answers with rows.
+    pub returns_rows: bool,
+    /// Which shards.
+    pub target: Target,
+    /// What to do when `target` resolves to more than one shard.
+    pub many: Many,
+    /// Some prelude value is the transaction's start time.
+    pub uses_now: bool,
+    /// The text to send instead of the client's when exactly one shard is concerned. `None`: the client's own.
+    /// Uses the client's `$n` plus those of `prelude`.
+    pub text: Option<String>,
+    /// Values to be computed once before anything is sent, and passed as further parameters.
+    pub prelude: Vec<PreludeValue>,
+    /// The plan depends on the current role (row level security): the cache key must hold the role.
+    pub role_dependent: bool,
+    /// How many parameters the client's text has; those of `prelude` come after.
+    pub param_count: u16,
+}
+
+/// A value computed once per execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreludeValue {
+    /// Number of the parameter that carries it, from 1; always above the client's own.
+    pub param: u16,
+    /// Type OID of the parameter (a built-in type, the same on every server).
+    pub type_oid: u32,
+    /// How to get it.
+    pub source: PreludeSource,
+}
+
+/// Where a [`PreludeValue`] comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PreludeSource {
+    /// The transaction's start time: `SELECT pg_catalog.now()` on the first enlisted shard.
+    Now,
+    /// The start time of the statement: `SELECT pg_catalog.statement_timestamp()`.
+    StatementTime,
+    /// `SELECT <sql>` in the client's own session on the home shard. One execution of the statement, one
+    /// evaluation. Used for sequences and other volatile defaults.
+    HomeExpression {
+        /// An expression, fully qualified.
+        sql: String,
+    },
+}
+
+/// Which shards a statement concerns.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// The home shard.
+    Home,
+    /// Any one shard: only reference tables are read.
+    Any,
+    /// Every shard, home first: a reference table is written. Rows and tag of the home shard are the answer.
+    Every,
+    /// The shards of these keys, each once.
+    Keys {
+        /// The map to look them up in.
+        map: MapId,
+        /// The keys: a union.
+        keys: Vec<KeySource>,
+        /// What a NULL key means.
+        nulls: NullKeys,
+    },
+    /// All shards of the map.
+    All {
+        /// The map.
+        map: MapId,
+    },
+}
+
+/// What a NULL among the keys means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NullKeys {
+    /// It is compared by `=`: no row qualifies, it adds no shard.
+    Nowhere,
+    /// It is stored: it goes to the fixed place of [`KeyValue::Null`].
+    Placed,
+}
+
+/// Where a key value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// Known now.
+    Const {
+        /// The value.
+        value: KeyValue,
+        /// Byte offset of its literal in the client's text, when there is one.
+        location: Option<u32>,
+        /// The type of the key column it is compared with or stored in.
+        key_type: KeyType,
+    },
+    /// A parameter, from 1.
+    Param {
+        /// Its number.
+        index: u16,
+        /// The type of the *parameter* (of the same family as the key column).
+        key_type: KeyType,
+    },
+    /// Every element of an array parameter, from 1.
+    ParamArray {
+        /// Its number.
+        index: u16,
+        /// The type of the elements.
+        key_type: KeyType,
+    },
+}
+
+/// What to do when more than one shard is concerned.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Many {
+    /// Nothing runs.
+    Refuse(Refusal),
+    /// Run on each shard, add up the row counts of the command tags.
+    SumTags {
+        /// `None`: the client's text.
+        shard_sql: Option<String>,
+    },
+    /// Run on each shard, combine the rows.
+    Rows(RowsPlan),
+    /// Give each shard its rows of the VALUES list.
+    SplitInsert(SplitInsert),
+}
+
+/// Rows from several shards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowsPlan {
+    /// What runs on each shard. `None`: the client's text. Same `$n` numbering plus the prelude's.
+    pub shard_sql: Option<String>,
+    /// How many of the shards' columns the client sees; they come first. Ignored for [`Combine::Finish`].
+    pub visible: usize,
+    /// Number of columns a shard returns.
+    pub width: usize,
+    /// How rows become the answer.
+    pub combine: Combine,
+    /// Whether the number of rows is also the row count of a writing statement's tag (RETURNING).
+    pub tag_rows: bool,
+}
+
+/// How the rows of several shards become one result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Combine {
+    /// In any order.
+    Concat {
+        /// Applied to the whole.
+        limit: LimitPlan,
+    },
+    /// Each shard's rows are sorted; merge them.
+    Ordered {
+        /// Sort keys, most significant first.
+        keys: Vec<SortKey>,
+        /// Applied to the whole.
+        limit: LimitPlan,
+    },
+    /// The rows become arrays, PostgreSQL does the rest.
+    Finish {
+        /// The statement to run on one server, with the client's parameters (same `$n`), the prelude's, and `inputs`.
+        sql: String,
+        /// One per column of the shards' rows, in order.
+        inputs: Vec<InputColumn>,
+    },
+}
+
+/// A column handed to the finish statement as an array parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputColumn {
+    /// Number of the array parameter.
+    pub param: u16,
+    /// Type OID of the elements.
+    pub type_oid: u32,
+    /// Type OID of the array.
+    pub array_oid: u32,
+}
+
+/// LIMIT and OFFSET of the whole result, to be applied while combining. (What may be pushed to the shards is in their SQL.)
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LimitPlan {
+    /// LIMIT; `None` when absent.
+    pub limit: Option<LimitValue>,
+    /// OFFSET; `None` when absent.
+    pub offset: Option<LimitValue>,
+}
+
+/// A LIMIT or OFFSET value. NULL means absent; negative is PostgreSQL's error 2201W (LIMIT) or 2201X (OFFSET).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitValue {
+    /// A constant, checked to be ≥ 0.
+    Const(i64),
+    /// A bigint parameter, from 1.
+    Param {
+        /// Its number.
+        index: u16,
+    },
+}
+
+/// A column to sort by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SortKey {
+    /// Column of the shard's row, from 0. May be at or beyond [`RowsPlan::visible`].
+    pub column: usize,
+    /// Type OID; always one that the merge can compare in binary form under the column's collation.
+    pub type_oid: u32,
+    /// Largest first.
+    pub descending: bool,
+    /// NULLs before all values.
+    pub nulls_first: bool,
+}
+
+/// A multi-row INSERT cut up by row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitInsert {
+    /// Everything up to the rows, ending in `VALUES `.
+    pub head: String,
+    /// The rows. Join those of one shard by `, `.
+    pub rows: Vec<SplitRow>,
+    /// Everything after the rows (`ON CONFLICT …`, `RETURNING …`), starting with a space, or empty.
+    pub tail: String,
+    /// Rows come back: concatenate them. Without it add up the tags.
+    pub returning: bool,
+    /// Each row of VALUES is expected to give exactly one row of RETURNING, in order, so that when the counts agree
+    /// the answer can be put into the order of the VALUES list.
+    pub keeps_order: bool,
+}
+
+/// One row of a [`SplitInsert`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitRow {
+    /// Decides the shard. NULL goes to its fixed place.
+    pub key: KeySource,
+    /// `(…)`; parameters keep their numbers.
+    pub sql: String,
+}
