@@ -1,0 +1,534 @@
+//! The pool machine.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::policy::Policy;
+use crate::time::Time;
+
+/// Why a connection is wanted, and which budget it is opened from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// The first shard of a transaction.
+    First = 0,
+    /// A further shard of a multi-shard transaction; the caller holds a [`crate::Ticket`].
+    Further = 1,
+    /// The proxy's own work.
+    Control = 2,
+}
+
+const CLASSES: [Class; 3] = [Class::First, Class::Further, Class::Control];
+
+/// Names a server connection of one pool. Reused after the connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
+/// Names one waiting request; never reused within a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Why a request gets no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many requests are waiting already.
+    QueueFull,
+    /// The request waited `connection_timeout` in vain.
+    TimedOut,
+    /// Logins fail; the caller knows the server's last error.
+    Failing,
+}
+
+/// What the caller has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Hand this connection to this waiting request.
+    Grant {
+        /// Who waited.
+        request: RequestId,
+        /// What it gets.
+        server: ServerId,
+    },
+    /// Tell this waiting request that it gets nothing.
+    Refuse {
+        /// Who waited.
+        request: RequestId,
+        /// Why.
+        reason: Refused,
+    },
+    /// Open a connection; answer with `dialled`, `dial_failed` or `dial_denied`.
+    Dial {
+        /// The name it will have.
+        server: ServerId,
+        /// The budget it comes from.
+        class: Class,
+    },
+    /// Close this connection; it is already forgotten here.
+    Close {
+        /// Which.
+        server: ServerId,
+    },
+}
+
+/// The answer to [`Pool::request`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// An idle connection, yours now.
+    Granted(ServerId),
+    /// An [`Effect`] will name this request later.
+    Queued(RequestId),
+    /// No.
+    Refused(Refused),
+}
+
+/// A pool's figures at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Connections lent out.
+    pub leased: usize,
+    /// Connections waiting for work.
+    pub idle: usize,
+    /// Logins running.
+    pub dialling: usize,
+    /// Requests waiting.
+    pub waiting: usize,
+    /// How long the longest waiting request has waited.
+    pub longest_wait: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Dialling,
+    Idle { since: Time },
+    Leased,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    class: Class,
+    state: State,
+    /// Closed at the first release at or after this moment.
+    expires: Time,
+    /// Pools are recycled by raising the pool's number: connections with an older one are closed when they come back.
+    generation: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiter {
+    id: RequestId,
+    since: Time,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    count: u32,
+    since: Time,
+    retry_at: Time,
+}
+
+/// What one class has.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Open or being dialled.
+    open: usize,
+    dialling: usize,
+    /// Most recently used last: that one is taken first, so that the others can grow old and be closed.
+    idle: Vec<ServerId>,
+    queue: VecDeque<Waiter>,
+    /// A shared limit said no; the next release, adoption or retry lifts it.
+    denied_until: Time,
+}
+
+/// The pool of one (worker, shard, user, database).
+#[derive(Debug)]
+pub struct Pool {
+    policy: Policy,
+    servers: Vec<Option<Server>>,
+    free: Vec<ServerId>,
+    lanes: [Lane; 3],
+    failing: Option<Failing>,
+    generation: u32,
+    next_request: u64,
+    effects: VecDeque<Effect>,
+}
+
+/// A shared limit is asked again after this long even when nobody said that something was given back.
+const DENIED_PAUSE: Duration = Duration::from_millis(20);
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            servers: Vec::new(),
+            free: Vec::new(),
+            lanes: Default::default(),
+            failing: None,
+            generation: 0,
+            next_request: 0,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Asks for a connection. Drain [`Self::poll_effect`] afterwards unless it was granted.
+    pub fn request(&mut self, class: Class, now: Time) -> Answer {
+        if let Some(server) = self.take_idle(class) {
+            return Answer::Granted(server);
+        }
+        let waiting: usize = self.lanes.iter().map(|lane| lane.queue.len()).sum();
+        if waiting >= self.policy.queue_limit {
+            return Answer::Refused(Refused::QueueFull);
+        }
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.lanes[class as usize].queue.push_back(Waiter { id, since: now });
+        self.pump(class, now);
+        if self.refuses_at_once(class, now) {
+            self.lanes[class as usize].queue.pop_back();
+            return Answer::Refused(Refused::Failing);
+        }
+        Answer::Queued(id)
+    }
+
+    /// An idle connection, if there is one and nobody waits for it. Never emits an effect.
+    pub fn take_idle(&mut self, class: Class) -> Option<ServerId> {
+        // A further shard may borrow an idle ordinary connection: its transaction waits for nothing more, so it
+        // gives the connection back without ever needing one that somebody else holds.
+        let id = match self.lanes[class as usize].idle.pop() {
+            Some(id) => id,
+            None if class == Class::Further => self.lanes[Class::First as usize].idle.pop()?,
+            None => return None,
+        };
+        if let Some(server) = self.server_mut(id) {
+            server.state = State::Leased;
+        }
+        Some(id)
+    }
+
+    /// A connection comes back in a state in which anybody may use it.
+    pub fn release(&mut self, id: ServerId, now: Time) {
+        let generation = self.generation;
+        let Some(server) = self.server_mut(id) else { return };
+        let class = server.class;
+        if server.expires <= now || server.generation != generation {
+            self.forget(id);
+            self.effects.push_back(Effect::Close { server: id });
+            self.pump(class, now);
+            return;
+        }
+        self.place(id, class, now);
+    }
+
+    /// A lent connection is gone (closed by the caller, broken, or in an unknown state).
+    pub fn discard(&mut self, id: ServerId, now: Time) {
+        if let Some(class) = self.forget(id) {
+            self.pump(class, now);
+        }
+    }
+
+    /// The login asked for by [`Effect::Dial`] succeeded. `jitter` (0 to 255, random) shortens the lifetime by up to a
+    /// quarter, so that connections opened together are not closed together.
+    pub fn dialled(&mut self, id: ServerId, now: Time, jitter: u8) {
+        let expires = self.expiry(now, jitter);
+        let Some(server) = self.server_mut(id) else { return };
+        server.expires = expires;
+        let class = server.class;
+        self.lanes[class as usize].dialling -= 1;
+        self.failing = None;
+        self.place(id, class, now);
+        for class in CLASSES {
+            self.pump(class, now);
+        }
+    }
+
+    /// The login asked for by [`Effect::Dial`] failed.
+    pub fn dial_failed(&mut self, id: ServerId, now: Time) {
+        let Some(class) = self.forget(id) else { return };
+        self.lanes[class as usize].dialling -= 1;
+        let (count, since) = self.failing.map_or((1, now), |old| (old.count.saturating_add(1), old.since));
+        let pause = self
+            .policy
+            .backoff_min
+            .saturating_mul(1_u32 << (count - 1).min(20))
+            .min(self.policy.backoff_max);
+        self.failing = Some(Failing { count, since, retry_at: now.after(pause) });
+        self.refuse_failing(now);
+    }
+
+    /// A limit shared with other pools does not allow the connection asked for by [`Effect::Dial`] now.
+    pub fn dial_denied(&mut self, id: ServerId, now: Time) {
+        let Some(class) = self.forget(id) else { return };
+        let lane = &mut self.lanes[class as usize];
+        lane.dialling -= 1;
+        lane.denied_until = now.after(DENIED_PAUSE);
+    }
+
+    /// A limit shared with other pools may have room again.
+    pub fn retry_denied(&mut self, class: Class, now: Time) {
+        self.lanes[class as usize].denied_until = Time(0);
+        self.pump(class, now);
+    }
+
+    /// Takes an idle ordinary connection out of the pool, for a pool elsewhere that shares the limit.
+    pub fn give_away(&mut self) -> Option<ServerId> {
+        let id = self.lanes[Class::First as usize].idle.pop()?;
+        self.forget(id);
+        Some(id)
+    }
+
+    /// Takes over an ordinary connection from a pool elsewhere; it is lent to a waiting request or becomes idle.
+    pub fn adopt(&mut self, now: Time, jitter: u8) -> ServerId {
+        let expires = self.expiry(now, jitter);
+        let id = self.insert(Class::First, State::Leased, expires);
+        self.place(id, Class::First, now);
+        id
+    }
+
+    /// The request is no longer wanted. False when it is not waiting any more: then its effect was already emitted.
+    pub fn cancel(&mut self, request: RequestId) -> bool {
+        for lane in &mut self.lanes {
+            if let Some(at) = lane.queue.iter().position(|waiter| waiter.id == request) {
+                lane.queue.remove(at);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The server behind the pool changed: nothing opened before this call is lent again.
+    pub fn recycle(&mut self, now: Time) {
+        self.generation = self.generation.wrapping_add(1);
+        self.failing = None;
+        for class in CLASSES {
+            let idle = std::mem::take(&mut self.lanes[class as usize].idle);
+            for id in idle {
+                self.forget(id);
+                self.effects.push_back(Effect::Close { server: id });
+            }
+            self.pump(class, now);
+        }
+    }
+
+    /// Does what time brings: refuses those who waited too long, closes the old and idle, dials again.
+    pub fn handle_timeout(&mut self, now: Time) {
+        for class in CLASSES {
+            self.time_out_waiters(class, now);
+            self.reap(class, now);
+            self.pump(class, now);
+        }
+        self.refuse_failing(now);
+    }
+
+    /// When [`Self::handle_timeout`] has something to do next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        let mut next: Option<Time> = None;
+        let mut consider = |time: Time| next = Some(next.map_or(time, |old| old.min(time)));
+        for lane in &self.lanes {
+            if let Some(waiter) = lane.queue.front() {
+                consider(waiter.since.after(self.policy.connection_timeout));
+                if let Some(failing) = self.failing
+                    && lane.dialling == 0
+                {
+                    consider(failing.retry_at);
+                    consider(failing.since.after(self.policy.failing_wait));
+                } else if lane.denied_until > Time(0) {
+                    consider(lane.denied_until);
+                }
+            }
+            for server in lane.idle.iter().filter_map(|id| self.server(*id)) {
+                consider(self.idle_end(server));
+            }
+        }
+        next
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Requests waiting in any class.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.queue.len()).sum()
+    }
+
+    /// Ordinary requests waiting: what a connection given away elsewhere would make wait longer.
+    #[must_use]
+    pub fn waiting_first(&self) -> usize {
+        self.lanes[Class::First as usize].queue.len()
+    }
+
+    /// The budget a connection was opened from.
+    #[must_use]
+    pub fn class_of(&self, id: ServerId) -> Option<Class> {
+        self.server(id).map(|server| server.class)
+    }
+
+    /// Current figures.
+    #[must_use]
+    pub fn stats(&self, now: Time) -> Stats {
+        let mut stats = Stats::default();
+        for server in self.servers.iter().flatten() {
+            match server.state {
+                State::Dialling => stats.dialling += 1,
+                State::Idle { .. } => stats.idle += 1,
+                State::Leased => stats.leased += 1,
+            }
+        }
+        for lane in &self.lanes {
+            stats.waiting += lane.queue.len();
+            if let Some(waiter) = lane.queue.front() {
+                stats.longest_wait = stats.longest_wait.max(now.since(waiter.since));
+            }
+        }
+        stats
+    }
+
+    fn server(&self, id: ServerId) -> Option<&Server> {
+        self.servers.get(id.0 as usize)?.as_ref()
+    }
+
+    fn server_mut(&mut self, id: ServerId) -> Option<&mut Server> {
+        self.servers.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    fn limit(&self, class: Class) -> usize {
+        match class {
+            Class::First => self.policy.size,
+            Class::Further => self.policy.reserve,
+            Class::Control => self.policy.control,
+        }
+    }
+
+    fn expiry(&self, now: Time, jitter: u8) -> Time {
+        let life = self.policy.max_lifetime;
+        if life.is_zero() {
+            return Time(u64::MAX);
+        }
+        now.after(life - life / 4 * u32::from(jitter) / 255)
+    }
+
+    fn idle_end(&self, server: &Server) -> Time {
+        let State::Idle { since } = server.state else { return Time(u64::MAX) };
+        if self.policy.idle_timeout.is_zero() {
+            return server.expires;
+        }
+        since.after(self.policy.idle_timeout).min(server.expires)
+    }
+
+    fn insert(&mut self, class: Class, state: State, expires: Time) -> ServerId {
+        let server = Server { class, state, expires, generation: self.generation };
+        self.lanes[class as usize].open += 1;
+        if let Some(id) = self.free.pop() {
+            self.servers[id.0 as usize] = Some(server);
+            return id;
+        }
+        let id = ServerId(u32::try_from(self.servers.len()).unwrap_or(u32::MAX));
+        self.servers.push(Some(server));
+        id
+    }
+
+    /// Removes the connection from the books (not from an idle list) and says what it was opened for.
+    fn forget(&mut self, id: ServerId) -> Option<Class> {
+        let server = self.servers.get_mut(id.0 as usize)?.take()?;
+        self.lanes[server.class as usize].open -= 1;
+        self.free.push(id);
+        Some(server.class)
+    }
+
+    /// Lends the connection to whoever waits for one of its class, or keeps it.
+    fn place(&mut self, id: ServerId, class: Class, now: Time) {
+        let mut waiter = None;
+        // Ticket holders first: they hold locks on other shards.
+        if class != Class::Control {
+            waiter = self.lanes[Class::Further as usize].queue.pop_front();
+        }
+        let waiter = waiter.or_else(|| self.lanes[class as usize].queue.pop_front());
+        let Some(server) = self.servers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        match waiter {
+            Some(waiter) => {
+                server.state = State::Leased;
+                self.effects.push_back(Effect::Grant { request: waiter.id, server: id });
+            }
+            None => {
+                server.state = State::Idle { since: now };
+                self.lanes[class as usize].idle.push(id);
+            }
+        }
+    }
+
+    /// Starts as many logins as the waiting requests need and the limits allow.
+    fn pump(&mut self, class: Class, now: Time) {
+        let limit = self.limit(class);
+        if self.lanes[class as usize].denied_until > now {
+            return;
+        }
+        let mut running: usize = self.lanes.iter().map(|lane| lane.dialling).sum();
+        let parallel = match self.failing {
+            Some(failing) if failing.retry_at > now => return,
+            // One probe is enough to learn whether the server is back.
+            Some(_) => 1,
+            None => self.policy.dial_parallel,
+        };
+        loop {
+            let lane = &mut self.lanes[class as usize];
+            if lane.queue.len() <= lane.dialling || lane.open >= limit || running >= parallel {
+                return;
+            }
+            lane.dialling += 1;
+            running += 1;
+            let server = self.insert(class, State::Dialling, Time(u64::MAX));
+            self.effects.push_back(Effect::Dial { server, class });
+        }
+    }
+
+    /// Logins have been failing for long enough, none is running, and nothing lent out will come back.
+    fn refuses_at_once(&self, class: Class, now: Time) -> bool {
+        let lane = &self.lanes[class as usize];
+        let Some(failing) = self.failing else { return false };
+        lane.dialling == 0 && lane.open == 0 && now >= failing.since.after(self.policy.failing_wait)
+    }
+
+    fn refuse_failing(&mut self, now: Time) {
+        for class in CLASSES {
+            if !self.refuses_at_once(class, now) {
+                continue;
+            }
+            while let Some(waiter) = self.lanes[class as usize].queue.pop_front() {
+                self.effects.push_back(Effect::Refuse { request: waiter.id, reason: Refused::Failing });
+            }
+        }
+    }
+
+    fn time_out_waiters(&mut self, class: Class, now: Time) {
+        let timeout = self.policy.connection_timeout;
+        let reason = if self.failing.is_some() { Refused::Failing } else { Refused::TimedOut };
+        let lane = &mut self.lanes[class as usize];
+        while let Some(waiter) = lane.queue.front().copied() {
+            if waiter.since.after(timeout) > now {
+                break;
+            }
+            lane.queue.pop_front();
+            self.effects.push_back(Effect::Refuse { request: waiter.id, reason });
+        }
+    }
+
+    fn reap(&mut self, class: Class, now: Time) {
+        let mut at = 0;
+        while let Some(id) = self.lanes[class as usize].idle.get(at).copied() {
+            let due = self.server(id).is_none_or(|server| self.idle_end(server) <= now);
+            if due {
+                self.lanes[class as usize].idle.remove(at);
+                self.forget(id);
+                self.effects.push_back(Effect::Close { server: id });
+            } else {
+                at += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

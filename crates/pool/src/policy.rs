@@ -1,0 +1,48 @@
+//! The numbers that decide how a pool behaves.
+
+use std::time::Duration;
+
+/// Limits and delays of one pool. Durations of zero for `idle_timeout` and `max_lifetime` mean "never".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Server connections for first shards (the ordinary class), open or being dialled.
+    pub size: usize,
+    /// Server connections for further shards of multi-shard transactions; at least the number of tickets.
+    pub reserve: usize,
+    /// Server connections for the proxy's own work (recovery, schema reads).
+    pub control: usize,
+    /// Requests that may wait at once; one more is refused with 53300.
+    pub queue_limit: usize,
+    /// The longest a request waits for a connection.
+    pub connection_timeout: Duration,
+    /// An idle connection older than this is closed.
+    pub idle_timeout: Duration,
+    /// A connection older than this is closed at its next release.
+    pub max_lifetime: Duration,
+    /// Logins running at once.
+    pub dial_parallel: usize,
+    /// First pause after a failed login; doubles with each further failure.
+    pub backoff_min: Duration,
+    /// Longest pause after failed logins.
+    pub backoff_max: Duration,
+    /// While logins fail, a request waits at most this long before it gets the server's last error.
+    pub failing_wait: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            size: 20,
+            reserve: 10,
+            control: 4,
+            queue_limit: 10_000,
+            connection_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(600),
+            max_lifetime: Duration::from_secs(3600),
+            dial_parallel: 8,
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(5),
+            failing_wait: Duration::from_millis(500),
+        }
+    }
+}
