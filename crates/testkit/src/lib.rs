@@ -1,0 +1,3 @@
+//! Drover: testkit.
+
+pub mod client;
