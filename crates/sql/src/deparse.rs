@@ -1,0 +1,160 @@
+//! SQL text from an analyzed tree: fully qualified, independent of search path and session settings.
+
+mod parts;
+
+pub use parts::{SelectItem, SelectParts};
+
+use crate::nodes::{Node, NodeError};
+use crate::{Oid, QualifiedName};
+
+/// Why a tree could not be printed. Never a guess: what is not known for certain is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeparseError {
+    /// A node, or a combination of its fields, that is not supported.
+    #[error("{node} is not supported: {what}")]
+    Unsupported {
+        /// Name of the node.
+        node: String,
+        /// Which feature of it.
+        what: String,
+    },
+    /// The name source does not know an object.
+    #[error("unknown {kind} with object id {oid}")]
+    UnknownObject {
+        /// relation, function, operator, type, collation, column, constraint.
+        kind: &'static str,
+        /// Its object id.
+        oid: Oid,
+    },
+    /// The tree itself is not as expected.
+    #[error("unexpected tree")]
+    Tree(#[from] NodeError),
+}
+
+/// Names of catalogue objects by object id.
+pub trait NameSource {
+    /// Schema and name of a relation.
+    fn relation(&self, oid: Oid) -> Option<QualifiedName>;
+    /// Name of a relation's column by attribute number (1-based).
+    fn column(&self, relation: Oid, attno: i16) -> Option<String>;
+    /// Schema and name of a function, aggregate or window function.
+    fn function(&self, oid: Oid) -> Option<QualifiedName>;
+    /// Schema and name of an operator.
+    fn operator(&self, oid: Oid) -> Option<QualifiedName>;
+    /// A type as SQL text, schema-qualified, with its modifier when `typmod` is not -1: `pg_catalog.int4`,
+    /// `pg_catalog."varchar"(10)`, `public.mood[]`.
+    fn type_name(&self, oid: Oid, typmod: i32) -> Option<String>;
+    /// Schema and name of a collation.
+    fn collation(&self, oid: Oid) -> Option<QualifiedName>;
+    /// Name of a constraint (ON CONFLICT ON CONSTRAINT).
+    fn constraint(&self, oid: Oid) -> Option<String> {
+        let _ = oid;
+        None
+    }
+    /// Name of a field of a composite type, 1-based.
+    fn field(&self, type_oid: Oid, attno: i16) -> Option<String> {
+        let _ = (type_oid, attno);
+        None
+    }
+}
+
+/// Replaces parts of a tree by SQL text while it is printed.
+pub trait Rewriter {
+    /// Called before an expression is printed. `Some(sql)` is used instead, as is (so it should be a primary
+    /// expression or parenthesised). `level` is 0 for the outermost query, 1 for its subqueries and so on.
+    fn expression(&self, node: &Node, level: usize) -> Option<String> {
+        let _ = (node, level);
+        None
+    }
+
+    /// Called before a range table entry is printed in FROM. `Some(sql)` is used instead of the table or subquery;
+    /// the deparser adds ` AS alias(columns)`.
+    fn from_item(&self, rtindex: usize, rte: &Node, level: usize) -> Option<String> {
+        let _ = (rtindex, rte, level);
+        None
+    }
+}
+
+/// Replaces nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoRewrite;
+
+impl Rewriter for NoRewrite {}
+
+/// Prints one analyzed query.
+pub struct Deparser<'a> {
+    query: &'a Node,
+    names: &'a dyn NameSource,
+    rewriter: &'a dyn Rewriter,
+}
+
+impl<'a> Deparser<'a> {
+    /// For a `QUERY` node.
+    ///
+    /// # Errors
+    /// It is no query, or its range table cannot be named.
+    pub fn new(
+        query: &'a Node,
+        names: &'a dyn NameSource,
+        rewriter: &'a dyn Rewriter,
+    ) -> Result<Self, DeparseError> {
+        Ok(Self {
+            query,
+            names,
+            rewriter,
+        })
+    }
+
+    /// An expression of the query, as a primary expression (parenthesised where needed).
+    ///
+    /// # Errors
+    /// Something in it cannot be printed.
+    pub fn expr(&self, node: &Node) -> Result<String, DeparseError> {
+        let _ = (self.query, self.names, self.rewriter);
+        Err(DeparseError::Unsupported {
+            node: node.name.to_string(),
+            what: "expression".into(),
+        })
+    }
+
+    /// The FROM list without the keyword; empty when there is none.
+    ///
+    /// # Errors
+    /// Something in it cannot be printed.
+    pub fn from_clause(&self) -> Result<String, DeparseError> {
+        Err(DeparseError::Unsupported {
+            node: self.query.name.to_string(),
+            what: "FROM".into(),
+        })
+    }
+
+    /// The WHERE condition without the keyword.
+    ///
+    /// # Errors
+    /// Something in it cannot be printed.
+    pub fn where_clause(&self) -> Result<Option<String>, DeparseError> {
+        Err(DeparseError::Unsupported {
+            node: self.query.name.to_string(),
+            what: "WHERE".into(),
+        })
+    }
+
+    /// The clauses of a SELECT that is no set operation, to be changed and printed by the caller.
+    ///
+    /// # Errors
+    /// Something in it cannot be printed.
+    pub fn select_parts(&self) -> Result<SelectParts, DeparseError> {
+        Err(DeparseError::Unsupported {
+            node: self.query.name.to_string(),
+            what: "SELECT".into(),
+        })
+    }
+
+    /// The whole statement.
+    ///
+    /// # Errors
+    /// Something in it cannot be printed.
+    pub fn query(&self) -> Result<String, DeparseError> {
+        Ok(self.select_parts()?.to_sql())
+    }
+}
