@@ -1,12 +1,26 @@
 //! The planner: from what PostgreSQL says a statement means, and where tables live, to one [`Plan`].
 //!
-//! Ring 0: never does IO. [`types`] holds the plan, [`refusal`] the table of everything that is refused.
+//! Ring 0: never does IO. Two questions, in this order:
+//!
+//! 1. [`triage`](triage()): can the raw parse tree alone decide (everything is home, DDL, settings, COPY, …)?
+//! 2. [`plan`](plan()): given the analyzed tree of the home shard, which shards, which SQL, how are results combined?
+//!
+//! What cannot be proved is a [`Refusal`], never a guess.
 
+mod planner;
 pub mod refusal;
-pub mod types;
+mod triage;
+mod triage_types;
+mod types;
 
+pub use planner::plan;
 pub use refusal::{Refusal, RefusalCode};
+pub use triage::triage;
+pub use triage_types::{
+    CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan,
+    MetadataEffect, SessionFacts, ShardOptions, Triage,
+};
 pub use types::{
-    Combine, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource, PreludeValue,
-    ResultColumn, RowsPlan, SortKey, SplitInsert, SplitRow, StatementKind, Target,
+    Analyzed, Combine, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource,
+    PreludeValue, ResultColumn, RowsPlan, SortKey, SplitInsert, SplitRow, StatementKind, Target,
 };

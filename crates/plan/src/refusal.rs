@@ -23,14 +23,22 @@ impl Refusal {
     /// A refusal with the reason and the hint of the table.
     pub fn new(code: RefusalCode) -> Refusal {
         let entry = code.entry();
-        Refusal { code, reason: entry.reason.to_owned(), hint: entry.hint.to_owned() }
+        Refusal {
+            code,
+            reason: entry.reason.to_owned(),
+            hint: entry.hint.to_owned(),
+        }
     }
 
     /// A refusal that names what was in the way; the hint is the table's.
     pub fn with(code: RefusalCode, detail: impl AsRef<str>) -> Refusal {
         let entry = code.entry();
         let reason = format!("{}: {}", entry.reason, detail.as_ref());
-        Refusal { code, reason, hint: entry.hint.to_owned() }
+        Refusal {
+            code,
+            reason,
+            hint: entry.hint.to_owned(),
+        }
     }
 }
 
@@ -109,7 +117,11 @@ pub fn refusals_markdown() -> String {
     );
     for entry in REFUSALS {
         let example = entry.example.replace('|', "\\|");
-        let _ = writeln!(out, "| {} | {} | `{}` | {} |", entry.name, entry.reason, example, entry.hint);
+        let _ = writeln!(
+            out,
+            "| {} | {} | `{}` | {} |",
+            entry.name, entry.reason, example, entry.hint
+        );
     }
     out
 }

@@ -272,3 +272,18 @@ pub struct SplitRow {
     /// `(…)`; parameters keep their numbers.
     pub sql: String,
 }
+
+/// A statement together with what PostgreSQL said about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Analyzed<'a> {
+    /// The statement as the client wrote it: the text that was parsed on the home shard, to which locations refer.
+    pub text: &'a str,
+    /// Its raw parse tree, of that same text.
+    pub raw: &'a sql::RawStatement,
+    /// The rewritten Query trees, as the home shard printed them (a rule can make several).
+    pub trees: &'a [sql::Node],
+    /// Type OIDs of `$1`, `$2`, … on the home shard.
+    pub param_types: &'a [u32],
+    /// Result columns as the home shard described them; empty when the statement returns no rows.
+    pub columns: &'a [ResultColumn],
+}

@@ -1,0 +1,202 @@
+//! What is known about a statement before any server is asked.
+
+use std::ops::Range;
+
+use sql::{CopyStatement, QualifiedName, SettingCommand, TransactionCommand};
+
+use crate::Refusal;
+
+/// What triage needs to know about the session.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionFacts {
+    /// A transaction block is open.
+    pub in_transaction: bool,
+    /// The session has made temporary objects: an unqualified name may mean one of them.
+    pub has_temp_objects: bool,
+    /// The schemas an unqualified name is looked up in, in order, `"$user"` already resolved; `pg_catalog` is implied
+    /// to come first when it is not listed.
+    pub search_path: Vec<String>,
+}
+
+/// First decision about a statement: from its raw parse tree and the snapshot, no server needed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Triage {
+    /// Nothing but home relations and proved functions: the text goes to the home shard verbatim.
+    Home,
+    /// May touch sharded or reference tables: needs the analyzed tree, then [`plan`](crate::plan()).
+    Analyze,
+    /// BEGIN, COMMIT, ROLLBACK, SAVEPOINT …
+    Transaction(TransactionCommand),
+    /// SET, RESET, SHOW, DISCARD, `drover.*` settings included.
+    Setting(SettingCommand),
+    /// `drover.*` functions and views, EXPLAIN (ROUTE): answered by Drover.
+    Drover(DroverStatement),
+    /// A utility statement and where it runs.
+    Ddl(Box<DdlPlan>),
+    /// COPY of a sharded or reference table.
+    Copy(Box<CopyPlan>),
+    /// EXPLAIN of a statement that needs [`Triage::Analyze`].
+    Explain(Box<ExplainPlan>),
+    /// Nothing runs.
+    Refuse(Refusal),
+}
+
+/// Where a utility statement runs and what it means for the sharding metadata.
+///
+/// Steps run in order. When `transactional`, all of them are part of one transaction (committed like any write of several
+/// shards); otherwise each runs by itself, and the statement is an error inside a transaction block.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DdlPlan {
+    /// What runs.
+    pub steps: Vec<DdlStep>,
+    /// What changes in the topology store, once the steps have succeeded.
+    pub effects: Vec<MetadataEffect>,
+    /// Whether it can run inside a transaction block.
+    pub transactional: bool,
+    /// Schema facts may have changed: load a new snapshot afterwards.
+    pub changes_schema: bool,
+    /// Some column draws its values from a sequence; the sequence of the home shard counts.
+    pub needs_home_sequence: bool,
+}
+
+/// One piece of a [`DdlPlan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DdlStep {
+    /// SQL text; `None`: the client's text.
+    pub sql: Option<String>,
+    /// Where.
+    pub place: DdlPlace,
+}
+
+/// Where a step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DdlPlace {
+    /// On the home shard. Its tag is the answer.
+    Home,
+    /// On every shard, home first. The home shard's tag is the answer.
+    All,
+    /// On every shard but home.
+    Others,
+    /// On every shard but home, under a savepoint and with `check_function_bodies = off`: an error there is only logged.
+    OthersIfPossible,
+}
+
+/// A change of the sharding metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataEffect {
+    /// The table was created sharded.
+    CreateSharded {
+        /// Its name as written.
+        table: QualifiedName,
+        /// How.
+        options: ShardOptions,
+    },
+    /// The table was created as a reference table.
+    CreateReference {
+        /// Its name as written.
+        table: QualifiedName,
+    },
+    /// Sharded or reference tables were dropped (if they still are there afterwards, nothing changes).
+    Drop {
+        /// Schema and name.
+        tables: Vec<(String, String)>,
+    },
+}
+
+/// How a table is to be sharded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardOptions {
+    /// Key column.
+    pub key: String,
+    /// The table whose map it shares.
+    pub colocate_with: Option<QualifiedName>,
+}
+
+/// Statements that Drover answers itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DroverStatement {
+    /// `drover.shard_table(…)`
+    ShardTable {
+        /// The table.
+        table: QualifiedName,
+        /// How.
+        options: ShardOptions,
+    },
+    /// `drover.reference_table(…)`
+    ReferenceTable {
+        /// The table.
+        table: QualifiedName,
+    },
+    /// `drover.declare_local(…)`
+    DeclareLocal {
+        /// Function name.
+        function: QualifiedName,
+        /// Argument types as written, when given.
+        arguments: Option<String>,
+    },
+    /// `SELECT * FROM drover.<view>`
+    View(DroverView),
+    /// `EXPLAIN (ROUTE) statement`
+    ExplainRoute {
+        /// Bytes of the inner statement within the text.
+        inner: Range<usize>,
+        /// What triage says about the inner statement.
+        triage: Box<Triage>,
+    },
+}
+
+/// A view of schema `drover`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DroverView {
+    /// `drover.shards`
+    Shards,
+    /// `drover.nodes`
+    Nodes,
+    /// `drover.tables`
+    Tables,
+    /// `drover.shard_map`
+    ShardMap,
+}
+
+/// COPY of a sharded or reference table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyPlan {
+    /// The statement.
+    pub statement: CopyStatement,
+    /// Schema of the table.
+    pub schema: String,
+    /// Name of the table.
+    pub table: String,
+    /// FROM STDIN (`true`) or TO STDOUT.
+    pub from: bool,
+    /// Where the rows are or go.
+    pub place: CopyPlace,
+    /// Columns in the order of the fields.
+    pub columns: Vec<String>,
+    /// Columns of COPY FROM which are not among the fields and whose DEFAULT draws from a sequence of the home shard: the
+    /// values have to be appended to every row. Name and default expression.
+    pub home_defaults: Vec<(String, String)>,
+}
+
+/// Where the rows of a COPY are or go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyPlace {
+    /// By the key.
+    Sharded {
+        /// Its map.
+        map: catalog::MapId,
+        /// Which field is the key, from 0; `None` for COPY TO, which reads all shards.
+        key_field: Option<usize>,
+        /// The type of the key column.
+        key_type: catalog::KeyType,
+    },
+    /// To every shard, or from the home shard.
+    Reference,
+}
+
+/// EXPLAIN of a statement that has to be planned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExplainPlan {
+    /// The statement's own options, inner range and names.
+    pub explain: sql::Explain,
+}
