@@ -1,0 +1,91 @@
+//! Runs PostgreSQL's one-shot programs (`initdb`, `pg_basebackup`, …) to their end.
+
+use std::ffi::OsStr;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+
+use thiserror::Error;
+
+use crate::instance::Host;
+
+/// How much of a failed program's output goes into the error.
+const OUTPUT_BYTES_MAX: usize = 2_000;
+
+/// Why a program did not do its work.
+#[derive(Debug, Error)]
+pub enum ToolError {
+    /// It could not be run.
+    #[error("cannot run {program}")]
+    Spawn {
+        /// The program's name.
+        program: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It ran and failed.
+    #[error("{program} failed ({status}): {output}")]
+    Failed {
+        /// The program's name.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it wrote to standard error.
+        output: String,
+    },
+}
+
+/// Runs `program` as the service user and waits for it. Killed when the future is dropped.
+pub(crate) async fn run<A: AsRef<OsStr>>(
+    host: &Host,
+    program: &str,
+    arguments: impl IntoIterator<Item = A>,
+    variables: &[(&str, &str)],
+) -> Result<(), ToolError> {
+    let mut command = host.user.command(host.binaries.program(program));
+    command.args(arguments).envs(variables.iter().copied());
+    // Messages in English, whatever the user's locale: they may end up in an error report.
+    command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let output = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|source| ToolError::Spawn {
+            program: program.to_owned(),
+            source,
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let output_tail = tail(text.trim(), OUTPUT_BYTES_MAX).to_owned();
+    Err(ToolError::Failed {
+        program: program.to_owned(),
+        status: output.status,
+        output: output_tail,
+    })
+}
+
+/// The last `bytes_max` bytes of `text`, cut at a character boundary.
+pub(crate) fn tail(text: &str, bytes_max: usize) -> &str {
+    let mut start = text.len().saturating_sub(bytes_max);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tail;
+
+    #[test]
+    fn the_tail_is_cut_between_characters() {
+        assert_eq!(tail("abc", 10), "abc");
+        assert_eq!(tail("aéb", 2), "b");
+        assert_eq!(tail("aéb", 3), "éb");
+    }
+}
