@@ -213,7 +213,7 @@ impl Client {
     }
 
     /// Reads the next message.
-    pub fn next(&mut self) -> Result<Message, ClientError> {
+    pub fn next_message(&mut self) -> Result<Message, ClientError> {
         let deadline = Instant::now() + self.timeout;
         self.read(deadline).map(|(_, message)| message)
     }

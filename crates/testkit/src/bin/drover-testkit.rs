@@ -1,0 +1,176 @@
+//! The test kit on the command line: compare, check placement, hunt for leaks.
+
+use std::path::Path;
+use std::process::ExitCode;
+use testkit::casefile::CaseFile;
+use testkit::client::Target;
+use testkit::oracle::{Mode, Options, Oracle, Outcome, Totals};
+
+const USAGE: &str = "usage:
+  drover-testkit oracle --oracle URL --drover URL [--plain] [--strict] [--minor] [--modes simple,text-tx,…]
+                        [--filter TEXT] [--max-shown N] FILE-OR-FOLDER…
+      runs case files on both; --plain: both are plain servers (checks the cases themselves).
+      Both databases are emptied.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((verb, rest)) if verb == "oracle" => oracle(rest),
+        _ => Err(Failure::Usage(String::new())),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(Failure::Run(text)) => {
+            eprintln!("{text}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(text)) => {
+            eprintln!("{text}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+enum Failure {
+    Usage(String),
+    Run(String),
+}
+
+fn run_error(error: impl std::fmt::Display) -> Failure {
+    Failure::Run(error.to_string())
+}
+
+/// `--name value` and `--flag` arguments, and the rest.
+struct Arguments {
+    named: Vec<(String, String)>,
+    rest: Vec<String>,
+}
+
+impl Arguments {
+    fn parse(list: &[String], flags: &[&str], values: &[&str]) -> Result<Arguments, Failure> {
+        let mut parsed = Arguments {
+            named: Vec::new(),
+            rest: Vec::new(),
+        };
+        let mut list = list.iter();
+        while let Some(argument) = list.next() {
+            if flags.contains(&argument.as_str()) {
+                parsed.named.push((argument.clone(), String::new()));
+            } else if values.contains(&argument.as_str()) {
+                let value = list
+                    .next()
+                    .ok_or_else(|| Failure::Usage(format!("{argument} needs a value")))?;
+                parsed.named.push((argument.clone(), value.clone()));
+            } else if argument.starts_with("--") {
+                return Err(Failure::Usage(format!("unknown option {argument}")));
+            } else {
+                parsed.rest.push(argument.clone());
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.named
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+
+    fn target(&self, name: &str) -> Result<Target, Failure> {
+        let url = self
+            .value(name)
+            .ok_or_else(|| Failure::Usage(format!("{name} is missing")))?;
+        Target::parse(url).map_err(|error| Failure::Usage(error.to_string()))
+    }
+
+    fn number(&self, name: &str, default: u64) -> Result<u64, Failure> {
+        let bad = |_| Failure::Usage(format!("{name} needs a number"));
+        self.value(name)
+            .map_or(Ok(default), |text| text.parse().map_err(bad))
+    }
+}
+
+fn oracle(list: &[String]) -> Result<bool, Failure> {
+    let flags = ["--plain", "--strict", "--minor"];
+    let arguments = Arguments::parse(
+        list,
+        &flags,
+        &["--oracle", "--drover", "--modes", "--filter", "--max-shown"],
+    )?;
+    let options = Options {
+        refusals: !arguments.has("--plain"),
+        strict: arguments.has("--strict"),
+        modes: modes(arguments.value("--modes"))?,
+        filter: arguments.value("--filter").map(ToString::to_string),
+        ..Options::default()
+    };
+    let shown_max = arguments.number("--max-shown", 40)? as usize;
+    let files = case_files(&arguments.rest)?;
+    let mut oracle = Oracle::new(
+        arguments.target("--oracle")?,
+        arguments.target("--drover")?,
+        options,
+    );
+    let mut failed = 0;
+    for file in files {
+        let report = match oracle.run(&file) {
+            Ok(report) => report,
+            Err(error) => {
+                println!("{}: NOT RUN: {error}", file.name);
+                failed += 1;
+                continue;
+            }
+        };
+        let totals: Totals = report.totals();
+        println!("{}: {totals}", report.name);
+        report
+            .failures()
+            .take(shown_max)
+            .for_each(|case| println!("{case}"));
+        if totals.failed > shown_max {
+            println!("… and {} more", totals.failed - shown_max);
+        }
+        if arguments.has("--minor") {
+            report
+                .minor()
+                .filter(|case| case.outcome != Outcome::Skipped)
+                .for_each(|case| println!("{case}"));
+        }
+        failed += totals.failed;
+    }
+    Ok(failed == 0)
+}
+
+fn modes(text: Option<&str>) -> Result<Vec<Mode>, Failure> {
+    let Some(text) = text else {
+        return Ok(Mode::ALL.to_vec());
+    };
+    let find = |name: &str| {
+        let known = Mode::ALL.iter().copied().find(|mode| mode.name() == name);
+        known.ok_or_else(|| Failure::Usage(format!("unknown mode {name}")))
+    };
+    text.split(',').map(find).collect()
+}
+
+fn case_files(paths: &[String]) -> Result<Vec<CaseFile>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        let path = Path::new(path);
+        if path.is_dir() {
+            files.extend(CaseFile::read_folder(path).map_err(run_error)?);
+        } else {
+            files.push(CaseFile::read(path).map_err(run_error)?);
+        }
+    }
+    if files.is_empty() {
+        return Err(Failure::Usage("no case files given".to_string()));
+    }
+    Ok(files)
+}
