@@ -1,0 +1,432 @@
+//! Statements the worker knows: looked up by text, so that a statement seen before is neither parsed nor planned again.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use catalog::{KeyType, KeyValue, ShardId, Snapshot};
+use hashbrown::HashMap;
+use plan::{KeySource, Many, NullKeys, Plan, Target, Triage};
+use sql::{Literal, LiteralKind, NormalisedBuf};
+
+use crate::server::StatementId;
+use crate::session::effects::Effects;
+
+/// A statement as the worker's cache holds it.
+#[derive(Debug)]
+pub struct Statement {
+    /// Names it on server connections.
+    pub id: StatementId,
+    /// What to do with it.
+    pub action: Action,
+    /// What running it does to the session.
+    pub effects: Effects,
+    /// The first keyword is enough of a tag to know that it returns rows or not; for error texts only.
+    pub kind: sql::StatementKind,
+}
+
+/// What to do with a statement.
+#[derive(Debug)]
+pub enum Action {
+    /// The text is empty.
+    Empty,
+    /// Send the text to the home shard.
+    Home,
+    /// Follow the plan.
+    Planned(Box<Planned>),
+    /// Not an optimisable statement, or answered here.
+    Other(Box<Triage>),
+}
+
+/// A plan with what PostgreSQL said about the client's own statement.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Where the keys of [`Target::Keys`] come from in *this cache entry's* texts.
+    pub keys: Vec<Key>,
+    /// Types of the parameters, on the home shard.
+    pub param_types: Vec<u32>,
+    /// Body of the RowDescription in text format; `None` when no rows are returned.
+    pub columns: Option<Vec<u8>>,
+}
+
+/// Where a key value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// The same in every execution.
+    Const(KeyValue),
+    /// The n-th literal of the normalised text.
+    Literal {
+        /// Its index.
+        index: usize,
+        /// The key column's type.
+        key_type: KeyType,
+    },
+    /// A parameter, from 0.
+    Param {
+        /// Its index.
+        index: usize,
+        /// The parameter's type.
+        key_type: KeyType,
+    },
+    /// The elements of an array parameter, from 0.
+    ParamArray {
+        /// Its index.
+        index: usize,
+        /// The elements' type.
+        key_type: KeyType,
+    },
+}
+
+/// A parameter value of a Bind message.
+#[derive(Debug, Clone, Copy)]
+pub struct ParamValue<'a> {
+    /// `None` is NULL.
+    pub value: Option<&'a [u8]>,
+    /// Binary format.
+    pub binary: bool,
+}
+
+/// The key is not given in a form that can be trusted to mean the same to PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProblem {
+    /// The literal needs PostgreSQL to be understood: plan the exact text.
+    #[error("the literal is not in canonical form")]
+    Literal,
+    /// The parameter needs PostgreSQL to be understood.
+    #[error("the parameter is not in canonical form")]
+    Param,
+}
+
+/// Literals of a text in the order of the normaliser, with the text.
+#[derive(Clone, Copy)]
+pub struct Literals<'a> {
+    /// The client's text.
+    pub text: &'a str,
+    /// Its literals.
+    pub literals: &'a [Literal],
+}
+
+/// The shards a planned statement concerns, ascending and each once. Empty: every key was NULL under `=`.
+pub fn resolve<'a>(
+    planned: &Planned,
+    snapshot: &Snapshot,
+    literals: Literals<'_>,
+    param: impl Fn(usize) -> Option<ParamValue<'a>>,
+) -> Result<Shards, KeyProblem> {
+    match &planned.plan.target {
+        Target::Home => Ok(Shards::one(snapshot.home())),
+        Target::Any => Ok(Shards::Any),
+        Target::Every => Ok(Shards::Many(snapshot.shards().to_vec())),
+        Target::All { map } => Ok(Shards::from_list(snapshot.shards_of(*map).to_vec())),
+        Target::Keys { map, nulls, .. } => {
+            let mut shards = ShardList::default();
+            for key in &planned.keys {
+                for_each_value(key, literals, &param, |value| {
+                    if value != KeyValue::Null || *nulls == NullKeys::Placed {
+                        shards.add(snapshot.shard_of(*map, &value).unwrap_or(snapshot.home()));
+                    }
+                })?;
+            }
+            Ok(shards.into_shards())
+        }
+    }
+}
+
+/// The place of one key (for split INSERTs).
+pub fn place_of<'a>(
+    source: &KeySource,
+    map: catalog::MapId,
+    snapshot: &Snapshot,
+    param: &impl Fn(usize) -> Option<ParamValue<'a>>,
+) -> Result<ShardId, KeyProblem> {
+    let mut shard = snapshot.home();
+    let key = fixed_key(source);
+    for_each_value(&key, Literals { text: "", literals: &[] }, param, |value| {
+        shard = snapshot.shard_of(map, &value).unwrap_or(snapshot.home());
+    })?;
+    Ok(shard)
+}
+
+/// Which shards a statement concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shards {
+    /// Whichever is at hand.
+    Any,
+    /// Exactly this one.
+    One(ShardId),
+    /// These, at least two, ascending.
+    Many(Vec<ShardId>),
+}
+
+impl Shards {
+    /// One shard.
+    pub fn one(shard: ShardId) -> Self {
+        Self::One(shard)
+    }
+
+    fn from_list(list: Vec<ShardId>) -> Self {
+        match list.as_slice() {
+            [] => Self::Any,
+            [one] => Self::One(*one),
+            _ => Self::Many(list),
+        }
+    }
+}
+
+/// Collects shards without allocating for the common case of one.
+#[derive(Default)]
+struct ShardList {
+    first: Option<ShardId>,
+    more: Vec<ShardId>,
+}
+
+impl ShardList {
+    fn add(&mut self, shard: ShardId) {
+        match self.first {
+            None => self.first = Some(shard),
+            Some(first) if first == shard || self.more.contains(&shard) => {}
+            Some(_) => self.more.push(shard),
+        }
+    }
+
+    fn into_shards(self) -> Shards {
+        match (self.first, self.more.is_empty()) {
+            (None, _) => Shards::Any,
+            (Some(one), true) => Shards::One(one),
+            (Some(first), false) => {
+                let mut list = self.more;
+                list.push(first);
+                list.sort_unstable();
+                Shards::Many(list)
+            }
+        }
+    }
+}
+
+fn for_each_value<'a>(
+    key: &Key,
+    literals: Literals<'_>,
+    param: &impl Fn(usize) -> Option<ParamValue<'a>>,
+    mut each: impl FnMut(KeyValue),
+) -> Result<(), KeyProblem> {
+    match key {
+        Key::Const(value) => each(value.clone()),
+        Key::Literal { index, key_type } => {
+            let literal = literals.literals.get(*index).ok_or(KeyProblem::Literal)?;
+            each(literal_value(literal, literals.text, *key_type)?);
+        }
+        Key::Param { index, key_type } => each(param_value(param(*index), *key_type)?),
+        Key::ParamArray { index, key_type } => array_values(param(*index), *key_type, each)?,
+    }
+    Ok(())
+}
+
+fn literal_value(literal: &Literal, text: &str, key_type: KeyType) -> Result<KeyValue, KeyProblem> {
+    let value = literal.value(text);
+    key_type.from_text(value.as_bytes()).map_err(|_| KeyProblem::Literal)
+}
+
+fn param_value(param: Option<ParamValue<'_>>, key_type: KeyType) -> Result<KeyValue, KeyProblem> {
+    let param = param.ok_or(KeyProblem::Param)?;
+    match param.value {
+        None => Ok(KeyValue::Null),
+        Some(bytes) if param.binary => key_type.from_binary(bytes).map_err(|_| KeyProblem::Param),
+        Some(bytes) => key_type.from_text(bytes).map_err(|_| KeyProblem::Param),
+    }
+}
+
+/// The elements of a one-dimensional array parameter.
+fn array_values(
+    param: Option<ParamValue<'_>>,
+    key_type: KeyType,
+    mut each: impl FnMut(KeyValue),
+) -> Result<(), KeyProblem> {
+    let param = param.ok_or(KeyProblem::Param)?;
+    let Some(bytes) = param.value else { return Ok(()) };
+    if !param.binary {
+        return text_array(bytes, key_type, each);
+    }
+    let mut cursor = bytes;
+    let mut word = || -> Result<i32, KeyProblem> {
+        let (head, rest) = cursor.split_first_chunk::<4>().ok_or(KeyProblem::Param)?;
+        cursor = rest;
+        Ok(i32::from_be_bytes(*head))
+    };
+    let dimensions = word()?;
+    let _nulls = word()?;
+    let _element = word()?;
+    if dimensions == 0 {
+        return Ok(());
+    }
+    if dimensions != 1 {
+        return Err(KeyProblem::Param);
+    }
+    let count = word()?;
+    let _lower = word()?;
+    for _ in 0..count {
+        let (head, rest) = cursor.split_first_chunk::<4>().ok_or(KeyProblem::Param)?;
+        cursor = rest;
+        match usize::try_from(i32::from_be_bytes(*head)) {
+            Err(_) => each(KeyValue::Null),
+            Ok(len) => {
+                let (value, rest) = cursor.split_at_checked(len).ok_or(KeyProblem::Param)?;
+                cursor = rest;
+                each(key_type.from_binary(value).map_err(|_| KeyProblem::Param)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `{a,"b",NULL}` of one dimension; anything fancier is left to PostgreSQL.
+fn text_array(bytes: &[u8], key_type: KeyType, mut each: impl FnMut(KeyValue)) -> Result<(), KeyProblem> {
+    let inner = bytes.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).ok_or(KeyProblem::Param)?;
+    if inner.is_empty() {
+        return Ok(());
+    }
+    if inner.iter().any(|byte| matches!(byte, b'{' | b'}' | b'\\' | b' ' | b'\t' | b'\n' | b'\r')) {
+        return Err(KeyProblem::Param);
+    }
+    for element in inner.split(|byte| *byte == b',') {
+        if element.eq_ignore_ascii_case(b"null") {
+            each(KeyValue::Null);
+            continue;
+        }
+        let bare = match element.strip_prefix(b"\"") {
+            Some(rest) => rest.strip_suffix(b"\"").ok_or(KeyProblem::Param)?,
+            None => element,
+        };
+        if bare.contains(&b'"') {
+            return Err(KeyProblem::Param);
+        }
+        each(key_type.from_text(bare).map_err(|_| KeyProblem::Param)?);
+    }
+    Ok(())
+}
+
+fn fixed_key(source: &KeySource) -> Key {
+    match source {
+        KeySource::Const { value, .. } => Key::Const(value.clone()),
+        KeySource::Param { index, key_type } => {
+            Key::Param { index: usize::from(index.saturating_sub(1)), key_type: *key_type }
+        }
+        KeySource::ParamArray { index, key_type } => {
+            Key::ParamArray { index: usize::from(index.saturating_sub(1)), key_type: *key_type }
+        }
+    }
+}
+
+/// The keys of a plan, for a cache entry whose key is the exact text.
+pub fn exact_keys(plan: &Plan) -> Vec<Key> {
+    match &plan.target {
+        Target::Keys { keys, .. } => keys.iter().map(fixed_key).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The keys of a plan for all texts with the same normalised form, or `None` when the plan holds for this text only.
+///
+/// A plan may serve other literals only if no literal's value went into it except as the one key the statement is
+/// routed by: exactly one relation (so that no two occurrences of a key were compared with each other), the client's
+/// own text everywhere, nothing evaluated beforehand.
+pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>) -> Option<Vec<Key>> {
+    if raw.names.relations.len() != 1 || !raw.names.ctes.is_empty() || !uses_client_text(plan) {
+        return None;
+    }
+    let Target::Keys { keys, .. } = &plan.target else {
+        return matches!(plan.target, Target::All { .. } | Target::Any | Target::Home).then(Vec::new);
+    };
+    keys.iter()
+        .map(|source| match source {
+            KeySource::Const { value, location, key_type } => {
+                let location = (*location)?;
+                let index = literals.literals.iter().position(|literal| literal.start == location)?;
+                let literal = &literals.literals[index];
+                // The same rule that will read the next text must read this one, and agree.
+                let read = literal_value(literal, literals.text, *key_type).ok()?;
+                let trusted = literal.kind != LiteralKind::Numeric && read == *value;
+                trusted.then_some(Key::Literal { index, key_type: *key_type })
+            }
+            other => Some(fixed_key(other)),
+        })
+        .collect()
+}
+
+fn uses_client_text(plan: &Plan) -> bool {
+    let many = match &plan.many {
+        Many::Refuse(_) => true,
+        Many::SumTags { shard_sql } => shard_sql.is_none(),
+        Many::Rows(rows) => {
+            rows.shard_sql.is_none() && matches!(rows.combine, plan::Combine::Concat { .. } | plan::Combine::Ordered { .. })
+        }
+        Many::SplitInsert(_) => false,
+    };
+    many && plan.text.is_none() && plan.prelude.is_empty() && plan.kind != plan::StatementKind::Merge
+}
+
+/// What a look-up found.
+pub enum Found {
+    /// A known statement; when `normalised`, its keys are in the literals of the buffer.
+    Statement(Rc<Statement>),
+    /// Not known yet; `normalised` says whether the buffer holds a key for it.
+    Unknown {
+        /// The text was normalised.
+        normalised: bool,
+    },
+}
+
+/// Entries per cache; a full cache is emptied, which costs one parse per statement in use.
+const ENTRIES_MAX: usize = 8192;
+
+/// Texts longer than this are not kept.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+type Table = HashMap<Box<[u8]>, Rc<Statement>, foldhash::fast::RandomState>;
+
+/// The statements of one plan context.
+#[derive(Default)]
+pub struct StatementCache {
+    normalised: RefCell<Table>,
+    exact: RefCell<Table>,
+}
+
+impl StatementCache {
+    /// Looks a text up. `scratch` is filled with the normalised form.
+    pub fn find(&self, text: &str, scratch: &mut NormalisedBuf, conforming_strings: bool) -> Found {
+        let normalised = sql::normalise(text, scratch, conforming_strings);
+        if normalised && let Some(statement) = self.normalised.borrow().get(scratch.key.as_slice()) {
+            return Found::Statement(Rc::clone(statement));
+        }
+        if let Some(statement) = self.find_exact(text) {
+            scratch.literals.clear();
+            return Found::Statement(statement);
+        }
+        Found::Unknown { normalised }
+    }
+
+    /// Looks a text up without normalising it.
+    pub fn find_exact(&self, text: &str) -> Option<Rc<Statement>> {
+        self.exact.borrow().get(text.as_bytes()).cloned()
+    }
+
+    /// Keeps a statement for all texts with this normalised key.
+    pub fn keep_normalised(&self, key: &[u8], statement: Rc<Statement>) {
+        keep(&mut self.normalised.borrow_mut(), key, statement);
+    }
+
+    /// Keeps a statement for exactly this text.
+    pub fn keep_exact(&self, text: &str, statement: Rc<Statement>) {
+        keep(&mut self.exact.borrow_mut(), text.as_bytes(), statement);
+    }
+}
+
+fn keep(table: &mut Table, key: &[u8], statement: Rc<Statement>) {
+    if key.len() > TEXT_BYTES_MAX {
+        return;
+    }
+    if table.len() >= ENTRIES_MAX {
+        table.clear();
+    }
+    table.insert(key.into(), statement);
+}

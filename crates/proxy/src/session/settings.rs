@@ -1,0 +1,338 @@
+//! A session's settings, and how to bring a server connection to them.
+//!
+//! A transaction pooler hands a session to another server between transactions, so `SET` must follow the
+//! client. The map here is authoritative: it holds, for each setting the client changed, the statement that
+//! makes the change (validated by a server when the client sent it). Each server connection remembers the map
+//! it was last brought to; [`Settings::difference`] is what must be sent when the two differ.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// The settings of a session that differ from what a fresh server connection has.
+///
+/// Shared by pointer: a pool in which every client has the same settings compares one address per checkout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Lower-case name → a complete `SET …` statement without `LOCAL`.
+    values: BTreeMap<String, String>,
+}
+
+/// Settings that change who the session is; they are applied last and reset first, because what the session
+/// may set depends on them.
+const IDENTITY: [&str; 2] = ["session_authorization", "role"];
+
+impl Settings {
+    /// Settings given at start-up, as `(name, value)` pairs of the startup packet.
+    pub fn from_startup<'a>(params: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let values = params
+            .map(|(name, value)| {
+                let name = name.to_ascii_lowercase();
+                let statement = format!("SET {} TO {}", quote_name(&name), quote_literal(value));
+                (name, statement)
+            })
+            .collect();
+        Self { values }
+    }
+
+    /// True when nothing differs from a fresh connection.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Records that `name` was changed by `statement` (a complete `SET` without `LOCAL`).
+    pub fn set(&mut self, name: &str, statement: String) {
+        self.values.insert(name.to_ascii_lowercase(), statement);
+    }
+
+    /// Puts `name` back to what `base` (the start-up settings) says.
+    pub fn reset(&mut self, name: &str, base: &Settings) {
+        let name = name.to_ascii_lowercase();
+        match base.values.get(&name) {
+            Some(statement) => {
+                self.values.insert(name, statement.clone());
+            }
+            None => {
+                self.values.remove(&name);
+            }
+        }
+    }
+
+    /// The statement that set `name`, when the session set it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// One statement text that brings a connection from `applied` to `self`; `None` when they agree.
+    pub fn difference(&self, applied: &Settings) -> Option<String> {
+        if self == applied {
+            return None;
+        }
+        let mut text = String::new();
+        let identity_changed = IDENTITY.iter().any(|name| self.values.get(*name) != applied.values.get(*name));
+        if identity_changed {
+            for name in IDENTITY.iter().rev().filter(|name| applied.values.contains_key(**name)) {
+                text.push_str(&format!("RESET {name};"));
+            }
+        }
+        for name in applied.values.keys().filter(|name| !self.values.contains_key(*name) && !is_identity(name)) {
+            text.push_str(&format!("RESET {};", quote_name(name)));
+        }
+        for (name, statement) in self.values.iter().filter(|(name, _)| !is_identity(name)) {
+            if applied.values.get(name) != Some(statement) {
+                text.push_str(statement);
+                text.push(';');
+            }
+        }
+        if identity_changed {
+            for statement in IDENTITY.iter().filter_map(|name| self.values.get(*name)) {
+                text.push_str(statement);
+                text.push(';');
+            }
+        }
+        Some(text)
+    }
+
+    /// A text that two sessions share exactly when a cached plan may serve both: the settings that planning and
+    /// name resolution depend on.
+    pub fn plan_fingerprint(&self) -> String {
+        const RELEVANT: [&str; 9] = [
+            "search_path",
+            "role",
+            "session_authorization",
+            "standard_conforming_strings",
+            "backslash_quote",
+            "client_encoding",
+            "datestyle",
+            "timezone",
+            "row_security",
+        ];
+        let mut text = String::new();
+        for statement in RELEVANT.iter().filter_map(|name| self.values.get(*name)) {
+            text.push_str(statement);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn is_identity(name: &str) -> bool {
+    IDENTITY.contains(&name)
+}
+
+/// Quotes each part of a possibly dotted setting name.
+fn quote_name(name: &str) -> String {
+    let parts: Vec<String> = name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    parts.join(".")
+}
+
+/// Quotes an identifier.
+pub fn quote_name_whole(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A literal that means the same whatever `standard_conforming_strings` says.
+pub fn quote_literal(value: &str) -> String {
+    let body = value.replace('\'', "''");
+    if body.contains('\\') { format!(" E'{}'", body.replace('\\', "\\\\")) } else { format!("'{body}'") }
+}
+
+/// The settings of a session through its transactions: a rolled-back `SET` is undone, as in PostgreSQL.
+#[derive(Debug)]
+pub struct SettingsHistory {
+    base: Rc<Settings>,
+    current: Rc<Settings>,
+    /// What `current` was when the open transaction began.
+    at_begin: Option<Rc<Settings>>,
+    savepoints: Vec<Savepoint>,
+    /// `SET LOCAL` statements of the open transaction, in order, replayed on servers that join later.
+    local: Vec<String>,
+}
+
+impl SettingsHistory {
+    /// A history that starts from the start-up settings.
+    pub fn new(base: Settings) -> Self {
+        let base = Rc::new(base);
+        Self { current: Rc::clone(&base), base, at_begin: None, savepoints: Vec::new(), local: Vec::new() }
+    }
+
+    /// The settings in force for the next server, without `SET LOCAL`.
+    pub fn current(&self) -> &Rc<Settings> {
+        &self.current
+    }
+
+    /// The settings a server that joins the open transaction must have *before* its `BEGIN`, so that a rollback
+    /// brings it to the same place as the servers that were there.
+    pub fn before_transaction(&self) -> &Rc<Settings> {
+        self.at_begin.as_ref().unwrap_or(&self.current)
+    }
+
+    /// What a server that joins the open transaction must run, after it was brought to
+    /// [`before_transaction`](Self::before_transaction): `begin`, then every setting and savepoint in the order
+    /// they happened, so that a later `ROLLBACK TO` does the same on all servers.
+    pub fn joining(&self, begin: &str) -> String {
+        let mut text = format!("{begin};");
+        let mut settings = self.before_transaction();
+        let mut local = 0;
+        for savepoint in &self.savepoints {
+            self.append_step(&mut text, settings, &savepoint.settings, local..savepoint.local);
+            text.push_str(&format!("SAVEPOINT {};", quote_name_whole(&savepoint.name)));
+            settings = &savepoint.settings;
+            local = savepoint.local;
+        }
+        self.append_step(&mut text, settings, &self.current, local..self.local.len());
+        text
+    }
+
+    fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {
+        text.push_str(&to.difference(from).unwrap_or_default());
+        for statement in self.local.get(local).unwrap_or_default() {
+            text.push_str(statement);
+            text.push(';');
+        }
+    }
+
+    /// A `SET` succeeded.
+    pub fn set(&mut self, name: &str, statement: String) {
+        Rc::make_mut(&mut self.current).set(name, statement);
+    }
+
+    /// A `SET LOCAL` succeeded inside the open transaction.
+    pub fn set_local(&mut self, statement: String) {
+        if self.at_begin.is_some() {
+            self.local.push(statement);
+        }
+    }
+
+    /// A `RESET name` succeeded.
+    pub fn reset(&mut self, name: &str) {
+        let base = Rc::clone(&self.base);
+        Rc::make_mut(&mut self.current).reset(name, &base);
+    }
+
+    /// `RESET ALL` or `DISCARD ALL` succeeded. `RESET ALL` leaves role and session authorisation alone.
+    pub fn reset_all(&mut self, identity_too: bool) {
+        let mut fresh = Settings::clone(&self.base);
+        if !identity_too {
+            for name in IDENTITY {
+                if let Some(statement) = self.current.get(name) {
+                    fresh.set(name, statement.to_owned());
+                }
+            }
+        }
+        self.current = if fresh == *self.base { Rc::clone(&self.base) } else { Rc::new(fresh) };
+    }
+
+    /// A transaction began.
+    pub fn begin(&mut self) {
+        self.at_begin = Some(Rc::clone(&self.current));
+        self.savepoints.clear();
+        self.local.clear();
+    }
+
+    /// The transaction ended; a rollback undoes its settings.
+    pub fn end(&mut self, committed: bool) {
+        if let Some(before) = self.at_begin.take()
+            && !committed
+        {
+            self.current = before;
+        }
+        self.savepoints.clear();
+        self.local.clear();
+    }
+
+    /// A savepoint was made.
+    pub fn savepoint(&mut self, name: &str) {
+        self.savepoints.push(Savepoint {
+            name: name.to_owned(),
+            settings: Rc::clone(&self.current),
+            local: self.local.len(),
+        });
+    }
+
+    /// True when a savepoint of this name is open.
+    pub fn has_savepoint(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// The newest savepoint of this name was released, with all above it.
+    pub fn release(&mut self, name: &str) {
+        if let Some(depth) = self.find(name) {
+            self.savepoints.truncate(depth);
+        }
+    }
+
+    /// Rolled back to the newest savepoint of this name, which stays open.
+    pub fn rollback_to(&mut self, name: &str) {
+        if let Some(depth) = self.find(name) {
+            self.current = Rc::clone(&self.savepoints[depth].settings);
+            self.local.truncate(self.savepoints[depth].local);
+            self.savepoints.truncate(depth + 1);
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.savepoints.iter().rposition(|savepoint| savepoint.name == name)
+    }
+}
+
+/// An open savepoint, with what the settings were when it was made.
+#[derive(Debug)]
+struct Savepoint {
+    name: String,
+    settings: Rc<Settings>,
+    /// How many `SET LOCAL` statements had run.
+    local: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        Settings::from_startup(pairs.iter().copied())
+    }
+
+    #[test]
+    fn equal_settings_need_nothing() {
+        assert_eq!(settings(&[("TimeZone", "UTC")]).difference(&settings(&[("timezone", "UTC")])), None);
+    }
+
+    #[test]
+    fn the_difference_resets_what_is_gone_and_sets_what_is_new() {
+        let text = settings(&[("timezone", "UTC")]).difference(&settings(&[("work_mem", "1MB")]));
+        assert_eq!(text.as_deref(), Some("RESET \"work_mem\";SET \"timezone\" TO 'UTC';"));
+    }
+
+    #[test]
+    fn a_role_is_left_before_other_settings_and_entered_after_them() {
+        let text = settings(&[("role", "b"), ("work_mem", "1MB")]).difference(&settings(&[("role", "a")]));
+        assert_eq!(text.as_deref(), Some("RESET role;SET \"work_mem\" TO '1MB';SET \"role\" TO 'b';"));
+    }
+
+    #[test]
+    fn a_rollback_undoes_settings_and_a_commit_keeps_them() {
+        let mut history = SettingsHistory::new(Settings::default());
+        history.begin();
+        history.set("timezone", "SET timezone TO 'UTC'".to_owned());
+        history.savepoint("a");
+        history.set("timezone", "SET timezone TO 'CET'".to_owned());
+        history.set_local("SET LOCAL work_mem = '1MB'".to_owned());
+        assert_eq!(
+            history.joining("BEGIN"),
+            "BEGIN;SET timezone TO 'UTC';SAVEPOINT \"a\";SET timezone TO 'CET';SET LOCAL work_mem = '1MB';"
+        );
+        history.rollback_to("a");
+        assert_eq!(history.joining("BEGIN"), "BEGIN;SET timezone TO 'UTC';SAVEPOINT \"a\";");
+        history.end(false);
+        assert!(history.current().is_empty());
+        history.begin();
+        history.set("timezone", "SET timezone TO 'UTC'".to_owned());
+        history.end(true);
+        assert!(!history.current().is_empty());
+    }
+
+    #[test]
+    fn values_are_quoted_whatever_they_hold() {
+        assert_eq!(quote_literal("a'b\\c"), " E'a''b\\\\c'");
+    }
+}
