@@ -49,7 +49,7 @@ pub enum Durability {
     /// Yes.
     #[default]
     Durable,
-    /// No: `fsync` is off. For tests.
+    /// No, though it survives a crash of the server: `fsync` is off. For tests.
     Unsafe,
 }
 

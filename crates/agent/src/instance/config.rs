@@ -25,10 +25,9 @@ logging_collector = off
 log_line_prefix = '%m [%p] %u@%d '
 ";
 
-/// For tests only: a crash of the machine loses or corrupts the data, a crash of the server does not.
+/// For tests only: a crash of the machine corrupts the data, a crash of the server does not.
 const UNSAFE: &str = "\
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 ";
 
