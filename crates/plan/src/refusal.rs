@@ -75,15 +75,289 @@ macro_rules! refusals {
 }
 
 refusals! {
-    // 1xxx: what the statement contains
+    // 1xxx: reading the statement
     UnknownNode = "DRV1001",
-        "this statement has a part that Drover does not know how to print for several shards",
-        "SELECT XMLFOREST(a, b) FROM orders",
+        "part of the statement cannot be printed for several shards",
+        "SELECT xmlforest(a, b) FROM orders ORDER BY lower(c)",
         "restrict every sharded table to one shard key";
-    Placeholder = "DRV1002",
-        "not yet",
-        "x",
-        "y";
+    UnexpectedClause = "DRV1002",
+        "the statement has a clause that is not handled for sharded tables",
+        "SELECT * FROM orders TABLESAMPLE SYSTEM (1)",
+        "leave the clause out or restrict every sharded table to one shard key";
+    Unreadable = "DRV1003",
+        "the statement cannot be read with certainty",
+        "DO $$ BEGIN EXECUTE 'DELETE FROM orders'; END $$",
+        "write it in a form that names its tables plainly";
+    TooComplex = "DRV1004",
+        "the statement is too complex to be proved",
+        "WITH a AS (...), b AS (SELECT * FROM a, a), ...",
+        "split it into several statements";
+    // 2xxx: which tables meet
+    HomeWithSharded = "DRV2001",
+        "sharded and unsharded tables cannot be used in one statement yet",
+        "SELECT * FROM orders JOIN settings ON true",
+        "make the unsharded table a reference table, or use two statements";
+    DifferentMaps = "DRV2002",
+        "the sharded tables are not colocated",
+        "SELECT * FROM orders o JOIN events e ON e.id = o.user_id",
+        "shard them with colocate_with";
+    NotOnKey = "DRV2003",
+        "the sharded tables are not joined on their shard keys",
+        "SELECT * FROM orders a JOIN orders b ON a.ref = b.ref",
+        "join on the shard key, or restrict every table to one shard key";
+    Subquery = "DRV2004",
+        "a subquery reads a sharded table and is not tied to the shard key of the outer query",
+        "SELECT * FROM orders WHERE total = (SELECT max(total) FROM orders)",
+        "tie it to the outer query by the shard key, or run it first and pass its result";
+    OuterJoin = "DRV2005",
+        "an outer join preserves rows that are not on one shard",
+        "SELECT * FROM countries c LEFT JOIN orders o ON o.country = c.code",
+        "put the sharded table on the preserved side and join on the shard key";
+    Partitioned = "DRV2006",
+        "partitioned tables and inheritance cannot be sharded yet",
+        "CREATE TABLE p PARTITION OF orders FOR VALUES IN (1)",
+        "use a plain table";
+    SetOperation = "DRV2007",
+        "UNION, INTERSECT and EXCEPT over several shards are not handled yet",
+        "SELECT id FROM orders UNION SELECT id FROM returns",
+        "restrict every sharded table to one shard key, or run the arms separately";
+    RecursiveCte = "DRV2008",
+        "a recursive query over several shards is not handled yet",
+        "WITH RECURSIVE t AS (SELECT * FROM orders UNION ALL SELECT o.* FROM orders o, t WHERE o.parent = t.id) SELECT * FROM t",
+        "restrict every sharded table to one shard key in each arm";
+    ReferenceWrite = "DRV2009",
+        "a write to a reference table cannot read other tables than reference tables",
+        "INSERT INTO countries SELECT code FROM settings",
+        "read the rows first and insert them as values";
+    // 3xxx: functions and what they may see
+    FunctionUnproved = "DRV3001",
+        "a function is not proved to stay within one shard",
+        "SELECT my_report() FROM orders",
+        "declare it with drover.declare_local when it touches no sharded table";
+    FunctionHomeOnly = "DRV3002",
+        "a function is right on the home shard only",
+        "SELECT pg_table_size('orders')",
+        "call it in a statement of its own that reads no sharded table";
+    VolatileMany = "DRV3003",
+        "a volatile function over several shards",
+        "SELECT random() FROM orders",
+        "restrict every sharded table to one shard key";
+    SystemColumn = "DRV3004",
+        "a system column has no meaning over several shards",
+        "SELECT ctid FROM orders",
+        "select by the primary key";
+    ServerOid = "DRV3005",
+        "the statement holds an object id that differs from shard to shard",
+        "SELECT * FROM orders WHERE tableoid = 'orders'::regclass",
+        "compare names instead of object ids";
+    BeforeTrigger = "DRV3006",
+        "a BEFORE ROW trigger of the table could change the shard key",
+        "INSERT INTO orders VALUES (1) -- with a BEFORE INSERT trigger",
+        "compute the value in the statement or use an AFTER trigger";
+    UnsafeTable = "DRV3007",
+        "writing this table runs code that is not proved to stay within one shard",
+        "INSERT INTO orders VALUES (1) -- with an unproved trigger",
+        "declare the function with drover.declare_local when it touches no sharded table";
+    Sequence = "DRV3008",
+        "a sequence is used where its value cannot be drawn once from the home shard",
+        "UPDATE orders SET n = nextval('s')",
+        "draw the value first with SELECT nextval(…)";
+    ReadsByName = "DRV3009",
+        "a function reads a table by name and would see one slice of it",
+        "SELECT query_to_xml('SELECT * FROM orders', true, true, '')",
+        "select from the table itself";
+    // 4xxx: combining several shards
+    Aggregate = "DRV4001",
+        "an aggregate cannot be combined from several shards yet",
+        "SELECT array_agg(id) FROM orders",
+        "group by the shard key, or restrict the statement to one shard key";
+    DistinctAggregate = "DRV4002",
+        "a DISTINCT aggregate of another column than the shard key cannot be combined yet",
+        "SELECT count(DISTINCT city) FROM users",
+        "group by the shard key, or count SELECT DISTINCT rows";
+    Window = "DRV4003",
+        "a window function must be partitioned by the shard key",
+        "SELECT row_number() OVER (ORDER BY id) FROM orders",
+        "add the shard key to PARTITION BY";
+    GroupingSets = "DRV4004",
+        "GROUPING SETS, ROLLUP and CUBE over several shards are not handled yet",
+        "SELECT a, b, count(*) FROM orders GROUP BY CUBE (a, b)",
+        "run one GROUP BY per grouping set";
+    FinishType = "DRV4005",
+        "a column has a type that cannot be combined over several shards yet",
+        "SELECT DISTINCT tags FROM orders -- text[]",
+        "cast the column to text, or restrict the statement to one shard key";
+    LockingLimit = "DRV4006",
+        "FOR UPDATE with LIMIT cannot be answered over several shards",
+        "SELECT * FROM jobs FOR UPDATE SKIP LOCKED LIMIT 1",
+        "restrict it to one shard key";
+    SeveralShards = "DRV4007",
+        "the shard keys of the statement are on different shards",
+        "SELECT * FROM orders a, orders b WHERE a.user_id = 1 AND b.user_id = 2",
+        "run one statement per shard key";
+    ModifyingCte = "DRV4008",
+        "a data-modifying WITH query must stay on one shard",
+        "WITH d AS (DELETE FROM orders RETURNING *) SELECT count(*) FROM d",
+        "restrict every sharded table to one shard key, or use two statements";
+    RecurringChoice = "DRV4009",
+        "a subquery over reference tables may give other rows on each shard",
+        "SELECT * FROM orders JOIN (SELECT * FROM countries LIMIT 1) c ON true",
+        "order and select its rows uniquely in a statement of their own";
+    // 5xxx: writes
+    KeyUpdate = "DRV5001",
+        "the shard key of a row cannot be changed",
+        "UPDATE orders SET user_id = 2 WHERE id = 1",
+        "delete the row and insert it again";
+    KeyExpression = "DRV5002",
+        "the shard key of a new row must be a constant or a parameter",
+        "INSERT INTO orders (user_id) VALUES (abs(-5))",
+        "compute the value first and pass it as a parameter";
+    InsertSelect = "DRV5003",
+        "INSERT … SELECT must keep the shard key of a colocated table",
+        "INSERT INTO orders SELECT id + 1 FROM orders",
+        "select the shard key unchanged into the shard key column";
+    OnConflict = "DRV5004",
+        "ON CONFLICT DO UPDATE must not change the shard key",
+        "INSERT INTO orders VALUES (1) ON CONFLICT (user_id) DO UPDATE SET user_id = 2",
+        "leave the shard key out of the SET list";
+    Merge = "DRV5005",
+        "MERGE into or from sharded and reference tables is not handled yet",
+        "MERGE INTO orders USING s ON … WHEN MATCHED THEN DELETE",
+        "use INSERT … ON CONFLICT, UPDATE and DELETE";
+    ReferenceVolatile = "DRV5006",
+        "a write to a reference table must give the same rows on every shard",
+        "INSERT INTO countries VALUES (random())",
+        "compute the value first and pass it as a parameter";
+    ReferenceUpdateFrom = "DRV5007",
+        "UPDATE … FROM and a choice of rows by LIMIT could differ between the copies of a reference table",
+        "UPDATE countries c SET n = x.n FROM countries x",
+        "select the rows first and update by primary key";
+    Rules = "DRV5008",
+        "a rule turns the statement into several",
+        "INSERT INTO v VALUES (1) -- with a DO ALSO rule",
+        "use a trigger instead of the rule";
+    KeyForm = "DRV5009",
+        "the shard key value is not in the form PostgreSQL prints it",
+        "INSERT INTO orders VALUES ('007'::mydomain)",
+        "write the value in canonical form";
+    // 6xxx: data definition
+    UniqueWithoutKey = "DRV6001",
+        "a unique index or primary key of a sharded table must contain the shard key",
+        "CREATE UNIQUE INDEX ON orders (id)",
+        "add the shard key to its columns";
+    Exclusion = "DRV6002",
+        "a sharded table cannot have an exclusion constraint",
+        "ALTER TABLE orders ADD EXCLUDE USING gist (r WITH &&)",
+        "enforce it in the application";
+    ForeignKey = "DRV6003",
+        "a foreign key must join colocated tables on the shard key or refer to a reference table",
+        "ALTER TABLE orders ADD FOREIGN KEY (product) REFERENCES products",
+        "make the other table a reference table, or colocate both and include the shard key";
+    KeyColumn = "DRV6004",
+        "the shard key column cannot be dropped or change its type",
+        "ALTER TABLE orders DROP COLUMN user_id",
+        "create a new table and move the rows";
+    RenameSharded = "DRV6005",
+        "a sharded or reference table cannot be renamed or moved to another schema yet",
+        "ALTER TABLE orders RENAME TO o",
+        "create a view with the new name";
+    AlterAction = "DRV6006",
+        "this change of a sharded or reference table is not handled yet",
+        "ALTER TABLE orders INHERIT base",
+        "leave it out";
+    CreateTableAs = "DRV6007",
+        "a table cannot be made from the rows of sharded tables yet",
+        "CREATE TABLE t AS SELECT * FROM orders",
+        "create the table first, then INSERT";
+    MixedView = "DRV6008",
+        "a view cannot read sharded and unsharded tables",
+        "CREATE VIEW v AS SELECT * FROM orders, settings",
+        "make the unsharded table a reference table";
+    Container = "DRV6009",
+        "the object holds sharded or reference tables",
+        "DROP SCHEMA shop CASCADE",
+        "drop the sharded tables first";
+    RuleOnSharded = "DRV6010",
+        "a rule cannot involve a sharded or reference table",
+        "CREATE RULE r AS ON INSERT TO orders DO NOTHING",
+        "use a trigger";
+    TriggerUnproved = "DRV6011",
+        "the trigger function is not proved to stay within one shard",
+        "CREATE TRIGGER t AFTER INSERT ON orders EXECUTE FUNCTION f()",
+        "declare the function with drover.declare_local when it touches no sharded table";
+    MixedUtility = "DRV6012",
+        "the statement names sharded and unsharded tables together",
+        "VACUUM orders, settings",
+        "use one statement for each";
+    DroverOption = "DRV6013",
+        "the drover option is not known or not available yet",
+        "CREATE TABLE t (k int) WITH (drover.place = 'shard_2')",
+        "use drover.shard_key, drover.colocate_with, drover.scheme = 'hash' or drover.reference";
+    ShardedKind = "DRV6014",
+        "this kind of table cannot be sharded",
+        "CREATE TEMP TABLE t (k int) WITH (drover.shard_key = 'k')",
+        "use a plain, logged or unlogged table";
+    ShardKeyColumn = "DRV6015",
+        "the shard key must be one column of type smallint, integer, bigint, text, varchar, char or uuid",
+        "CREATE TABLE t (k numeric) WITH (drover.shard_key = 'k')",
+        "choose a column of one of these types";
+    OtherDdl = "DRV6016",
+        "this statement about a sharded or reference table is not handled yet",
+        "CREATE PUBLICATION p FOR TABLE orders",
+        "leave it out";
+    // 7xxx: other statements
+    PrepareSql = "DRV7001",
+        "PREPARE and EXECUTE of a statement on sharded tables are not handled yet",
+        "PREPARE p AS SELECT * FROM orders",
+        "use the driver's prepared statements (extended protocol)";
+    Cursor = "DRV7002",
+        "a cursor over sharded tables is not handled yet",
+        "DECLARE c CURSOR FOR SELECT * FROM orders",
+        "fetch with LIMIT, or use a portal with a row limit";
+    DoBlock = "DRV7003",
+        "the DO block is not proved to stay on the home shard",
+        "DO $$ BEGIN DELETE FROM orders; END $$",
+        "run its statements from the client";
+    Call = "DRV7004",
+        "the procedure is not proved to stay on the home shard",
+        "CALL archive_orders()",
+        "run its statements from the client, or use drover.declare_local";
+    CopyQuery = "DRV7005",
+        "COPY of a query over sharded tables is not handled yet",
+        "COPY (SELECT * FROM orders) TO STDOUT",
+        "copy the table, or SELECT";
+    CopyFile = "DRV7006",
+        "COPY of a sharded or reference table works over the client connection only",
+        "COPY orders TO '/tmp/x'",
+        "use STDIN or STDOUT (\\copy in psql)";
+    CopyOption = "DRV7007",
+        "a COPY option is not handled for sharded and reference tables yet",
+        "COPY orders FROM STDIN WHERE total > 0",
+        "leave the option out";
+    TempName = "DRV7008",
+        "the session has temporary objects and the name could mean one of them",
+        "CREATE TEMP TABLE orders (…); DROP TABLE orders",
+        "write the schema before the name";
+    UnknownDrover = "DRV7009",
+        "there is no such drover function or view yet",
+        "SELECT drover.pin_key('orders', 'a')",
+        "see the user guide for what is available";
+    DroverArguments = "DRV7010",
+        "the arguments of the drover function are not as expected",
+        "SELECT drover.shard_table(table_name) FROM t",
+        "call it alone, with constant arguments";
+    DroverMixed = "DRV7011",
+        "drover functions and views stand alone in a statement",
+        "SELECT * FROM drover.shards JOIN t ON true",
+        "select everything from the view and filter in the client";
+    ServerCommand = "DRV7012",
+        "this statement is about one server, not about the database",
+        "ALTER SYSTEM SET work_mem = '1GB'",
+        "run it on the server itself";
+    ExplainMany = "DRV7013",
+        "EXPLAIN of this statement is not handled yet",
+        "EXPLAIN CREATE TABLE t AS SELECT * FROM orders",
+        "use EXPLAIN (ROUTE)";
 }
 
 impl RefusalCode {
@@ -124,4 +398,36 @@ pub fn refusals_markdown() -> String {
         );
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_ascend_and_are_unique() {
+        assert!(REFUSALS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for (index, entry) in REFUSALS.iter().enumerate() {
+            assert_eq!(entry.code as usize, index);
+            assert!(
+                entry.name.len() == 7 && entry.name.starts_with("DRV"),
+                "{}",
+                entry.name
+            );
+        }
+    }
+
+    #[test]
+    fn the_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/refusals.md");
+        let expected = refusals_markdown();
+        if std::env::var_os("DROVER_UPDATE").is_some() {
+            std::fs::write(path, &expected).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            found == expected,
+            "docs/refusals.md is out of date: run with DROVER_UPDATE=1"
+        );
+    }
 }
