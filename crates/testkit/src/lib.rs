@@ -2,5 +2,11 @@
 
 pub mod casefile;
 pub mod client;
+pub mod cluster;
 pub mod oracle;
+pub mod postgres;
 pub mod random;
+pub mod reaper;
+
+pub use cluster::{TestCluster, TestOptions};
+pub use postgres::TestPostgres;
