@@ -79,7 +79,7 @@ fn literals_that_matter_stay() {
     check("select - 5, - -5, a - 5", "select - 5, - -5, a - {i}");
     check(
         "select * from f(1) t(a numeric(10,2)) where a = 1",
-        "select * from f(1) t(a numeric(10,2)) where a = {i}",
+        "select * from f({i}) t(a numeric(10,2)) where a = {i}",
     );
     check(
         "select (select 1 order by 2) + 3",
