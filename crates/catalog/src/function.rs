@@ -3,9 +3,10 @@
 use crate::Oid;
 
 /// `pg_proc.prokind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FunctionKind {
     /// A plain function.
+    #[default]
     Function,
     /// An aggregate.
     Aggregate,
@@ -16,13 +17,14 @@ pub enum FunctionKind {
 }
 
 /// `pg_proc.provolatile`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Volatility {
     /// Same arguments, same result, forever.
     Immutable,
     /// Same arguments, same result within one statement.
     Stable,
     /// Anything.
+    #[default]
     Volatile,
 }
 
@@ -37,8 +39,15 @@ pub enum Proof {
     Unproved(String),
 }
 
+impl Default for Proof {
+    /// Nothing is proved.
+    fn default() -> Self {
+        Proof::Unproved("nothing is known about the function".to_owned())
+    }
+}
+
 /// Facts about one function, from `pg_proc` of the home shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Function {
     /// OID on the home shard.
     pub oid: Oid,
@@ -95,10 +104,14 @@ pub struct FunctionBody<'a> {
 /// What a body names. Names are unqualified and folded as the catalog stores them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BodyFacts {
-    /// Names of relations that may be read or written (CTE names may be included: more is safe, less is not).
+    /// Names of relations that may be read or written.
     pub relations: Vec<String>,
-    /// Names of functions called, also through CALL.
+    /// Names of functions that may be called, also through CALL.
     pub functions: Vec<String>,
+    /// The lists hold every identifier that *could* be such a name, so those that name nothing (variables, keywords,
+    /// CTEs) are ignored. A statement that does use a name which exists nowhere fails on any server.
+    /// When false, a name that is not known leaves the function unproved.
+    pub candidates: bool,
     /// Runs text made at run time (`EXECUTE`, `FOR … IN EXECUTE`, `OPEN … FOR EXECUTE`), or DO.
     pub dynamic_sql: bool,
     /// Changes settings (`SET`, `RESET`), which can change what names mean afterwards.

@@ -11,10 +11,15 @@
 //! * lookups by name ignore schemas on purpose: they answer "could this name mean something sharded?" and are
 //!   allowed to say yes too often, never no too often.
 
+mod build;
+mod closure;
+pub mod ddl;
 mod function;
 pub mod hash;
 mod ids;
 mod key;
+pub mod load;
+mod proof;
 mod relation;
 mod shard_map;
 mod snapshot;
@@ -23,6 +28,7 @@ mod types;
 pub use function::{BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Proof, Volatility};
 pub use ids::{Epoch, MapId, Oid, ShardId};
 pub use key::{KeyColumn, KeyError, KeyFamily, KeyType, KeyValue, hash_sql};
+pub use load::{CatalogError, QueryId, SnapshotBuilder};
 pub use relation::{
     CheckConstraint, Column, FkAction, ForeignKey, Generated, Identity, Persistence, Placement, Policy,
     Relation, RelationKind, Trigger, UniqueIndex,

@@ -3,9 +3,10 @@
 use crate::{KeyColumn, MapId, Oid};
 
 /// `pg_class.relkind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RelationKind {
     /// Ordinary table.
+    #[default]
     Table,
     /// Partitioned table.
     PartitionedTable,
@@ -22,18 +23,20 @@ pub enum RelationKind {
 }
 
 /// `pg_class.relpersistence`. Temporary relations are not in a snapshot: they belong to one session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Persistence {
     /// Logged.
+    #[default]
     Permanent,
     /// Not logged.
     Unlogged,
 }
 
 /// Where the rows of a relation are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Placement {
     /// On the home shard only.
+    #[default]
     Home,
     /// Each row on the shard its key decides.
     Sharded {
@@ -72,7 +75,7 @@ pub enum Identity {
 }
 
 /// One column. Dropped columns keep their number and are listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Column {
     /// `pg_attribute.attnum`, from 1.
     pub attnum: i16,
@@ -177,6 +180,15 @@ pub struct Trigger {
     pub type_bits: i16,
 }
 
+impl Trigger {
+    /// A row trigger that runs before INSERT or UPDATE and may therefore change the row.
+    pub fn may_change_row(&self) -> bool {
+        const ROW_BEFORE: i16 = 1 | 2;
+        const INSERT_OR_UPDATE: i16 = 4 | 16;
+        self.type_bits & ROW_BEFORE == ROW_BEFORE && self.type_bits & INSERT_OR_UPDATE != 0
+    }
+}
+
 /// A row-level security policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -187,7 +199,7 @@ pub struct Policy {
 }
 
 /// Facts about one relation, from the catalog of the home shard, and its placement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Relation {
     /// OID on the home shard.
     pub oid: Oid,
@@ -235,9 +247,13 @@ pub struct Relation {
     pub system: bool,
     /// Why writing to it may silently see one slice of a sharded table, or needs a home table on another shard: an
     /// enabled trigger, CHECK, index expression or generated column whose function is not proved *for this placement*,
-    /// also through foreign-key actions, partitions and inheritance. `None` means writes are safe. The text can be shown to a
+    /// also through foreign-key actions, partitions and inheritance; a BEFORE trigger that might change the sharding key; a
+    /// foreign key or unique index the shards cannot enforce. `None` means writes are safe. The text can be shown to a
     /// client.
     pub unsafe_reason: Option<String>,
+    /// Why reading it would be wrong even with its own placement known: a partition or inheritance child is placed
+    /// elsewhere. `None` means reads are safe. What a view reads is in the analyzed tree and not judged here.
+    pub read_unsafe_reason: Option<String>,
 }
 
 impl Relation {
@@ -273,6 +289,16 @@ impl Relation {
             Placement::Sharded { map, .. } => Some(*map),
             _ => None,
         }
+    }
+
+    /// A unique or exclusion index which the shards cannot enforce together, because it does not contain the sharding
+    /// key as a plain column. `None` for tables that are not sharded.
+    pub fn unenforceable_unique(&self) -> Option<&UniqueIndex> {
+        let key = self.key_column()?;
+        // An exclusion constraint may use any operator on the key column, so it never counts as enforced.
+        self.unique_indexes
+            .iter()
+            .find(|i| i.exclusion || !i.columns.contains(&key.attnum))
     }
 
     /// Whether it has enabled triggers.

@@ -2,7 +2,7 @@
 
 use crate::{
     Collation, Epoch, Function, KeyType, KeyValue, Map, MapId, Oid, Operator, Proof, Relation, Set, ShardId,
-    ShardMap, SortOrder, Type, TypeKind,
+    ShardMap, SortOrder, Type,
 };
 
 /// How one table is sharded, by name: schema facts are matched when the snapshot is built.
@@ -160,19 +160,7 @@ impl Snapshot {
 
     /// The type under all domains; the type itself when it is none or unknown.
     pub fn base_type(&self, oid: Oid) -> Oid {
-        let mut oid = oid;
-        // Domains cannot be circular; the bound is against damaged input.
-        for _ in 0..64 {
-            match self.types.get(&oid) {
-                Some(Type {
-                    kind: TypeKind::Domain,
-                    base: Some(base),
-                    ..
-                }) => oid = *base,
-                _ => break,
-            }
-        }
-        oid
+        crate::build::base_type(&self.types, oid)
     }
 
     /// The key type of a column type, domains resolved.

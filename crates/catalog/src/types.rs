@@ -3,9 +3,10 @@
 use crate::Oid;
 
 /// `pg_type.typtype`, with arrays told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TypeKind {
     /// A base type.
+    #[default]
     Base,
     /// A true array type: `element` says of what.
     Array,
@@ -24,7 +25,7 @@ pub enum TypeKind {
 }
 
 /// Facts about one type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Type {
     /// OID on the home shard; the same everywhere when built in.
     pub oid: Oid,
@@ -61,7 +62,7 @@ pub struct Type {
 }
 
 /// Facts about one operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Operator {
     /// OID on the home shard; the same everywhere when built in.
     pub oid: Oid,

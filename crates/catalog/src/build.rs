@@ -1,0 +1,373 @@
+//! Schema facts + sharding metadata → [`Snapshot`].
+
+use crate::closure::{self, Level, Names, Reach};
+use crate::load::{Object, SnapshotBuilder};
+use crate::{
+    BodyParser, CatalogError, CollationProvider, KeyColumn, KeyFamily, KeyType, Map, MapId, Oid, Placement,
+    Relation, RelationKind, Set, ShardingInput, Snapshot, TableSharding, TableShardingKind, Type, TypeKind,
+};
+
+#[cfg(test)]
+mod tests;
+mod writes;
+
+/// See [`SnapshotBuilder::build`].
+pub(crate) fn build(
+    mut facts: SnapshotBuilder,
+    sharding: &ShardingInput,
+    bodies: &dyn BodyParser,
+) -> Result<Snapshot, CatalogError> {
+    check_shards(sharding)?;
+    if !facts.database.encoding.is_empty() && facts.database.encoding != "UTF8" {
+        return Err(CatalogError::NotUtf8 {
+            encoding: facts.database.encoding.clone(),
+        });
+    }
+    link(&mut facts);
+    let maps: Map<MapId, crate::ShardMap> = sharding.maps.iter().cloned().collect();
+    let relation_names = names_of(facts.relations.values().map(|r| (r.name.as_str(), r.oid)));
+    let function_names = names_of(facts.functions.values().map(|f| (f.name.as_str(), f.oid)));
+    let has_sharded = place(&mut facts, sharding, &maps, &relation_names)?;
+    let names = Names {
+        relations: &relation_names,
+        functions: &function_names,
+    };
+    let declared: Set<(String, String)> = sharding.declared_local.iter().cloned().collect();
+    let reach = closure::reach(&facts, &names, &declared, bodies);
+    writes::judge(&mut facts, &reach, &declared);
+    judge_types(&mut facts, &reach);
+    for function in facts.functions.values_mut() {
+        function.proof = reach.proof(function);
+    }
+    let analyze = AnalyzeNames::new(&facts, &reach);
+    let mut shards = sharding.shards.clone();
+    shards.sort_unstable();
+    shards.dedup();
+    Ok(Snapshot {
+        epoch: sharding.epoch,
+        home: sharding.home,
+        shards,
+        maps,
+        relations: facts.relations,
+        relation_names,
+        functions: facts.functions,
+        function_names,
+        types: facts.types,
+        operators: facts.operators,
+        collations: facts.collations,
+        hash_equality: facts.hash_equality.into_iter().collect(),
+        sort_orders: facts.sort_orders,
+        has_sharded,
+        sharded_names: analyze.relations,
+        function_names_to_analyze: analyze.functions,
+        operator_names_to_analyze: analyze.operators,
+        unproved_cast: analyze.everything,
+        database: facts.database,
+    })
+}
+
+fn check_shards(sharding: &ShardingInput) -> Result<(), CatalogError> {
+    let owners = sharding
+        .maps
+        .iter()
+        .flat_map(|(_, map)| map.shards().iter().copied());
+    match owners
+        .chain([sharding.home])
+        .find(|shard| !sharding.shards.contains(shard))
+    {
+        Some(shard) => Err(CatalogError::NoSuchShard { shard }),
+        None => Ok(()),
+    }
+}
+
+/// Turns the loose facts that several relations share into fields of each.
+fn link(facts: &mut SnapshotBuilder) {
+    let default_bytewise = facts.database.bytewise;
+    for collation in facts
+        .collations
+        .values_mut()
+        .filter(|c| c.provider == CollationProvider::Default)
+    {
+        collation.bytewise = default_bytewise;
+        collation.locale.clone_from(&facts.database.collate);
+    }
+    for (child, parent) in &facts.inherits {
+        if let Some(relation) = facts.relations.get_mut(child) {
+            relation.parents.push(*parent);
+        }
+        if let Some(relation) = facts.relations.get_mut(parent) {
+            relation.children.push(*child);
+        }
+    }
+    for key in &facts.foreign_keys {
+        if let Some(relation) = facts.relations.get_mut(&key.table) {
+            relation.foreign_keys.push(key.clone());
+        }
+        if let Some(relation) = facts.relations.get_mut(&key.referenced) {
+            relation.referenced_by.push(key.clone());
+        }
+    }
+    // Triggers put in directly with add_relation take the same way as loaded ones.
+    let own: Vec<_> = facts
+        .relations
+        .values_mut()
+        .flat_map(|r| {
+            std::mem::take(&mut r.triggers)
+                .into_iter()
+                .map(|t| (r.oid, t))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    facts.triggers.extend(own);
+    for (table, trigger) in &facts.triggers {
+        if let Some(relation) = facts.relations.get_mut(table) {
+            relation.triggers.push(trigger.clone());
+        }
+    }
+    for (table, policy) in facts.policies.drain(..) {
+        if let Some(relation) = facts.relations.get_mut(&table) {
+            relation.policies.push(policy);
+        }
+    }
+}
+
+fn names_of<'a>(items: impl Iterator<Item = (&'a str, Oid)>) -> Map<Box<str>, Vec<Oid>> {
+    let mut out: Map<Box<str>, Vec<Oid>> = Map::default();
+    for (name, oid) in items {
+        match out.get_mut(name) {
+            Some(oids) => oids.push(oid),
+            None => {
+                out.insert(name.into(), vec![oid]);
+            }
+        }
+    }
+    out.values_mut().for_each(|oids| oids.sort_unstable());
+    out
+}
+
+/// Sets placements; says whether there is anything but home tables.
+///
+/// A listed table that does not exist is skipped: another proxy may have dropped it a moment ago, and nothing can be
+/// read from a table that is not there.
+fn place(
+    facts: &mut SnapshotBuilder,
+    sharding: &ShardingInput,
+    maps: &Map<MapId, crate::ShardMap>,
+    names: &Map<Box<str>, Vec<Oid>>,
+) -> Result<bool, CatalogError> {
+    let mut families: Map<MapId, KeyFamily> = Map::default();
+    let mut placed: Vec<(Oid, &TableSharding)> = Vec::new();
+    for table in &sharding.tables {
+        let named = names.get(table.name.as_str()).into_iter().flatten();
+        let Some(oid) = named
+            .copied()
+            .find(|oid| facts.relations.get(oid).is_some_and(|r| r.schema == table.schema))
+        else {
+            continue;
+        };
+        placed.push((oid, table));
+    }
+    for (oid, table) in placed {
+        let placement = placement(facts, oid, table)?;
+        if let Placement::Sharded { key, map } = &placement {
+            let family = key.first().map(|k| k.key_type.family());
+            if !maps.contains_key(map) {
+                return Err(CatalogError::NoSuchMap {
+                    table: qualified(table),
+                    map: *map,
+                });
+            }
+            if family.is_some_and(|family| *families.entry(*map).or_insert(family) != family) {
+                return Err(CatalogError::MixedMap {
+                    table: qualified(table),
+                    map: *map,
+                });
+            }
+        }
+        if let Some(relation) = facts.relations.get_mut(&oid) {
+            relation.placement = placement;
+        }
+    }
+    inherit_placement(facts, sharding)?;
+    Ok(facts.relations.values().any(|r| !r.placement.is_home()))
+}
+
+fn qualified(table: &TableSharding) -> String {
+    format!("{}.{}", table.schema, table.name)
+}
+
+fn placement(facts: &SnapshotBuilder, oid: Oid, table: &TableSharding) -> Result<Placement, CatalogError> {
+    let relation = match facts.relations.get(&oid) {
+        Some(r) if matches!(r.kind, RelationKind::Table | RelationKind::PartitionedTable) && !r.system => r,
+        _ => {
+            return Err(CatalogError::NotATable {
+                table: qualified(table),
+            });
+        }
+    };
+    match &table.kind {
+        TableShardingKind::Reference => Ok(Placement::Reference),
+        TableShardingKind::Sharded { column, map } => {
+            let key = vec![key_column(facts, relation, column)?];
+            Ok(Placement::Sharded { key, map: *map })
+        }
+    }
+}
+
+fn key_column(facts: &SnapshotBuilder, relation: &Relation, name: &str) -> Result<KeyColumn, CatalogError> {
+    let table = || format!("{}.{}", relation.schema, relation.name);
+    let column = relation
+        .column_named(name)
+        .ok_or_else(|| CatalogError::NoSuchColumn {
+            table: table(),
+            column: name.to_owned(),
+        })?;
+    let bad = |why: &str| CatalogError::BadKey {
+        table: table(),
+        column: name.to_owned(),
+        why: why.to_owned(),
+    };
+    let key_type = KeyType::from_base_oid(base_type(&facts.types, column.type_oid))
+        .ok_or_else(|| bad("keys are int2, int4, int8, text, varchar, bpchar or uuid"))?;
+    if column.generated.is_some() {
+        return Err(bad("it is a generated column"));
+    }
+    // A collation that is not known might call different bytes equal.
+    let deterministic = match column.collation {
+        None => true,
+        Some(oid) => facts.collations.get(&oid).is_some_and(|c| c.deterministic),
+    };
+    if !deterministic {
+        return Err(bad("its collation is not deterministic"));
+    }
+    Ok(KeyColumn {
+        attnum: column.attnum,
+        key_type,
+    })
+}
+
+/// The type under all domains.
+pub(crate) fn base_type(types: &Map<Oid, Type>, mut oid: Oid) -> Oid {
+    // Domains cannot be circular; the bound is against damaged input.
+    for _ in 0..64 {
+        match types.get(&oid) {
+            Some(Type {
+                kind: TypeKind::Domain,
+                base: Some(base),
+                ..
+            }) => oid = *base,
+            _ => break,
+        }
+    }
+    oid
+}
+
+/// Partitions and inheritance children are placed as their parent; column numbers may differ, names do not.
+fn inherit_placement(facts: &mut SnapshotBuilder, sharding: &ShardingInput) -> Result<(), CatalogError> {
+    let listed: Set<(&str, &str)> = sharding
+        .tables
+        .iter()
+        .map(|t| (t.schema.as_str(), t.name.as_str()))
+        .collect();
+    let mut work: Vec<Oid> = facts
+        .relations
+        .values()
+        .filter(|r| !r.placement.is_home())
+        .map(|r| r.oid)
+        .collect();
+    work.sort_unstable();
+    while let Some(parent_oid) = work.pop() {
+        let Some(parent) = facts.relations.get(&parent_oid).cloned() else {
+            continue;
+        };
+        for child_oid in &parent.children {
+            let Some(child) = facts.relations.get(child_oid) else {
+                continue;
+            };
+            let wanted = child_placement(facts, &parent, child)?;
+            if child.placement == wanted {
+                continue;
+            }
+            let is_listed = listed.contains(&(child.schema.as_str(), child.name.as_str()));
+            if is_listed || !child.placement.is_home() {
+                return Err(CatalogError::ChildPlacement {
+                    table: format!("{}.{}", child.schema, child.name),
+                    parent: format!("{}.{}", parent.schema, parent.name),
+                });
+            }
+            if let Some(child) = facts.relations.get_mut(child_oid) {
+                child.placement = wanted;
+                work.push(*child_oid);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn child_placement(
+    facts: &SnapshotBuilder,
+    parent: &Relation,
+    child: &Relation,
+) -> Result<Placement, CatalogError> {
+    match &parent.placement {
+        Placement::Sharded { key, map } => {
+            let names = key
+                .iter()
+                .filter_map(|k| parent.column(k.attnum))
+                .map(|c| c.name.as_str());
+            let key = names
+                .map(|name| key_column(facts, child, name))
+                .collect::<Result<_, _>>()?;
+            Ok(Placement::Sharded { key, map: *map })
+        }
+        other => Ok(other.clone()),
+    }
+}
+
+fn judge_types(facts: &mut SnapshotBuilder, reach: &Reach) {
+    for facts in facts.types.values_mut() {
+        facts.unsafe_reason = reach.reason(Object::Type(facts.oid)).map(str::to_owned);
+    }
+}
+
+/// The names on which a statement cannot be called home by its text alone.
+struct AnalyzeNames {
+    relations: Set<Box<str>>,
+    functions: Set<Box<str>>,
+    operators: Set<Box<str>>,
+    everything: Option<String>,
+}
+
+impl AnalyzeNames {
+    fn new(facts: &SnapshotBuilder, reach: &Reach) -> AnalyzeNames {
+        let unproved = |object| reach.level(object) == Level::Unproved;
+        let relations = facts
+            .relations
+            .values()
+            .filter(|r| unproved(Object::Relation(r.oid)));
+        let functions = facts
+            .functions
+            .values()
+            .filter(|f| unproved(Object::Function(f.oid)));
+        let operators = facts
+            .operators
+            .values()
+            .filter(|o| unproved(Object::Operator(o.oid)));
+        let mut casts = facts.casts.clone();
+        casts.sort_unstable();
+        let cast = casts.iter().find_map(|f| reach.reason(Object::Function(*f)));
+        let mut domains: Vec<&Type> = facts
+            .types
+            .values()
+            .filter(|t| t.unsafe_reason.is_some())
+            .collect();
+        domains.sort_unstable_by_key(|t| t.oid);
+        let domain = domains.first().and_then(|t| t.unsafe_reason.as_deref());
+        AnalyzeNames {
+            relations: relations.map(|r| r.name.as_str().into()).collect(),
+            functions: functions.map(|f| f.name.as_str().into()).collect(),
+            operators: operators.map(|o| o.name.as_str().into()).collect(),
+            everything: cast.or(domain).map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What a catalog object can reach, as the least fixed point over references by OID and by name.
+
+use crate::load::{Object, SnapshotBuilder};
+use crate::{
+    BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Map, Oid, Placement, Proof, Relation, Set,
+    proof,
+};
+
+/// What using an object can touch. Ordered: the join of two levels is the greater one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// No table.
+    Pure,
+    /// Home tables and the catalog.
+    Home,
+    /// A sharded or reference table, or something not known.
+    Unproved,
+}
+
+/// Levels of all objects that have one above the least.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    levels: Map<Object, Reached>,
+}
+
+#[derive(Debug, Clone)]
+struct Reached {
+    level: Level,
+    /// The root cause, worded for a client; empty below `Unproved`.
+    reason: String,
+}
+
+impl Reach {
+    pub(crate) fn level(&self, object: Object) -> Level {
+        self.levels.get(&object).map_or(Level::Pure, |r| r.level)
+    }
+
+    /// Why the object is unproved.
+    pub(crate) fn reason(&self, object: Object) -> Option<&str> {
+        self.levels
+            .get(&object)
+            .filter(|r| r.level == Level::Unproved)
+            .map(|r| r.reason.as_str())
+    }
+
+    /// The proof of a function.
+    pub(crate) fn proof(&self, function: &Function) -> Proof {
+        match self.levels.get(&Object::Function(function.oid)) {
+            None => Proof::Pure,
+            Some(reached) => match reached.level {
+                Level::Pure => Proof::Pure,
+                Level::Home => Proof::HomeOnly,
+                Level::Unproved => Proof::Unproved(reached.reason.clone()),
+            },
+        }
+    }
+}
+
+/// Names of relations and functions, unqualified.
+pub(crate) struct Names<'a> {
+    pub(crate) relations: &'a Map<Box<str>, Vec<Oid>>,
+    pub(crate) functions: &'a Map<Box<str>, Vec<Oid>>,
+}
+
+/// Computes [`Reach`]. Placements of the relations must be set.
+pub(crate) fn reach(
+    facts: &SnapshotBuilder,
+    names: &Names<'_>,
+    declared_local: &Set<(String, String)>,
+    bodies: &dyn BodyParser,
+) -> Reach {
+    let mut graph = Graph::default();
+    for relation in facts.relations.values() {
+        graph.add_relation(relation);
+    }
+    for function in facts.functions.values() {
+        if declared_local.contains(&(function.schema.clone(), function.name.clone())) {
+            graph.fixed.insert(Object::Function(function.oid));
+        } else {
+            graph.add_function(function, facts, names, bodies);
+        }
+    }
+    for operator in facts.operators.values() {
+        graph.refer(
+            Object::Operator(operator.oid),
+            Object::Function(operator.function),
+        );
+    }
+    for depend in &facts.depends {
+        graph.refer(depend.owner, depend.on);
+    }
+    for (table, trigger) in facts.triggers.iter().filter(|(_, t)| t.enabled) {
+        graph.refer(Object::Relation(*table), Object::Function(trigger.function));
+    }
+    for key in &facts.foreign_keys {
+        // Checks read the referenced table, actions write the referencing one.
+        graph.refer(Object::Relation(key.table), Object::Relation(key.referenced));
+        graph.refer(Object::Relation(key.referenced), Object::Relation(key.table));
+    }
+    for (child, parent) in &facts.inherits {
+        graph.refer(Object::Relation(*parent), Object::Relation(*child));
+    }
+    graph.solve()
+}
+
+#[derive(Default)]
+struct Graph {
+    base: Map<Object, Reached>,
+    /// From an object to those that refer to it.
+    users: Map<Object, Vec<Object>>,
+    /// Objects whose level is declared and not computed.
+    fixed: Set<Object>,
+}
+
+impl Graph {
+    fn refer(&mut self, from: Object, to: Object) {
+        self.users.entry(to).or_default().push(from);
+    }
+
+    fn raise(&mut self, object: Object, level: Level, reason: String) {
+        let known = self.base.entry(object).or_insert(Reached {
+            level: Level::Pure,
+            reason: String::new(),
+        });
+        if level > known.level {
+            *known = Reached { level, reason };
+        }
+    }
+
+    fn add_relation(&mut self, relation: &Relation) {
+        let what = match relation.placement {
+            Placement::Home => None,
+            Placement::Sharded { .. } => Some("is sharded"),
+            Placement::Reference => Some("is a reference table"),
+        };
+        let level = if what.is_some() {
+            Level::Unproved
+        } else {
+            Level::Home
+        };
+        let reason = what.map(|what| format!("table {}.{} {what}", relation.schema, relation.name));
+        self.raise(Object::Relation(relation.oid), level, reason.unwrap_or_default());
+    }
+
+    fn add_function(
+        &mut self,
+        function: &Function,
+        facts: &SnapshotBuilder,
+        names: &Names<'_>,
+        bodies: &dyn BodyParser,
+    ) {
+        let object = Object::Function(function.oid);
+        let proof = match function.language.as_str() {
+            _ if function.builtin => proof::builtin(function),
+            // information_schema's own helpers.
+            _ if function.oid.is_builtin() => Proof::HomeOnly,
+            // The support functions of an aggregate are among its recorded dependencies.
+            _ if function.kind == FunctionKind::Aggregate => Proof::Pure,
+            "c" | "internal" => proof::native(function),
+            _ if proof::has_readable_body(function) => {
+                return self.add_body(function, facts, names, bodies);
+            }
+            _ => proof::foreign_language(function),
+        };
+        match proof {
+            Proof::Pure => {}
+            Proof::HomeOnly => self.raise(object, Level::Home, String::new()),
+            Proof::Unproved(reason) => self.raise(object, Level::Unproved, reason),
+        }
+    }
+
+    fn add_body(
+        &mut self,
+        function: &Function,
+        facts: &SnapshotBuilder,
+        names: &Names<'_>,
+        bodies: &dyn BodyParser,
+    ) {
+        let object = Object::Function(function.oid);
+        let found = match facts.bodies.get(&function.oid) {
+            None => Err("has no known body".to_owned()),
+            Some(stored) => bodies
+                .body_facts(FunctionBody {
+                    language: &function.language,
+                    source: &stored.source,
+                    definition: &stored.definition,
+                })
+                .map_err(|why| format!("cannot be analyzed: {why}")),
+        };
+        let facts = match found {
+            Ok(facts) => facts,
+            Err(why) => return self.unproved(function, &why),
+        };
+        if facts.dynamic_sql {
+            return self.unproved(function, "runs SQL made at run time");
+        }
+        if facts.sets_config {
+            return self.unproved(function, "changes settings");
+        }
+        if facts.utility {
+            return self.unproved(function, "runs utility statements");
+        }
+        self.add_names(object, function, &facts, names);
+    }
+
+    fn add_names(&mut self, object: Object, function: &Function, facts: &BodyFacts, names: &Names<'_>) {
+        for name in &facts.relations {
+            match names.relations.get(name.as_str()) {
+                Some(oids) => oids
+                    .iter()
+                    .for_each(|oid| self.refer(object, Object::Relation(*oid))),
+                None if facts.candidates => {}
+                None => {
+                    return self.unproved(function, &format!("names relation {name}, which is not known"));
+                }
+            }
+        }
+        for name in &facts.functions {
+            match names.functions.get(name.as_str()) {
+                Some(oids) => oids
+                    .iter()
+                    .for_each(|oid| self.refer(object, Object::Function(*oid))),
+                None if facts.candidates => {}
+                None => return self.unproved(function, &format!("calls {name}, which is not known")),
+            }
+        }
+    }
+
+    fn unproved(&mut self, function: &Function, why: &str) {
+        let reason = format!("function {}.{} {why}", function.schema, function.name);
+        self.raise(Object::Function(function.oid), Level::Unproved, reason);
+    }
+
+    /// Carries levels from objects to their users until nothing changes. Each object rises at most twice.
+    fn solve(self) -> Reach {
+        let Graph { base, users, fixed } = self;
+        let mut levels: Map<Object, Reached> = base
+            .into_iter()
+            .filter(|(object, r)| r.level > Level::Pure && !fixed.contains(object))
+            .collect();
+        let mut work: Vec<Object> = levels.keys().copied().collect();
+        // In a fixed order, so that of several reasons always the same one is told.
+        work.sort_unstable_by_key(Object::sort_key);
+        while let Some(object) = work.pop() {
+            let Some(reached) = levels.get(&object).cloned() else {
+                continue;
+            };
+            for user in users.get(&object).into_iter().flatten() {
+                if fixed.contains(user) {
+                    continue;
+                }
+                if levels.get(user).is_none_or(|known| known.level < reached.level) {
+                    levels.insert(*user, reached.clone());
+                    work.push(*user);
+                }
+            }
+        }
+        Reach { levels }
+    }
+}
+
+impl Object {
+    fn sort_key(&self) -> (u8, u32) {
+        match self {
+            Object::Relation(oid) => (0, oid.0),
+            Object::Function(oid) => (1, oid.0),
+            Object::Operator(oid) => (2, oid.0),
+            Object::Type(oid) => (3, oid.0),
+        }
+    }
+}
