@@ -1,0 +1,448 @@
+//! Every interleaving of: effects that succeed, fail, or lose their connection before, after or long before
+//! they take effect; replies that arrive late; a proxy that dies; recovery that runs at any moment with
+//! knowledge of any age. The state space is finite, so it is searched completely.
+
+use super::*;
+use crate::recovery::{Circumstances, Decision, Step, next_step};
+use std::collections::HashSet;
+
+/// What makes the search worth something: each of these breaks the protocol in one place and must be caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mutant {
+    /// The protocol as it is.
+    None,
+    /// The client is told before the decision.
+    AnswersBeforeTheDecision,
+    /// Prepared shards are committed before the decision.
+    CommitsPreparedBeforeTheDecision,
+    /// A lost decision is taken for an abort.
+    RollsBackOnLostDecision,
+    /// The tag ROLLBACK of a failed transaction counts as a vote.
+    AcceptsAnyTag,
+    /// The decision row commits in a transaction of its own.
+    DecisionRowApart,
+    /// Recovery rolls back because there is no decision, without excluding a later one.
+    RecoveryGuesses,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Tx {
+    Open,
+    Prepared,
+    Committed,
+    RolledBack,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Outcome {
+    Done,
+    Error,
+    /// The transaction had failed before: answered without an error.
+    AlreadyFailed,
+    LostBefore,
+    LostAfter,
+    /// The proxy sees a lost connection; the server gets to it later, or never.
+    LostLate,
+}
+
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::Done,
+    Outcome::Error,
+    Outcome::AlreadyFailed,
+    Outcome::LostBefore,
+    Outcome::LostAfter,
+    Outcome::LostLate,
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Server {
+    writes: bool,
+    tx: Tx,
+    /// A command whose connection is lost, still to be executed or dropped.
+    late: Option<Effect>,
+    /// What recovery found out for this shard's gid, possibly long ago.
+    looked_up: Option<Found>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Found {
+    Commit,
+    Abort,
+    Absent,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct World {
+    /// `None` after the proxy died.
+    machine: Option<Commit>,
+    effects: Vec<Effect>,
+    replies: Vec<(ShardId, &'static str)>,
+    servers: Vec<Server>,
+    /// The decider's row.
+    decision: Option<bool>,
+    answer: Option<Answer>,
+    last_gid: Option<Gid>,
+}
+
+impl World {
+    fn new(writers: &[(Writes, bool)]) -> Self {
+        let mut participants = Participants::new();
+        for (shard, (writes, _)) in writers.iter().enumerate() {
+            participants.enlist(ShardId(shard as u32), *writes, true).unwrap();
+        }
+        let server = |&(_, writes): &(Writes, bool)| Server {
+            writes,
+            tx: Tx::Open,
+            late: None,
+            looked_up: None,
+        };
+        let mut world = World {
+            machine: None,
+            effects: Vec::new(),
+            replies: Vec::new(),
+            servers: writers.iter().map(server).collect(),
+            decision: None,
+            answer: None,
+            last_gid: None,
+        };
+        let (machine, effects) = Commit::start(&participants, SECRET);
+        world.machine = Some(machine);
+        world.accept(effects, Mutant::None);
+        world
+    }
+
+    fn server(&mut self, shard: ShardId) -> &mut Server {
+        &mut self.servers[shard.0 as usize]
+    }
+
+    /// Effects given by the machine.
+    fn accept(&mut self, effects: Vec<Effect>, mutant: Mutant) {
+        for effect in effects {
+            match effect {
+                Effect::Answer(answer) => {
+                    self.answer.get_or_insert(answer);
+                }
+                Effect::LeaveToRecovery { shard, gid } => {
+                    if mutant == Mutant::RollsBackOnLostDecision {
+                        self.effects.push(Effect::RollbackPrepared { shard, gid });
+                    }
+                }
+                Effect::CommitDecider {
+                    gid,
+                    ref participants,
+                    ..
+                } => {
+                    if mutant == Mutant::AnswersBeforeTheDecision {
+                        self.answer = Some(Answer::Committed);
+                    }
+                    if mutant == Mutant::CommitsPreparedBeforeTheDecision {
+                        let commit = |&shard| Effect::CommitPrepared { shard, gid };
+                        self.effects.extend(participants.iter().map(commit));
+                    }
+                    self.effects.push(effect);
+                }
+                other => self.effects.push(other),
+            }
+        }
+        self.last_gid = self.machine.as_ref().and_then(Commit::gid).or(self.last_gid);
+    }
+
+    /// The server does what it was told; `false` if it answers with an error instead.
+    fn execute(&mut self, effect: &Effect) -> bool {
+        let (shard, from, to) = match *effect {
+            Effect::Prepare { shard, .. } => (shard, Tx::Open, Tx::Prepared),
+            Effect::CommitPrepared { shard, .. } => (shard, Tx::Prepared, Tx::Committed),
+            Effect::RollbackPrepared { shard, .. } => (shard, Tx::Prepared, Tx::RolledBack),
+            Effect::CommitReadOnly(shard) | Effect::Commit(shard) => (shard, Tx::Open, Tx::Committed),
+            Effect::CommitDecider { shard, .. } => (shard, Tx::Open, Tx::Committed),
+            Effect::Rollback(shard) => (shard, Tx::Open, Tx::RolledBack),
+            Effect::AskXid(_) => return true,
+            Effect::LeaveToRecovery { .. } | Effect::Answer(_) => unreachable!("not for a server"),
+        };
+        if self.server(shard).tx != from {
+            return false;
+        }
+        if matches!(effect, Effect::CommitDecider { .. }) {
+            if self.decision.is_some() {
+                // Unique violation: recovery was here.
+                self.server(shard).tx = Tx::RolledBack;
+                return false;
+            }
+            self.decision = Some(true);
+        }
+        self.server(shard).tx = to;
+        true
+    }
+
+    /// An open transaction whose session ended.
+    fn abort_open(&mut self, shard: ShardId) {
+        let server = self.server(shard);
+        if server.tx == Tx::Open {
+            server.tx = Tx::RolledBack;
+        }
+    }
+
+    /// Runs queued effect `at` with this outcome, if it can have it.
+    fn run(&self, at: usize, outcome: Outcome, mutant: Mutant) -> Option<World> {
+        let mut next = self.clone();
+        let effect = next.effects.remove(at);
+        let shard = shard_of(&effect);
+        let in_block = !matches!(
+            effect,
+            Effect::CommitPrepared { .. } | Effect::RollbackPrepared { .. }
+        );
+        if mutant == Mutant::DecisionRowApart && matches!(effect, Effect::CommitDecider { .. }) {
+            // The row is written before the decider's own commit gets its outcome.
+            if next.decision.is_none() && outcome != Outcome::Done {
+                next.decision = Some(true);
+                next.abort_open(shard);
+                next.replies.push((shard, "error"));
+                return Some(next);
+            }
+        }
+        let reply = match outcome {
+            Outcome::Done if next.execute(&effect) => tag_of(&effect, next.server(shard).writes),
+            Outcome::Done => "error",
+            Outcome::Error if in_block => {
+                next.abort_open(shard);
+                "error"
+            }
+            Outcome::Error => "error",
+            Outcome::AlreadyFailed if in_block && !matches!(effect, Effect::AskXid(_)) => {
+                next.abort_open(shard);
+                match effect {
+                    Effect::Prepare { .. } if mutant == Mutant::AcceptsAnyTag => "PREPARE TRANSACTION",
+                    _ => "ROLLBACK",
+                }
+            }
+            Outcome::AlreadyFailed => return None,
+            Outcome::LostBefore => {
+                next.abort_open(shard);
+                "lost"
+            }
+            Outcome::LostAfter => {
+                next.execute(&effect);
+                next.abort_open(shard);
+                "lost"
+            }
+            Outcome::LostLate if matches!(effect, Effect::AskXid(_)) || next.server(shard).late.is_some() => {
+                return None;
+            }
+            Outcome::LostLate => {
+                next.server(shard).late = Some(effect);
+                "lost"
+            }
+        };
+        next.replies.push((shard, reply));
+        Some(next)
+    }
+
+    fn deliver(&self, at: usize, mutant: Mutant) -> World {
+        let mut next = self.clone();
+        let (shard, text) = next.replies.remove(at);
+        let Some(machine) = &mut next.machine else {
+            return next;
+        };
+        let reply = match text {
+            "error" => Reply::Error,
+            "lost" => Reply::Lost,
+            "xid" => Reply::Xid(true),
+            "no xid" => Reply::Xid(false),
+            tag => Reply::Tag(tag),
+        };
+        let effects = machine.handle(shard, reply);
+        next.accept(effects, mutant);
+        next
+    }
+
+    fn crash(&self) -> World {
+        let mut next = self.clone();
+        next.machine = None;
+        next.effects.clear();
+        next.replies.clear();
+        for server in next
+            .servers
+            .iter_mut()
+            .filter(|s| s.late.is_none() && s.tx == Tx::Open)
+        {
+            server.tx = Tx::RolledBack;
+        }
+        next
+    }
+
+    /// A late command is executed, or its server drops it.
+    fn land(&self, at: usize, execute: bool) -> Option<World> {
+        let effect = self.servers[at].late.clone()?;
+        let mut next = self.clone();
+        next.servers[at].late = None;
+        if execute {
+            next.execute(&effect);
+        }
+        next.abort_open(ShardId(at as u32));
+        Some(next)
+    }
+
+    /// One step of recovery about a shard: look the decision up, or act on what was found.
+    fn recover(&self, at: usize, mutant: Mutant) -> Option<World> {
+        let (server, gid) = (&self.servers[at], self.last_gid?);
+        let mut next = self.clone();
+        let found = |decision: Option<bool>| match decision {
+            Some(true) => Found::Commit,
+            Some(false) => Found::Abort,
+            None => Found::Absent,
+        };
+        let Some(known) = server.looked_up else {
+            if server.tx != Tx::Prepared {
+                return None;
+            }
+            next.servers[at].looked_up = Some(found(self.decision));
+            return Some(next);
+        };
+        let decision = match known {
+            Found::Commit => Decision::Commit,
+            Found::Abort => Decision::Abort,
+            Found::Absent if mutant == Mutant::RecoveryGuesses => Decision::Abort,
+            Found::Absent => Decision::Absent,
+        };
+        let eager = Circumstances {
+            within_grace: false,
+            before_collection_watermark: false,
+        };
+        let shard = ShardId(at as u32);
+        next.servers[at].looked_up = None;
+        match next_step(&gid, decision, eager) {
+            Step::Commit => next.execute(&Effect::CommitPrepared { shard, gid }),
+            Step::RollBack => next.execute(&Effect::RollbackPrepared { shard, gid }),
+            Step::RecordAbort => {
+                next.decision.get_or_insert(false);
+                next.servers[at].looked_up = Some(found(next.decision));
+                true
+            }
+            Step::Wait | Step::Operator => unreachable!("recovery is eager here"),
+        };
+        Some(next)
+    }
+
+    fn successors(&self, mutant: Mutant) -> Vec<World> {
+        let mut next = Vec::new();
+        for at in 0..self.effects.len() {
+            next.extend(
+                OUTCOMES
+                    .iter()
+                    .filter_map(|&outcome| self.run(at, outcome, mutant)),
+            );
+        }
+        next.extend((0..self.replies.len()).map(|at| self.deliver(at, mutant)));
+        for at in 0..self.servers.len() {
+            next.extend(self.land(at, true));
+            next.extend(self.land(at, false));
+            next.extend(self.recover(at, mutant));
+        }
+        if self.machine.is_some() {
+            next.push(self.crash());
+        }
+        next
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let any = |tx: Tx| self.servers.iter().any(|s| s.writes && s.tx == tx);
+        let broken = match self.answer {
+            _ if any(Tx::Committed) && any(Tx::RolledBack) => "half committed",
+            Some(Answer::Committed) if any(Tx::RolledBack) => "answered committed, rolled back",
+            Some(Answer::Aborted(_)) if any(Tx::Committed) => "answered aborted, committed",
+            _ => return Ok(()),
+        };
+        Err(format!("{broken}: {self:?}"))
+    }
+
+    /// Nothing can happen any more.
+    fn check_end(&self) -> Result<(), String> {
+        let open = |s: &Server| matches!(s.tx, Tx::Open | Tx::Prepared);
+        if self.servers.iter().any(open) {
+            Err(format!("never finished: {self:?}"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn shard_of(effect: &Effect) -> ShardId {
+    match *effect {
+        Effect::AskXid(shard)
+        | Effect::CommitReadOnly(shard)
+        | Effect::Commit(shard)
+        | Effect::Rollback(shard)
+        | Effect::Prepare { shard, .. }
+        | Effect::CommitDecider { shard, .. }
+        | Effect::CommitPrepared { shard, .. }
+        | Effect::RollbackPrepared { shard, .. }
+        | Effect::LeaveToRecovery { shard, .. } => shard,
+        Effect::Answer(_) => unreachable!("not for a shard"),
+    }
+}
+
+fn tag_of(effect: &Effect, writes: bool) -> &'static str {
+    match effect {
+        Effect::AskXid(_) if writes => "xid",
+        Effect::AskXid(_) => "no xid",
+        Effect::Prepare { .. } => "PREPARE TRANSACTION",
+        Effect::CommitPrepared { .. } => "COMMIT PREPARED",
+        Effect::RollbackPrepared { .. } => "ROLLBACK PREPARED",
+        Effect::Rollback(_) => "ROLLBACK",
+        _ => "COMMIT",
+    }
+}
+
+/// Searches every reachable state; the number of states, or the first one that breaks a promise.
+fn explore(shards: &[(Writes, bool)], mutant: Mutant) -> Result<usize, String> {
+    let mut seen = HashSet::new();
+    let mut open = vec![World::new(shards)];
+    while let Some(world) = open.pop() {
+        if !seen.insert(world.clone()) {
+            continue;
+        }
+        world.check()?;
+        let next = world.successors(mutant);
+        if next.is_empty() {
+            world.check_end()?;
+        }
+        open.extend(next);
+    }
+    Ok(seen.len())
+}
+
+const KNOWN_WRITER: (Writes, bool) = (Writes::Yes, true);
+const KNOWN_READER: (Writes, bool) = (Writes::No, false);
+const ASKED_WRITER: (Writes, bool) = (Writes::Unknown, true);
+const ASKED_READER: (Writes, bool) = (Writes::Unknown, false);
+
+#[test]
+fn no_interleaving_half_commits() {
+    for shards in [
+        &[KNOWN_WRITER][..],
+        &[ASKED_READER],
+        &[KNOWN_WRITER, KNOWN_READER],
+        &[ASKED_WRITER, ASKED_READER],
+        &[KNOWN_WRITER, KNOWN_WRITER],
+        &[KNOWN_WRITER, ASKED_WRITER, KNOWN_READER],
+        &[KNOWN_WRITER, KNOWN_WRITER, KNOWN_WRITER],
+    ] {
+        let states = explore(shards, Mutant::None).unwrap();
+        println!("{} shards: {states} states", shards.len());
+    }
+}
+
+#[test]
+fn the_search_catches_every_mutant() {
+    for mutant in [
+        Mutant::AnswersBeforeTheDecision,
+        Mutant::CommitsPreparedBeforeTheDecision,
+        Mutant::RollsBackOnLostDecision,
+        Mutant::AcceptsAnyTag,
+        Mutant::DecisionRowApart,
+        Mutant::RecoveryGuesses,
+    ] {
+        let found = explore(&[KNOWN_WRITER, KNOWN_WRITER], mutant);
+        assert!(found.is_err(), "{mutant:?} was not caught");
+    }
+}

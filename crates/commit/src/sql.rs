@@ -1,0 +1,138 @@
+//! The SQL behind the machine's effects, and the objects it needs on every shard.
+//!
+//! Identifiers and literals here are safe to build into text: a [`Gid`] prints only letters, digits and
+//! colons, shards print as numbers, secrets as hexadecimal digits.
+
+use crate::{Gid, Secret, ShardId};
+
+/// Asks whether the open transaction has an xid: one row, one boolean.
+pub const ASK_XID: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL";
+
+/// To run in a writer's transaction before PREPARE TRANSACTION: durable whatever the client set, and no
+/// weaker than that if the client asked for more.
+pub const MAKE_DURABLE: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
+     WHERE pg_catalog.current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
+
+/// To run, in this order and in one transaction, as the owner of Drover's objects on every primary.
+/// Repeating it changes nothing.
+pub const BOOTSTRAP: &[&str] = &[
+    // Two proxies may start at once; concurrent CREATE … IF NOT EXISTS can collide.
+    "SELECT pg_catalog.pg_advisory_xact_lock(7237954639025860964)",
+    "CREATE SCHEMA IF NOT EXISTS drover",
+    CREATE_DECISIONS,
+    "REVOKE ALL ON drover.decisions FROM PUBLIC",
+    CREATE_DECIDE,
+    CREATE_RESOLVE,
+    "REVOKE ALL ON FUNCTION drover.resolve(text, text[]) FROM PUBLIC",
+    "GRANT USAGE ON SCHEMA drover TO PUBLIC",
+    "GRANT EXECUTE ON FUNCTION drover.decide(text, text[], text) TO PUBLIC",
+];
+
+const CREATE_DECISIONS: &str = "CREATE TABLE IF NOT EXISTS drover.decisions (
+    gid text PRIMARY KEY,
+    committed boolean NOT NULL,
+    participants text[] NOT NULL,
+    decided_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+)";
+
+/// Every role may call it, in its own transaction. It takes the secret behind the gid, so that a role that
+/// reads a gid in `pg_prepared_xacts` cannot decide about somebody else's transaction.
+const CREATE_DECIDE: &str =
+    "CREATE OR REPLACE FUNCTION drover.decide(gid text, participants text[], secret text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    IF split_part($1, ':', 1) <> 'drover' OR split_part($1, ':', 2) <> '1'
+        OR split_part($1, ':', 4) IS DISTINCT FROM
+            substr(encode(sha256(decode($3, 'hex')), 'hex'), 1, 32) THEN
+        RAISE EXCEPTION 'not the secret of this transaction' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    INSERT INTO drover.decisions (gid, committed, participants) VALUES ($1, true, $2);
+END
+$body$";
+
+/// For recovery only: the decision about a transaction, an abort row being inserted where there is none.
+/// ON CONFLICT waits for a commit in flight; the second statement then sees what it left.
+const CREATE_RESOLVE: &str =
+    "CREATE OR REPLACE FUNCTION drover.resolve(gid text, participants text[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    decision boolean;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'decisions are resolved at READ COMMITTED only';
+    END IF;
+    IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    INSERT INTO drover.decisions (gid, committed, participants) VALUES ($1, false, $2)
+        ON CONFLICT DO NOTHING;
+    SELECT d.committed INTO STRICT decision FROM drover.decisions AS d WHERE d.gid = $1;
+    RETURN decision;
+END
+$body$";
+
+/// Records the decision; runs in the decider's transaction, directly before its COMMIT. An error means that
+/// recovery has excluded the commit (or the secret is wrong): the transaction is aborted.
+pub fn decide(gid: &Gid, participants: &[ShardId], secret: Secret) -> String {
+    format!(
+        "SELECT drover.decide('{gid}', {}, '{}')",
+        array(participants),
+        secret.to_hex()
+    )
+}
+
+/// Looks a decision up on the deciding shard's primary: no row, or one boolean, `true` = committed.
+pub fn look_up(gid: &Gid) -> String {
+    format!("SELECT committed FROM drover.decisions WHERE gid = '{gid}'")
+}
+
+/// Excludes a commit that has not happened: one row, one boolean, `true` = it had happened. Only the owner of
+/// Drover's objects may run it, on the deciding shard's primary, in a transaction of its own at READ
+/// COMMITTED. The result counts only after its COMMIT was confirmed and replicated.
+pub fn resolve(gid: &Gid, participants: &[ShardId]) -> String {
+    format!("SELECT drover.resolve('{gid}', {})", array(participants))
+}
+
+/// PREPARE TRANSACTION; expected tag `PREPARE TRANSACTION`.
+pub fn prepare(gid: &Gid) -> String {
+    format!("PREPARE TRANSACTION '{gid}'")
+}
+
+/// COMMIT PREPARED; expected tag `COMMIT PREPARED`.
+pub fn commit_prepared(gid: &Gid) -> String {
+    format!("COMMIT PREPARED '{gid}'")
+}
+
+/// ROLLBACK PREPARED; expected tag `ROLLBACK PREPARED`.
+pub fn rollback_prepared(gid: &Gid) -> String {
+    format!("ROLLBACK PREPARED '{gid}'")
+}
+
+/// Lists our prepared transactions of the connected database: gid, owner, prepared at.
+pub const LIST_PREPARED: &str = "SELECT gid, owner, prepared FROM pg_catalog.pg_prepared_xacts \
+     WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, 'drover:')";
+
+fn array(shards: &[ShardId]) -> String {
+    let items: Vec<String> = shards.iter().map(|shard| shard.to_string()).collect();
+    format!("'{{{}}}'::pg_catalog.text[]", items.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_plain_literals() {
+        let secret = Secret([7; 16]);
+        let gid = Gid::new(ShardId(3), secret);
+        assert_eq!(
+            decide(&gid, &[ShardId(1), ShardId(2)], secret),
+            "SELECT drover.decide('drover:1:3:d761d406af2a4a5a15f67c924378ed88', \
+             '{1,2}'::pg_catalog.text[], '07070707070707070707070707070707')"
+        );
+        assert!(resolve(&gid, &[]).ends_with(", '{}'::pg_catalog.text[])"));
+    }
+}
