@@ -198,18 +198,30 @@ mod tests {
     fn nothing_outlives_a_killed_test_process() {
         use std::io::{BufRead, BufReader};
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "cluster::tests::waits_to_be_killed", "--nocapture"])
+            .args([
+                "--ignored",
+                "--exact",
+                "cluster::tests::waits_to_be_killed",
+                "--nocapture",
+            ])
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let dir = lines.find_map(|line| line.strip_prefix("DIR ").map(PathBuf::from)).unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let dir = lines
+            .find_map(|line| line.strip_prefix("DIR ").map(PathBuf::from))
+            .unwrap();
         assert!(!agent::leftovers::find(&dir).is_empty());
         child.kill().unwrap();
         child.wait().unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while dir.exists() || !agent::leftovers::find(&dir).is_empty() {
-            assert!(std::time::Instant::now() < deadline, "the reaper does not do its work");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the reaper does not do its work"
+            );
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
