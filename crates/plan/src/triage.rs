@@ -1,17 +1,94 @@
-//! First decision about a statement.
+//! First decision about a statement, from its raw parse tree.
+//!
+//! Names are compared without schemas (the catalog answers "could this name mean something sharded?"), so a statement
+//! may be analyzed needlessly but is never called home wrongly. Where a name decides what runs where (DDL, COPY), it is
+//! resolved along the search path.
+
+mod alter;
+mod create;
+mod drover;
+mod resolve;
+mod utility;
 
 use catalog::Snapshot;
-use sql::{Detail, RawStatement};
+use sql::{Detail, RawStatement, StatementKind as Kind};
 
-use crate::{SessionFacts, Triage};
+use crate::triage_types::ExplainPlan;
+use crate::{DroverStatement, Refusal, RefusalCode, SessionFacts, Triage};
+use resolve::Resolver;
 
 /// Decides from the raw parse tree what a statement needs.
 pub fn triage(raw: &RawStatement, snapshot: &Snapshot, session: &SessionFacts) -> Triage {
-    let _ = session;
+    let cx = Resolver { snapshot, session };
+    decide(raw, &cx).unwrap_or_else(Triage::Refuse)
+}
+
+/// A step of triage: a decision, or the reason against the statement.
+type Decision = Result<Triage, Refusal>;
+
+fn decide(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     match &raw.detail {
-        Detail::Transaction(command) => Triage::Transaction(command.clone()),
-        Detail::Setting(command) => Triage::Setting(command.clone()),
-        _ if !snapshot.has_sharded() => Triage::Home,
-        _ => Triage::Analyze,
+        Detail::Transaction(command) => return Ok(Triage::Transaction(command.clone())),
+        Detail::Setting(command) => return Ok(Triage::Setting(command.clone())),
+        Detail::Drover(call) => return drover::statement(call).map(Triage::Drover),
+        _ => {}
     }
+    if names_drover(raw) {
+        return Err(Refusal::new(RefusalCode::DroverMixed));
+    }
+    match raw.kind {
+        Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge => Ok(optimizable(raw, cx)),
+        Kind::Explain => explain(raw, cx),
+        Kind::Copy => utility::copy(raw, cx),
+        Kind::CreateTable => create::table(raw, cx),
+        Kind::CreateTableAs | Kind::RefreshMaterializedView => create::table_as(raw, cx),
+        Kind::Index => create::index(raw, cx),
+        Kind::View => create::view(raw, cx),
+        Kind::AlterTable => alter::table(raw, cx),
+        Kind::Rename | Kind::SetSchema | Kind::Owner => alter::rename(raw, cx),
+        Kind::Drop(object) => alter::drop(raw, object, cx),
+        _ => utility::other(raw, cx),
+    }
+}
+
+/// SELECT, INSERT, UPDATE, DELETE, MERGE.
+fn optimizable(raw: &RawStatement, cx: &Resolver<'_>) -> Triage {
+    if !cx.needs_analysis(raw) {
+        return Triage::Home;
+    }
+    if raw.names.select_into {
+        return Triage::Refuse(Refusal::new(RefusalCode::CreateTableAs));
+    }
+    Triage::Analyze
+}
+
+fn explain(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::Explain(explain) = &raw.detail else {
+        return Err(Refusal::new(RefusalCode::Unreadable));
+    };
+    let inner = decide(&explain.statement, cx).unwrap_or_else(Triage::Refuse);
+    if explain.route {
+        let (inner_range, triage) = (explain.inner.clone(), Box::new(inner));
+        return Ok(Triage::Drover(DroverStatement::ExplainRoute {
+            inner: inner_range,
+            triage,
+        }));
+    }
+    match inner {
+        Triage::Home => Ok(Triage::Home),
+        Triage::Analyze => Ok(Triage::Explain(Box::new(ExplainPlan {
+            explain: (**explain).clone(),
+        }))),
+        // EXPLAIN CREATE TABLE AS, EXPLAIN DECLARE: the decision about the inner statement is the decision.
+        Triage::Ddl(plan) if plan.is_home_only() => Ok(Triage::Home),
+        Triage::Refuse(refusal) => Err(refusal),
+        _ => Err(Refusal::new(RefusalCode::ExplainMany)),
+    }
+}
+
+/// Whether something of schema `drover` is named outside of the one form in which Drover answers it.
+fn names_drover(raw: &RawStatement) -> bool {
+    let names = &raw.names;
+    let mut all = names.relations.iter().chain(&names.functions);
+    all.any(|name| name.schema.as_deref() == Some("drover"))
 }

@@ -55,6 +55,8 @@ pub struct DdlPlan {
     pub transactional: bool,
     /// Schema facts may have changed: load a new snapshot afterwards.
     pub changes_schema: bool,
+    /// The text has options in namespace `drover`: send what [`sql::strip_drover_options`] leaves of it.
+    pub strips_options: bool,
     /// Some column draws its values from a sequence; the sequence of the home shard counts.
     pub needs_home_sequence: bool,
 }

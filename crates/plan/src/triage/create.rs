@@ -1,0 +1,363 @@
+//! CREATE TABLE, INDEX, VIEW and their like.
+
+use catalog::{KeyType, Oid, Relation};
+use sql::{ConstraintDef, ConstraintKind, CreateTable, Detail, IndexElement, QualifiedName, RawStatement};
+
+use super::resolve::{Resolver, key_name, name_of};
+use super::{Decision, drover};
+use crate::triage_types::{DdlPlace, DdlPlan, MetadataEffect};
+use crate::{Refusal, RefusalCode, ShardOptions};
+
+fn unreadable<T>() -> Result<T, Refusal> {
+    Err(Refusal::new(RefusalCode::Unreadable))
+}
+
+/// What becomes of a new table.
+enum NewPlace {
+    Home,
+    Sharded(ShardOptions),
+    Reference,
+}
+
+pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::CreateTable(create) = &raw.detail else {
+        return unreadable();
+    };
+    let place = new_place(&create.drover_options)?;
+    match place {
+        NewPlace::Home => home_table(raw, create, cx),
+        NewPlace::Sharded(options) => {
+            plain_kind(create)?;
+            let key = create.columns.iter().find(|c| c.name == options.key);
+            let Some(key) = key else {
+                return Err(Refusal::with(RefusalCode::ShardKeyColumn, &options.key));
+            };
+            if !key
+                .type_ref
+                .as_ref()
+                .is_some_and(|t| t.dimensions == 0 && is_key_type(&t.name, cx))
+            {
+                return Err(Refusal::with(RefusalCode::ShardKeyColumn, &options.key));
+            }
+            if key.generated {
+                return Err(Refusal::with(
+                    RefusalCode::ShardKeyColumn,
+                    format!("{} is generated", options.key),
+                ));
+            }
+            let new = NewTable {
+                name: create.table.name.clone(),
+                key: Some(options.key.clone()),
+                colocated: options.colocate_with.clone(),
+            };
+            for constraint in &create.constraints {
+                check_constraint(constraint, &new, cx)?;
+            }
+            let effect = MetadataEffect::CreateSharded {
+                table: create.table.clone(),
+                options,
+            };
+            Ok(spread_table(raw, create, effect))
+        }
+        NewPlace::Reference => {
+            plain_kind(create)?;
+            let new = NewTable {
+                name: create.table.name.clone(),
+                key: None,
+                colocated: None,
+            };
+            for constraint in &create.constraints {
+                check_constraint(constraint, &new, cx)?;
+            }
+            let effect = MetadataEffect::CreateReference {
+                table: create.table.clone(),
+            };
+            Ok(spread_table(raw, create, effect))
+        }
+    }
+}
+
+fn spread_table(raw: &RawStatement, create: &CreateTable, effect: MetadataEffect) -> crate::Triage {
+    let mut plan = DdlPlan::at(DdlPlace::All);
+    // The text goes through `sql::strip_drover_options` before it is sent.
+    plan.strips_options = true;
+    plan.effects.push(effect);
+    plan.needs_home_sequence =
+        create.columns.iter().any(|c| c.identity) || raw.names.functions.iter().any(|f| f.name == "nextval");
+    plan.into_triage()
+}
+
+fn new_place(options: &[(String, String)]) -> Result<NewPlace, Refusal> {
+    if options.is_empty() {
+        return Ok(NewPlace::Home);
+    }
+    let known = ["shard_key", "scheme", "salt", "colocate_with", "reference"];
+    if let Some((name, _)) = options.iter().find(|(n, _)| !known.contains(&n.as_str())) {
+        return Err(Refusal::with(RefusalCode::DroverOption, format!("drover.{name}")));
+    }
+    let get = |name: &str| options.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    let reference = match get("reference") {
+        None => false,
+        Some("" | "true" | "on" | "1" | "yes") => true,
+        Some("false" | "off" | "0" | "no") => false,
+        Some(other) => {
+            return Err(Refusal::with(
+                RefusalCode::DroverOption,
+                format!("drover.reference = {other}"),
+            ));
+        }
+    };
+    if reference {
+        if options.len() > 1 {
+            return Err(Refusal::with(
+                RefusalCode::DroverOption,
+                "a reference table has no shard key",
+            ));
+        }
+        return Ok(NewPlace::Reference);
+    }
+    if get("shard_key").is_none() && options.iter().all(|(n, _)| n == "reference") {
+        return Ok(NewPlace::Home);
+    }
+    drover::shard_options(get("shard_key"), get("scheme"), get("colocate_with"), get("salt"))
+        .map(NewPlace::Sharded)
+}
+
+fn home_table(raw: &RawStatement, create: &CreateTable, cx: &Resolver<'_>) -> Decision {
+    for constraint in &create.constraints {
+        let ConstraintKind::ForeignKey { table, .. } = &constraint.kind else {
+            continue;
+        };
+        if let Some(target) = cx.spread(table)? {
+            // A home table may refer to a reference table: the home shard has all its rows. Deleting them elsewhere
+            // is a write of the reference table, which runs on the home shard too.
+            if target.map().is_some() {
+                return Err(Refusal::with(RefusalCode::ForeignKey, name_of(target)));
+            }
+        }
+    }
+    let others = create.inherits.iter().chain(&create.partition_of);
+    for parent in others {
+        if let Some(parent) = cx.spread(parent)? {
+            return Err(Refusal::with(RefusalCode::Partitioned, name_of(parent)));
+        }
+    }
+    let mut plan = DdlPlan::at(DdlPlace::Home);
+    plan.strips_options = !create.drover_options.is_empty();
+    plan.needs_home_sequence = false;
+    let _ = raw;
+    Ok(plan.into_triage())
+}
+
+fn plain_kind(create: &CreateTable) -> Result<(), Refusal> {
+    let kind = if create.temporary {
+        "a temporary table"
+    } else if create.foreign {
+        "a foreign table"
+    } else if create.partition_by.is_some() || create.partition_of.is_some() {
+        "a partitioned table"
+    } else if !create.inherits.is_empty() {
+        "a child table"
+    } else if create.of_type {
+        "a typed table"
+    } else if !create.like.is_empty() {
+        "LIKE; shard the table afterwards with drover.shard_table"
+    } else if create.if_not_exists {
+        "IF NOT EXISTS; the existing table might not be sharded this way"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::with(RefusalCode::ShardedKind, kind))
+}
+
+fn is_key_type(name: &QualifiedName, cx: &Resolver<'_>) -> bool {
+    const NAMES: &[&str] = &[
+        "int2",
+        "int4",
+        "int8",
+        "text",
+        "varchar",
+        "bpchar",
+        "uuid",
+        "serial",
+        "bigserial",
+        "smallserial",
+    ];
+    const SERIAL: &[&str] = &["serial2", "serial4", "serial8"];
+    let builtin = name.schema.as_deref().is_none_or(|s| s == "pg_catalog");
+    if builtin && (NAMES.contains(&name.name.as_str()) || SERIAL.contains(&name.name.as_str())) {
+        return true;
+    }
+    // A domain: the catalog is asked when the table is registered; here only that such a type can exist.
+    let _ = (cx, KeyType::from_base_oid(Oid::INVALID));
+    false
+}
+
+/// A table about to get a constraint.
+pub(super) struct NewTable {
+    pub name: String,
+    /// Key column; `None` for a reference table.
+    pub key: Option<String>,
+    pub colocated: Option<QualifiedName>,
+}
+
+impl NewTable {
+    pub fn of(relation: &Relation) -> NewTable {
+        NewTable {
+            name: relation.name.clone(),
+            key: key_name(relation).map(str::to_owned),
+            colocated: Some(QualifiedName::qualified(&relation.schema, &relation.name)),
+        }
+    }
+}
+
+/// Whether a constraint can be enforced shard by shard.
+pub(super) fn check_constraint(
+    constraint: &ConstraintDef,
+    table: &NewTable,
+    cx: &Resolver<'_>,
+) -> Result<(), Refusal> {
+    let has_key = |columns: &[String]| table.key.as_ref().is_none_or(|key| columns.contains(key));
+    match &constraint.kind {
+        ConstraintKind::Check | ConstraintKind::NotNull | ConstraintKind::Other => Ok(()),
+        ConstraintKind::PrimaryKey | ConstraintKind::Unique => {
+            // USING INDEX: the index itself was checked when it was made.
+            if constraint.using_index.is_some() || has_key(&constraint.columns) {
+                return Ok(());
+            }
+            Err(Refusal::with(
+                RefusalCode::UniqueWithoutKey,
+                constraint.columns.join(", "),
+            ))
+        }
+        ConstraintKind::Exclusion { .. } if table.key.is_some() => Err(Refusal::new(RefusalCode::Exclusion)),
+        ConstraintKind::Exclusion { .. } => Ok(()),
+        ConstraintKind::ForeignKey {
+            table: target,
+            columns,
+            ..
+        } => foreign_key(constraint, target, columns, table, cx),
+    }
+}
+
+fn foreign_key(
+    constraint: &ConstraintDef,
+    target: &QualifiedName,
+    columns: &[String],
+    table: &NewTable,
+    cx: &Resolver<'_>,
+) -> Result<(), Refusal> {
+    let refuse = |why: &str| Err(Refusal::with(RefusalCode::ForeignKey, why));
+    if target.name == table.name && table.key.is_none() {
+        return Ok(());
+    }
+    let Some(referenced) = cx.spread(target)? else {
+        let itself = target.name == table.name && cx.relation(target).is_none();
+        return match &table.key {
+            Some(key) if itself && pairs_key(&constraint.columns, columns, key, key) => Ok(()),
+            _ => refuse(&format!("{target} is not a colocated or reference table")),
+        };
+    };
+    let Some(map) = referenced.map() else {
+        return Ok(());
+    };
+    let Some(key) = &table.key else {
+        return refuse(&format!(
+            "{} is sharded, this is a reference table",
+            name_of(referenced)
+        ));
+    };
+    let colocated = table
+        .colocated
+        .as_ref()
+        .and_then(|name| cx.relation(name))
+        .and_then(Relation::map);
+    if colocated.is_none_or(|m| m != map) {
+        return refuse(&format!("{} is not colocated", name_of(referenced)));
+    }
+    let referenced_key = key_name(referenced).unwrap_or_default();
+    if pairs_key(&constraint.columns, columns, key, referenced_key) {
+        return Ok(());
+    }
+    // Without a column list the primary key is meant.
+    let primary = referenced.unique_indexes.iter().find(|i| i.primary);
+    let position = primary.and_then(|index| {
+        let key = referenced.key_column()?.attnum;
+        index.columns.iter().position(|c| *c == key)
+    });
+    match position {
+        Some(at) if columns.is_empty() && constraint.columns.get(at) == Some(key) => Ok(()),
+        _ => refuse("the shard keys do not refer to each other"),
+    }
+}
+
+fn pairs_key(from: &[String], to: &[String], from_key: &str, to_key: &str) -> bool {
+    from.iter().zip(to).any(|(a, b)| a == from_key && b == to_key)
+}
+
+pub(super) fn index(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::Index(index) = &raw.detail else {
+        return unreadable();
+    };
+    let Some(table) = cx.spread(&index.table)? else {
+        return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
+    };
+    let key = key_name(table);
+    let has_key = key.is_none_or(|key| {
+        index
+            .elements
+            .iter()
+            .any(|e| matches!(e, IndexElement::Column(name) if name == key))
+    });
+    if index.unique && !has_key {
+        return Err(Refusal::with(RefusalCode::UniqueWithoutKey, name_of(table)));
+    }
+    if raw
+        .names
+        .functions
+        .iter()
+        .any(|f| cx.snapshot.function_name_needs_analysis(&f.name))
+    {
+        return Err(Refusal::with(
+            RefusalCode::FunctionUnproved,
+            "in an index expression",
+        ));
+    }
+    let mut plan = DdlPlan::at(DdlPlace::All);
+    plan.transactional = !index.concurrently;
+    Ok(plan.into_triage())
+}
+
+pub(super) fn view(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::View(view) = &raw.detail else {
+        return unreadable();
+    };
+    // The new view itself is among the names.
+    let sources: Vec<&QualifiedName> = raw
+        .names
+        .relations
+        .iter()
+        .filter(|name| **name != view.view && !raw.names.ctes.contains(&name.name))
+        .collect();
+    let touching = sources.iter().filter(|name| cx.touches(name)).count();
+    if touching == 0 {
+        return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
+    }
+    if view.temporary {
+        return Err(Refusal::with(RefusalCode::MixedView, "a temporary view"));
+    }
+    if touching < sources.len() {
+        return Err(Refusal::new(RefusalCode::MixedView));
+    }
+    Ok(DdlPlan::at(DdlPlace::All).into_triage())
+}
+
+pub(super) fn table_as(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::CreateTableAs(create) = &raw.detail else {
+        return unreadable();
+    };
+    if !create.drover_options.is_empty() || cx.needs_analysis(raw) {
+        return Err(Refusal::new(RefusalCode::CreateTableAs));
+    }
+    Ok(DdlPlan::at(DdlPlace::Home).into_triage())
+}

@@ -1,0 +1,205 @@
+//! Functions and views of schema `drover`.
+
+use sql::{DroverArg, DroverCall, DroverForm, QualifiedName};
+
+use crate::{DroverStatement, DroverView, Refusal, RefusalCode, ShardOptions};
+
+/// What a statement on schema `drover` asks for.
+pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    if call.form == DroverForm::View {
+        let view = match call.function.as_str() {
+            "shards" => DroverView::Shards,
+            "nodes" => DroverView::Nodes,
+            "tables" => DroverView::Tables,
+            "shard_map" => DroverView::ShardMap,
+            other => {
+                return Err(Refusal::with(
+                    RefusalCode::UnknownDrover,
+                    format!("drover.{other}"),
+                ));
+            }
+        };
+        if call.decorated {
+            return Err(Refusal::new(RefusalCode::DroverMixed));
+        }
+        return Ok(DroverStatement::View(view));
+    }
+    if call.decorated {
+        return Err(Refusal::new(RefusalCode::DroverMixed));
+    }
+    match call.function.as_str() {
+        "shard_table" => {
+            let args = Arguments::new(call, &["table", "key", "scheme", "colocate_with", "salt"])?;
+            let options = shard_options(
+                args.text("key")?,
+                args.text("scheme")?,
+                args.text("colocate_with")?,
+                args.text("salt")?,
+            )?;
+            Ok(DroverStatement::ShardTable {
+                table: args.table()?,
+                options,
+            })
+        }
+        "reference_table" => {
+            let args = Arguments::new(call, &["table"])?;
+            Ok(DroverStatement::ReferenceTable { table: args.table()? })
+        }
+        "declare_local" => {
+            let args = Arguments::new(call, &["function"])?;
+            let text = args.required("function")?;
+            let (name, arguments) = match text.split_once('(') {
+                Some((name, rest)) => (name, Some(rest.trim_end().trim_end_matches(')').to_owned())),
+                None => (text, None),
+            };
+            let function = parse_name(name).ok_or_else(|| bad(format!("function {text}")))?;
+            Ok(DroverStatement::DeclareLocal { function, arguments })
+        }
+        other => Err(Refusal::with(
+            RefusalCode::UnknownDrover,
+            format!("drover.{other}()"),
+        )),
+    }
+}
+
+/// Checks options that shard a table, from `drover.shard_table` or from WITH.
+pub(super) fn shard_options(
+    key: Option<&str>,
+    scheme: Option<&str>,
+    colocate_with: Option<&str>,
+    salt: Option<&str>,
+) -> Result<ShardOptions, Refusal> {
+    if let Some(scheme) = scheme.filter(|s| !s.eq_ignore_ascii_case("hash")) {
+        return Err(Refusal::with(
+            RefusalCode::DroverOption,
+            format!("scheme => '{scheme}'"),
+        ));
+    }
+    if salt.is_some() {
+        return Err(Refusal::with(RefusalCode::DroverOption, "salt"));
+    }
+    let key = key.ok_or_else(|| bad("a shard key is needed"))?;
+    let key = match parse_name(key) {
+        Some(QualifiedName { schema: None, name }) => name,
+        _ => return Err(Refusal::with(RefusalCode::ShardKeyColumn, key)),
+    };
+    let colocate_with = match colocate_with {
+        Some(text) => Some(parse_name(text).ok_or_else(|| bad(format!("colocate_with => '{text}'")))?),
+        None => None,
+    };
+    Ok(ShardOptions { key, colocate_with })
+}
+
+fn bad(detail: impl AsRef<str>) -> Refusal {
+    Refusal::with(RefusalCode::DroverArguments, detail)
+}
+
+struct Arguments<'a> {
+    values: Vec<(&'a str, Option<&'a str>)>,
+}
+
+impl<'a> Arguments<'a> {
+    /// Positional arguments take the names in order.
+    fn new(call: &'a DroverCall, names: &[&'a str]) -> Result<Arguments<'a>, Refusal> {
+        let mut values: Vec<(&str, Option<&str>)> = Vec::new();
+        for (position, (name, value)) in call.args.iter().enumerate() {
+            let name = match name {
+                // `table_name => …` is what the signature in pg_proc would say.
+                Some(name) => names.iter().find(|n| *n == name || format!("{n}_name") == *name),
+                None => names.get(position),
+            };
+            let name = *name.ok_or_else(|| bad("unknown argument"))?;
+            if values.iter().any(|(n, _)| *n == name) {
+                return Err(bad(format!("{name} is given twice")));
+            }
+            match value {
+                DroverArg::Null => values.push((name, None)),
+                DroverArg::Text(text) => values.push((name, Some(text))),
+                DroverArg::Array(_) | DroverArg::Param(_) | DroverArg::Other => {
+                    return Err(bad(format!("{name} must be a constant")));
+                }
+            }
+        }
+        Ok(Arguments { values })
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
+        Ok(self.values.iter().find(|(n, _)| *n == name).and_then(|(_, v)| *v))
+    }
+
+    fn required(&self, name: &str) -> Result<&'a str, Refusal> {
+        self.text(name)?.ok_or_else(|| bad(format!("{name} is missing")))
+    }
+
+    fn table(&self) -> Result<QualifiedName, Refusal> {
+        let text = self.required("table")?;
+        parse_name(text).ok_or_else(|| bad(format!("table {text}")))
+    }
+}
+
+/// Reads `name` or `schema.name` as PostgreSQL reads a regclass: quoted or folded to lower case.
+pub(super) fn parse_name(text: &str) -> Option<QualifiedName> {
+    let mut parts = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        let (part, tail) = parse_identifier(rest)?;
+        parts.push(part);
+        rest = tail.trim_start();
+        if rest.is_empty() {
+            break;
+        }
+        rest = rest.strip_prefix('.')?.trim_start();
+    }
+    match parts.len() {
+        1 => parts.pop().map(QualifiedName::bare),
+        2 => {
+            let name = parts.pop()?;
+            Some(QualifiedName::qualified(parts.pop()?, name))
+        }
+        _ => None,
+    }
+}
+
+fn parse_identifier(text: &str) -> Option<(String, &str)> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        let mut name = String::new();
+        let mut chars = quoted.char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            if c != '"' {
+                name.push(c);
+            } else if chars.peek().is_some_and(|(_, next)| *next == '"') {
+                chars.next();
+                name.push('"');
+            } else {
+                return (!name.is_empty()).then_some((name, &quoted[at + 1..]));
+            }
+        }
+        return None;
+    }
+    let end = text
+        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()))
+        .unwrap_or(text.len());
+    let name = &text[..end];
+    let starts_well = name
+        .chars()
+        .next()
+        .is_some_and(|c| !c.is_ascii_digit() && c != '$');
+    starts_well.then(|| (name.to_ascii_lowercase(), &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_like_regclass() {
+        assert_eq!(parse_name("Orders"), Some(QualifiedName::bare("orders")));
+        assert_eq!(
+            parse_name(" shop . \"Or\"\"ders\" "),
+            Some(QualifiedName::qualified("shop", "Or\"ders"))
+        );
+        for bad in ["", "a.b.c", "a,b", "\"\"", "\"a", "1a", "a."] {
+            assert_eq!(parse_name(bad), None, "{bad}");
+        }
+    }
+}
