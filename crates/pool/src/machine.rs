@@ -181,7 +181,9 @@ impl Pool {
         }
         let id = RequestId(self.next_request);
         self.next_request += 1;
-        self.lanes[class as usize].queue.push_back(Waiter { id, since: now });
+        self.lanes[class as usize]
+            .queue
+            .push_back(Waiter { id, since: now });
         self.pump(class, now);
         if self.refuses_at_once(class, now) {
             self.lanes[class as usize].queue.pop_back();
@@ -229,13 +231,19 @@ impl Pool {
     /// The login asked for by [`Effect::Dial`] succeeded. `jitter` (0 to 255, random) shortens the lifetime by up to a
     /// quarter, so that connections opened together are not closed together.
     pub fn dialled(&mut self, id: ServerId, now: Time, jitter: u8) {
-        let expires = self.expiry(now, jitter);
+        let (expires, generation) = (self.expiry(now, jitter), self.generation);
         let Some(server) = self.server_mut(id) else { return };
         server.expires = expires;
-        let class = server.class;
+        let (class, stale) = (server.class, server.generation != generation);
         self.lanes[class as usize].dialling -= 1;
-        self.failing = None;
-        self.place(id, class, now);
+        if stale {
+            // It may be connected to the server that was replaced meanwhile.
+            self.forget(id);
+            self.effects.push_back(Effect::Close { server: id });
+        } else {
+            self.failing = None;
+            self.place(id, class, now);
+        }
         for class in CLASSES {
             self.pump(class, now);
         }
@@ -245,13 +253,19 @@ impl Pool {
     pub fn dial_failed(&mut self, id: ServerId, now: Time) {
         let Some(class) = self.forget(id) else { return };
         self.lanes[class as usize].dialling -= 1;
-        let (count, since) = self.failing.map_or((1, now), |old| (old.count.saturating_add(1), old.since));
+        let (count, since) = self
+            .failing
+            .map_or((1, now), |old| (old.count.saturating_add(1), old.since));
         let pause = self
             .policy
             .backoff_min
             .saturating_mul(1_u32 << (count - 1).min(20))
             .min(self.policy.backoff_max);
-        self.failing = Some(Failing { count, since, retry_at: now.after(pause) });
+        self.failing = Some(Failing {
+            count,
+            since,
+            retry_at: now.after(pause),
+        });
         self.refuse_failing(now);
     }
 
@@ -360,6 +374,12 @@ impl Pool {
         self.lanes[Class::First as usize].queue.len()
     }
 
+    /// Ordinary connections waiting for work.
+    #[must_use]
+    pub fn idle_first(&self) -> usize {
+        self.lanes[Class::First as usize].idle.len()
+    }
+
     /// The budget a connection was opened from.
     #[must_use]
     pub fn class_of(&self, id: ServerId) -> Option<Class> {
@@ -411,7 +431,9 @@ impl Pool {
     }
 
     fn idle_end(&self, server: &Server) -> Time {
-        let State::Idle { since } = server.state else { return Time(u64::MAX) };
+        let State::Idle { since } = server.state else {
+            return Time(u64::MAX);
+        };
         if self.policy.idle_timeout.is_zero() {
             return server.expires;
         }
@@ -419,7 +441,12 @@ impl Pool {
     }
 
     fn insert(&mut self, class: Class, state: State, expires: Time) -> ServerId {
-        let server = Server { class, state, expires, generation: self.generation };
+        let server = Server {
+            class,
+            state,
+            expires,
+            generation: self.generation,
+        };
         self.lanes[class as usize].open += 1;
         if let Some(id) = self.free.pop() {
             self.servers[id.0 as usize] = Some(server);
@@ -446,11 +473,16 @@ impl Pool {
             waiter = self.lanes[Class::Further as usize].queue.pop_front();
         }
         let waiter = waiter.or_else(|| self.lanes[class as usize].queue.pop_front());
-        let Some(server) = self.servers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(server) = self.servers.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
         match waiter {
             Some(waiter) => {
                 server.state = State::Leased;
-                self.effects.push_back(Effect::Grant { request: waiter.id, server: id });
+                self.effects.push_back(Effect::Grant {
+                    request: waiter.id,
+                    server: id,
+                });
             }
             None => {
                 server.state = State::Idle { since: now };
@@ -497,21 +529,31 @@ impl Pool {
                 continue;
             }
             while let Some(waiter) = self.lanes[class as usize].queue.pop_front() {
-                self.effects.push_back(Effect::Refuse { request: waiter.id, reason: Refused::Failing });
+                self.effects.push_back(Effect::Refuse {
+                    request: waiter.id,
+                    reason: Refused::Failing,
+                });
             }
         }
     }
 
     fn time_out_waiters(&mut self, class: Class, now: Time) {
         let timeout = self.policy.connection_timeout;
-        let reason = if self.failing.is_some() { Refused::Failing } else { Refused::TimedOut };
+        let reason = if self.failing.is_some() {
+            Refused::Failing
+        } else {
+            Refused::TimedOut
+        };
         let lane = &mut self.lanes[class as usize];
         while let Some(waiter) = lane.queue.front().copied() {
             if waiter.since.after(timeout) > now {
                 break;
             }
             lane.queue.pop_front();
-            self.effects.push_back(Effect::Refuse { request: waiter.id, reason });
+            self.effects.push_back(Effect::Refuse {
+                request: waiter.id,
+                reason,
+            });
         }
     }
 

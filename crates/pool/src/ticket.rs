@@ -94,7 +94,10 @@ impl TicketBook {
             Some((request, _)) => self.effects.push_back(TicketEffect::Grant { request, ticket }),
             None => self.free += 1,
         }
-        debug_assert!(self.free <= self.total, "more tickets came back than were given out");
+        debug_assert!(
+            self.free <= self.total,
+            "more tickets came back than were given out"
+        );
     }
 
     /// The request is no longer wanted. False when it is not waiting any more: then its effect was already emitted.
@@ -163,13 +166,21 @@ mod tests {
         assert_eq!(book.request(at(21)), TicketAnswer::QueueFull);
         assert_eq!(
             (a, b),
-            (TicketAnswer::Queued(TicketRequestId(0)), TicketAnswer::Queued(TicketRequestId(1)))
+            (
+                TicketAnswer::Queued(TicketRequestId(0)),
+                TicketAnswer::Queued(TicketRequestId(1))
+            )
         );
         assert_eq!(book.next_timeout(), Some(at(110)));
         book.handle_timeout(at(109));
         assert_eq!(book.poll_effect(), None);
         book.handle_timeout(at(110));
-        assert_eq!(book.poll_effect(), Some(TicketEffect::TimedOut { request: TicketRequestId(0) }));
+        assert_eq!(
+            book.poll_effect(),
+            Some(TicketEffect::TimedOut {
+                request: TicketRequestId(0)
+            })
+        );
         book.release(first);
         let Some(TicketEffect::Grant { request, ticket }) = book.poll_effect() else {
             panic!("the second waiter gets the ticket")
@@ -184,7 +195,9 @@ mod tests {
     fn a_cancelled_wait_is_forgotten() {
         let mut book = TicketBook::new(1, 2, Duration::from_millis(100));
         let first = granted(book.request(at(0)));
-        let TicketAnswer::Queued(id) = book.request(at(0)) else { panic!("must queue") };
+        let TicketAnswer::Queued(id) = book.request(at(0)) else {
+            panic!("must queue")
+        };
         assert!(book.cancel(id));
         assert!(!book.cancel(id));
         book.release(first);

@@ -10,7 +10,10 @@ impl Time {
     /// The moment `delay` later; saturates instead of wrapping, so `Duration::MAX` means "never".
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// How long `earlier` lies in the past; zero when it does not.

@@ -1,0 +1,103 @@
+//! A connection from a client, and what it said when it logged in.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use wire::backend::ErrorFields;
+
+use crate::conn::Conn;
+use crate::worker::{Stop, StopReason};
+
+/// A client's socket and buffers. IO goes through [`ClientConn::conn`].
+///
+/// When the task that owns it panics or is cut off by a shutdown, the client is told (XX000, 57P01) before the socket
+/// closes, provided that no message was cut.
+#[derive(Debug)]
+pub struct ClientConn {
+    /// The socket and its buffers.
+    pub conn: Conn,
+    stop: Rc<Stop>,
+}
+
+/// What [`ClientConn::fill_or_stop`] brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// This many bytes were read.
+    Bytes(usize),
+    /// The client has closed its side.
+    Closed,
+    /// The session must end.
+    Stop(StopReason),
+}
+
+impl ClientConn {
+    /// Wraps a connection; `stop` is the sign of the session that owns it.
+    #[must_use]
+    pub fn new(conn: Conn, stop: Rc<Stop>) -> Self {
+        Self { conn, stop }
+    }
+
+    /// Waits for bytes from the client or for the session's end. Cancel safe.
+    pub async fn fill_or_stop(&mut self) -> io::Result<Filled> {
+        poll_fn(|cx| {
+            if self.stop.is_set() {
+                return Poll::Ready(Ok(Filled::Stop(self.stop.reason())));
+            }
+            match ready!(self.conn.poll_fill(cx))? {
+                0 => Poll::Ready(Ok(Filled::Closed)),
+                n => Poll::Ready(Ok(Filled::Bytes(n))),
+            }
+        })
+        .await
+    }
+
+    fn last_words(&mut self, code: &str, message: &str) {
+        if self.conn.is_mid_message() {
+            return;
+        }
+        // What was appended but not sent may be half a thought.
+        self.conn.out().clear();
+        wire::backend::encode::error(self.conn.out(), &ErrorFields::fatal(code, message));
+        self.conn.try_flush();
+    }
+}
+
+impl Drop for ClientConn {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.last_words("XX000", "internal error, the session was ended");
+        } else if self.stop.reason() == StopReason::Abort {
+            self.last_words("57P01", "terminating connection due to administrator command");
+        }
+    }
+}
+
+/// What a client said when it logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartupInfo {
+    /// Role, proved.
+    pub user: Arc<str>,
+    /// Database, known to exist in the configuration.
+    pub database: Arc<str>,
+    /// The other startup parameters, in order: settings (`application_name`, `client_encoding`, `options` …).
+    pub params: Vec<(String, String)>,
+    /// The protocol minor version in force (0).
+    pub minor: u16,
+    /// The peer's address as text, empty for a Unix socket.
+    pub peer: String,
+}
+
+impl StartupInfo {
+    /// The last value given for a startup parameter.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.params
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}

@@ -1,0 +1,161 @@
+//! What the proxy is told at its start: plain values, already parsed and checked by whoever reads the configuration.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything one proxy needs to know.
+#[derive(Debug, Clone)]
+pub struct ProxyConfig {
+    /// Where clients connect (TCP). Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Worker threads; 0 means one per core.
+    pub workers: usize,
+    /// Who may log in.
+    pub users: Vec<UserConfig>,
+    /// Database names clients may name. Each is the database of the same name on every shard.
+    pub databases: Vec<String>,
+    /// Server connections per (shard, user, database).
+    pub pool: PoolConfig,
+    /// Bounds.
+    pub limits: Limits,
+    /// Shards as known at the start; [`crate::pools::Shards`] replaces them later.
+    pub shards: Vec<ShardConfig>,
+    /// The role the proxy uses for its own work (schema reads, recovery).
+    pub admin: AdminConfig,
+}
+
+/// A client that may log in, and how Drover logs in to the servers in its name.
+#[derive(Clone)]
+pub struct UserConfig {
+    /// Role name, the same for the client and on the servers.
+    pub name: String,
+    /// How the client proves who it is.
+    pub auth: ClientAuth,
+    /// What Drover presents to the servers; `None`: the client's password when it is known in clear, otherwise the
+    /// SCRAM keys learnt at the client's login (the servers must hold the same verifier).
+    pub server_password: Option<String>,
+}
+
+/// How a client proves who it is.
+#[derive(Clone)]
+pub enum ClientAuth {
+    /// A SCRAM-SHA-256 verifier in PostgreSQL's form, `SCRAM-SHA-256$4096:salt$stored:server`.
+    Verifier(String),
+    /// A password in clear; clients still log in by SCRAM, the verifier is made at the start.
+    Password(String),
+    /// No proof at all; for tests and trusted sockets.
+    Trust,
+}
+
+impl std::fmt::Debug for UserConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserConfig")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The proxy's own role on the servers.
+#[derive(Clone)]
+pub struct AdminConfig {
+    /// Role name; needs to read the catalogs and to finish prepared transactions.
+    pub user: String,
+    /// Its password on the servers.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for AdminConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminConfig")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sizes and times of the server pools. All limits hold for the whole proxy, not per worker.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Server connections per (shard, user, database) for first shards.
+    pub size: usize,
+    /// Tickets for multi-shard transactions, and connections kept for them per (shard, user, database).
+    pub reserve: usize,
+    /// Connections per (shard, user, database) for the proxy's own work.
+    pub control: usize,
+    /// Requests that may wait per (worker, shard, user, database).
+    pub queue_limit: usize,
+    /// The longest a transaction waits for a server connection or a ticket.
+    pub connection_timeout: Duration,
+    /// Idle server connections are closed after this; zero: never.
+    pub idle_timeout: Duration,
+    /// Server connections are closed after this; zero: never.
+    pub max_lifetime: Duration,
+    /// The longest a login to a server may take.
+    pub connect_timeout: Duration,
+    /// Logins to one shard running at once per worker and pool.
+    pub dial_parallel: usize,
+    /// Prepared statements kept per server connection.
+    pub prepared_statements: usize,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            size: 20,
+            reserve: 10,
+            control: 4,
+            queue_limit: 10_000,
+            connection_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(600),
+            max_lifetime: Duration::from_secs(3600),
+            connect_timeout: Duration::from_secs(5),
+            dial_parallel: 8,
+            prepared_statements: 500,
+        }
+    }
+}
+
+/// Bounds on what comes from outside.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The longest message accepted, in bytes. Longer ones end the session (PostgreSQL's own bound is 1 GiB).
+    pub max_message_bytes: usize,
+    /// The longest startup packet, in bytes (PostgreSQL: 10,000).
+    pub max_startup_bytes: usize,
+    /// From accept to AuthenticationOk.
+    pub login_timeout: Duration,
+    /// Clients logged in or logging in.
+    pub max_clients: usize,
+    /// Clients logging in; further ones wait in the kernel's backlog.
+    pub max_logins: usize,
+    /// CancelRequests being delivered.
+    pub max_cancels: usize,
+    /// How long sessions may take to end after a shutdown was asked for.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: (1 << 30) - 1,
+            max_startup_bytes: 10_000,
+            login_timeout: Duration::from_secs(60),
+            max_clients: 10_000,
+            max_logins: 1_000,
+            max_cancels: 256,
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// One shard's primary.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ShardConfig {
+    /// The number by which plans name the shard.
+    pub id: u32,
+    /// The name people use.
+    pub name: String,
+    /// Host name, address, or a directory (starting with `/`) that holds the server's Unix socket.
+    pub host: String,
+    /// TCP port, or the number in the Unix socket's name.
+    pub port: u16,
+}

@@ -1,0 +1,333 @@
+//! A socket with its two buffers: the piece client and server connections share.
+//!
+//! Built for few system calls: the socket stays registered for its whole life, a read happens only after readiness
+//! was reported, a read that brings less than asked for is known to have emptied the socket, and everything appended
+//! to [`Conn::out`] leaves in one write. Reading and writing progress independently ([`Conn::progress`]): a peer that
+//! does not read must not keep us from reading what it sends.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use wire::frame::{self, Frame, FrameError, Message};
+
+use crate::buffers::{BUFFER_BYTES, Buffers};
+
+/// After a read that filled the whole buffer the next one asks for this many bytes.
+const BULK_BYTES: usize = 64 * 1024;
+
+/// A stream socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix domain.
+    Unix(UnixStream),
+}
+
+/// What [`Conn::progress`] achieved. Both may be true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read; `Some(0)` is the end of the stream; `None`: nothing came.
+    pub read: Option<usize>,
+    /// Everything in [`Conn::out`] has left.
+    pub flushed: bool,
+}
+
+/// A buffered connection.
+#[derive(Debug)]
+pub struct Conn {
+    socket: Socket,
+    input: BytesMut,
+    output: BytesMut,
+    buffers: Buffers,
+    /// The last read filled all the room it had.
+    bulk: bool,
+    /// Some of `output` has already left, so a message may be cut.
+    partly_sent: bool,
+    received: u64,
+    sent: u64,
+}
+
+impl Conn {
+    /// Wraps a connected socket.
+    #[must_use]
+    pub fn new(socket: Socket, buffers: Buffers) -> Self {
+        Self {
+            socket,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            buffers,
+            bulk: false,
+            partly_sent: false,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// The bytes received and not consumed yet.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// The same bytes, writable: for rewriting in place before they are transferred.
+    pub fn unread_mut(&mut self) -> &mut [u8] {
+        &mut self.input
+    }
+
+    /// Drops the first `n` unread bytes (at most all of them).
+    pub fn consume(&mut self, n: usize) {
+        let n = n.min(self.input.len());
+        self.input.advance(n);
+    }
+
+    /// Splits the first `n` unread bytes off, without copying (at most all of them).
+    pub fn take(&mut self, n: usize) -> BytesMut {
+        let n = n.min(self.input.len());
+        self.input.split_to(n)
+    }
+
+    /// The header of the message at the front, once its five bytes are there. `limit` bounds the message, in bytes.
+    pub fn peek(&self, limit: usize) -> Result<Option<Frame>, FrameError> {
+        frame::peek(&self.input, limit)
+    }
+
+    /// The message at the front, once all of it is there. Follow with [`Self::consume`] of its length.
+    pub fn message(&self, limit: usize) -> Result<Option<Message<'_>>, FrameError> {
+        let Some(frame) = self.peek(limit)? else {
+            return Ok(None);
+        };
+        Ok(self.input.get(..frame.len).map(|bytes| Message {
+            tag: frame.tag,
+            bytes,
+        }))
+    }
+
+    /// The bytes to be sent: append to it, then [`Self::flush`].
+    pub fn out(&mut self) -> &mut BytesMut {
+        self.buffers.lend(&mut self.output);
+        &mut self.output
+    }
+
+    /// Bytes appended and not sent yet.
+    #[must_use]
+    pub fn pending_out(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Appends the first `n` unread bytes to what `to` will send. Copies nothing when these are all unread bytes and
+    /// `to` has nothing pending: the buffers change places.
+    pub fn transfer(&mut self, n: usize, to: &mut Conn) {
+        if to.output.is_empty() && n >= self.input.len() {
+            std::mem::swap(&mut self.input, &mut to.output);
+            return;
+        }
+        let n = n.min(self.input.len());
+        to.out().extend_from_slice(&self.input[..n]);
+        self.input.advance(n);
+    }
+
+    /// Reads what is there. `Ok(0)`: the peer has closed. While it waits with nothing unread, no buffer is held.
+    /// Consume before calling again: the buffer grows when it is full.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.socket.poll_read_ready(cx)?.is_pending() {
+            self.give_up_buffers();
+            return Poll::Pending;
+        }
+        self.make_room();
+        let room = self.input.capacity() - self.input.len();
+        let result = match &mut self.socket {
+            Socket::Tcp(socket) => pin!(socket.read_buf(&mut self.input)).poll(cx),
+            Socket::Unix(socket) => pin!(socket.read_buf(&mut self.input)).poll(cx),
+        };
+        match result {
+            Poll::Ready(Ok(n)) => {
+                self.bulk = n >= room;
+                self.received += n as u64;
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.give_up_buffers();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits until something was read. See [`Self::poll_fill`]. Cancel safe.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Sends pending bytes; ready when all have left.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let n = match &mut self.socket {
+                Socket::Tcp(socket) => ready!(Pin::new(socket).poll_write(cx, &self.output))?,
+                Socket::Unix(socket) => ready!(Pin::new(socket).poll_write(cx, &self.output))?,
+            };
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(n);
+            self.sent += n as u64;
+            self.partly_sent = !self.output.is_empty();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends all pending bytes. Cancel safe: what has not left stays pending.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Sends pending bytes and reads what is there; ready as soon as something was read or everything was sent.
+    /// With nothing pending it waits for input. Cancel safe.
+    pub fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Progress>> {
+        let had_output = !self.output.is_empty();
+        let flushed = match self.poll_flush(cx) {
+            Poll::Ready(Ok(())) => true,
+            // A peer that closes after its last words (an error) makes writing fail: the words come first.
+            Poll::Ready(Err(error)) => match self.poll_fill(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => false,
+                _ => return Poll::Ready(Err(error)),
+            },
+            Poll::Pending => false,
+        };
+        match self.poll_fill(cx) {
+            Poll::Ready(Ok(n)) => Poll::Ready(Ok(Progress {
+                read: Some(n),
+                flushed,
+            })),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if had_output && flushed => Poll::Ready(Ok(Progress { read: None, flushed })),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// See [`Self::poll_progress`].
+    pub async fn progress(&mut self) -> io::Result<Progress> {
+        poll_fn(|cx| self.poll_progress(cx)).await
+    }
+
+    /// Reads until `n` bytes are unread; fails with `UnexpectedEof` when the peer closes before.
+    pub async fn fill_to(&mut self, n: usize) -> io::Result<()> {
+        while self.input.len() < n {
+            if self.fill().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until the message at the front is complete and returns its header. The message is at most `limit` bytes:
+    /// an impossible or longer one is `InvalidData` with the [`FrameError`] inside.
+    pub async fn fill_message(&mut self, limit: usize) -> io::Result<Frame> {
+        loop {
+            match self
+                .peek(limit)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+            {
+                Some(frame) if self.input.len() >= frame.len => return Ok(frame),
+                Some(frame) => self.fill_to(frame.len).await?,
+                None => self.fill_to(frame::HEADER_LEN).await?,
+            }
+        }
+    }
+
+    /// Something was reported readable since the last read that emptied the socket. No system call, no waiting.
+    #[must_use]
+    pub fn may_have_input(&self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        !matches!(self.socket.poll_read_ready(&mut cx), Ok(Poll::Pending))
+    }
+
+    /// Reads without waiting: `None` when nothing is there.
+    pub fn try_fill(&mut self) -> Option<io::Result<usize>> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.poll_fill(&mut cx) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Writes what can be written without waiting, ignoring errors: for last words.
+    pub fn try_flush(&mut self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let _ = self.poll_flush(&mut cx);
+    }
+
+    /// A message has been sent in part: last words would land inside it.
+    #[must_use]
+    pub fn is_mid_message(&self) -> bool {
+        self.partly_sent
+    }
+
+    /// Hands empty buffers back to the worker.
+    pub fn give_up_buffers(&mut self) {
+        self.buffers.take_back(&mut self.input);
+        self.buffers.take_back(&mut self.output);
+    }
+
+    /// Bytes received and sent so far.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.received, self.sent)
+    }
+
+    /// From now on buffers come from and go to `buffers`; those in use stay.
+    pub fn set_buffers(&mut self, buffers: Buffers) {
+        self.give_up_buffers();
+        self.buffers = buffers;
+    }
+
+    /// The buffers of this connection's worker.
+    #[must_use]
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// Closes the sending side; what was pending is sent first.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        match &mut self.socket {
+            Socket::Tcp(socket) => socket.shutdown().await,
+            Socket::Unix(socket) => socket.shutdown().await,
+        }
+    }
+
+    /// Gives the bare socket up, for another thread's runtime. Unread and pending bytes are lost.
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
+
+    fn make_room(&mut self) {
+        self.buffers.lend(&mut self.input);
+        let size = self.buffers.size();
+        if self.bulk && size >= BUFFER_BYTES {
+            self.input.reserve(BULK_BYTES);
+        } else if self.input.capacity() - self.input.len() < size / 4 {
+            // Consumed bytes at the front are reused before anything is allocated.
+            self.input.reserve(size / 2);
+        }
+    }
+}
+
+impl Socket {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let ready = match self {
+            Self::Tcp(socket) => socket.poll_read_ready(cx),
+            Self::Unix(socket) => socket.poll_read_ready(cx),
+        };
+        match ready {
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+}

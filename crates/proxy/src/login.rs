@@ -1,0 +1,252 @@
+//! From accept to AuthenticationOk: everything a client can do before it has proved who it is.
+//!
+//! Nothing is known about the peer yet, so memory and time are bounded: one small buffer, one startup packet of at
+//! most `max_startup_bytes`, `login_timeout` for all of it.
+
+mod auth;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::BytesMut;
+use tokio::sync::OwnedSemaphorePermit;
+use wire::TransactionStatus;
+use wire::backend::{ErrorFields, encode};
+use wire::startup::{self, ProtocolVersion, StartupMessage};
+
+use crate::cancel::{ClientCancel, ClientKey};
+use crate::client::StartupInfo;
+use crate::conn::Conn;
+use crate::worker::{Stop, WorkerCtx};
+
+/// Size of the buffers of a connection that is logging in, in bytes.
+pub(crate) const BUFFER_BYTES: usize = 2 * 1024;
+
+/// Encryption requests answered before a client must come to the point.
+const ENCRYPTION_REQUESTS_MAX: usize = 4;
+
+/// A connection as it comes from the listener.
+pub(crate) struct Accepted {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// One of `max_logins`, held while logging in.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Why a connection ends before it is a session.
+#[derive(Debug)]
+pub(crate) enum LoginEnd {
+    /// The peer is gone, or the socket broke.
+    Closed,
+    /// It was a CancelRequest, which is dealt with.
+    Cancelled,
+    /// The client is told why, then the connection is closed.
+    Refused(Box<ErrorFields>),
+}
+
+impl From<io::Error> for LoginEnd {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => refused("08P01", "invalid message length during login"),
+            _ => Self::Closed,
+        }
+    }
+}
+
+/// Ends a login with a FATAL error.
+pub(crate) fn refused(code: &str, message: impl Into<String>) -> LoginEnd {
+    LoginEnd::Refused(Box::new(ErrorFields::fatal(code, message)))
+}
+
+/// Appends the rest of the start-up: the server's parameters, the client's cancel key, and that it may begin.
+pub fn finish<'a>(out: &mut BytesMut, parameters: impl Iterator<Item = (&'a str, &'a str)>, key: ClientKey) {
+    for (name, value) in parameters {
+        // Values with a zero byte cannot come from a server.
+        let _ = encode::parameter_status(out, name.as_bytes(), value.as_bytes());
+    }
+    let _ = encode::backend_key_data(out, key.pid, &key.secret);
+    encode::ready_for_query(out, TransactionStatus::Idle);
+}
+
+/// Brings a connection through the login. `None`: it has ended, and has been told why.
+pub(crate) async fn admit(
+    mut conn: Conn,
+    peer: SocketAddr,
+    ctx: Rc<WorkerCtx>,
+    stop: Rc<Stop>,
+) -> Option<(Conn, StartupInfo, ClientCancel)> {
+    let limit = ctx.shared.config.limits.login_timeout;
+    let end = match tokio::time::timeout(limit, login(&mut conn, peer, &ctx, &stop)).await {
+        Ok(Ok((info, cancel))) => return Some((conn, info, cancel)),
+        Ok(Err(end)) => end,
+        Err(_) => {
+            ctx.metrics.login_timeouts.increment();
+            LoginEnd::Closed
+        }
+    };
+    match end {
+        LoginEnd::Cancelled => {}
+        LoginEnd::Closed => ctx.metrics.logins_failed.increment(),
+        LoginEnd::Refused(fields) => {
+            ctx.metrics.logins_failed.increment();
+            tracing::debug!(%peer, code = %fields.code, message = %fields.message, "login refused");
+            conn.out().clear();
+            encode::error(conn.out(), &fields);
+            // A peer that does not read has no claim to its last words. Closing the sending side first lets it read
+            // them although it may still be sending.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), conn.shutdown()).await;
+        }
+    }
+    None
+}
+
+async fn login(
+    conn: &mut Conn,
+    peer: SocketAddr,
+    ctx: &Rc<WorkerCtx>,
+    stop: &Stop,
+) -> Result<(StartupInfo, ClientCancel), LoginEnd> {
+    let packet = startup_packet(conn, ctx).await?;
+    let message = match startup::decode(&packet) {
+        Ok(startup::Startup::Session(message)) => message,
+        Ok(_) => return Err(LoginEnd::Closed),
+        Err(error) => return Err(refused(error.sqlstate(), error.to_string())),
+    };
+    let shared = &ctx.shared;
+    if shared.is_stopping() || stop.is_set() {
+        return Err(refused("57P03", "the database system is shutting down"));
+    }
+    if shared.clients() > shared.config.limits.max_clients {
+        return Err(refused("53300", "sorry, too many clients already"));
+    }
+    if message.must_negotiate(ProtocolVersion::V3_0) {
+        let options = message.protocol_options().map(str::as_bytes);
+        encode::negotiate_protocol_version(conn.out(), ProtocolVersion::V3_0.code(), options)
+            .map_err(|_| refused("08P01", "invalid protocol option"))?;
+    }
+    let info = startup_info(&message, peer)?;
+    auth::authenticate(conn, &info.user, &shared.secrets).await?;
+    if !shared
+        .config
+        .databases
+        .iter()
+        .any(|name| **name == *info.database)
+    {
+        return Err(refused(
+            "3D000",
+            format!("database \"{}\" does not exist", info.database),
+        ));
+    }
+    encode::authentication_ok(conn.out());
+    let cancel = shared
+        .cancels
+        .register()
+        .map_err(|_| refused("XX000", "no randomness for a cancel key"))?;
+    Ok((info, cancel))
+}
+
+/// Reads up to the packet that starts a session. Declines encryption, deals with cancels.
+async fn startup_packet(conn: &mut Conn, ctx: &Rc<WorkerCtx>) -> Result<BytesMut, LoginEnd> {
+    let limit = ctx.shared.config.limits.max_startup_bytes;
+    for _ in 0..=ENCRYPTION_REQUESTS_MAX {
+        conn.fill_to(4).await?;
+        let length = match startup::peek(conn.unread()) {
+            Ok(Some(length)) if length <= limit => length,
+            _ => return Err(refused("08P01", "invalid length of startup packet")),
+        };
+        conn.fill_to(length).await?;
+        let packet = conn.take(length);
+        match startup::decode(&packet) {
+            Ok(startup::Startup::SslRequest | startup::Startup::GssEncRequest) => {
+                conn.out().extend_from_slice(b"N");
+                conn.flush().await?;
+            }
+            Ok(startup::Startup::Cancel { pid, key }) => {
+                dispatch_cancel(ctx, pid, key);
+                return Err(LoginEnd::Cancelled);
+            }
+            Ok(startup::Startup::Session(_)) => return Ok(packet),
+            Err(error) => return Err(refused(error.sqlstate(), error.to_string())),
+        }
+    }
+    Err(refused("08P01", "too many encryption requests"))
+}
+
+/// Passes a cancel on. The sender is never told anything, as with PostgreSQL.
+fn dispatch_cancel(ctx: &Rc<WorkerCtx>, pid: u32, key: &[u8]) {
+    ctx.metrics.cancels.increment();
+    let Some(slot) = ctx.shared.cancels.find(pid, key) else {
+        ctx.metrics.cancels_unknown.increment();
+        return;
+    };
+    let Some(delivering) = Delivering::start(ctx) else {
+        tracing::warn!("too many cancel requests at once, one was dropped");
+        return;
+    };
+    tokio::task::spawn_local(async move {
+        let sent = slot.cancel().await;
+        delivering.ctx.metrics.cancels_sent.add(sent as u64);
+    });
+}
+
+/// Counts cancels under way.
+struct Delivering {
+    ctx: Rc<WorkerCtx>,
+}
+
+impl Delivering {
+    fn start(ctx: &Rc<WorkerCtx>) -> Option<Self> {
+        let running = ctx.shared.delivering.fetch_add(1, Ordering::Relaxed);
+        let counted = Self { ctx: Rc::clone(ctx) };
+        (running < ctx.shared.config.limits.max_cancels).then_some(counted)
+    }
+}
+
+impl Drop for Delivering {
+    fn drop(&mut self) {
+        self.ctx.shared.delivering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn startup_info(message: &StartupMessage<'_>, peer: SocketAddr) -> Result<StartupInfo, LoginEnd> {
+    let user = match message.get("user") {
+        Some(user) if !user.is_empty() => user,
+        _ => {
+            return Err(refused(
+                "28000",
+                "no PostgreSQL user name specified in startup packet",
+            ));
+        }
+    };
+    if message
+        .get("replication")
+        .is_some_and(|value| !matches!(value, "" | "0" | "false" | "off" | "no"))
+    {
+        return Err(refused("0A000", "replication connections are not supported"));
+    }
+    let database = message
+        .get("database")
+        .filter(|name| !name.is_empty())
+        .unwrap_or(user);
+    let params = message
+        .params
+        .iter()
+        .filter(|(name, _)| {
+            !matches!(*name, "user" | "database" | "replication") && !name.starts_with("_pq_.")
+        })
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Ok(StartupInfo {
+        user: Arc::from(user),
+        database: Arc::from(database),
+        params,
+        minor: 0,
+        peer: peer.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

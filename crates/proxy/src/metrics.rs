@@ -1,0 +1,241 @@
+//! Counters. Each worker counts into its own cells, which only it writes; a scrape adds them up.
+//!
+//! The catalogue below is the only place where a metric is declared: name, kind and help text. The struct, the
+//! Prometheus text and `docs/metrics.md` all come from it.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A number that only grows. Written by one thread, read by any: an increment is a plain load and store.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning worker may call this.
+    pub fn add(&self, n: u64) {
+        self.0
+            .store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Adds one. Only the owning worker may call this.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// The current value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down. Written by one thread, read by any.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// One more. Only the owning worker may call this.
+    pub fn up(&self) {
+        self.0
+            .store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// One less. Only the owning worker may call this.
+    pub fn down(&self) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).saturating_sub(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Replaces the value. Only the owning worker may call this.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The current value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One metric as declared.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Full name, `drover_…`; counters end in `_total`.
+    pub name: &'static str,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// One sentence, units included.
+    pub help: &'static str,
+    read: fn(&WorkerMetrics) -> u64,
+}
+
+macro_rules! catalogue {
+    ($( $kind:ident $field:ident $name:literal $help:literal; )*) => {
+        /// One worker's metrics.
+        #[derive(Debug, Default)]
+        pub struct WorkerMetrics {
+            $( #[doc = $help] pub $field: $kind, )*
+        }
+
+        /// Every metric, in the order of the documentation.
+        pub const CATALOGUE: &[Metric] = &[
+            $( Metric {
+                name: $name,
+                kind: catalogue!(@kind $kind),
+                help: $help,
+                read: |metrics| metrics.$field.get(),
+            }, )*
+        ];
+    };
+    (@kind Counter) => { "counter" };
+    (@kind Gauge) => { "gauge" };
+}
+
+catalogue! {
+    Gauge clients "drover_clients" "Clients connected, logged in or logging in.";
+    Counter clients_accepted "drover_clients_accepted_total" "Client connections accepted.";
+    Counter logins "drover_logins_total" "Client logins that succeeded.";
+    Counter logins_failed "drover_logins_failed_total" "Client logins refused or broken off, cancel requests not counted.";
+    Counter login_timeouts "drover_login_timeouts_total" "Client logins ended by login_timeout.";
+    Counter session_panics "drover_session_panics_total" "Sessions ended by a defect in Drover.";
+    Counter cancels "drover_cancels_total" "CancelRequests received.";
+    Counter cancels_unknown "drover_cancels_unknown_total" "CancelRequests whose key belongs to no client.";
+    Counter cancels_sent "drover_cancels_sent_total" "CancelRequests sent to servers.";
+    Counter transactions "drover_transactions_total" "Transactions finished, statements outside a block included.";
+    Counter statements "drover_statements_total" "Statements received from clients.";
+    Counter statements_refused "drover_statements_refused_total" "Statements refused with SQLSTATE 0A000.";
+    Counter statements_routed "drover_statements_routed_total" "Statements sent unchanged to one shard.";
+    Counter statements_scattered "drover_statements_scattered_total" "Statements run on several shards.";
+    Counter plan_cache_hits "drover_plan_cache_hits_total" "Statements found in the plan cache.";
+    Counter plan_cache_misses "drover_plan_cache_misses_total" "Statements that had to be parsed.";
+    Counter multi_shard_commits "drover_multi_shard_commits_total" "Transactions committed atomically on several shards.";
+    Counter client_bytes_received "drover_client_bytes_received_total" "Bytes received from clients.";
+    Counter client_bytes_sent "drover_client_bytes_sent_total" "Bytes sent to clients.";
+    Gauge servers "drover_servers" "Server connections open.";
+    Counter server_logins "drover_server_logins_total" "Logins to servers that succeeded.";
+    Counter server_logins_failed "drover_server_logins_failed_total" "Logins to servers that failed.";
+    Counter server_login_us "drover_server_login_microseconds_total" "Time spent logging in to servers, in microseconds.";
+    Counter server_bytes_received "drover_server_bytes_received_total" "Bytes received from servers.";
+    Counter server_bytes_sent "drover_server_bytes_sent_total" "Bytes sent to servers.";
+    Counter checkouts "drover_checkouts_total" "Server connections lent to transactions.";
+    Counter checkout_waits "drover_checkout_waits_total" "Checkouts that had to wait.";
+    Counter checkout_wait_us "drover_checkout_wait_microseconds_total" "Time checkouts waited, in microseconds.";
+    Counter checkouts_refused "drover_checkouts_refused_total" "Checkouts refused: queue full, waited too long, or logins failing.";
+    Counter ticket_waits "drover_ticket_waits_total" "Multi-shard transactions that had to wait for a ticket.";
+    Counter tickets_refused "drover_tickets_refused_total" "Multi-shard transactions that got no ticket in time (40001).";
+    Counter servers_discarded "drover_servers_discarded_total" "Server connections closed because their state was unknown or broken.";
+    Counter servers_reaped "drover_servers_reaped_total" "Server connections closed for age or idleness.";
+    Counter servers_moved "drover_servers_moved_total" "Idle server connections handed to another worker.";
+    Counter prepared_hits "drover_prepared_hits_total" "Statements that the server connection had prepared already.";
+    Counter prepared_misses "drover_prepared_misses_total" "Statements that had to be prepared on the server connection.";
+}
+
+/// All workers' metrics of one proxy.
+#[derive(Debug, Default)]
+pub struct Registry {
+    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
+}
+
+impl Registry {
+    /// Metrics for one more worker.
+    pub fn add_worker(&self) -> Arc<WorkerMetrics> {
+        let metrics = Arc::new(WorkerMetrics::default());
+        self.lock().push(Arc::clone(&metrics));
+        metrics
+    }
+
+    /// Each metric with its sum over all workers.
+    #[must_use]
+    pub fn sums(&self) -> Vec<(&'static Metric, u64)> {
+        let workers = self.lock();
+        CATALOGUE
+            .iter()
+            .map(|metric| {
+                (
+                    metric,
+                    workers
+                        .iter()
+                        .fold(0, |sum, worker| (metric.read)(worker).wrapping_add(sum)),
+                )
+            })
+            .collect()
+    }
+
+    /// Everything in Prometheus' text format.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        let mut text = String::new();
+        for (metric, value) in self.sums() {
+            let Metric { name, kind, help, .. } = metric;
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+        text
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<WorkerMetrics>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The catalogue as a page of documentation.
+#[must_use]
+pub fn documentation() -> String {
+    let mut text = String::from(
+        "# Metrics\n\nGenerated from the catalogue in `crates/proxy/src/metrics.rs`; do not edit. To write it anew:\n\
+         `UPDATE_DOCS=1 cargo test -p proxy metrics`.\n\n| name | kind | meaning |\n|---|---|---|\n",
+    );
+    for Metric { name, kind, help, .. } in CATALOGUE {
+        let _ = writeln!(text, "| `{name}` | {kind} | {help} |");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_over_workers() {
+        let registry = Registry::default();
+        let (a, b) = (registry.add_worker(), registry.add_worker());
+        a.logins.increment();
+        b.logins.add(2);
+        a.clients.up();
+        b.clients.up();
+        b.clients.down();
+        let text = registry.prometheus();
+        assert!(
+            text.contains("# TYPE drover_logins_total counter\ndrover_logins_total 3\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("# TYPE drover_clients gauge\ndrover_clients 1\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn names_follow_the_rules() {
+        let mut seen = std::collections::BTreeSet::new();
+        for Metric { name, kind, help, .. } in CATALOGUE {
+            assert!(seen.insert(name), "{name} is declared twice");
+            assert!(name.starts_with("drover_"), "{name}");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name}");
+            assert!(help.ends_with('.') && !help.contains('|'), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, documentation()).expect("docs/ is writable");
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(page, documentation(), "docs/metrics.md is out of date");
+    }
+}

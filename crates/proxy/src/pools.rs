@@ -1,0 +1,238 @@
+//! One worker's server connections: [`pool::Pool`] machines with sockets attached.
+//!
+//! The path that matters, an idle connection for a transaction's first shard, is [`ShardPool::try_checkout`]: it
+//! awaits nothing, allocates nothing and takes no lock that another worker could hold (only the client's own cancel
+//! slot). Everything else happens behind a [`pool::Effect`].
+
+mod dial;
+mod lease;
+mod permits;
+mod shards;
+mod state;
+mod tickets;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+pub use lease::Lease;
+pub(crate) use permits::{Limiters, Permit};
+pub use shards::Shards;
+pub use state::ShardPool;
+pub(crate) use state::WorkerPools;
+pub use tickets::TicketGuard;
+pub(crate) use tickets::Tickets;
+
+use crate::buffers::Buffers;
+use crate::cancel::CancelSlot;
+use crate::metrics::WorkerMetrics;
+use crate::server::Travelling;
+use crate::worker::Shared;
+
+/// Which pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    /// The shard, by its number in plans.
+    pub shard: u32,
+    /// Role on the server.
+    pub user: Arc<str>,
+    /// Database on the server.
+    pub database: Arc<str>,
+}
+
+/// What a connection is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose<'a> {
+    /// The first shard of a transaction.
+    First,
+    /// A further shard of a transaction that holds a ticket; never waits for other transactions.
+    Further(&'a TicketGuard),
+    /// The proxy's own work: schema reads, recovery.
+    Control,
+}
+
+impl Purpose<'_> {
+    fn class(self) -> pool::Class {
+        match self {
+            Self::First => pool::Class::First,
+            Self::Further(_) => pool::Class::Further,
+            Self::Control => pool::Class::Control,
+        }
+    }
+}
+
+/// Why there is no connection; ready for an ErrorResponse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CheckoutError {
+    /// SQLSTATE: 53300 (limits), 40001 (tickets), 08006 (unreachable), or what the server answered to the login.
+    pub sqlstate: String,
+    /// For the client.
+    pub message: String,
+    /// For the client.
+    pub hint: Option<String>,
+}
+
+/// Figures of one pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Which pool.
+    pub key: PoolKey,
+    /// Whose.
+    pub worker: usize,
+    /// Its figures.
+    pub stats: pool::Stats,
+}
+
+/// How often pools with waiting requests look at the time.
+const TICK_BUSY: Duration = Duration::from_millis(10);
+
+/// How often pools without waiting requests look at the time.
+const TICK_QUIET: Duration = Duration::from_secs(1);
+
+/// All pools of one worker. Cloning gives another handle to the same ones.
+#[derive(Clone)]
+pub struct Pools {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    worker: Rc<WorkerPools>,
+    by_key: RefCell<HashMap<PoolKey, ShardPool, foldhash::fast::RandomState>>,
+}
+
+impl Pools {
+    /// No pools yet; they are made when first asked for.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        worker: usize,
+        metrics: Arc<WorkerMetrics>,
+        buffers: Buffers,
+    ) -> Self {
+        let worker = Rc::new(WorkerPools::new(shared, worker, metrics, buffers));
+        Self {
+            inner: Rc::new(Inner {
+                worker,
+                by_key: RefCell::default(),
+            }),
+        }
+    }
+
+    /// The pool for a shard, role and database. Sessions keep the handle instead of asking for each transaction.
+    #[must_use]
+    pub fn pool(&self, shard: u32, user: &Arc<str>, database: &Arc<str>) -> ShardPool {
+        let key = PoolKey {
+            shard,
+            user: Arc::clone(user),
+            database: Arc::clone(database),
+        };
+        self.pool_for(&key)
+    }
+
+    /// Waits for a connection; `slot` is the client whose cancels go to it from now on.
+    pub async fn checkout(
+        &self,
+        key: &PoolKey,
+        purpose: Purpose<'_>,
+        slot: Option<&Arc<CancelSlot>>,
+    ) -> Result<Lease, CheckoutError> {
+        self.pool_for(key).checkout(purpose, slot).await
+    }
+
+    /// Waits for a ticket: needed before a transaction's second shard is enlisted, kept to its end.
+    pub async fn ticket(&self) -> Result<TicketGuard, CheckoutError> {
+        let (result, waited) = self.inner.worker.shared.tickets.acquire().await;
+        if waited {
+            self.inner.worker.metrics.ticket_waits.increment();
+        }
+        if result.is_err() {
+            self.inner.worker.metrics.tickets_refused.increment();
+        }
+        result
+    }
+
+    /// Figures of this worker's pools.
+    #[must_use]
+    pub fn stats(&self) -> Vec<PoolStats> {
+        self.inner
+            .by_key
+            .borrow()
+            .values()
+            .map(ShardPool::stats)
+            .collect()
+    }
+
+    fn pool_for(&self, key: &PoolKey) -> ShardPool {
+        if let Some(pool) = self.inner.by_key.borrow().get(key) {
+            return pool.clone();
+        }
+        let pool = ShardPool::new(key.clone(), Rc::clone(&self.inner.worker));
+        self.inner.by_key.borrow_mut().insert(key.clone(), pool.clone());
+        pool
+    }
+
+    fn existing(&self, key: &PoolKey) -> Option<ShardPool> {
+        self.inner.by_key.borrow().get(key).cloned()
+    }
+
+    /// Another worker has requests waiting and no permit left.
+    pub(crate) fn wanted(&self, key: &PoolKey) {
+        if let Some(pool) = self.existing(key) {
+            pool.give_idle_away();
+        }
+    }
+
+    /// A permit may be free again.
+    pub(crate) fn room(&self, key: &PoolKey) {
+        if let Some(pool) = self.existing(key) {
+            pool.retry_denied();
+        }
+    }
+
+    /// A connection from another worker.
+    pub(crate) fn adopt(&self, key: &PoolKey, travelling: Travelling, permit: Permit) {
+        self.pool_for(key).adopt(travelling, permit);
+    }
+
+    /// The shard's server changed.
+    pub(crate) fn recycle(&self, shard: u32) {
+        let pools: Vec<ShardPool> = self
+            .inner
+            .by_key
+            .borrow()
+            .iter()
+            .filter(|(key, _)| key.shard == shard)
+            .map(|(_, pool)| pool.clone())
+            .collect();
+        for pool in pools {
+            pool.recycle();
+        }
+    }
+
+    /// Lets time pass in all pools, for ever.
+    pub(crate) async fn run_timer(&self) {
+        let worker = &self.inner.worker;
+        let mut quiet_ticks = 0_u32;
+        loop {
+            // Staying fast for a while after the last waiter spares a wake-up per waiting request.
+            let slow = quiet_ticks > 100;
+            worker.timer_is_slow.set(slow);
+            let tick = if slow { TICK_QUIET } else { TICK_BUSY };
+            tokio::select! {
+                () = tokio::time::sleep(tick) => {}
+                () = worker.timer.notified(), if slow => {}
+            }
+            let pools: Vec<ShardPool> = self.inner.by_key.borrow().values().cloned().collect();
+            let mut waiting = false;
+            for pool in pools {
+                waiting |= pool.tick();
+            }
+            quiet_ticks = if waiting { 0 } else { quiet_ticks.saturating_add(1) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,527 @@
+//! One pool: the machine, the sockets, and those who wait.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use pool::{Answer, Class, Effect, Policy, Pool, Refused, RequestId, ServerId, Time};
+use tokio::sync::Notify;
+
+use super::lease::{Lease, Pooled};
+use super::permits::{Permit, SharedLimit};
+use super::{CheckoutError, PoolKey, PoolStats, Purpose, dial};
+use crate::buffers::Buffers;
+use crate::cancel::CancelSlot;
+use crate::metrics::WorkerMetrics;
+use crate::server::{ServerConn, Travelling};
+use crate::worker::{Shared, WorkerMessage};
+
+/// With requests of its own waiting, a worker gives its last connections to another at most this often.
+const GIVE_PAUSE: Duration = Duration::from_millis(5);
+
+/// What all pools of one worker share.
+pub(crate) struct WorkerPools {
+    pub(super) shared: Arc<Shared>,
+    pub(super) worker: usize,
+    pub(super) metrics: Arc<WorkerMetrics>,
+    pub(super) buffers: Buffers,
+    pub(super) timer: Notify,
+    pub(super) timer_is_slow: Cell<bool>,
+    origin: Instant,
+    seed: Cell<u64>,
+}
+
+impl WorkerPools {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        worker: usize,
+        metrics: Arc<WorkerMetrics>,
+        buffers: Buffers,
+    ) -> Self {
+        // Without randomness lifetimes are only spread by the worker's number.
+        let seed = crate::cancel::random().map_or(worker as u64, u64::from_ne_bytes);
+        Self {
+            shared,
+            worker,
+            metrics,
+            buffers,
+            timer: Notify::new(),
+            timer_is_slow: Cell::new(false),
+            origin: Instant::now(),
+            seed: Cell::new(seed),
+        }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Spreads lifetimes; not for secrets.
+    pub(super) fn jitter(&self) -> u8 {
+        let next = self
+            .seed
+            .get()
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.seed.set(next);
+        next.to_be_bytes()[0]
+    }
+}
+
+enum Wait {
+    Waiting(Option<Waker>),
+    Done(Result<Box<Pooled>, Refused>),
+}
+
+pub(super) struct State {
+    pub(super) key: PoolKey,
+    pub(super) worker: Rc<WorkerPools>,
+    pub(super) limit: Arc<SharedLimit>,
+    machine: RefCell<Pool>,
+    /// Idle connections by [`ServerId`]; lent ones are with their [`Lease`].
+    slots: RefCell<Vec<Option<Box<Pooled>>>>,
+    waits: RefCell<HashMap<RequestId, Wait, foldhash::fast::RandomState>>,
+    last_error: RefCell<Option<CheckoutError>>,
+    /// This worker told the others that it lacks a connection.
+    asked: Cell<bool>,
+    gave: Cell<Time>,
+}
+
+/// The pool of one (worker, shard, role, database). Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct ShardPool(pub(super) Rc<State>);
+
+impl std::fmt::Debug for ShardPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ShardPool").field(&self.0.key).finish()
+    }
+}
+
+impl ShardPool {
+    pub(super) fn new(key: PoolKey, worker: Rc<WorkerPools>) -> Self {
+        let config = &worker.shared.config.pool;
+        let policy = Policy {
+            size: config.size,
+            reserve: config.reserve,
+            control: config.control,
+            queue_limit: config.queue_limit,
+            connection_timeout: config.connection_timeout,
+            idle_timeout: config.idle_timeout,
+            max_lifetime: config.max_lifetime,
+            dial_parallel: config.dial_parallel,
+            ..Policy::default()
+        };
+        let limit = worker.shared.limiters.get(&key);
+        Self(Rc::new(State {
+            key,
+            limit,
+            worker,
+            machine: RefCell::new(Pool::new(policy)),
+            slots: RefCell::default(),
+            waits: RefCell::default(),
+            last_error: RefCell::default(),
+            asked: Cell::new(false),
+            gave: Cell::new(Time(0)),
+        }))
+    }
+
+    /// Which pool this is.
+    #[must_use]
+    pub fn key(&self) -> &PoolKey {
+        &self.0.key
+    }
+
+    /// An idle connection, if there is one and nobody waits. `slot` is the client whose cancels go to it from now on.
+    pub fn try_checkout(&self, purpose: Purpose<'_>, slot: Option<&Arc<CancelSlot>>) -> Option<Lease> {
+        loop {
+            let id = self.0.machine.borrow_mut().take_idle(purpose.class())?;
+            let mut pooled = self.take_slot(id)?;
+            if pooled.conn.is_broken_hint() && !pooled.conn.survives_idle_input() {
+                self.drop_lent(pooled);
+                continue;
+            }
+            self.0.worker.metrics.checkouts.increment();
+            return Some(Lease::new(pooled, self.clone(), slot));
+        }
+    }
+
+    /// A connection, waiting at most `connection_timeout` for it.
+    pub async fn checkout(
+        &self,
+        purpose: Purpose<'_>,
+        slot: Option<&Arc<CancelSlot>>,
+    ) -> Result<Lease, CheckoutError> {
+        if let Some(lease) = self.try_checkout(purpose, slot) {
+            return Ok(lease);
+        }
+        let metrics = &self.0.worker.metrics;
+        let since = self.0.worker.now();
+        let answer = self.0.machine.borrow_mut().request(purpose.class(), since);
+        let result = match answer {
+            Answer::Granted(id) => self.take_slot(id).ok_or(Refused::TimedOut),
+            Answer::Refused(reason) => Err(reason),
+            Answer::Queued(id) => {
+                self.0.waits.borrow_mut().insert(id, Wait::Waiting(None));
+                let waiting = Waiting { pool: self, id };
+                if self.0.worker.timer_is_slow.get() {
+                    self.0.worker.timer.notify_one();
+                }
+                self.run_effects();
+                metrics.checkout_waits.increment();
+                let result = waiting.await_grant().await;
+                let waited = self.0.worker.now().since(since);
+                metrics
+                    .checkout_wait_us
+                    .add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+                result
+            }
+        };
+        match result {
+            Ok(pooled) => {
+                metrics.checkouts.increment();
+                Ok(Lease::new(pooled, self.clone(), slot))
+            }
+            Err(reason) => {
+                self.run_effects();
+                metrics.checkouts_refused.increment();
+                Err(self.explain(reason))
+            }
+        }
+    }
+
+    /// Current figures.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        PoolStats {
+            key: self.0.key.clone(),
+            worker: self.0.worker.worker,
+            stats: self.0.machine.borrow().stats(self.0.worker.now()),
+        }
+    }
+
+    /// A lent connection in a state in which anybody may use it.
+    pub(super) fn put_back(&self, mut pooled: Box<Pooled>) {
+        let now = self.0.worker.now();
+        pooled.conn.conn.give_up_buffers();
+        let id = pooled.id;
+        self.set_slot(id, pooled);
+        if let Some(other) = self.0.limit.hungry_other(self.0.worker.worker)
+            && self.should_give(other, id, now)
+        {
+            self.0.gave.set(now);
+            let pooled = self.take_slot(id);
+            self.0.machine.borrow_mut().discard(id, now);
+            if let Some(pooled) = pooled {
+                self.send_to(other, pooled);
+            }
+        } else {
+            self.0.machine.borrow_mut().release(id, now);
+        }
+        self.run_effects();
+    }
+
+    /// A lent connection nobody may use any more.
+    pub(super) fn drop_lent(&self, pooled: Box<Pooled>) {
+        self.0.worker.metrics.servers_discarded.increment();
+        self.0
+            .machine
+            .borrow_mut()
+            .discard(pooled.id, self.0.worker.now());
+        self.close(pooled);
+        self.run_effects();
+    }
+
+    pub(super) fn dialled(&self, id: ServerId, conn: ServerConn, permit: Option<Permit>) {
+        self.0.last_error.replace(None);
+        self.0.worker.metrics.servers.up();
+        self.set_slot(
+            id,
+            Box::new(Pooled {
+                conn,
+                permit,
+                id,
+                traffic: (0, 0),
+            }),
+        );
+        self.0
+            .machine
+            .borrow_mut()
+            .dialled(id, self.0.worker.now(), self.0.worker.jitter());
+        self.run_effects();
+    }
+
+    pub(super) fn dial_failed(&self, id: ServerId, error: CheckoutError) {
+        self.0.last_error.replace(Some(error));
+        self.0.machine.borrow_mut().dial_failed(id, self.0.worker.now());
+        self.run_effects();
+    }
+
+    pub(super) fn retry_denied(&self) {
+        self.0
+            .machine
+            .borrow_mut()
+            .retry_denied(Class::First, self.0.worker.now());
+        self.run_effects();
+    }
+
+    pub(super) fn recycle(&self) {
+        self.0.machine.borrow_mut().recycle(self.0.worker.now());
+        self.run_effects();
+    }
+
+    pub(super) fn adopt(&self, travelling: Travelling, mut permit: Permit) {
+        permit.move_to(self.0.worker.worker);
+        let Ok(conn) = ServerConn::arrive(travelling, self.0.worker.buffers.clone()) else {
+            return;
+        };
+        self.0.asked.set(false);
+        self.0.worker.metrics.servers.up();
+        let now = self.0.worker.now();
+        // The machine speaks of the connection before its name is known here: the slot is filled in between.
+        let id = self.0.machine.borrow_mut().adopt(now, self.0.worker.jitter());
+        self.set_slot(
+            id,
+            Box::new(Pooled {
+                conn,
+                permit: Some(permit),
+                id,
+                traffic: (0, 0),
+            }),
+        );
+        self.run_effects();
+        if self.0.machine.borrow().waiting_first() > 0 {
+            self.ask();
+        }
+    }
+
+    /// Another worker lacks a connection: it gets an idle one.
+    pub(super) fn give_idle_away(&self) {
+        let me = self.0.worker.worker;
+        while let Some(other) = self.0.limit.hungry_other(me) {
+            let Some(id) = self.0.machine.borrow_mut().give_away() else {
+                return;
+            };
+            let Some(pooled) = self.take_slot(id) else { return };
+            if !self.0.limit.claim(other) {
+                // Somebody was faster. What cannot be lent again under its old name is adopted under a new one.
+                let id = self
+                    .0
+                    .machine
+                    .borrow_mut()
+                    .adopt(self.0.worker.now(), self.0.worker.jitter());
+                self.set_slot(id, Box::new(Pooled { id, ..*pooled }));
+                self.run_effects();
+                return;
+            }
+            self.send_to(other, pooled);
+        }
+    }
+
+    /// Lets time pass. True when requests are waiting.
+    pub(super) fn tick(&self) -> bool {
+        let now = self.0.worker.now();
+        let due = self
+            .0
+            .machine
+            .borrow()
+            .next_timeout()
+            .is_some_and(|next| next <= now);
+        if due {
+            self.0.machine.borrow_mut().handle_timeout(now);
+            self.run_effects();
+        }
+        let waiting = self.0.machine.borrow().waiting() > 0;
+        if !waiting && self.0.asked.replace(false) {
+            self.0.limit.satisfied(self.0.worker.worker);
+        }
+        waiting
+    }
+
+    fn should_give(&self, other: usize, id: ServerId, now: Time) -> bool {
+        let machine = self.0.machine.borrow();
+        // Only ordinary connections are counted and shared.
+        if machine.class_of(id) != Some(Class::First) {
+            return false;
+        }
+        let (mine, theirs) = (self.0.limit.held(self.0.worker.worker), self.0.limit.held(other));
+        let give = if machine.waiting() == 0 {
+            mine >= theirs || machine.idle_first() > 0
+        } else {
+            mine > theirs + 1 || (theirs == 0 && now.since(self.0.gave.get()) >= GIVE_PAUSE)
+        };
+        give && self.0.limit.claim(other)
+    }
+
+    fn send_to(&self, other: usize, pooled: Box<Pooled>) {
+        let Pooled { conn, permit, .. } = *pooled;
+        self.0.worker.metrics.servers.down();
+        let (Some(travelling), Some(permit)) = (conn.depart(), permit) else {
+            return;
+        };
+        self.0.worker.metrics.servers_moved.increment();
+        let message = WorkerMessage::Adopt {
+            key: self.0.key.clone(),
+            travelling: Box::new(travelling),
+            permit,
+        };
+        self.0.worker.shared.mailboxes.send(other, message);
+    }
+
+    fn ask(&self) {
+        self.0.asked.set(true);
+        self.0.limit.ask(self.0.worker.worker);
+    }
+
+    /// Does what the machine decided, in its order.
+    fn run_effects(&self) {
+        loop {
+            let Some(effect) = self.0.machine.borrow_mut().poll_effect() else {
+                return;
+            };
+            match effect {
+                Effect::Grant { request, server } => self.grant(request, server),
+                Effect::Refuse { request, reason } => self.finish(request, Err(reason)),
+                Effect::Dial { server, class } => self.dial(server, class),
+                Effect::Close { server } => {
+                    if let Some(pooled) = self.take_slot(server) {
+                        self.0.worker.metrics.servers_reaped.increment();
+                        self.close(pooled);
+                    }
+                }
+            }
+        }
+    }
+
+    fn grant(&self, request: RequestId, server: ServerId) {
+        let Some(pooled) = self.take_slot(server) else {
+            return;
+        };
+        self.finish(request, Ok(pooled));
+    }
+
+    fn finish(&self, request: RequestId, result: Result<Box<Pooled>, Refused>) {
+        let mut waits = self.0.waits.borrow_mut();
+        match waits.get_mut(&request) {
+            Some(wait) => {
+                if let Wait::Waiting(Some(waker)) = std::mem::replace(wait, Wait::Done(result)) {
+                    waker.wake();
+                }
+            }
+            // The request was given up while its effect was on the way.
+            None => {
+                drop(waits);
+                if let Ok(pooled) = result {
+                    let id = pooled.id;
+                    self.set_slot(id, pooled);
+                    self.0.machine.borrow_mut().release(id, self.0.worker.now());
+                }
+            }
+        }
+    }
+
+    fn dial(&self, server: ServerId, class: Class) {
+        let permit = match class {
+            Class::First => {
+                let permit = self.0.limit.acquire(self.0.worker.worker);
+                if permit.is_none() {
+                    self.0
+                        .machine
+                        .borrow_mut()
+                        .dial_denied(server, self.0.worker.now());
+                    self.ask();
+                    return;
+                }
+                permit
+            }
+            Class::Further | Class::Control => None,
+        };
+        tokio::task::spawn_local(dial::run(self.clone(), server, permit));
+    }
+
+    fn close(&self, pooled: Box<Pooled>) {
+        self.0.worker.metrics.servers.down();
+        pooled.conn.close();
+    }
+
+    fn explain(&self, reason: Refused) -> CheckoutError {
+        let shard = self.0.worker.shared.shards.name(self.0.key.shard);
+        let limit = |message: String| CheckoutError {
+            sqlstate: "53300".into(),
+            message,
+            hint: None,
+        };
+        match reason {
+            Refused::QueueFull => limit(format!(
+                "too many transactions are waiting for a connection to \"{shard}\""
+            )),
+            Refused::TimedOut => limit(format!("no connection to \"{shard}\" became free in time")),
+            Refused::Failing => self
+                .0
+                .last_error
+                .borrow()
+                .clone()
+                .unwrap_or_else(|| CheckoutError {
+                    sqlstate: "08006".into(),
+                    message: format!("\"{shard}\" cannot be reached"),
+                    hint: None,
+                }),
+        }
+    }
+
+    fn take_slot(&self, id: ServerId) -> Option<Box<Pooled>> {
+        self.0.slots.borrow_mut().get_mut(id.0 as usize)?.take()
+    }
+
+    fn set_slot(&self, id: ServerId, pooled: Box<Pooled>) {
+        let mut slots = self.0.slots.borrow_mut();
+        let at = id.0 as usize;
+        if slots.len() <= at {
+            slots.resize_with(at + 1, || None);
+        }
+        slots[at] = Some(pooled);
+    }
+}
+
+/// A queued request; dropping it gives the request up, or the connection back.
+struct Waiting<'a> {
+    pool: &'a ShardPool,
+    id: RequestId,
+}
+
+impl Waiting<'_> {
+    async fn await_grant(self) -> Result<Box<Pooled>, Refused> {
+        poll_fn(|cx| {
+            let mut waits = self.pool.0.waits.borrow_mut();
+            match waits.get_mut(&self.id) {
+                Some(Wait::Waiting(waker)) => {
+                    *waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                Some(Wait::Done(_)) => match waits.remove(&self.id) {
+                    Some(Wait::Done(result)) => Poll::Ready(result),
+                    _ => Poll::Ready(Err(Refused::TimedOut)),
+                },
+                None => Poll::Ready(Err(Refused::TimedOut)),
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let wait = self.pool.0.waits.borrow_mut().remove(&self.id);
+        match wait {
+            None => {}
+            Some(Wait::Waiting(_)) => {
+                self.pool.0.machine.borrow_mut().cancel(self.id);
+            }
+            Some(Wait::Done(Ok(pooled))) => self.pool.put_back(pooled),
+            Some(Wait::Done(Err(_))) => {}
+        }
+    }
+}

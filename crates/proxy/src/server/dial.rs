@@ -1,0 +1,287 @@
+//! Connecting to a PostgreSQL server and logging in.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::{TcpStream, UnixStream};
+use wire::TransactionStatus;
+use wire::backend::{Authentication, Backend, ErrorFields};
+use wire::frontend::encode;
+use wire::startup::ProtocolVersion;
+
+use super::{Applied, BackendKey, Parameters, Prepared, ServerConn, md5};
+use crate::buffers::Buffers;
+use crate::conn::{Conn, Socket};
+
+/// The longest message a server may send while logging in or idle, in bytes.
+pub(crate) const LOGIN_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// Host name, address, or a directory (starting with `/`) with the server's Unix socket.
+    pub host: String,
+    /// TCP port, or the number in the Unix socket's name.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl Address {
+    /// Opens a socket. Has no time limit of its own.
+    pub async fn connect(&self) -> io::Result<Socket> {
+        if self.host.starts_with('/') {
+            let path = format!("{}/.s.PGSQL.{}", self.host.trim_end_matches('/'), self.port);
+            return Ok(Socket::Unix(UnixStream::connect(path).await?));
+        }
+        let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        socket.set_nodelay(true)?;
+        Ok(Socket::Tcp(socket))
+    }
+}
+
+/// What Drover can prove its right to log in with.
+#[derive(Clone, Default)]
+pub enum Secret {
+    /// Nothing: the server must trust it.
+    #[default]
+    None,
+    /// The password in clear.
+    Password(String),
+    /// The keys learnt when the client logged in by SCRAM; they work where the server holds the same verifier.
+    ScramKeys(ScramKeys),
+}
+
+/// See [`Secret::ScramKeys`].
+#[derive(Clone)]
+pub struct ScramKeys {
+    /// Proves who logs in.
+    pub client_key: [u8; 32],
+    /// Checks who answers.
+    pub server_key: [u8; 32],
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Password(_) => "Password(…)",
+            Self::ScramKeys(_) => "ScramKeys(…)",
+        })
+    }
+}
+
+/// What the session on the server starts with.
+#[derive(Debug, Clone, Default)]
+pub struct Startup {
+    /// Role.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// Further startup parameters.
+    pub params: Vec<(String, String)>,
+}
+
+/// Everything a login needs.
+#[derive(Debug, Clone)]
+pub struct Dialler {
+    /// Where.
+    pub address: Address,
+    /// As whom.
+    pub startup: Startup,
+    /// With what.
+    pub secret: Secret,
+    /// The longest it may take, connecting included.
+    pub timeout: Duration,
+    /// Bound on prepared statements of the connection.
+    pub prepared_statements: usize,
+}
+
+/// Why a login failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The socket could not be opened or broke.
+    #[error("cannot connect to {address}")]
+    Io {
+        /// Where.
+        address: Address,
+        /// Why.
+        source: io::Error,
+    },
+    /// It took longer than allowed.
+    #[error("login to {address} took too long")]
+    TimedOut {
+        /// Where.
+        address: Address,
+    },
+    /// The server said no.
+    #[error("{}", .0.message)]
+    Refused(Box<ErrorFields>),
+    /// The server asks for something Drover cannot give.
+    #[error("server login: {0}")]
+    Authentication(&'static str),
+    /// What the server sent is not the protocol.
+    #[error("server login: unexpected answer ({0})")]
+    Protocol(&'static str),
+}
+
+impl DialError {
+    /// The SQLSTATE a client sees.
+    #[must_use]
+    pub fn sqlstate(&self) -> &str {
+        match self {
+            Self::Refused(fields) => &fields.code,
+            Self::Authentication(_) => "28000",
+            Self::Io { .. } | Self::TimedOut { .. } | Self::Protocol(_) => "08006",
+        }
+    }
+}
+
+impl Dialler {
+    /// Connects and logs in.
+    pub async fn dial(&self, buffers: Buffers) -> Result<ServerConn, DialError> {
+        match tokio::time::timeout(self.timeout, self.login(buffers)).await {
+            Ok(result) => result,
+            Err(_) => Err(DialError::TimedOut {
+                address: self.address.clone(),
+            }),
+        }
+    }
+
+    async fn login(&self, buffers: Buffers) -> Result<ServerConn, DialError> {
+        let io = |source| DialError::Io {
+            address: self.address.clone(),
+            source,
+        };
+        let mut conn = Conn::new(self.address.connect().await.map_err(io)?, buffers);
+        let params = [
+            ("user", self.startup.user.as_str()),
+            ("database", &self.startup.database),
+        ]
+        .into_iter()
+        .chain(
+            self.startup
+                .params
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+        wire::startup::encode::session(conn.out(), ProtocolVersion::V3_0, params)
+            .map_err(|_| DialError::Protocol("startup parameters cannot be encoded"))?;
+        let mut login = Login {
+            dialler: self,
+            parameters: Parameters::default(),
+            key: None,
+            authenticated: false,
+        };
+        loop {
+            conn.flush().await.map_err(io)?;
+            let frame = conn.fill_message(LOGIN_MESSAGE_BYTES_MAX).await.map_err(io)?;
+            let message = conn.take(frame.len);
+            if login.handle(&message, conn.out())? {
+                break;
+            }
+        }
+        let Some(key) = login.key else {
+            return Err(DialError::Protocol("no backend key"));
+        };
+        conn.give_up_buffers();
+        Ok(ServerConn {
+            conn,
+            key,
+            address: Arc::new(self.address.clone()),
+            status: TransactionStatus::Idle,
+            parameters: login.parameters,
+            prepared: Prepared::new(self.prepared_statements),
+            applied: Applied::Fresh,
+            epoch: 0,
+            dirty: false,
+        })
+    }
+}
+
+/// The part of a login that only computes.
+struct Login<'a> {
+    dialler: &'a Dialler,
+    parameters: Parameters,
+    key: Option<BackendKey>,
+    authenticated: bool,
+}
+
+impl Login<'_> {
+    /// Takes one message and appends the answer to `out`. True when the server waits for the first query.
+    fn handle(&mut self, message: &[u8], out: &mut BytesMut) -> Result<bool, DialError> {
+        let Some((&tag, rest)) = message.split_first() else {
+            return Err(DialError::Protocol("empty"));
+        };
+        let body = rest.get(4..).unwrap_or_default();
+        let decoded =
+            Backend::decode_body(tag, body).map_err(|_| DialError::Protocol("malformed message"))?;
+        match decoded {
+            Backend::Authentication(step) => self.authenticate(step, out)?,
+            Backend::Error(fields) => return Err(DialError::Refused(Box::new(fields.to_owned()))),
+            Backend::Notice(_) | Backend::NegotiateProtocolVersion { .. } => {}
+            _ if !self.authenticated => return Err(DialError::Protocol("not authenticated yet")),
+            Backend::ParameterStatus { name, value } => {
+                if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
+                    self.parameters.set(name, value);
+                }
+            }
+            Backend::BackendKeyData { pid, key } => {
+                let secret = key
+                    .try_into()
+                    .map_err(|_| DialError::Protocol("backend key of unknown length"))?;
+                self.key = Some(BackendKey { pid, secret });
+            }
+            Backend::ReadyForQuery(TransactionStatus::Idle) => return Ok(true),
+            _ => return Err(DialError::Protocol("message out of place")),
+        }
+        Ok(false)
+    }
+
+    fn authenticate(&mut self, step: Authentication<'_>, out: &mut BytesMut) -> Result<(), DialError> {
+        match step {
+            Authentication::Ok => self.authenticated = true,
+            Authentication::CleartextPassword => {
+                let password = self.password()?;
+                encode::password(out, password.as_bytes())
+                    .map_err(|_| DialError::Authentication("the password has a zero byte"))?;
+            }
+            Authentication::Md5Password { salt } => {
+                let answer = md5::password(&self.dialler.startup.user, self.password()?, salt);
+                encode::password(out, answer.as_bytes()).map_err(|_| DialError::Authentication("md5"))?;
+            }
+            _ => {
+                return Err(DialError::Authentication(
+                    "the server asks for a method Drover does not speak",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn password(&self) -> Result<&str, DialError> {
+        match &self.dialler.secret {
+            Secret::Password(password) => Ok(password),
+            _ => Err(DialError::Authentication(
+                "the server asks for a password and none is configured",
+            )),
+        }
+    }
+}
+
+/// Takes the body of a ParameterStatus apart; `None` when it is not UTF-8 or malformed.
+pub(crate) fn parameter_status(body: &[u8]) -> Option<(&str, &str)> {
+    match Backend::decode_body(b'S', body) {
+        Ok(Backend::ParameterStatus { name, value }) => {
+            Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,204 @@
+//! A worker's thread.
+
+use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::stop::{Sessions, StopReason};
+use super::{HandlerFactory, Session, SessionFuture, SessionHandler, Shared, Stop, WorkerCtx, WorkerMessage};
+use crate::buffers::Buffers;
+use crate::client::ClientConn;
+use crate::conn::{Conn, Socket};
+use crate::login;
+use crate::pools::Pools;
+
+/// How often a worker that shuts down looks whether its sessions have ended.
+const STOP_TICK: Duration = Duration::from_millis(5);
+
+/// Starts the thread of one worker.
+pub(crate) fn spawn(
+    id: usize,
+    shared: Arc<Shared>,
+    inbox: UnboundedReceiver<WorkerMessage>,
+    factory: HandlerFactory,
+) -> io::Result<JoinHandle<()>> {
+    let (ready, started) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{id}"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .build_local(tokio::runtime::LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let _ = ready.send(Ok(()));
+                    runtime.block_on(main(id, shared, inbox, factory));
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        })?;
+    started
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;
+    Ok(thread)
+}
+
+async fn main(
+    id: usize,
+    shared: Arc<Shared>,
+    mut inbox: UnboundedReceiver<WorkerMessage>,
+    factory: HandlerFactory,
+) {
+    let metrics = shared.metrics.add_worker();
+    let buffers = Buffers::new();
+    let ctx = Rc::new(WorkerCtx {
+        id,
+        pools: Pools::new(Arc::clone(&shared), id, Arc::clone(&metrics), buffers.clone()),
+        shared,
+        buffers,
+        metrics,
+        sessions: Sessions::default(),
+    });
+    let handler = factory(&ctx);
+    let pools = ctx.pools.clone();
+    tokio::task::spawn_local(async move { pools.run_timer().await });
+    while let Some(message) = inbox.recv().await {
+        if handle(&ctx, &handler, message) {
+            break;
+        }
+    }
+    stop(&ctx, &handler, &mut inbox).await;
+}
+
+/// Does what the message asks for. True: the worker is to end.
+fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: WorkerMessage) -> bool {
+    match message {
+        WorkerMessage::Client(client) => {
+            tokio::task::spawn_local(serve(Rc::clone(ctx), Rc::clone(handler), client));
+        }
+        WorkerMessage::Want { key } => ctx.pools.wanted(&key),
+        WorkerMessage::Room { key } => ctx.pools.room(&key),
+        WorkerMessage::Adopt {
+            key,
+            travelling,
+            permit,
+        } => ctx.pools.adopt(&key, *travelling, permit),
+        WorkerMessage::Recycle { shard } => ctx.pools.recycle(shard),
+        WorkerMessage::Stats(sender) => {
+            let _ = sender.send(ctx.pools.stats());
+        }
+        WorkerMessage::Shutdown => return true,
+    }
+    false
+}
+
+/// Gives sessions time to end, then ends them.
+async fn stop(
+    ctx: &Rc<WorkerCtx>,
+    handler: &Rc<dyn SessionHandler>,
+    inbox: &mut UnboundedReceiver<WorkerMessage>,
+) {
+    ctx.sessions.stop_all(StopReason::Shutdown);
+    let deadline = Instant::now() + ctx.shared.config.limits.shutdown_timeout;
+    while ctx.sessions.live() > 0 && Instant::now() < deadline {
+        let message = tokio::time::timeout(STOP_TICK, inbox.recv()).await;
+        if let Ok(Some(message)) = message {
+            // Clients accepted in the last moment are told too; connections still change hands between workers.
+            handle(ctx, handler, message);
+            ctx.sessions.stop_all(StopReason::Shutdown);
+        }
+    }
+    ctx.sessions.stop_all(StopReason::Abort);
+    let deadline = Instant::now() + Duration::from_millis(200);
+    while ctx.sessions.live() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(STOP_TICK).await;
+    }
+}
+
+/// One client's task, from accept to end.
+async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: login::Accepted) {
+    let (stop, alive) = ctx.sessions.add();
+    let _alive = alive;
+    let _load = Load { ctx: Rc::clone(&ctx) };
+    ctx.metrics.clients.up();
+    ctx.metrics.clients_accepted.increment();
+    let login::Accepted { socket, peer, permit } = client;
+    let Ok(socket) = tokio::net::TcpStream::from_std(socket) else {
+        return;
+    };
+    let conn = Conn::new(Socket::Tcp(socket), Buffers::with_size(login::BUFFER_BYTES));
+    // Boxed, so that a session does not carry the login's state for its whole life.
+    let admitted = Box::pin(login::admit(conn, peer, Rc::clone(&ctx), Rc::clone(&stop))).await;
+    drop(permit);
+    let Some((mut conn, info, cancel)) = admitted else {
+        return;
+    };
+    conn.set_buffers(ctx.buffers.clone());
+    ctx.metrics.logins.increment();
+    let session = Session {
+        client: ClientConn::new(conn, Rc::clone(&stop)),
+        info,
+        cancel,
+        stop: Rc::clone(&stop),
+        ctx: Rc::clone(&ctx),
+    };
+    // The handler's own code may panic before its first await.
+    let future = match catch_unwind(AssertUnwindSafe(|| handler.run(session))) {
+        Ok(future) => future,
+        Err(_) => return report_panic(&ctx),
+    };
+    guard(future, &stop, &ctx).await;
+}
+
+/// Runs a session so that a panic ends nothing else, and so that it can be ended from outside.
+async fn guard(mut future: SessionFuture, stop: &Stop, ctx: &WorkerCtx) {
+    let mut first = true;
+    let panicked = poll_fn(|cx| {
+        if std::mem::take(&mut first) {
+            stop.set_waker(cx.waker());
+        }
+        if stop.reason() == StopReason::Abort {
+            return Poll::Ready(false);
+        }
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(false),
+            Err(_) => Poll::Ready(true),
+        }
+    })
+    .await;
+    if panicked {
+        report_panic(ctx);
+    }
+}
+
+fn report_panic(ctx: &WorkerCtx) {
+    ctx.metrics.session_panics.increment();
+    tracing::error!(worker = ctx.id, "a session panicked and was ended");
+}
+
+/// Takes the client off the worker's load when it is gone.
+struct Load {
+    ctx: Rc<WorkerCtx>,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.ctx.metrics.clients.down();
+        if let Some(load) = self.ctx.shared.loads.get(self.ctx.id) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

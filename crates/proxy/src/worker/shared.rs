@@ -1,0 +1,212 @@
+//! What the workers of one proxy share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::secrets::Secrets;
+use crate::cancel::CancelRegistry;
+use crate::config::{ProxyConfig, ShardConfig};
+use crate::metrics::Registry;
+use crate::pools::{Limiters, Permit, PoolKey, PoolStats, Shards, Tickets};
+use crate::server::{StatementId, Travelling};
+
+/// What one worker is told by another thread.
+pub(crate) enum WorkerMessage {
+    /// A new client.
+    Client(crate::login::Accepted),
+    /// Another worker lacks a connection of this pool.
+    Want {
+        /// Which pool.
+        key: PoolKey,
+    },
+    /// A permit of this pool is free.
+    Room {
+        /// Which pool.
+        key: PoolKey,
+    },
+    /// Take over this connection.
+    Adopt {
+        /// Which pool.
+        key: PoolKey,
+        /// The connection.
+        travelling: Box<Travelling>,
+        /// Its permit.
+        permit: Permit,
+    },
+    /// The shard's server changed.
+    Recycle {
+        /// Which shard.
+        shard: u32,
+    },
+    /// Report the pools.
+    Stats(oneshot::Sender<Vec<PoolStats>>),
+    /// End all sessions, then the worker.
+    Shutdown,
+}
+
+/// The workers' inboxes.
+///
+/// Unbounded channels, but every kind of message is bounded by something else: clients by `max_clients`, the rest by
+/// the number of pools and permits.
+#[derive(Debug)]
+pub(crate) struct Mailboxes {
+    senders: Vec<mpsc::UnboundedSender<WorkerMessage>>,
+}
+
+impl Mailboxes {
+    /// One inbox per worker.
+    pub(crate) fn new(workers: usize) -> (Arc<Self>, Vec<mpsc::UnboundedReceiver<WorkerMessage>>) {
+        let (senders, receivers) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        (Arc::new(Self { senders }), receivers)
+    }
+
+    /// Number of workers.
+    pub(crate) fn len(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// To one worker. A worker that has ended drops what it is sent.
+    pub(crate) fn send(&self, worker: usize, message: WorkerMessage) {
+        if let Some(sender) = self.senders.get(worker) {
+            let _ = sender.send(message);
+        }
+    }
+
+    /// To all workers but one.
+    pub(crate) fn send_others(&self, except: usize, message: impl Fn() -> WorkerMessage) {
+        for worker in (0..self.senders.len()).filter(|worker| *worker != except) {
+            self.send(worker, message());
+        }
+    }
+}
+
+/// What the workers of one proxy share.
+pub struct Shared {
+    /// As given at the start.
+    pub config: ProxyConfig,
+    /// Where the shards are.
+    pub shards: Shards,
+    /// Clients by their cancel keys.
+    pub cancels: Arc<CancelRegistry>,
+    /// All metrics.
+    pub metrics: Arc<Registry>,
+    /// Who may log in, and how the proxy logs in.
+    pub secrets: Secrets,
+    /// Startup parameters of every server connection.
+    pub server_params: Vec<(String, String)>,
+    pub(crate) tickets: Arc<Tickets>,
+    pub(crate) limiters: Limiters,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    /// Clients per worker.
+    pub(crate) loads: Vec<AtomicUsize>,
+    /// One permit per client logging in.
+    pub(crate) logins: Arc<Semaphore>,
+    /// CancelRequests being delivered.
+    pub(crate) delivering: AtomicUsize,
+    pub(crate) stopping: AtomicBool,
+    next_statement: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: ProxyConfig, mailboxes: Arc<Mailboxes>) -> Result<Self, StartError> {
+        let pool = &config.pool;
+        Ok(Self {
+            shards: Shards::new(config.shards.clone()),
+            cancels: Arc::default(),
+            metrics: Arc::default(),
+            secrets: Secrets::new(&config)?,
+            server_params: vec![("client_encoding".into(), "UTF8".into())],
+            tickets: Arc::new(Tickets::new(
+                pool.reserve,
+                pool.queue_limit,
+                pool.connection_timeout,
+            )),
+            limiters: Limiters::new(pool.size, Arc::clone(&mailboxes)),
+            loads: (0..mailboxes.len()).map(|_| AtomicUsize::new(0)).collect(),
+            mailboxes,
+            logins: Arc::new(Semaphore::new(
+                config.limits.max_logins.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            delivering: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            next_statement: AtomicU64::new(1),
+            config,
+        })
+    }
+
+    /// A statement id that no worker has used.
+    pub fn next_statement_id(&self) -> StatementId {
+        StatementId(self.next_statement.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The shards changed (a failover, a new shard): later logins go to the new addresses, connections to the old ones
+    /// are closed as soon as nobody uses them.
+    pub fn set_shards(&self, shards: Vec<ShardConfig>) {
+        for shard in self.shards.replace(shards) {
+            self.recycle(shard);
+        }
+    }
+
+    /// Closes the connections to a shard as soon as nobody uses them.
+    pub fn recycle(&self, shard: u32) {
+        for worker in 0..self.mailboxes.len() {
+            self.mailboxes.send(worker, WorkerMessage::Recycle { shard });
+        }
+    }
+
+    /// Figures of all pools of all workers. Works on any runtime.
+    pub async fn pool_stats(&self) -> Vec<PoolStats> {
+        let mut all = Vec::new();
+        for worker in 0..self.mailboxes.len() {
+            let (sender, receiver) = oneshot::channel();
+            self.mailboxes.send(worker, WorkerMessage::Stats(sender));
+            all.extend(receiver.await.unwrap_or_default());
+        }
+        all
+    }
+
+    /// Multi-shard transactions waiting for a ticket, and free tickets.
+    #[must_use]
+    pub fn tickets(&self) -> (usize, usize) {
+        (self.tickets.waiting(), self.tickets.free())
+    }
+
+    /// Clients connected now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A shutdown was asked for.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address clients connect to cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A thread or runtime could not be made.
+    #[error("cannot start a worker")]
+    Thread(#[source] std::io::Error),
+    /// A user's verifier cannot be read or made.
+    #[error("the verifier of user \"{user}\" is not valid")]
+    Verifier {
+        /// Whose.
+        user: String,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] crate::cancel::RandomError),
+}

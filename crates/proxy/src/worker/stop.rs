@@ -1,0 +1,118 @@
+//! Telling sessions to end.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+
+/// Why a session must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StopReason {
+    /// It need not.
+    #[default]
+    None,
+    /// The proxy shuts down: end as soon as no transaction is open (57P01).
+    Shutdown,
+    /// An operator ended this session: end now (57P01).
+    Killed,
+    /// The time for a graceful end is over; the session's task is about to be dropped.
+    Abort,
+}
+
+/// A session's stop sign. Looking at it costs one load; when it changes, the session's task is woken, so a session
+/// only has to look whenever it is polled ([`crate::client::ClientConn::fill_or_stop`] does).
+#[derive(Debug, Default)]
+pub struct Stop {
+    reason: Cell<StopReason>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Stop {
+    /// Why the session must end.
+    #[must_use]
+    pub fn reason(&self) -> StopReason {
+        self.reason.get()
+    }
+
+    /// Whether it must end at all.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.reason.get() != StopReason::None
+    }
+
+    /// Tells the session to end.
+    pub fn set(&self, reason: StopReason) {
+        self.reason.set(reason);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The task to wake.
+    pub(super) fn set_waker(&self, waker: &Waker) {
+        *self.waker.borrow_mut() = Some(waker.clone());
+    }
+}
+
+/// The sessions of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    all: RefCell<Vec<Weak<Stop>>>,
+    live: Rc<Cell<usize>>,
+}
+
+/// Counts a connection as long as it lives.
+pub(crate) struct Alive(Rc<Cell<usize>>);
+
+impl Sessions {
+    /// One more session.
+    pub(crate) fn add(&self) -> (Rc<Stop>, Alive) {
+        let stop = Rc::new(Stop::default());
+        let mut all = self.all.borrow_mut();
+        // Ended sessions are swept when the list would grow, so the cost per session stays constant.
+        if all.len() == all.capacity() {
+            all.retain(|stop| stop.strong_count() > 0);
+        }
+        all.push(Rc::downgrade(&stop));
+        self.live.set(self.live.get() + 1);
+        (stop, Alive(Rc::clone(&self.live)))
+    }
+
+    /// Connections alive.
+    pub(crate) fn live(&self) -> usize {
+        self.live.get()
+    }
+
+    /// Tells all sessions to end.
+    pub(crate) fn stop_all(&self, reason: StopReason) {
+        let all: Vec<Rc<Stop>> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
+        for stop in all {
+            stop.set(reason);
+        }
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_sessions_are_swept() {
+        let sessions = Sessions::default();
+        let (kept, alive) = sessions.add();
+        for _ in 0..10_000 {
+            drop(sessions.add());
+        }
+        assert!(sessions.all.borrow().capacity() < 100);
+        assert_eq!(sessions.live(), 1);
+        sessions.stop_all(StopReason::Shutdown);
+        assert_eq!(kept.reason(), StopReason::Shutdown);
+        drop(alive);
+        assert_eq!(sessions.live(), 0);
+    }
+}
