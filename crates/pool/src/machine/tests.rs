@@ -1,1 +1,332 @@
+use super::*;
 
+fn at(ms: u64) -> Time {
+    Time(ms * 1000)
+}
+
+fn policy() -> Policy {
+    Policy {
+        size: 2,
+        reserve: 1,
+        control: 1,
+        queue_limit: 3,
+        connection_timeout: Duration::from_millis(1000),
+        idle_timeout: Duration::from_millis(5000),
+        max_lifetime: Duration::from_millis(60_000),
+        dial_parallel: 2,
+        backoff_min: Duration::from_millis(50),
+        backoff_max: Duration::from_millis(400),
+        failing_wait: Duration::from_millis(200),
+    }
+}
+
+/// A pool with a script of calls and a trace of what it decided.
+struct Bench {
+    pool: Pool,
+}
+
+impl Bench {
+    fn new(policy: Policy) -> Self {
+        Self { pool: Pool::new(policy) }
+    }
+
+    fn effects(&mut self) -> String {
+        let mut trace = Vec::new();
+        while let Some(effect) = self.pool.poll_effect() {
+            trace.push(match effect {
+                Effect::Grant { request, server } => format!("grant s{} to r{}", server.0, request.0),
+                Effect::Refuse { request, reason } => format!("refuse r{} {reason:?}", request.0),
+                Effect::Dial { server, class } => format!("dial s{} {class:?}", server.0),
+                Effect::Close { server } => format!("close s{}", server.0),
+            });
+        }
+        trace.join(", ")
+    }
+
+    fn request(&mut self, class: Class, now: Time) -> String {
+        let answer = match self.pool.request(class, now) {
+            Answer::Granted(server) => format!("s{}", server.0),
+            Answer::Queued(request) => format!("r{}", request.0),
+            Answer::Refused(reason) => format!("{reason:?}"),
+        };
+        let effects = self.effects();
+        if effects.is_empty() { answer } else { format!("{answer}: {effects}") }
+    }
+
+    fn after(&mut self, call: impl FnOnce(&mut Pool)) -> String {
+        call(&mut self.pool);
+        self.effects()
+    }
+}
+
+fn s(id: u32) -> ServerId {
+    ServerId(id)
+}
+
+#[test]
+fn dials_up_to_the_limit_then_queues_in_order() {
+    let mut bench = Bench::new(policy());
+    assert_eq!(bench.request(Class::First, at(0)), "r0: dial s0 First");
+    assert_eq!(bench.request(Class::First, at(0)), "r1: dial s1 First");
+    assert_eq!(bench.request(Class::First, at(0)), "r2");
+    assert_eq!(bench.request(Class::First, at(0)), "QueueFull");
+    assert_eq!(bench.after(|pool| pool.dialled(s(1), at(5), 0)), "grant s1 to r0");
+    assert_eq!(bench.after(|pool| pool.dialled(s(0), at(6), 0)), "grant s0 to r1");
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(9))), "grant s0 to r2");
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(9))), "");
+    assert_eq!(bench.request(Class::First, at(10)), "s0");
+    let stats = bench.pool.stats(at(10));
+    assert_eq!((stats.leased, stats.idle, stats.dialling, stats.waiting), (2, 0, 0, 0));
+}
+
+#[test]
+fn a_freed_connection_may_make_the_dialled_one_idle() {
+    let mut bench = Bench::new(policy());
+    bench.request(Class::First, at(0));
+    bench.pool.dialled(s(0), at(1), 0);
+    assert_eq!(bench.effects(), "grant s0 to r0");
+    assert_eq!(bench.request(Class::First, at(2)), "r1: dial s1 First");
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(3))), "grant s0 to r1");
+    assert_eq!(bench.after(|pool| pool.dialled(s(1), at(4), 0)), "");
+    assert_eq!(bench.request(Class::First, at(5)), "s1");
+}
+
+#[test]
+fn waits_are_bounded_and_cancelled_waits_are_forgotten() {
+    let mut bench = Bench::new(policy());
+    bench.request(Class::First, at(0));
+    bench.request(Class::First, at(100));
+    assert_eq!(bench.request(Class::First, at(200)), "r2");
+    assert!(bench.pool.cancel(RequestId(1)));
+    assert!(!bench.pool.cancel(RequestId(1)));
+    assert_eq!(bench.pool.next_timeout(), Some(at(1000)));
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(999))), "");
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(1000))), "refuse r0 TimedOut");
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(1200))), "refuse r2 TimedOut");
+    // The logins still end somewhere.
+    assert_eq!(bench.after(|pool| pool.dialled(s(0), at(1300), 0)), "");
+    assert_eq!(bench.pool.stats(at(1300)).idle, 1);
+}
+
+#[test]
+fn the_reserve_is_not_for_first_shards_but_may_borrow_from_them() {
+    let mut bench = Bench::new(policy());
+    for id in 0..2 {
+        bench.request(Class::First, at(0));
+        bench.pool.dialled(s(id), at(1), 0);
+        bench.effects();
+    }
+    assert_eq!(bench.request(Class::First, at(2)), "r2");
+    assert_eq!(bench.request(Class::Further, at(2)), "r3: dial s2 Further");
+    assert_eq!(bench.after(|pool| pool.dialled(s(2), at(3), 0)), "grant s2 to r3");
+    assert_eq!(bench.after(|pool| pool.release(s(2), at(4))), "", "the reserve stays free for ticket holders");
+    assert_eq!(bench.request(Class::Further, at(5)), "s2");
+    // An ordinary connection that comes back serves a ticket holder first: it may hold locks elsewhere.
+    assert_eq!(bench.request(Class::Further, at(6)), "r4");
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(7))), "grant s0 to r4");
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(8))), "grant s0 to r2");
+    assert_eq!(bench.after(|pool| pool.release(s(1), at(9))), "");
+    assert_eq!(bench.request(Class::Further, at(10)), "s1");
+}
+
+#[test]
+fn control_connections_are_apart() {
+    let mut bench = Bench::new(policy());
+    for _ in 0..3 {
+        bench.request(Class::First, at(0));
+    }
+    assert_eq!(bench.request(Class::First, at(0)), "QueueFull");
+    bench.pool.dialled(s(0), at(1), 0);
+    bench.pool.dialled(s(1), at(1), 0);
+    assert_eq!(bench.effects(), "grant s0 to r0, grant s1 to r1");
+    assert_eq!(bench.request(Class::Control, at(2)), "r3: dial s2 Control");
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(3))), "grant s0 to r2");
+    assert_eq!(bench.after(|pool| pool.dialled(s(2), at(4), 0)), "grant s2 to r3");
+}
+
+#[test]
+fn logins_that_fail_are_paused_and_waiters_hear_of_it() {
+    let mut bench = Bench::new(policy());
+    assert_eq!(bench.request(Class::First, at(0)), "r0: dial s0 First");
+    assert_eq!(bench.after(|pool| pool.dial_failed(s(0), at(10))), "");
+    assert_eq!(bench.pool.next_timeout(), Some(at(60)));
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(59))), "");
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(60))), "dial s0 First");
+    assert_eq!(bench.after(|pool| pool.dial_failed(s(0), at(70))), "", "100 ms pause, 200 ms not over yet");
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(170))), "dial s0 First");
+    assert_eq!(bench.request(Class::First, at(171)), "r1", "one probe at a time");
+    assert_eq!(bench.after(|pool| pool.dial_failed(s(0), at(210))), "refuse r0 Failing, refuse r1 Failing");
+    assert_eq!(bench.request(Class::First, at(211)), "Failing", "at once while nothing is tried");
+    assert_eq!(bench.request(Class::First, at(500)), "r3: dial s0 First", "the next request after the pause tries");
+    assert_eq!(bench.after(|pool| pool.dialled(s(0), at(501), 0)), "grant s0 to r3");
+    assert_eq!(bench.request(Class::First, at(502)), "r4: dial s1 First");
+}
+
+#[test]
+fn the_pause_doubles_up_to_its_bound() {
+    let mut bench = Bench::new(policy());
+    let mut now = 0;
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        assert!(bench.request(Class::First, at(now)).contains("dial"));
+        bench.pool.dial_failed(s(0), at(now));
+        bench.effects();
+        let failing = bench.pool.failing.expect("failing");
+        pauses.push(failing.retry_at.since(at(now)).as_millis());
+        now += 1000;
+    }
+    assert_eq!(pauses, [50, 100, 200, 400, 400]);
+}
+
+#[test]
+fn a_full_server_does_not_fail_those_who_can_wait_for_a_release() {
+    let mut bench = Bench::new(policy());
+    bench.request(Class::First, at(0));
+    bench.pool.dialled(s(0), at(1), 0);
+    bench.effects();
+    assert_eq!(bench.request(Class::First, at(2)), "r1: dial s1 First");
+    assert_eq!(bench.after(|pool| pool.dial_failed(s(1), at(3))), "");
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(300))), "dial s1 First");
+    assert_eq!(bench.after(|pool| pool.dial_failed(s(1), at(301))), "", "s0 will come back");
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(302))), "grant s0 to r1");
+}
+
+#[test]
+fn idle_and_old_connections_are_closed() {
+    let mut bench = Bench::new(policy());
+    for id in 0..2 {
+        bench.request(Class::First, at(0));
+        bench.pool.dialled(s(id), at(0), 255);
+    }
+    bench.effects();
+    bench.pool.release(s(0), at(1000));
+    bench.pool.release(s(1), at(2000));
+    assert_eq!(bench.pool.next_timeout(), Some(at(6000)));
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(5999))), "");
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(6000))), "close s0");
+    assert_eq!(bench.request(Class::First, at(6001)), "s1");
+    // Jitter 255 took a quarter of the lifetime.
+    assert_eq!(bench.after(|pool| pool.release(s(1), at(44_999))), "");
+    assert_eq!(bench.request(Class::First, at(45_000)), "s1");
+    assert_eq!(bench.after(|pool| pool.release(s(1), at(45_000))), "close s1");
+    assert_eq!(bench.pool.stats(at(45_000)), Stats::default());
+}
+
+#[test]
+fn recycling_closes_what_was_opened_before() {
+    let mut bench = Bench::new(policy());
+    bench.request(Class::First, at(0));
+    bench.pool.dialled(s(0), at(0), 0);
+    bench.effects();
+    bench.pool.release(s(0), at(1));
+    bench.request(Class::First, at(1));
+    assert_eq!(bench.request(Class::First, at(1)), "r1: dial s1 First");
+    assert_eq!(bench.after(|pool| pool.recycle(at(2))), "");
+    assert_eq!(
+        bench.after(|pool| pool.dialled(s(1), at(3), 0)),
+        "close s1, dial s1 First",
+        "its login began before"
+    );
+    assert_eq!(bench.after(|pool| pool.dialled(s(1), at(4), 0)), "grant s1 to r1");
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(5))), "close s0");
+    assert_eq!(bench.after(|pool| pool.release(s(1), at(5))), "");
+    assert_eq!(bench.after(|pool| pool.recycle(at(6))), "close s1");
+}
+
+#[test]
+fn a_denied_permit_is_asked_for_again() {
+    let mut bench = Bench::new(policy());
+    assert_eq!(bench.request(Class::First, at(100)), "r0: dial s0 First");
+    assert_eq!(bench.after(|pool| pool.dial_denied(s(0), at(100))), "");
+    assert_eq!(bench.request(Class::First, at(101)), "r1", "not asked again at once");
+    assert_eq!(bench.pool.next_timeout(), Some(at(120)));
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(120))), "dial s0 First, dial s1 First");
+    bench.pool.dial_denied(s(0), at(120));
+    bench.pool.dial_denied(s(1), at(120));
+    assert_eq!(bench.after(|pool| pool.retry_denied(Class::First, at(121))), "dial s1 First, dial s0 First");
+    bench.pool.dial_denied(s(0), at(122));
+    bench.pool.dial_denied(s(1), at(122));
+    assert_eq!(bench.after(|pool| assert_eq!(pool.adopt(at(123), 0), s(1))), "grant s1 to r0");
+    assert_eq!(bench.after(|pool| pool.release(s(1), at(124))), "grant s1 to r1");
+    bench.pool.release(s(1), at(125));
+    assert_eq!(bench.pool.give_away(), Some(s(1)));
+    assert_eq!(bench.pool.stats(at(125)), Stats::default());
+}
+
+#[test]
+fn random_histories_keep_the_books() {
+    // A small generator instead of a dependency: the same histories every time.
+    let mut seed = 42_u64;
+    let mut random = move |bound: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % bound
+    };
+    let mut bench = Bench::new(Policy { queue_limit: 8, ..policy() });
+    let (mut leased, mut dialling, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    let mut now = 0;
+    for _ in 0..200_000 {
+        now += random(40);
+        match random(12) {
+            0..=3 => {
+                let class = CLASSES[random(3) as usize];
+                match bench.pool.request(class, at(now)) {
+                    Answer::Granted(id) => leased.push(id),
+                    Answer::Queued(id) => waiting.push(id),
+                    Answer::Refused(_) => {}
+                }
+            }
+            4..=6 if !leased.is_empty() => {
+                let id = leased.swap_remove(random(leased.len() as u64) as usize);
+                bench.pool.release(id, at(now));
+            }
+            7 if !leased.is_empty() => {
+                let id = leased.swap_remove(random(leased.len() as u64) as usize);
+                bench.pool.discard(id, at(now));
+            }
+            8 | 9 if !dialling.is_empty() => {
+                let id = dialling.swap_remove(random(dialling.len() as u64) as usize);
+                match random(6) {
+                    0 => bench.pool.dial_failed(id, at(now)),
+                    1 => bench.pool.dial_denied(id, at(now)),
+                    _ => bench.pool.dialled(id, at(now), random(256) as u8),
+                }
+            }
+            10 if !waiting.is_empty() => {
+                let id = waiting.swap_remove(random(waiting.len() as u64) as usize);
+                assert!(bench.pool.cancel(id));
+            }
+            11 if random(500) == 0 => bench.pool.recycle(at(now)),
+            _ => bench.pool.handle_timeout(at(now)),
+        }
+        while let Some(effect) = bench.pool.poll_effect() {
+            match effect {
+                Effect::Grant { request, server } => {
+                    assert!(waiting.contains(&request) && !leased.contains(&server));
+                    waiting.retain(|id| *id != request);
+                    leased.push(server);
+                }
+                Effect::Refuse { request, .. } => {
+                    assert!(waiting.contains(&request));
+                    waiting.retain(|id| *id != request);
+                }
+                Effect::Dial { server, .. } => {
+                    assert!(!leased.contains(&server) && !dialling.contains(&server));
+                    dialling.push(server);
+                }
+                Effect::Close { server } => assert!(!leased.contains(&server)),
+            }
+        }
+        let stats = bench.pool.stats(at(now));
+        assert_eq!(
+            (stats.leased, stats.dialling, stats.waiting),
+            (leased.len(), dialling.len(), waiting.len())
+        );
+        assert!(stats.leased + stats.idle + stats.dialling <= 2 + 1 + 1, "limits hold: {stats:?}");
+        assert!(stats.waiting == 0 || bench.pool.next_timeout().is_some(), "nobody waits for ever");
+        // An idle connection and a request it could serve never coexist.
+        for class in CLASSES {
+            let lane = &bench.pool.lanes[class as usize];
+            assert!(lane.idle.is_empty() || lane.queue.is_empty());
+        }
+    }
+}
