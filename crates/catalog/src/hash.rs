@@ -84,3 +84,6 @@ fn finish(mut a: u32, mut b: u32, mut c: u32) -> (u32, u32, u32) {
     c = (c ^ b).wrapping_sub(b.rotate_left(24));
     (a, b, c)
 }
+
+#[cfg(test)]
+mod tests;
