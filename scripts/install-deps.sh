@@ -75,6 +75,13 @@ prevent_main_cluster() {
     echo "create_main_cluster = off" | as_root tee "$directory/drover.conf" > /dev/null
 }
 
+# The package starts a service, and its port is the one Drover listens on.
+stop_pgbouncer_service() {
+    [ -d /run/systemd/system ] || return 0
+    say "switching off the pgbouncer service that the package started: it takes port 6432"
+    as_root systemctl disable --now pgbouncer >&2
+}
+
 main() {
     check_cargo
     local packages=()
@@ -94,9 +101,10 @@ main() {
     case " ${packages[*]} " in *" postgresql "*) prevent_main_cluster ;; esac
     say "running: apt-get install ${packages[*]}"
     as_root apt-get update -q > /dev/null
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "${packages[@]}" >&2
     has_postgresql ||
         fail "the distribution's PostgreSQL is older than $postgresql_major_min; see https://apt.postgresql.org"
+    case " ${packages[*]} " in *" pgbouncer "*) stop_pgbouncer_service ;; esac
     say "installed: ${packages[*]}"
 }
 
