@@ -4,31 +4,108 @@
 //! error to show to anyone: the proxy lets a server judge it.
 
 mod body;
+mod children;
+mod ddl;
 mod ddl_types;
+mod describe;
+mod dml;
+mod names;
+mod object;
+mod session;
+mod text;
 mod types;
 
 pub use body::{BodyFacts, plpgsql_body_facts, sql_body_facts};
 pub use ddl_types::*;
+pub use text::strip_drover_options;
 pub use types::*;
+
+use crate::scan::{Scanner, StringKind, TokenKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Parses a text of any number of statements.
 ///
 /// # Errors
-/// [`ParseFailure::Syntax`] when the grammar rejects it, otherwise the limit it runs into.
+/// [`ParseFailure::Syntax`] when the grammar rejects it, otherwise what keeps it from being read.
 pub fn parse(sql: &str, options: &ParseOptions) -> Result<Vec<RawStatement>, ParseFailure> {
+    guard(sql, options)?;
+    let tree = pg_raw_parse::parse(sql).map_err(|_| ParseFailure::Syntax)?;
+    // The binding panics where the grammar returns a list element of a type it does not expect. No such text is
+    // known to reach it, but a panic must not end a session over what a server may well accept.
+    let described = catch_unwind(AssertUnwindSafe(|| {
+        tree.iter()
+            .map(|raw| describe::statement(sql, raw))
+            .collect::<Result<Vec<_>, _>>()
+    }));
+    described.unwrap_or(Err(ParseFailure::Unsupported("unexpected tree")))
+}
+
+/// Refuses what the grammar or the binding cannot take: size, nesting, and strings that are not what they seem.
+fn guard(sql: &str, options: &ParseOptions) -> Result<(), ParseFailure> {
     if sql.len() > options.bytes_max {
         return Err(ParseFailure::TooLong {
             bytes: sql.len(),
             limit: options.bytes_max,
         });
     }
-    Err(ParseFailure::Unsupported("grammar not connected"))
+    if memchr::memchr(0, sql.as_bytes()).is_some() {
+        return Err(ParseFailure::Unsupported("a zero byte"));
+    }
+    // Every level takes at least one byte, and only texts with a backslash need a look at their strings.
+    let deep = sql.len() > options.depth_max;
+    if !deep && memchr::memchr(b'\\', sql.as_bytes()).is_none() {
+        return Ok(());
+    }
+    scan_guard(sql, options)
 }
 
-/// The text of a CREATE TABLE, ALTER TABLE or CREATE TABLE AS without its options in namespace `drover`.
-///
-/// Everything else is byte for byte the same; an option list that becomes empty is removed with its keyword. Text in
-/// which nothing can be removed with certainty is returned unchanged.
-pub fn strip_drover_options(text: &str) -> String {
-    text.to_owned()
+fn scan_guard(sql: &str, options: &ParseOptions) -> Result<(), ParseFailure> {
+    let too_deep = ParseFailure::TooDeep {
+        limit: options.depth_max,
+    };
+    let mut scanner = Scanner::new(sql, options.standard_conforming_strings);
+    let (mut depth, mut prefix) = (0usize, 0usize);
+    while let Some(token) = scanner.next_token().map_err(|_| ParseFailure::Syntax)? {
+        let text = &sql[token.start..token.end];
+        let mut keeps_prefix = false;
+        match token.kind {
+            TokenKind::Punct(b'(' | b'[') => depth += 1,
+            TokenKind::Punct(b')' | b']') => depth = depth.saturating_sub(1),
+            TokenKind::Ident if text.eq_ignore_ascii_case("case") => depth += 1,
+            TokenKind::Ident if text.eq_ignore_ascii_case("end") => depth = depth.saturating_sub(1),
+            // Prefix operators nest without parentheses.
+            TokenKind::Operator => keeps_prefix = true,
+            TokenKind::Ident if text.eq_ignore_ascii_case("not") => keeps_prefix = true,
+            TokenKind::String(StringKind::Plain) if !options.standard_conforming_strings => {
+                if text.contains('\\') {
+                    return Err(ParseFailure::Unsupported(
+                        "a backslash in a string with standard_conforming_strings off",
+                    ));
+                }
+            }
+            TokenKind::String(StringKind::Escape) if makes_raw_bytes(text) => {
+                return Err(ParseFailure::Unsupported("an escape string with byte escapes"));
+            }
+            _ => {}
+        }
+        prefix = if keeps_prefix { prefix + 1 } else { 0 };
+        if depth > options.depth_max || prefix > options.depth_max {
+            return Err(too_deep);
+        }
+    }
+    Ok(())
 }
+
+/// `\x…` and octal escapes can build bytes that are no UTF-8, which the binding cannot hold.
+fn makes_raw_bytes(escape_string: &str) -> bool {
+    let mut bytes = escape_string.bytes();
+    while let Some(b) = bytes.next() {
+        if b == b'\\' && matches!(bytes.next(), Some(b'x' | b'0'..=b'7')) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

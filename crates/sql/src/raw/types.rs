@@ -501,10 +501,17 @@ pub struct CopyStatement {
 /// One value of a VALUES row, as far as it can be a key candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowExpr {
-    /// `$n`, possibly cast.
+    /// `$n`.
     Param(u16),
-    /// A constant; its bytes in the text (with the sign of a negative number, without a cast).
+    /// A constant; its bytes in the text, with the sign of a negative number.
     Literal(Range<usize>),
+    /// A parameter or constant that is cast once.
+    Cast {
+        /// What is cast.
+        inner: Box<RowExpr>,
+        /// The type it is cast to.
+        to: TypeRef,
+    },
     /// NULL.
     Null,
     /// DEFAULT.
