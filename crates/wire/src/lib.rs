@@ -12,8 +12,11 @@
 pub mod backend;
 pub mod frame;
 pub mod frontend;
+pub mod md5;
+pub mod scram;
 pub mod startup;
 
+mod constant_time;
 mod cursor;
 mod error;
 mod tag;

@@ -168,9 +168,14 @@ pub const FIELD_MAX: usize = 1 << 20;
 const OTHER_FIELDS_MAX: usize = 32;
 
 fn put_field(buf: &mut BytesMut, field_type: u8, text: &str) {
-    let end = text.bytes().position(|b| b == 0).unwrap_or(text.len());
+    let mut end = memchr::memchr(0, text.as_bytes())
+        .unwrap_or(text.len())
+        .min(FIELD_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     buf.put_u8(field_type);
-    buf.put_slice(&text.as_bytes()[..text.floor_char_boundary(end.min(FIELD_MAX))]);
+    buf.put_slice(&text.as_bytes()[..end]);
     buf.put_u8(0);
 }
 

@@ -1,0 +1,117 @@
+use super::message::{Attributes, decode_key, text};
+use super::verifier::Keys;
+use super::{Key, SALT_MAX, ScramError, check_iterations, check_nonce, hash, mac, salted_password, xor};
+use crate::constant_time;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// What the client proves to know.
+#[derive(Clone, Copy)]
+pub enum Login<'a> {
+    /// The password; the proof costs the server's iteration count in hash rounds.
+    Password(&'a [u8]),
+    /// Keys learnt from an earlier exchange. They fit only as long as the server's verifier stays the same.
+    Keys(&'a Keys),
+}
+
+/// `n,,`: no channel binding, no authorization identity.
+const GS2_HEADER: &str = "n,,";
+
+/// A client that has sent its first message.
+#[derive(Debug)]
+pub struct Client {
+    first_bare: String,
+    nonce: String,
+}
+
+/// A client that has sent its proof.
+#[derive(Debug)]
+pub struct ClientProof {
+    keys: Keys,
+    server_signature: Key,
+}
+
+impl Client {
+    /// Begins with a fresh nonce (see [`super::nonce`]); gives the first message, to be sent in a
+    /// SASLInitialResponse. The user name stays empty: PostgreSQL takes it from the startup packet.
+    pub fn start(nonce: &str) -> Result<(Self, Vec<u8>), ScramError> {
+        check_nonce(nonce)?;
+        let first_bare = format!("n=,r={nonce}");
+        let first = format!("{GS2_HEADER}{first_bare}").into_bytes();
+        Ok((
+            Client {
+                first_bare,
+                nonce: nonce.to_owned(),
+            },
+            first,
+        ))
+    }
+
+    /// Takes the server's challenge (AuthenticationSASLContinue); gives the proof, to be sent in a SASLResponse.
+    pub fn challenge(self, message: &[u8], login: Login<'_>) -> Result<(ClientProof, Vec<u8>), ScramError> {
+        let server_first = text(message)?;
+        let mut attributes = Attributes::new(server_first);
+        let nonce = attributes.expect('r')?;
+        let salt = attributes.expect('s')?;
+        let iterations = attributes.expect('i')?;
+        attributes.skip_extensions()?;
+        check_nonce(nonce)?;
+        // A nonce the server did not add to would allow replaying its side.
+        if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
+            return Err(ScramError::Nonce);
+        }
+        let salt = STANDARD
+            .decode(salt)
+            .map_err(|_| ScramError::Malformed("base64"))?;
+        if salt.is_empty() || salt.len() > SALT_MAX {
+            return Err(ScramError::Malformed("salt length"));
+        }
+        let digits = iterations.bytes().all(|b| b.is_ascii_digit());
+        let iterations = iterations.parse().ok().filter(|_| digits);
+        let iterations = check_iterations(iterations.ok_or(ScramError::Malformed("iteration count"))?)?;
+        let keys = match login {
+            Login::Keys(keys) => *keys,
+            Login::Password(password) => {
+                let salted = salted_password(password, &salt, iterations);
+                Keys {
+                    client_key: mac(&salted, b"Client Key"),
+                    server_key: mac(&salted, b"Server Key"),
+                }
+            }
+        };
+        let without_proof = format!("c={},r={nonce}", STANDARD.encode(GS2_HEADER));
+        let auth_message = format!("{},{server_first},{without_proof}", self.first_bare);
+        let signature = mac(&hash(&keys.client_key), auth_message.as_bytes());
+        let proof = STANDARD.encode(xor(&keys.client_key, &signature));
+        let server_signature = mac(&keys.server_key, auth_message.as_bytes());
+        let message = format!("{without_proof},p={proof}").into_bytes();
+        Ok((
+            ClientProof {
+                keys,
+                server_signature,
+            },
+            message,
+        ))
+    }
+}
+
+impl ClientProof {
+    /// Takes the server's last message (AuthenticationSASLFinal) and verifies that the server knows the
+    /// verifier. Gives the keys for the next login.
+    pub fn finish(self, message: &[u8]) -> Result<Keys, ScramError> {
+        let mut attributes = Attributes::new(text(message)?);
+        match attributes.any()? {
+            Some(('v', signature)) => {
+                let signature = decode_key(signature)?;
+                attributes.skip_extensions()?;
+                if constant_time::equal(&signature, &self.server_signature) {
+                    Ok(self.keys)
+                } else {
+                    Err(ScramError::WrongSignature)
+                }
+            }
+            Some(('e', error)) => Err(ScramError::Refused(error.to_owned())),
+            _ => Err(ScramError::Malformed("signature expected")),
+        }
+    }
+}
