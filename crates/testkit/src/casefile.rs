@@ -260,9 +260,8 @@ fn item(text: &str, copy: Option<Vec<u8>>, place: String, setup: bool) -> Result
     let mut only = None;
     let mut rest = text.trim_start();
     while let Some(directive) = rest.strip_prefix('@') {
-        let end = directive
-            .find(char::is_whitespace)
-            .ok_or("a directive without a statement")?;
+        // An empty statement is a statement too.
+        let end = directive.find(char::is_whitespace).unwrap_or(directive.len());
         let (word, tail) = directive.split_at(end);
         rest = tail.trim_start();
         match word {

@@ -87,7 +87,9 @@ impl<'a> Source<'a> {
 fn wants_copy_data(text: &str) -> bool {
     let upper = text.to_uppercase();
     let words: Vec<&str> = upper.split_whitespace().collect();
-    words.iter().find(|word| !word.starts_with('@')) == Some(&"COPY")
+    // In front of COPY there may be directives and their codes (`@error 23505`), all of which hold a digit or an `@`.
+    let code = |word: &&&str| word.starts_with('@') || word.contains(|c: char| c.is_ascii_digit());
+    words.iter().find(|word| !code(word)) == Some(&"COPY")
         && words
             .windows(2)
             .any(|pair| pair[0] == "FROM" && pair[1].starts_with("STDIN"))
@@ -101,6 +103,8 @@ struct Lexer {
 
 enum Quote {
     Plain(u8),
+    /// `E'…'`, where a backslash escapes the quote.
+    Escape,
     Dollar(String),
     Comment,
 }
@@ -115,6 +119,11 @@ impl Lexer {
             at += match &self.inside {
                 Some(quote) => {
                     let (end, len) = match quote {
+                        Quote::Escape if bytes[at] == b'\\' => {
+                            at += 2;
+                            continue;
+                        }
+                        Quote::Escape => (bytes[at] == b'\'', 1),
                         Quote::Plain(byte) => (bytes[at] == *byte, 1),
                         Quote::Dollar(tag) => (line[at..].starts_with(tag.as_str()), tag.len()),
                         Quote::Comment => (bytes[at..].starts_with(b"*/"), 2),
@@ -142,6 +151,7 @@ impl Lexer {
     fn open(&mut self, line: &str, at: usize) -> usize {
         let bytes = line.as_bytes();
         match bytes[at] {
+            b'\'' if is_escape_prefix(&bytes[..at]) => self.inside = Some(Quote::Escape),
             quote @ (b'\'' | b'"') => self.inside = Some(Quote::Plain(quote)),
             b'/' if bytes.get(at + 1) == Some(&b'*') => {
                 self.inside = Some(Quote::Comment);
@@ -161,6 +171,15 @@ impl Lexer {
             _ => {}
         }
         char_len(line, at)
+    }
+}
+
+/// Whether the text so far ends in a lone `E`.
+fn is_escape_prefix(before: &[u8]) -> bool {
+    match before {
+        [.., other, b'e' | b'E'] => !other.is_ascii_alphanumeric() && *other != b'_',
+        [b'e' | b'E'] => true,
+        _ => false,
     }
 }
 

@@ -41,6 +41,7 @@ fn semicolons_inside_quotes_do_not_end_a_statement() {
         "DO $x$\nBEGIN;\nEND;\n$x$;",
         "SELECT \"a;\nb\" /* ;\n; */ FROM t;",
         "SELECT 'é;\n' -- ;\n, 2;",
+        "SELECT E'\\';\n', e'\\\\', 'E\\';",
         "SELECT $1;\nSELECT 2;",
     ] {
         let expected = if text.starts_with("SELECT $1") { 2 } else { 1 };

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Characters of a statement shown in a report.
+const SQL_SHOWN: usize = 600;
+
 /// One observable that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -100,6 +103,21 @@ impl FileReport {
             .filter(|case| matches!(case.outcome, Outcome::Failed(_)))
     }
 
+    /// The failed cases, those that fail alike in several modes as one.
+    pub fn grouped_failures(&self) -> Vec<CaseReport> {
+        let mut groups: Vec<CaseReport> = Vec::new();
+        for case in self.failures() {
+            let same = groups
+                .iter_mut()
+                .find(|group| group.place == case.place && group.outcome == case.outcome);
+            match same {
+                Some(group) => group.mode = format!("{},{}", group.mode, case.mode),
+                None => groups.push(case.clone()),
+            }
+        }
+        groups
+    }
+
     /// The cases that agree but for something minor.
     pub fn minor(&self) -> impl Iterator<Item = &CaseReport> {
         let minor = |case: &&CaseReport| matches!(&case.outcome, Outcome::Match(list) if !list.is_empty());
@@ -124,12 +142,13 @@ impl fmt::Display for Totals {
 
 impl fmt::Display for CaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sql: String = self.sql.chars().take(SQL_SHOWN).collect();
         writeln!(
             f,
             "{} [{}] {}",
             self.place,
             self.mode,
-            self.sql.replace('\n', "\n    ")
+            sql.replace('\n', "\n    ")
         )?;
         match &self.outcome {
             Outcome::Skipped => writeln!(f, "  skipped"),

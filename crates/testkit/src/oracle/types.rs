@@ -73,14 +73,18 @@ impl TypeBook {
             .map_or_else(|| format!("type {oid}"), |facts| facts.name.clone())
     }
 
-    /// Name of a relation, empty for 0.
+    /// Name of a relation, empty for 0; numbers that differ between servers are left out.
     pub(super) fn relation(&self, oid: u32) -> String {
         if oid == 0 {
             return String::new();
         }
-        self.relations
-            .get(&oid)
-            .map_or_else(|| format!("relation {oid}"), Clone::clone)
+        let Some(name) = self.relations.get(&oid) else {
+            return "unknown relation".to_string();
+        };
+        match name.strip_prefix("pg_temp_").and_then(|rest| rest.split_once('.')) {
+            Some((_, local)) => format!("pg_temp.{local}"),
+            None => name.clone(),
+        }
     }
 
     /// OID of a type by its name as written, asking the server about aliases such as `int8`.

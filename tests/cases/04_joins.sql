@@ -1,0 +1,85 @@
+-- Joins and subqueries over every shard. What meets on the shard key must work; the rest is right or refused.
+@readonly
+@include _schema.sql
+@cases
+SELECT u.name, o.id FROM users u JOIN orders o ON o.user_id = u.id;
+SELECT u.name, o.id FROM users u JOIN orders o ON u.id = o.user_id WHERE o.amount > 5;
+SELECT u.name, o.id FROM users u, orders o WHERE u.id = o.user_id;
+SELECT u.name, o.id, i.sku FROM users u JOIN orders o ON o.user_id = u.id JOIN items i ON i.user_id = o.user_id AND i.order_id = o.id;
+SELECT o.id, i.sku FROM orders o JOIN items i USING (user_id);
+SELECT o.id, i.sku FROM orders o JOIN items i USING (user_id) WHERE i.order_id = o.id;
+SELECT o.id, i.line FROM orders o NATURAL JOIN items i;
+SELECT u.id, o.id FROM users u LEFT JOIN orders o ON o.user_id = u.id;
+SELECT u.id, o.id FROM users u RIGHT JOIN orders o ON o.user_id = u.id;
+SELECT u.id, o.id FROM users u FULL JOIN orders o ON o.user_id = u.id;
+SELECT u.id FROM users u LEFT JOIN orders o ON o.user_id = u.id WHERE o.id IS NULL;
+SELECT o.id FROM users u RIGHT JOIN orders o ON o.user_id = u.id WHERE u.id IS NULL;
+SELECT u.id, o.id, i.line FROM users u LEFT JOIN orders o ON o.user_id = u.id LEFT JOIN items i ON i.user_id = u.id AND i.order_id = o.id;
+SELECT u.id, o.id, i.line FROM users u LEFT JOIN (orders o JOIN items i ON i.user_id = o.user_id AND i.order_id = o.id) ON o.user_id = u.id;
+@ordered SELECT u.name, o.id FROM users u JOIN orders o ON o.user_id = u.id ORDER BY o.id;
+@ordered SELECT u.name, o.id FROM users u JOIN orders o ON o.user_id = u.id ORDER BY u.name DESC, o.id LIMIT 3;
+@ordered SELECT u.id, count(o.id) FROM users u LEFT JOIN orders o ON o.user_id = u.id GROUP BY u.id ORDER BY 2 DESC, 1;
+-- reference tables
+SELECT u.id, c.name FROM users u JOIN countries c ON c.code = u.country;
+SELECT u.id, c.name FROM users u LEFT JOIN countries c ON c.code = u.country;
+SELECT u.id, c.name FROM countries c JOIN users u ON c.code = u.country;
+SELECT u.id, c.name FROM users u CROSS JOIN countries c;
+SELECT u.id, c.name, o.id FROM users u JOIN orders o ON o.user_id = u.id JOIN countries c ON c.code = u.country;
+@ordered SELECT u.id FROM users u JOIN countries c ON c.code = u.country WHERE c.continent = 'Europe' ORDER BY u.id;
+SELECT * FROM users WHERE country IN (SELECT code FROM countries WHERE continent = 'Europe');
+SELECT * FROM users u WHERE EXISTS (SELECT 1 FROM countries c WHERE c.code = u.country AND c.continent = 'Asia');
+SELECT * FROM users u WHERE NOT EXISTS (SELECT 1 FROM countries c WHERE c.code = u.country);
+SELECT id, (SELECT name FROM countries c WHERE c.code = u.country) FROM users u;
+@may_refuse SELECT c.code, u.id FROM countries c LEFT JOIN users u ON c.code = u.country;
+@may_refuse SELECT c.code, u.id FROM users u RIGHT JOIN countries c ON c.code = u.country;
+@may_refuse SELECT c.code, u.id FROM countries c FULL JOIN users u ON c.code = u.country;
+@may_refuse SELECT c.code FROM countries c WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.country = c.code);
+@may_refuse SELECT c.code FROM countries c WHERE c.code IN (SELECT country FROM users);
+@may_refuse SELECT c.code, (SELECT count(*) FROM users u WHERE u.country = c.code) FROM countries c;
+-- subqueries that meet on the key
+SELECT * FROM users u WHERE EXISTS (SELECT 1 FROM orders o WHERE o.user_id = u.id);
+SELECT * FROM users u WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.user_id = u.id);
+SELECT * FROM users WHERE id IN (SELECT user_id FROM orders);
+SELECT * FROM users WHERE id IN (SELECT user_id FROM orders WHERE amount > 5);
+@may_refuse SELECT * FROM users WHERE id NOT IN (SELECT user_id FROM orders);
+SELECT u.id, (SELECT sum(amount) FROM orders o WHERE o.user_id = u.id) FROM users u;
+SELECT u.id, x.n FROM users u, LATERAL (SELECT count(*) AS n FROM orders o WHERE o.user_id = u.id) x;
+SELECT u.id, x.total FROM users u JOIN (SELECT user_id, sum(amount) AS total FROM orders GROUP BY user_id) x ON x.user_id = u.id;
+SELECT x.id FROM (SELECT id, name FROM users WHERE age > 20) x WHERE x.name <> '';
+@ordered SELECT x.id FROM (SELECT id, age FROM users) x ORDER BY x.age NULLS FIRST, x.id;
+WITH x AS (SELECT * FROM users WHERE active) SELECT id FROM x;
+WITH x AS (SELECT user_id, count(*) AS n FROM orders GROUP BY user_id) SELECT u.name, x.n FROM users u JOIN x ON x.user_id = u.id;
+WITH a AS (SELECT * FROM users), b AS (SELECT * FROM orders) SELECT a.id, b.id FROM a JOIN b ON a.id = b.user_id;
+-- off the key: right or refused
+@may_refuse SELECT a.id, b.id FROM users a JOIN users b ON a.name = b.name;
+@may_refuse SELECT a.id, b.id FROM users a JOIN orders b ON a.id = b.id;
+@may_refuse SELECT a.id, b.id FROM users a, users b;
+@may_refuse SELECT count(*) FROM users a, orders b;
+@may_refuse SELECT a.id, b.id FROM users a CROSS JOIN users b WHERE a.id < b.id;
+@may_refuse SELECT a.id, b.id FROM users a LEFT JOIN users b ON a.id = b.id + 1;
+@may_refuse SELECT u.id, o.id FROM users u JOIN orders o ON o.user_id >= u.id;
+@may_refuse SELECT u.id, o.id FROM users u JOIN orders o ON o.user_id = u.id OR o.id = u.id;
+@may_refuse SELECT u.id, o.id FROM users u JOIN orders o ON o.user_id = u.id + 0;
+@may_refuse SELECT t.code, u.id FROM tenants t JOIN users u ON u.name = t.code;
+@may_refuse SELECT a.code, b.code FROM tenants a JOIN tenants b ON b.parent = a.code;
+@may_refuse SELECT a.code, b.code FROM tenants a LEFT JOIN tenants b ON b.parent = a.code;
+@may_refuse SELECT u.id, n.body FROM users u JOIN notes n ON n.user_id = u.id;
+@may_refuse SELECT u.id, n.body FROM users u LEFT JOIN notes n ON n.user_id = u.id;
+@may_refuse SELECT n.id, u.name FROM notes n LEFT JOIN users u ON u.id = n.user_id;
+@may_refuse SELECT u.id, v.x FROM users u JOIN (VALUES (1, 'a'), (2, 'b')) v(id, x) ON v.id = u.id;
+@may_refuse SELECT u.id, g FROM users u JOIN generate_series(1, 3) g ON g = u.id;
+@may_refuse SELECT u.id, g FROM generate_series(1, 8) g LEFT JOIN users u ON g = u.id;
+@may_refuse SELECT * FROM users WHERE id IN (SELECT id FROM orders);
+@may_refuse SELECT * FROM users WHERE country IN (SELECT country FROM users WHERE age > 40);
+@may_refuse SELECT * FROM users u WHERE age > (SELECT avg(age) FROM users);
+@may_refuse SELECT * FROM users u WHERE EXISTS (SELECT 1 FROM users v WHERE v.name = u.name AND v.id <> u.id);
+@may_refuse SELECT id, (SELECT max(id) FROM users) FROM users;
+@may_refuse SELECT id FROM users WHERE id = (SELECT max(user_id) FROM orders);
+@may_refuse SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM orders);
+@may_refuse SELECT x.* FROM (SELECT * FROM users ORDER BY id LIMIT 2) x;
+@may_refuse SELECT x.name, o.id FROM (SELECT * FROM users ORDER BY id LIMIT 2) x JOIN orders o ON o.user_id = x.id;
+@may_refuse WITH top AS (SELECT * FROM users ORDER BY id LIMIT 2) SELECT * FROM top;
+@may_refuse WITH RECURSIVE r AS (SELECT code, parent FROM tenants WHERE code = '42' UNION ALL SELECT t.code, t.parent FROM tenants t JOIN r ON t.code = r.parent) SELECT * FROM r;
+@error 42P01 SELECT * FROM users u JOIN nothing n ON n.id = u.id;
+@error 42702 SELECT id FROM users u JOIN orders o ON o.user_id = u.id;
+@error 42703 SELECT * FROM users JOIN orders USING (id2);

@@ -1,0 +1,61 @@
+-- Writes over several shards.
+@include _schema.sql
+@cases
+INSERT INTO users (id, name) VALUES (200, 'a'), (201, 'b'), (202, 'c'), (203, 'd'), (204, 'e'), (205, 'f'), (206, 'g'), (207, 'h');
+INSERT INTO users (id, name) VALUES (210, 'a'), (211, 'b'), (212, 'c'), (213, 'd') RETURNING id;
+INSERT INTO users (id, name) VALUES (220, 'a'), (221, 'b'), (222, 'c'), (223, 'd') RETURNING *;
+INSERT INTO users (id, name, age) VALUES (230, 'a', 1), (231, NULL, 2), (232, DEFAULT, 3), (233, 'd', NULL);
+INSERT INTO users (id, name) VALUES (240, 'a'), (240 + 1, 'b'), ('242', 'c'), (243::int, 'd') RETURNING id;
+@params (250, 251, 252) INSERT INTO users (id, name) VALUES ($1, 'a'), ($2, 'b'), ($3, 'c') RETURNING id;
+@params (260, 261, 'same') INSERT INTO users (id, name) VALUES ($1, $3), ($2, $3);
+@params ('n1', 262, 'n2', 263) INSERT INTO users (name, id) VALUES ($1, $2), ($3, $4) RETURNING name, id;
+@error 23505 INSERT INTO users (id, name) VALUES (300, 'a'), (301, 'b'), (1, 'dup'), (303, 'd');
+SELECT count(*) FROM users WHERE id BETWEEN 300 AND 303;
+@error 23505 INSERT INTO users (id, name) VALUES (300, 'a'), (300, 'b'), (301, 'c');
+SELECT count(*) FROM users WHERE id BETWEEN 300 AND 303;
+@error 22P02 INSERT INTO users (id, age) VALUES (300, 1), (301, 'x'), (302, 3);
+SELECT count(*) FROM users WHERE id BETWEEN 300 AND 303;
+INSERT INTO users (id, name) VALUES (1, 'x'), (2, 'y'), (310, 'z') ON CONFLICT DO NOTHING;
+INSERT INTO users (id, name) VALUES (1, 'x'), (2, 'y'), (311, 'z') ON CONFLICT (id) DO UPDATE SET name = excluded.name || '!' RETURNING id, name;
+@params (1, 2, 312, 'p') INSERT INTO users (id, name) VALUES ($1, $4), ($2, $4), ($3, $4) ON CONFLICT (id) DO UPDATE SET name = excluded.name || $4 RETURNING id, name;
+INSERT INTO orders (id, user_id, amount) VALUES (1, 200, 1), (2, 200, 2), (1, 201, 3), (2, 201, 4), (1, 202, 5) RETURNING user_id, id;
+INSERT INTO tenants (code, seats) VALUES ('t1', 1), ('t2', 2), ('t3', 3), ('44', 4), ('é', 5);
+INSERT INTO tenants (code, seats) VALUES ('u1', 1), (45, 2) RETURNING code;
+INSERT INTO docs (id, title) VALUES ('00000000-0000-0000-0000-0000000000a1', 'a'), ('00000000-0000-0000-0000-0000000000a2', 'b'), ('00000000-0000-0000-0000-0000000000a3', 'c') RETURNING id;
+-- update and delete over IN lists and everything
+UPDATE users SET age = 60 WHERE id IN (200, 201, 202, 203);
+UPDATE users SET age = age + 1 WHERE id IN (200, 201, 202, 203) RETURNING id, age;
+UPDATE users SET age = age + 1 WHERE id = ANY ('{200,201,9999}') RETURNING id, age;
+@params ('{200,201,202}') UPDATE users SET age = age + 1 WHERE id = ANY ($1) RETURNING id, age;
+@params (200, 201, 5) UPDATE users SET age = $3 WHERE id IN ($1, $2) RETURNING id, age;
+UPDATE users SET active = true;
+UPDATE users SET active = false WHERE name LIKE 'b%';
+UPDATE users SET active = NOT active RETURNING id, active;
+UPDATE users SET score = 1.5 WHERE age > 1000;
+UPDATE users SET name = upper(name) WHERE id > 200 AND id < 210 RETURNING id, name;
+UPDATE orders SET amount = coalesce(amount, 0) + 1, status = 'seen' WHERE status IS DISTINCT FROM 'lost';
+UPDATE orders o SET amount = o.amount + u.age FROM users u WHERE u.id = o.user_id AND u.age IS NOT NULL RETURNING o.user_id, o.id, o.amount;
+UPDATE users SET country = c.code FROM countries c WHERE c.name = 'Japan' AND users.id IN (1, 2, 3);
+UPDATE orders SET amount = 0 WHERE EXISTS (SELECT 1 FROM items i WHERE i.user_id = orders.user_id AND i.order_id = orders.id);
+@error 22012 UPDATE users SET age = 1 / (id - 4);
+@error 23505 UPDATE orders SET id = 1;
+SELECT user_id, id, amount FROM orders;
+DELETE FROM users WHERE id IN (200, 201, 202);
+DELETE FROM users WHERE id IN (203, 204, 999999) RETURNING id;
+DELETE FROM orders WHERE amount IS NULL;
+DELETE FROM items RETURNING sku;
+DELETE FROM items;
+DELETE FROM orders o USING users u WHERE u.id = o.user_id AND u.name = 'nobody';
+DELETE FROM users u WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.user_id = u.id) AND u.id > 250;
+@params (210) DELETE FROM users WHERE id > $1 AND id < $1 + 3 RETURNING id;
+DELETE FROM tenants WHERE code LIKE 't%' RETURNING code;
+TRUNCATE items;
+SELECT count(*) FROM items;
+TRUNCATE docs, items;
+SELECT count(*) FROM docs;
+-- the end state
+SELECT * FROM users;
+SELECT * FROM orders;
+SELECT * FROM tenants;
+DELETE FROM users;
+SELECT count(*), max(id) FROM users;
