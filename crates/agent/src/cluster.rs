@@ -213,6 +213,9 @@ pub enum ClusterError {
         /// Why.
         source: BootstrapError,
     },
+    /// No verifier can be made for the application's password.
+    #[error("cannot make a password verifier")]
+    Verifier(#[from] wire::scram::ScramError),
     /// No passwords can be generated.
     #[error("the system gives no random bytes")]
     NoRandomness,
@@ -348,6 +351,15 @@ impl DevCluster {
             node,
             &self.work_dir.record.replication_password,
         ))
+    }
+}
+
+impl Drop for DevCluster {
+    fn drop(&mut self) {
+        // All at the same time; dropping each waits for it.
+        for instance in self.instances() {
+            instance.begin_immediate_stop();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One PostgreSQL server: its directory, its process, its life.
 
 mod config;
+mod error;
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -11,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use thiserror::Error;
 
-use crate::leftovers::{self, LeftoverError};
-use crate::tool::{self, ToolError};
+pub use error::InstanceError;
+
+use crate::leftovers;
+use crate::tool;
 use crate::{Binaries, Secret, ServiceUser, ports};
 
 /// A start may include crash recovery of whatever the server had not checkpointed.
@@ -79,71 +81,6 @@ pub struct Upstream {
     pub password: Secret,
     /// The replication slot on the upstream that keeps what this replica still needs.
     pub slot: String,
-}
-
-/// What went wrong with one server.
-#[derive(Debug, Error)]
-pub enum InstanceError {
-    /// A file or directory could not be handled.
-    #[error("{name}: cannot {action} {}", path.display())]
-    Io {
-        /// The server.
-        name: String,
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The path cannot be written into a configuration file or a socket address.
-    #[error("the path {} cannot be used: {reason}", path.display())]
-    Path {
-        /// The path.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// `initdb`, `pg_basebackup` or `pg_resetwal` failed.
-    #[error("{name}: a PostgreSQL program failed")]
-    Tool {
-        /// The server.
-        name: String,
-        /// Which program, and what it said.
-        source: ToolError,
-    },
-    /// The server ended instead of becoming ready.
-    #[error("{name}: the server ended while starting ({status}); the end of its log:\n{log}")]
-    Ended {
-        /// The server.
-        name: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The end of its log.
-        log: String,
-    },
-    /// The server did not become ready.
-    #[error("{name}: the server was not ready after {} s; the end of its log:\n{log}", START_TIMEOUT.as_secs())]
-    NotReady {
-        /// The server.
-        name: String,
-        /// The end of its log.
-        log: String,
-    },
-    /// Somebody else's processes use the data and stay.
-    #[error("{name}: the data is in use")]
-    Leftovers {
-        /// The server.
-        name: String,
-        /// By whom.
-        source: LeftoverError,
-    },
-    /// Every port tried was taken.
-    #[error("{name}: no free loopback port found")]
-    NoPort {
-        /// The server.
-        name: String,
-    },
 }
 
 /// One server. Dropping it stops the server at once (crash recovery follows at the next start);
@@ -329,6 +266,11 @@ impl Instance {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Asks the server to end at once and does not wait. Dropping waits.
+    pub fn begin_immediate_stop(&self) {
+        self.signal(Signal::SIGQUIT);
     }
 
     /// How the server ended, if it did since it was started without being asked to. Reported once.
@@ -518,7 +460,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        self.signal(Signal::SIGQUIT);
+        self.begin_immediate_stop();
         let deadline = Instant::now() + IMMEDIATE_STOP_TIMEOUT;
         while self.child.is_some() && self.take_exit().is_none() {
             if Instant::now() > deadline {

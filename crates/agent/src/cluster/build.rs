@@ -101,7 +101,7 @@ impl Build {
             existing: held.is_some(),
             admin_password,
             replication_password: work_dir.record.replication_password.clone(),
-            app_verifier: verifier(&Secret::new(APP_PASSWORD), &salt),
+            app_verifier: verifier(&Secret::new(APP_PASSWORD), &salt)?,
             oid_skew: options.oid_skew,
             ports: held
                 .iter()

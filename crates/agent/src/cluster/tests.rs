@@ -173,7 +173,7 @@ async fn verifiers(info: &ClusterInfo) -> usize {
 #[tokio::test]
 async fn a_killed_supervisor_leaves_nothing_the_next_start_cannot_clean_up() {
     let directory = directory();
-    let cluster = DevCluster::start(options(&directory, 1, 1), |_| ())
+    let mut cluster = DevCluster::start(options(&directory, 1, 1), |_| ())
         .await
         .unwrap();
     let client = connect(cluster.info(), &cluster.info().shards[0].primary).await;
@@ -182,9 +182,8 @@ async fn a_killed_supervisor_leaves_nothing_the_next_start_cannot_clean_up() {
         .await
         .unwrap();
     // As if killed: nothing of it runs any more, except for the lock, which the kernel would release.
-    let DevCluster { shards, work_dir, .. } = cluster;
-    std::mem::forget(shards);
-    drop(work_dir);
+    std::mem::forget(std::mem::take(&mut cluster.shards));
+    drop(cluster);
     let root = directory.path().canonicalize().unwrap();
     assert!(!leftovers::find(&root).is_empty());
 
