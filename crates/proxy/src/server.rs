@@ -1,14 +1,13 @@
 //! A connection to a PostgreSQL server, after login.
 
 mod dial;
-mod md5;
 mod prepared;
 
 use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use dial::{Address, DialError, Dialler, ScramKeys, Secret, Startup};
+pub use dial::{Address, DialError, Dialler, Secret, Startup};
 pub use prepared::{Added, Prepared, ServerStatement, StatementId};
 use wire::TransactionStatus;
 

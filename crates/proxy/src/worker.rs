@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use run::spawn;
+pub(crate) use secrets::Proof;
 pub use secrets::Secrets;
 pub(crate) use shared::{Mailboxes, WorkerMessage};
 pub use shared::{Shared, StartError};

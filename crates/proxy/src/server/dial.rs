@@ -10,9 +10,10 @@ use tokio::net::{TcpStream, UnixStream};
 use wire::TransactionStatus;
 use wire::backend::{Authentication, Backend, ErrorFields};
 use wire::frontend::encode;
+use wire::scram;
 use wire::startup::ProtocolVersion;
 
-use super::{Applied, BackendKey, Parameters, Prepared, ServerConn, md5};
+use super::{Applied, BackendKey, Parameters, Prepared, ServerConn};
 use crate::buffers::Buffers;
 use crate::conn::{Conn, Socket};
 
@@ -56,16 +57,7 @@ pub enum Secret {
     /// The password in clear.
     Password(String),
     /// The keys learnt when the client logged in by SCRAM; they work where the server holds the same verifier.
-    ScramKeys(ScramKeys),
-}
-
-/// See [`Secret::ScramKeys`].
-#[derive(Clone)]
-pub struct ScramKeys {
-    /// Proves who logs in.
-    pub client_key: [u8; 32],
-    /// Checks who answers.
-    pub server_key: [u8; 32],
+    ScramKeys(scram::Keys),
 }
 
 impl fmt::Debug for Secret {
@@ -175,7 +167,7 @@ impl Dialler {
         wire::startup::encode::session(conn.out(), ProtocolVersion::V3_0, params)
             .map_err(|_| DialError::Protocol("startup parameters cannot be encoded"))?;
         let mut login = Login {
-            dialler: self,
+            dialler: self, scram: ScramStep::None,
             parameters: Parameters::default(),
             key: None,
             authenticated: false,
@@ -206,9 +198,28 @@ impl Dialler {
     }
 }
 
+/// How far a SCRAM exchange is.
+#[derive(Default)]
+enum ScramStep {
+    #[default]
+    None,
+    Started(scram::Client),
+    Proved(scram::ClientProof),
+}
+
+const OUT_OF_PLACE: DialError = DialError::Protocol("authentication message out of place");
+
+fn scram_failed(error: scram::ScramError) -> DialError {
+    DialError::Authentication(match error {
+        scram::ScramError::WrongSignature => "the server does not know the verifier, it is not what it claims to be",
+        _ => "the SCRAM exchange failed",
+    })
+}
+
 /// The part of a login that only computes.
 struct Login<'a> {
     dialler: &'a Dialler,
+    scram: ScramStep,
     parameters: Parameters,
     key: Option<BackendKey>,
     authenticated: bool,
@@ -247,6 +258,8 @@ impl Login<'_> {
 
     fn authenticate(&mut self, step: Authentication<'_>, out: &mut BytesMut) -> Result<(), DialError> {
         match step {
+            // A server that skips its last SCRAM message has not shown that it knows the verifier.
+            Authentication::Ok if !matches!(self.scram, ScramStep::None) => return Err(OUT_OF_PLACE),
             Authentication::Ok => self.authenticated = true,
             Authentication::CleartextPassword => {
                 let password = self.password()?;
@@ -254,15 +267,46 @@ impl Login<'_> {
                     .map_err(|_| DialError::Authentication("the password has a zero byte"))?;
             }
             Authentication::Md5Password { salt } => {
-                let answer = md5::password(&self.dialler.startup.user, self.password()?, salt);
+                let answer = wire::md5::response(&self.dialler.startup.user, self.password()?.as_bytes(), salt);
                 encode::password(out, answer.as_bytes()).map_err(|_| DialError::Authentication("md5"))?;
             }
-            _ => {
-                return Err(DialError::Authentication(
-                    "the server asks for a method Drover does not speak",
-                ));
+            Authentication::Sasl { .. } | Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
+                self.scram(step, out)?;
+            }
+            Authentication::Unsupported { .. } => {
+                return Err(DialError::Authentication("the server asks for a method Drover does not speak"));
             }
         }
+        Ok(())
+    }
+
+    fn scram(&mut self, step: Authentication<'_>, out: &mut BytesMut) -> Result<(), DialError> {
+        self.scram = match (std::mem::take(&mut self.scram), step) {
+            (ScramStep::None, Authentication::Sasl { .. }) => {
+                if !step.mechanisms().any(|name| name == scram::MECHANISM) {
+                    return Err(DialError::Authentication("the server offers no SASL mechanism Drover speaks"));
+                }
+                let random = crate::cancel::random::<{ scram::NONCE_LEN }>()
+                    .map_err(|_| DialError::Authentication("no randomness"))?;
+                let (client, first) = scram::Client::start(&scram::nonce(&random)).map_err(scram_failed)?;
+                encode::sasl_initial(out, scram::MECHANISM, Some(&first)).map_err(|_| OUT_OF_PLACE)?;
+                ScramStep::Started(client)
+            }
+            (ScramStep::Started(client), Authentication::SaslContinue(message)) => {
+                let login = match &self.dialler.secret {
+                    Secret::ScramKeys(keys) => scram::Login::Keys(keys),
+                    _ => scram::Login::Password(self.password()?.as_bytes()),
+                };
+                let (proof, answer) = client.challenge(message, login).map_err(scram_failed)?;
+                encode::sasl_response(out, &answer).map_err(|_| OUT_OF_PLACE)?;
+                ScramStep::Proved(proof)
+            }
+            (ScramStep::Proved(proof), Authentication::SaslFinal(message)) => {
+                proof.finish(message).map_err(scram_failed)?;
+                ScramStep::None
+            }
+            _ => return Err(OUT_OF_PLACE),
+        };
         Ok(())
     }
 

@@ -3,55 +3,80 @@
 use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
+use wire::scram::{self, Keys, Verifier};
 
 use super::shared::StartError;
+use crate::cancel::random;
 use crate::config::{ClientAuth, ProxyConfig};
-use crate::server::{ScramKeys, Secret};
+use crate::server::Secret;
 
 /// Users and their secrets.
 pub struct Secrets {
     users: HashMap<String, User>,
     /// The proxy's own role. Being here does not let a client log in.
     admin: (String, Option<String>),
+    /// Makes the challenges for users that do not exist look like those of users that do.
+    mock_secret: [u8; 32],
     /// SCRAM keys of users who have logged in; overwritten at each login.
-    learnt: Mutex<HashMap<String, ScramKeys>>,
+    learnt: Mutex<HashMap<String, Keys>>,
 }
 
 struct User {
-    auth: ClientAuth,
+    proof: Proof,
     server_password: Option<String>,
 }
 
+/// What a client has to show.
+pub(crate) enum Proof {
+    /// Nothing.
+    Trust,
+    /// That it knows the password.
+    Scram(Verifier),
+}
+
 impl Secrets {
-    pub(super) fn new(config: &ProxyConfig) -> Result<Self, StartError> {
+    /// Reads the verifiers and makes the missing ones.
+    pub(crate) fn new(config: &ProxyConfig) -> Result<Self, StartError> {
         let mut users = HashMap::new();
         for user in &config.users {
+            let invalid = || StartError::Verifier { user: user.name.clone() };
+            let proof = match &user.auth {
+                ClientAuth::Trust => Proof::Trust,
+                ClientAuth::Verifier(text) => Proof::Scram(text.parse().map_err(|_| invalid())?),
+                ClientAuth::Password(password) => {
+                    let salt = random::<16>()?;
+                    let made = Verifier::from_password(password.as_bytes(), &salt, scram::ITERATIONS_DEFAULT);
+                    Proof::Scram(made.map_err(|_| invalid())?)
+                }
+            };
             let server_password = match (&user.server_password, &user.auth) {
                 (Some(password), _) | (None, ClientAuth::Password(password)) => Some(password.clone()),
                 _ => None,
             };
-            users.insert(
-                user.name.clone(),
-                User {
-                    auth: user.auth.clone(),
-                    server_password,
-                },
-            );
+            users.insert(user.name.clone(), User { proof, server_password });
         }
-        let admin = (config.admin.user.clone(), config.admin.password.clone());
         Ok(Self {
             users,
-            admin,
+            admin: (config.admin.user.clone(), config.admin.password.clone()),
+            mock_secret: random()?,
             learnt: Mutex::default(),
         })
     }
 
-    /// The user may log in without proof.
-    #[must_use]
-    pub fn is_trusted(&self, user: &str) -> bool {
-        self.users
-            .get(user)
-            .is_some_and(|user| matches!(user.auth, ClientAuth::Trust))
+    /// What a client that claims to be `user` has to show. For unknown users a verifier that nothing satisfies.
+    pub(crate) fn proof(&self, user: &str) -> Proof {
+        match self.users.get(user).map(|user| &user.proof) {
+            Some(Proof::Trust) => Proof::Trust,
+            Some(Proof::Scram(verifier)) => Proof::Scram(verifier.clone()),
+            None => Proof::Scram(Verifier::mock(&self.mock_secret, user, scram::ITERATIONS_DEFAULT)),
+        }
+    }
+
+    /// Remembers what a login revealed, where it is needed for the servers.
+    pub(crate) fn learn(&self, user: &str, keys: Keys) {
+        if self.users.get(user).is_some_and(|user| user.server_password.is_none()) {
+            self.learnt.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_owned(), keys);
+        }
     }
 
     /// What the proxy presents to a server as `user`.
@@ -66,8 +91,6 @@ impl Secrets {
             return Secret::Password(password.clone());
         }
         let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-        learnt
-            .get(user)
-            .map_or(Secret::None, |keys| Secret::ScramKeys(keys.clone()))
+        learnt.get(user).map_or(Secret::None, |keys| Secret::ScramKeys(*keys))
     }
 }
