@@ -1,0 +1,533 @@
+//! What is stored: versioned records. The tag `"v"` names the form; a form that has been released never changes,
+//! and `samples/` holds a frozen file of each.
+
+use catalog::{
+    Epoch, MapId, ShardId, ShardMap, ShardMapError, ShardingInput, TableSharding, TableShardingKind,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Key, StoreError};
+
+mod ids;
+#[cfg(test)]
+mod tests;
+
+/// Prefix of the keys that [`crate::ClusterWatch`] follows.
+pub(crate) const CLUSTER_PREFIX: &str = "cluster/";
+/// Prefix of the keys of proxies.
+pub(crate) const PROXIES_PREFIX: &str = "proxies/";
+
+/// The key of the one [`ClusterRecord`].
+pub fn cluster_key() -> Key {
+    fixed_key("cluster/record")
+}
+
+/// The key of the [`BarrierRecord`] of the change under way, if any.
+pub fn barrier_key() -> Key {
+    fixed_key("cluster/barrier")
+}
+
+fn fixed_key(text: &'static str) -> Key {
+    Key::parse(text).expect("the constant is a key")
+}
+
+/// The whole cluster: one document under one key, so that every change of it is atomic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterRecord {
+    /// Made once, at the cluster's creation.
+    pub cluster_id: String,
+    /// Grows by one with every change of this record.
+    #[serde(with = "ids::epoch")]
+    pub epoch: Epoch,
+    /// Grows with every change of the schema (DDL) that proxies must load from the home shard.
+    pub schema_version: u64,
+    /// Names of the databases served; each exists on every shard.
+    pub databases: Vec<String>,
+    /// The shard that holds unsharded tables and whose schema is the canonical one.
+    #[serde(with = "ids::shard")]
+    pub home: ShardId,
+    /// All shards.
+    pub shards: Vec<ShardRecord>,
+    /// Shard maps.
+    pub maps: Vec<MapRecord>,
+    /// Sharded and reference tables; all others live on the home shard.
+    pub tables: Vec<TableRecord>,
+    /// Functions the operator declared correct when run on one shard.
+    #[serde(default)]
+    pub declared_local: Vec<FunctionRecord>,
+}
+
+/// A shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardRecord {
+    /// Number.
+    #[serde(with = "ids::shard")]
+    pub id: ShardId,
+    /// Name, such as `shard_1`.
+    pub name: String,
+    /// The node that takes writes.
+    pub primary: NodeRecord,
+    /// Nodes that follow it.
+    pub replicas: Vec<NodeRecord>,
+}
+
+/// Where one PostgreSQL server is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRecord {
+    /// Host name, address, or a directory (starting with `/`) that holds the server's Unix socket.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// A table that does not (only) live on the home shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableRecord {
+    /// Database.
+    pub database: String,
+    /// Schema.
+    pub schema: String,
+    /// Table name.
+    pub name: String,
+    /// The table's OID on the home shard: tells a renamed or re-created table from the recorded one.
+    pub home_oid: u32,
+    /// How its rows are placed.
+    pub kind: TableKind,
+    /// Whether it can be used.
+    pub state: TableState,
+}
+
+/// How the rows of a table are placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum TableKind {
+    /// Each row on the shard that its key maps to.
+    Sharded {
+        /// Key columns, in order.
+        columns: Vec<String>,
+        /// Their types' names in `pg_catalog` (`int8`, `text`, …), same order.
+        key_types: Vec<String>,
+        /// Shard map.
+        #[serde(with = "ids::map")]
+        map: MapId,
+    },
+    /// Every row on every shard.
+    Reference,
+}
+
+/// Whether a table can be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum TableState {
+    /// Ready.
+    Active,
+    /// A change was begun and not finished: the table is as `kind` says only once the change is done. Whoever finds
+    /// it without a barrier cleans up on the shards and restores or removes the record.
+    Pending {
+        /// The change, [`BarrierId`] as text.
+        change: String,
+        /// What was going on, for people.
+        what: String,
+    },
+}
+
+/// A shard map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MapRecord {
+    /// Number. Tables with the same map are colocated.
+    #[serde(with = "ids::map")]
+    pub id: MapId,
+    /// How a key becomes a shard.
+    pub scheme: Scheme,
+}
+
+/// How a key becomes a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Scheme {
+    /// The signed 64-bit hash space cut into ranges, ascending; the first starts at the lowest value.
+    Hash {
+        /// Ranges.
+        ranges: Vec<HashRange>,
+    },
+}
+
+/// A part of the hash space, up to the next range's start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashRange {
+    /// Lowest hash in it.
+    pub start: i64,
+    /// Owner.
+    #[serde(with = "ids::shard")]
+    pub shard: ShardId,
+}
+
+/// A function, all its overloads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionRecord {
+    /// Database.
+    pub database: String,
+    /// Schema.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A live proxy. The key is bound to the proxy's lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyRecord {
+    /// Proxy id, the last segment of the key.
+    pub id: String,
+    /// The newest epoch it has loaded; `None`: it has just joined (or joined again) and serves nobody.
+    #[serde(with = "ids::epoch_option")]
+    pub acked_epoch: Option<Epoch>,
+    /// The barrier for which it has paused.
+    pub paused_for: Option<BarrierId>,
+}
+
+/// Names one change. Never used twice.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BarrierId(pub String);
+
+/// The change under way. The key is bound to its leader's lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BarrierRecord {
+    /// Which change.
+    pub id: BarrierId,
+    /// The proxy that leads it.
+    pub leader: String,
+    /// What must pause.
+    pub scope: ChangeScope,
+}
+
+/// What every proxy must pause while a change is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ChangeScope {
+    /// Nothing; the barrier only keeps other changes away.
+    Nothing,
+    /// Transactions that use one of these tables.
+    Tables {
+        /// Tables.
+        tables: Vec<TableName>,
+    },
+    /// All transactions.
+    Everything,
+}
+
+/// A table's full name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableName {
+    /// Database.
+    pub database: String,
+    /// Schema.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Why a [`ClusterRecord`] makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterRecordError {
+    /// Ranges of a map are wrong.
+    #[error("shard map {map}: {error}")]
+    Map {
+        /// Which.
+        map: MapId,
+        /// Why.
+        error: ShardMapError,
+    },
+    /// A shard is named that is not in the list.
+    #[error("{place} names shard {shard}, which does not exist")]
+    UnknownShard {
+        /// Where it is named.
+        place: String,
+        /// Its number.
+        shard: ShardId,
+    },
+    /// A map is named that is not in the list.
+    #[error("table {table} names shard map {map}, which does not exist")]
+    UnknownMap {
+        /// `schema.name`.
+        table: String,
+        /// Its number.
+        map: MapId,
+    },
+    /// The same thing twice.
+    #[error("{0} is there twice")]
+    Twice(String),
+    /// Composite keys are not supported.
+    #[error("table {table} needs exactly one key column")]
+    KeyColumns {
+        /// `schema.name`.
+        table: String,
+    },
+}
+
+/// A record as it is stored: a versioned enum.
+pub trait Record: Sized {
+    /// The enum of all forms.
+    type Stored: Serialize + DeserializeOwned;
+    /// The newest form.
+    fn into_stored(self) -> Self::Stored;
+    /// From any form.
+    fn from_stored(stored: Self::Stored) -> Self;
+    /// What error messages call it.
+    const WHAT: &'static str;
+
+    /// As a value for the store.
+    fn to_value(self) -> Result<Value, StoreError> {
+        serde_json::to_value(self.into_stored()).map_err(|error| StoreError::Damaged {
+            what: Self::WHAT.to_owned(),
+            detail: error.to_string(),
+        })
+    }
+
+    /// From a value of the store.
+    fn from_value(value: &Value) -> Result<Self, StoreError> {
+        let stored = Self::Stored::deserialize(value);
+        stored
+            .map(Self::from_stored)
+            .map_err(|error| StoreError::Damaged {
+                what: Self::WHAT.to_owned(),
+                detail: error.to_string(),
+            })
+    }
+}
+
+macro_rules! versioned {
+    ($record:ident, $stored:ident, $what:literal) => {
+        /// All stored forms of the record of this name.
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(tag = "v")]
+        pub enum $stored {
+            /// The first form.
+            #[serde(rename = "1")]
+            V1($record),
+        }
+
+        impl Record for $record {
+            type Stored = $stored;
+            const WHAT: &'static str = $what;
+
+            fn into_stored(self) -> $stored {
+                $stored::V1(self)
+            }
+
+            fn from_stored(stored: $stored) -> $record {
+                match stored {
+                    $stored::V1(record) => record,
+                }
+            }
+        }
+    };
+}
+
+versioned!(ClusterRecord, StoredCluster, "the cluster record");
+versioned!(ProxyRecord, StoredProxy, "a proxy record");
+versioned!(BarrierRecord, StoredBarrier, "the barrier record");
+
+impl Scheme {
+    /// Equal parts for the shards, in the order given.
+    pub fn even_hash(shards: &[ShardId]) -> Result<Scheme, ShardMapError> {
+        let map = ShardMap::even(shards)?;
+        let ranges = map.ranges().map(|range| HashRange {
+            start: range.first,
+            shard: range.shard,
+        });
+        Ok(Scheme::Hash {
+            ranges: ranges.collect(),
+        })
+    }
+
+    /// As the catalog uses it.
+    pub fn to_shard_map(&self) -> Result<ShardMap, ShardMapError> {
+        let Scheme::Hash { ranges } = self;
+        ShardMap::from_starts(ranges.iter().map(|range| (range.start, range.shard)))
+    }
+}
+
+impl ClusterRecord {
+    /// A new cluster: one map over all shards, the first shard is home, epoch 1, no tables.
+    pub fn new(
+        cluster_id: impl Into<String>,
+        databases: Vec<String>,
+        shards: Vec<ShardRecord>,
+    ) -> Result<ClusterRecord, ClusterRecordError> {
+        let ids: Vec<ShardId> = shards.iter().map(|shard| shard.id).collect();
+        let id = MapId(1);
+        let scheme = if ids.is_empty() {
+            Err(ShardMapError::Empty)
+        } else {
+            Scheme::even_hash(&ids)
+        };
+        let scheme = scheme.map_err(|error| ClusterRecordError::Map { map: id, error })?;
+        let record = ClusterRecord {
+            cluster_id: cluster_id.into(),
+            epoch: Epoch(1),
+            schema_version: 1,
+            databases,
+            home: ids[0],
+            shards,
+            maps: vec![MapRecord { id, scheme }],
+            tables: Vec::new(),
+            declared_local: Vec::new(),
+        };
+        record.check()?;
+        Ok(record)
+    }
+
+    /// A shard by number.
+    pub fn shard(&self, id: ShardId) -> Option<&ShardRecord> {
+        self.shards.iter().find(|shard| shard.id == id)
+    }
+
+    /// A map by number.
+    pub fn map(&self, id: MapId) -> Option<&MapRecord> {
+        self.maps.iter().find(|map| map.id == id)
+    }
+
+    /// A number for a map that no map has.
+    pub fn next_map_id(&self) -> MapId {
+        MapId(self.maps.iter().map(|map| map.id.0).max().unwrap_or(0) + 1)
+    }
+
+    /// A table by name.
+    pub fn table(&self, database: &str, schema: &str, name: &str) -> Option<&TableRecord> {
+        self.tables
+            .iter()
+            .find(|t| t.database == database && t.schema == schema && t.name == name)
+    }
+
+    /// A table by name, to change it.
+    pub fn table_mut(&mut self, database: &str, schema: &str, name: &str) -> Option<&mut TableRecord> {
+        self.tables
+            .iter_mut()
+            .find(|t| t.database == database && t.schema == schema && t.name == name)
+    }
+
+    /// Whether everything named exists, once, and the maps cover the hash space.
+    pub fn check(&self) -> Result<(), ClusterRecordError> {
+        self.sharding_input_of(|_| true, |_| true).map(|_| ())?;
+        let mut names = std::collections::BTreeSet::new();
+        for shard in &self.shards {
+            for unique in [format!("shard {}", shard.id), format!("shard `{}`", shard.name)] {
+                if !names.insert(unique.clone()) {
+                    return Err(ClusterRecordError::Twice(unique));
+                }
+            }
+        }
+        let maps = self.maps.iter().map(|map| format!("shard map {}", map.id));
+        let tables = self
+            .tables
+            .iter()
+            .map(|t| format!("table {}.{} of {}", t.schema, t.name, t.database));
+        let databases = self.databases.iter().map(|name| format!("database `{name}`"));
+        for unique in maps.chain(tables).chain(databases) {
+            if !names.insert(unique.clone()) {
+                return Err(ClusterRecordError::Twice(unique));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sharding metadata of one database, as the catalog takes it. Tables whose change is pending are left out:
+    /// whoever uses them must wait for the change or repair it first.
+    pub fn sharding_input(&self, database: &str) -> Result<ShardingInput, ClusterRecordError> {
+        self.sharding_input_of(
+            |table| table.database == database && table.state == TableState::Active,
+            |function| function.database == database,
+        )
+    }
+
+    fn sharding_input_of(
+        &self,
+        tables: impl Fn(&TableRecord) -> bool,
+        functions: impl Fn(&FunctionRecord) -> bool,
+    ) -> Result<ShardingInput, ClusterRecordError> {
+        self.check_shard(self.home, || "the home shard".to_owned())?;
+        let maps = self
+            .maps
+            .iter()
+            .map(|map| self.shard_map(map))
+            .collect::<Result<_, _>>()?;
+        let tables = self.tables.iter().filter(|table| tables(table));
+        let tables = tables
+            .map(|table| self.table_sharding(table))
+            .collect::<Result<_, _>>()?;
+        let declared_local = self.declared_local.iter().filter(|function| functions(function));
+        Ok(ShardingInput {
+            epoch: self.epoch,
+            shards: self.shards.iter().map(|shard| shard.id).collect(),
+            home: self.home,
+            maps,
+            tables,
+            declared_local: declared_local
+                .map(|f| (f.schema.clone(), f.name.clone()))
+                .collect(),
+        })
+    }
+
+    fn check_shard(&self, shard: ShardId, place: impl Fn() -> String) -> Result<(), ClusterRecordError> {
+        match self.shard(shard) {
+            Some(_) => Ok(()),
+            None => Err(ClusterRecordError::UnknownShard {
+                place: place(),
+                shard,
+            }),
+        }
+    }
+
+    fn shard_map(&self, map: &MapRecord) -> Result<(MapId, ShardMap), ClusterRecordError> {
+        let built = map.scheme.to_shard_map();
+        let built = built.map_err(|error| ClusterRecordError::Map { map: map.id, error })?;
+        for &shard in built.shards() {
+            self.check_shard(shard, || format!("shard map {}", map.id))?;
+        }
+        Ok((map.id, built))
+    }
+
+    fn table_sharding(&self, table: &TableRecord) -> Result<TableSharding, ClusterRecordError> {
+        let full_name = || format!("{}.{}", table.schema, table.name);
+        let kind = match &table.kind {
+            TableKind::Reference => TableShardingKind::Reference,
+            TableKind::Sharded {
+                columns,
+                key_types,
+                map,
+            } => {
+                if self.map(*map).is_none() {
+                    return Err(ClusterRecordError::UnknownMap {
+                        table: full_name(),
+                        map: *map,
+                    });
+                }
+                let ([column], 1) = (columns.as_slice(), key_types.len()) else {
+                    return Err(ClusterRecordError::KeyColumns { table: full_name() });
+                };
+                TableShardingKind::Sharded {
+                    column: column.clone(),
+                    map: *map,
+                }
+            }
+        };
+        Ok(TableSharding {
+            schema: table.schema.clone(),
+            name: table.name.clone(),
+            kind,
+        })
+    }
+}
