@@ -34,8 +34,10 @@ pub(crate) fn build(
     };
     let declared: Set<(String, String)> = sharding.declared_local.iter().cloned().collect();
     let reach = closure::reach(&facts, &names, &declared, bodies);
-    writes::judge(&mut facts, &reach, &declared);
-    judge_types(&mut facts, &reach);
+    if has_sharded {
+        writes::judge(&mut facts, &reach, &declared);
+        judge_reach(&mut facts, &reach);
+    }
     for function in facts.functions.values_mut() {
         function.proof = reach.proof(function);
     }
@@ -107,6 +109,13 @@ fn link(facts: &mut SnapshotBuilder) {
             relation.referenced_by.push(key.clone());
         }
     }
+    // Casts of extensions are written in C and often not declared immutable, but they do not run queries.
+    let functions = &facts.functions;
+    facts.casts.retain(|oid| {
+        !functions
+            .get(oid)
+            .is_some_and(|f| f.extension.is_some() && f.language == "c")
+    });
     // Triggers put in directly with add_relation take the same way as loaded ones.
     let own: Vec<_> = facts
         .relations
@@ -324,7 +333,10 @@ fn child_placement(
     }
 }
 
-fn judge_types(facts: &mut SnapshotBuilder, reach: &Reach) {
+fn judge_reach(facts: &mut SnapshotBuilder, reach: &Reach) {
+    for relation in facts.relations.values_mut() {
+        relation.reaches_sharded = reach.reason(Object::Relation(relation.oid)).map(str::to_owned);
+    }
     for facts in facts.types.values_mut() {
         facts.unsafe_reason = reach.reason(Object::Type(facts.oid)).map(str::to_owned);
     }

@@ -1,6 +1,6 @@
 //! What a catalog object can reach, as the least fixed point over references by OID and by name.
 
-use crate::load::{Object, SnapshotBuilder};
+use crate::load::{Object, SnapshotBuilder, StoredBody};
 use crate::{
     BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Map, Oid, Placement, Proof, Relation, Set,
     proof,
@@ -70,6 +70,7 @@ pub(crate) fn reach(
     bodies: &dyn BodyParser,
 ) -> Reach {
     let mut graph = Graph::default();
+    let implicit = implicit_calls(facts);
     for relation in facts.relations.values() {
         graph.add_relation(relation);
     }
@@ -77,7 +78,7 @@ pub(crate) fn reach(
         if declared_local.contains(&(function.schema.clone(), function.name.clone())) {
             graph.fixed.insert(Object::Function(function.oid));
         } else {
-            graph.add_function(function, facts, names, bodies);
+            graph.add_function(function, facts, names, bodies, &implicit);
         }
     }
     for operator in facts.operators.values() {
@@ -88,6 +89,13 @@ pub(crate) fn reach(
     }
     for depend in &facts.depends {
         graph.refer(depend.owner, depend.on);
+        if !is_known(facts, depend.on) {
+            graph.raise(
+                depend.on,
+                Level::Unproved,
+                "it refers to an object that is not known".to_owned(),
+            );
+        }
     }
     for (table, trigger) in facts.triggers.iter().filter(|(_, t)| t.enabled) {
         graph.refer(Object::Relation(*table), Object::Function(trigger.function));
@@ -101,6 +109,28 @@ pub(crate) fn reach(
         graph.refer(Object::Relation(*parent), Object::Relation(*child));
     }
     graph.solve()
+}
+
+fn is_known(facts: &SnapshotBuilder, object: Object) -> bool {
+    match object {
+        Object::Relation(oid) => facts.relations.contains_key(&oid),
+        Object::Function(oid) => facts.functions.contains_key(&oid),
+        Object::Operator(oid) => facts.operators.contains_key(&oid),
+        // Types are only reached for the constraints of domains, which are dependencies of their own.
+        Object::Type(_) => true,
+    }
+}
+
+/// What any expression may run without naming it: casts, operator classes, and constraints of domains.
+fn implicit_calls(facts: &SnapshotBuilder) -> Set<Object> {
+    let domains = facts
+        .depends
+        .iter()
+        .map(|d| d.owner)
+        .filter(|owner| matches!(owner, Object::Type(_)));
+    domains
+        .chain(facts.casts.iter().map(|oid| Object::Function(*oid)))
+        .collect()
 }
 
 #[derive(Default)]
@@ -148,6 +178,7 @@ impl Graph {
         facts: &SnapshotBuilder,
         names: &Names<'_>,
         bodies: &dyn BodyParser,
+        implicit: &Set<Object>,
     ) {
         let object = Object::Function(function.oid);
         let proof = match function.language.as_str() {
@@ -158,6 +189,7 @@ impl Graph {
             _ if function.kind == FunctionKind::Aggregate => Proof::Pure,
             "c" | "internal" => proof::native(function),
             _ if proof::has_readable_body(function) => {
+                implicit.iter().for_each(|call| self.refer(object, *call));
                 return self.add_body(function, facts, names, bodies);
             }
             _ => proof::foreign_language(function),
@@ -177,19 +209,24 @@ impl Graph {
         bodies: &dyn BodyParser,
     ) {
         let object = Object::Function(function.oid);
-        let found = match facts.bodies.get(&function.oid) {
-            None => Err("has no known body".to_owned()),
-            Some(stored) => bodies
-                .body_facts(FunctionBody {
-                    language: &function.language,
-                    source: &stored.source,
-                    definition: &stored.definition,
-                })
-                .map_err(|why| format!("cannot be analyzed: {why}")),
+        let (source, definition) = match facts.bodies.get(&function.oid) {
+            Some(StoredBody::Text { source, definition }) => (source, definition),
+            Some(StoredBody::Parsed) => return,
+            None => return self.unproved(function, "has no known body"),
         };
-        let facts = match found {
+        // Operators are not among the names of a body; a symbol that occurs in the text may be one.
+        for operator in facts.operators.values().filter(|o| !o.oid.is_builtin()) {
+            if source.contains(&operator.name) {
+                self.refer(object, Object::Operator(operator.oid));
+            }
+        }
+        let facts = match bodies.body_facts(FunctionBody {
+            language: &function.language,
+            source,
+            definition,
+        }) {
             Ok(facts) => facts,
-            Err(why) => return self.unproved(function, &why),
+            Err(why) => return self.unproved(function, &format!("cannot be analyzed: {why}")),
         };
         if facts.dynamic_sql {
             return self.unproved(function, "runs SQL made at run time");

@@ -95,7 +95,7 @@ impl Function {
 pub struct FunctionBody<'a> {
     /// `sql` or `plpgsql`.
     pub language: &'a str,
-    /// The body as stored; for `BEGIN ATOMIC` bodies their text as PostgreSQL prints it.
+    /// The body as stored. (`BEGIN ATOMIC` bodies are never handed over: PostgreSQL records what they refer to.)
     pub source: &'a str,
     /// The whole `CREATE [OR REPLACE] FUNCTION|PROCEDURE …` statement as PostgreSQL prints it.
     pub definition: &'a str,

@@ -174,6 +174,7 @@ pub struct SnapshotBuilder {
     pub(crate) collations: Map<Oid, Collation>,
     pub(crate) hash_equality: Vec<(Oid, Oid, Oid)>,
     pub(crate) sort_orders: Map<Oid, SortOrder>,
+    /// Functions that run without being named: of casts, and of operator classes.
     pub(crate) casts: Vec<Oid>,
     pub(crate) inherits: Vec<(Oid, Oid)>,
     pub(crate) triggers: Vec<(Oid, crate::Trigger)>,
@@ -184,9 +185,11 @@ pub struct SnapshotBuilder {
 
 /// Body of a user function, kept only until the snapshot is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredBody {
-    pub(crate) source: String,
-    pub(crate) definition: String,
+pub(crate) enum StoredBody {
+    /// Text that is parsed when it runs.
+    Text { source: String, definition: String },
+    /// `BEGIN ATOMIC` or `RETURN`: all it refers to is among the dependencies.
+    Parsed,
 }
 
 /// Something that runs when its owner is used, and what it refers to.
@@ -252,7 +255,7 @@ impl SnapshotBuilder {
     /// Adds a function; `source` and `definition` as in [`crate::FunctionBody`], for SQL and PL/pgSQL.
     pub fn add_function(&mut self, function: Function, source: &str, definition: &str) -> &mut Self {
         if !function.builtin {
-            let body = StoredBody {
+            let body = StoredBody::Text {
                 source: source.to_owned(),
                 definition: definition.to_owned(),
             };

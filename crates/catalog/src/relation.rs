@@ -213,7 +213,7 @@ pub struct Relation {
     pub persistence: Persistence,
     /// Owner (role name).
     pub owner: String,
-    /// Columns by attnum, dropped ones included: `columns[attnum - 1]`.
+    /// Columns by attnum, dropped ones included: `columns[attnum - 1]`. Empty for system relations and sequences.
     pub columns: Vec<Column>,
     /// Where the rows are.
     pub placement: Placement,
@@ -247,10 +247,15 @@ pub struct Relation {
     pub system: bool,
     /// Why writing to it may silently see one slice of a sharded table, or needs a home table on another shard: an
     /// enabled trigger, CHECK, index expression or generated column whose function is not proved *for this placement*,
-    /// also through foreign-key actions, partitions and inheritance; a BEFORE trigger that might change the sharding key; a
+    /// also through foreign-key actions, partitions and inheritance; a BEFORE trigger that might change the sharding
+    /// key or make copies of a reference table differ; a
     /// foreign key or unique index the shards cannot enforce. `None` means writes are safe. The text can be shown to a
     /// client.
     pub unsafe_reason: Option<String>,
+    /// Set when using it in any way could reach a sharded or reference table or an unproved function, itself included:
+    /// the reason behind [`Snapshot::touches_sharded_name`](crate::Snapshot::touches_sharded_name). The text can be shown
+    /// to a client (say, to refuse REFRESH of a materialized view).
+    pub reaches_sharded: Option<String>,
     /// Why reading it would be wrong even with its own placement known: a partition or inheritance child is placed
     /// elsewhere. `None` means reads are safe. What a view reads is in the analyzed tree and not judged here.
     pub read_unsafe_reason: Option<String>,

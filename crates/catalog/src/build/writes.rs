@@ -1,7 +1,7 @@
 //! Whether writing to a table runs something that would see, or need, rows of another server.
 
 use crate::closure::{Level, Reach};
-use crate::load::{DependKind, Object, SnapshotBuilder};
+use crate::load::{DependKind, Object, SnapshotBuilder, StoredBody};
 use crate::{FkAction, ForeignKey, Function, Map, Oid, Placement, Relation, Set};
 
 /// Sets [`Relation::unsafe_reason`] and [`Relation::read_unsafe_reason`].
@@ -76,7 +76,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn reason(&self, parts: &[(DependKind, Object)]) -> Option<String> {
         let run = parts.iter().find_map(|(why, object)| self.part(*why, *object));
-        run.or_else(|| self.key_change())
+        run.or_else(|| self.row_change())
             .or_else(|| self.foreign_key())
             .or_else(|| {
                 let index = self.relation.unenforceable_unique()?;
@@ -111,40 +111,54 @@ impl Judge<'_> {
         None
     }
 
-    /// A BEFORE row trigger could move a row to a place where nobody looks for it.
-    fn key_change(&self) -> Option<String> {
-        let key = self.relation.key_column()?;
-        let key = &self.relation.column(key.attnum)?.name;
+    /// A BEFORE row trigger could move a row to a place where nobody looks for it, or make the copies of a reference
+    /// table differ (`now()`, `random()`).
+    fn row_change(&self) -> Option<String> {
+        let key = match &self.relation.placement {
+            Placement::Home => return None,
+            Placement::Reference => None,
+            Placement::Sharded { .. } => {
+                let key = self
+                    .relation
+                    .key_column()
+                    .and_then(|key| self.relation.column(key.attnum))?;
+                Some(key.name.as_str())
+            }
+        };
         let triggers = self
             .relation
             .triggers
             .iter()
             .filter(|t| t.enabled && t.may_change_row());
-        triggers
+        let function = triggers
             .filter_map(|t| self.facts.functions.get(&t.function))
-            .find(|f| !self.keeps_key(f, key))
-            .map(|f| {
-                format!(
-                    "trigger function {}.{} of {} might change the sharding key",
-                    f.schema,
-                    f.name,
-                    self.title()
-                )
-            })
+            .find(|f| !self.is_trusted(f) && !key.is_some_and(|key| self.keeps_key(f, key)))?;
+        let what = if key.is_some() {
+            "change the sharding key"
+        } else {
+            "make copies of a row differ"
+        };
+        Some(format!(
+            "trigger function {}.{} of {} might {what}",
+            function.schema,
+            function.name,
+            self.title()
+        ))
+    }
+
+    /// Built in (those change text search columns only, by their arguments), or declared by the operator.
+    fn is_trusted(&self, function: &Function) -> bool {
+        function.builtin
+            || self
+                .declared
+                .contains(&(function.schema.clone(), function.name.clone()))
     }
 
     fn keeps_key(&self, function: &Function, key: &str) -> bool {
-        // Built-in trigger functions change text search columns only.
-        let trusted = self
-            .declared
-            .contains(&(function.schema.clone(), function.name.clone()));
-        function.builtin
-            || trusted
-            || self
-                .facts
-                .bodies
-                .get(&function.oid)
-                .is_some_and(|body| !may_assign(&body.source, key))
+        match self.facts.bodies.get(&function.oid) {
+            Some(StoredBody::Text { source, .. }) => !may_assign(source, key),
+            _ => false,
+        }
     }
 
     /// Foreign keys between tables whose rows do not meet on one shard.

@@ -64,10 +64,10 @@ ORDER BY k.oid";
 const FUNCTIONS: &str = "\
 SELECT p.oid, n.nspname, p.proname, p.proargtypes::text, p.prorettype, p.provolatile, l.lanname, p.prokind,
        p.proisstrict, p.proretset, p.provariadic <> 0, e.extname, p.proconfig IS NOT NULL, p.prosecdef,
-       CASE WHEN p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql')
-            THEN coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) END,
+       CASE WHEN p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql') AND p.prosqlbody IS NULL THEN p.prosrc END,
        CASE WHEN p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql') AND p.prokind IN ('f', 'p', 'w')
-            THEN pg_get_functiondef(p.oid) END
+            THEN pg_get_functiondef(p.oid) END,
+       p.oid >= 16384 AND p.prosqlbody IS NOT NULL
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
      LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.objsubid = 0
                               AND d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
@@ -109,7 +109,7 @@ fn links() -> String {
   UNION ALL SELECT 'pg_policy'::regclass, p.oid, 'policy', 'r', p.polrelid,
          concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
   UNION ALL SELECT 'pg_trigger'::regclass, t.oid, 'trigger', 'r', t.tgrelid, t.tgqual::text
-         FROM pg_trigger t WHERE NOT t.tgisinternal
+         FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
   UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, 'index', 'r', i.indrelid,
          concat(i.indexprs::text, i.indpred::text) FROM pg_index i
          WHERE i.indexrelid >= 16384 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
@@ -136,6 +136,9 @@ FROM pg_trigger t WHERE NOT t.tgisinternal
 UNION ALL SELECT 'policy', p.polrelid::text, p.polname, p.polcmd::text, NULL, NULL, NULL FROM pg_policy p
 UNION ALL SELECT 'cast', c.castfunc::text, NULL, NULL, NULL, NULL, NULL
 FROM pg_cast c WHERE c.castfunc <> 0 AND c.oid >= 16384
+UNION ALL SELECT 'cast', a.amproc::oid::text, NULL, NULL, NULL, NULL, NULL
+FROM pg_amproc a JOIN pg_proc p ON p.oid = a.amproc JOIN pg_language l ON l.oid = p.prolang
+WHERE a.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
 UNION ALL SELECT 'amop', m.amname, o.amopopr::text, o.amopstrategy::text, o.amoplefttype::text,
        o.amoprighttype::text,
        EXISTS (SELECT FROM pg_opclass k WHERE k.opcmethod = o.amopmethod AND k.opcfamily = o.amopfamily

@@ -264,13 +264,15 @@ fn function(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogError>
         builtin,
         schema,
     };
-    if let Some(source) = row.opt(14) {
-        let definition = row.opt(15).unwrap_or("").to_owned();
+    let definition = || row.opt(15).unwrap_or("").to_owned();
+    if row.flag(16)? {
+        to.bodies.insert(oid, StoredBody::Parsed);
+    } else if let Some(source) = row.opt(14) {
         to.bodies.insert(
             oid,
-            StoredBody {
+            StoredBody::Text {
                 source: source.to_owned(),
-                definition,
+                definition: definition(),
             },
         );
     }

@@ -1,5 +1,8 @@
 //! The crate against a real PostgreSQL server.
 
+// Helpers are not #[test] functions, yet an unwrap in them fails the test just the same.
+#![allow(clippy::unwrap_used)]
+
 mod server;
 
 use std::collections::BTreeMap;
@@ -305,7 +308,14 @@ fn functions_are_proved_by_what_they_reach() {
             assert_eq!(oids.len(), 1, "{name}");
             snapshot.proof(oids[0])
         };
-        for name in ["pure_sql", "pure_plpgsql", "trusted", "pure_agg", "touch_row"] {
+        for name in [
+            "pure_sql",
+            "pure_plpgsql",
+            "trusted",
+            "pure_agg",
+            "touch_row",
+            "pure_atomic",
+        ] {
             assert_eq!(proof(name), Proof::Pure, "{name}");
         }
         for name in ["home_sql", "home_atomic", "home_indirect", "home_sequence"] {
@@ -319,6 +329,11 @@ fn functions_are_proved_by_what_they_reach() {
             "bad_view",
             "bad_agg",
             "bad_default",
+            "bad_operator",
+            "bad_atomic_operator",
+            "bad_atomic_builtin",
+            "bad_procedure",
+            "bad_procedure_call",
         ] {
             assert!(
                 matches!(proof(name), Proof::Unproved(_)),
@@ -356,6 +371,7 @@ fn names_that_reach_sharded_tables_are_known() {
             "with_default",
             "xml_view",
             "checked",
+            "instead",
         ] {
             assert!(snapshot.touches_sharded_name(name), "{name}");
         }
@@ -365,6 +381,7 @@ fn names_that_reach_sharded_tables_are_known() {
             "plain",
             "pg_class",
             "nothing",
+            "off",
             "parent_table",
         ] {
             assert!(!snapshot.touches_sharded_name(name), "{name}");
@@ -387,7 +404,15 @@ fn unsafe_writes_are_known() {
         ] {
             assert!(reason(name).contains(part), "{name}: {}", reason(name));
         }
-        for name in ["orders", "lines", "events", "countries", "accounts", "plain"] {
+        for name in [
+            "orders",
+            "lines",
+            "events",
+            "countries",
+            "accounts",
+            "plain",
+            "off",
+        ] {
             assert_eq!(reason(name), "", "{name}");
         }
     });

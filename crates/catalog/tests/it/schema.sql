@@ -99,3 +99,17 @@ CREATE TABLE app.audited (id int REFERENCES app.cascaded ON DELETE CASCADE);
 CREATE TRIGGER audit AFTER DELETE ON app.audited FOR EACH ROW EXECUTE FUNCTION app.audit();
 CREATE TABLE app.with_default (n bigint DEFAULT app.bad_sql());
 CREATE TABLE app.checked (n bigint CHECK (n < app.bad_sql()));
+
+-- An operator used in a body, where nobody names its function.
+CREATE FUNCTION app.bad_operator() RETURNS int8 LANGUAGE sql AS 'SELECT 1::int8 OPERATOR(app.<@@>) 2::int8';
+CREATE FUNCTION app.bad_atomic_operator() RETURNS int8 BEGIN ATOMIC SELECT 1::int8 OPERATOR(app.<@@>) 2::int8; END;
+CREATE FUNCTION app.bad_atomic_builtin() RETURNS xml BEGIN ATOMIC SELECT query_to_xml('select 1', true, true, ''); END;
+CREATE FUNCTION app.pure_atomic(x int) RETURNS int RETURN x + 1;
+CREATE FUNCTION app.bad_procedure_call() RETURNS void LANGUAGE plpgsql AS 'BEGIN CALL app.bad_procedure(); END';
+CREATE PROCEDURE app.bad_procedure() LANGUAGE sql AS 'DELETE FROM app.events_a';
+CREATE TABLE app.off (id int);
+CREATE TRIGGER audit AFTER DELETE ON app.off FOR EACH ROW EXECUTE FUNCTION app.audit();
+ALTER TABLE app.off DISABLE TRIGGER audit;
+CREATE TABLE app.instead (id int);
+CREATE RULE also AS ON INSERT TO app.instead DO ALSO INSERT INTO app.orders (tenant) VALUES (new.id);
+CREATE TABLE app.ranks (id int, CONSTRAINT one_each EXCLUDE USING btree (id WITH =));
