@@ -214,7 +214,12 @@ impl Oracle {
                     self.setup(Side::Oracle, step)?;
                     self.setup(Side::Drover, step)?;
                 }
+                // Between two plain servers both are oracles.
                 Item::Only(Side::Drover, _) if !self.options.refusals => {}
+                Item::Only(Side::Oracle, step) if fresh && !self.options.refusals => {
+                    self.setup(Side::Oracle, step)?;
+                    self.setup(Side::Drover, step)?;
+                }
                 Item::Only(side, step) if fresh => self.setup(*side, step)?,
                 Item::Load(load) if fresh => self.load(load)?,
                 Item::Setup(_) | Item::Only(..) | Item::Load(_) => {}

@@ -130,12 +130,13 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
         };
         let totals: Totals = report.totals();
         println!("{}: {totals}", report.name);
-        report
-            .failures()
+        let failures = report.grouped_failures();
+        failures
+            .iter()
             .take(shown_max)
             .for_each(|case| println!("{case}"));
-        if totals.failed > shown_max {
-            println!("… and {} more", totals.failed - shown_max);
+        if failures.len() > shown_max {
+            println!("… and {} more", failures.len() - shown_max);
         }
         if arguments.has("--minor") {
             report

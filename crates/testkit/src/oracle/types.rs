@@ -81,7 +81,10 @@ impl TypeBook {
         let Some(name) = self.relations.get(&oid) else {
             return "unknown relation".to_string();
         };
-        match name.strip_prefix("pg_temp_").and_then(|rest| rest.split_once('.')) {
+        match name
+            .strip_prefix("pg_temp_")
+            .and_then(|rest| rest.split_once('.'))
+        {
             Some((_, local)) => format!("pg_temp.{local}"),
             None => name.clone(),
         }
@@ -175,18 +178,53 @@ impl TypeBook {
     /// A binary value with the OIDs of user-defined types inside it blanked, so that servers compare.
     pub(super) fn without_oids(&self, type_oid: u32, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
-        let Some(facts) = self.by_oid.get(&type_oid) else {
-            return bytes;
-        };
-        let own_oid = matches!(facts.name.as_str(), "oid") || facts.name.starts_with("reg");
-        if own_oid && bytes.len() == 4 {
-            blank_user_oid(&mut bytes, 0);
-        } else if facts.category == b'A' && facts.element != 0 && bytes.len() >= 12 {
-            blank_user_oid(&mut bytes, 8);
-        } else if facts.kind == b'c' || facts.name == "record" {
-            blank_record(&mut bytes);
-        }
+        self.blank(type_oid, &mut bytes);
         bytes
+    }
+
+    fn blank(&self, type_oid: u32, bytes: &mut [u8]) {
+        let Some(facts) = self.by_oid.get(&type_oid) else {
+            return;
+        };
+        if facts.name == "oid" || facts.name.starts_with("reg") {
+            blank_user_oid(bytes, 0);
+        } else if facts.category == b'A' && facts.element != 0 {
+            self.blank_array(facts.element, bytes);
+        } else if facts.kind == b'c' || facts.name.starts_with("record") {
+            self.blank_record(bytes);
+        }
+    }
+
+    /// Array layout: dimension count, flags, element OID, two words per dimension, then length and bytes of each element.
+    fn blank_array(&self, element: u32, bytes: &mut [u8]) {
+        blank_user_oid(bytes, 8);
+        let Some(dimensions) = word(bytes, 0) else { return };
+        let mut at = (dimensions as usize).saturating_mul(8).saturating_add(12);
+        while let Some(len) = word(bytes, at) {
+            at += 4;
+            // A negative length is NULL.
+            let len = usize::try_from(len as i32).unwrap_or(0);
+            let Some(value) = bytes.get_mut(at..at + len) else {
+                return;
+            };
+            self.blank(element, value);
+            at += len;
+        }
+    }
+
+    /// Record layout: field count, then type OID, length and bytes of each field.
+    fn blank_record(&self, bytes: &mut [u8]) {
+        let mut at = 4;
+        while let (Some(oid), Some(len)) = (word(bytes, at), word(bytes, at + 4)) {
+            blank_user_oid(bytes, at);
+            at += 8;
+            let len = usize::try_from(len as i32).unwrap_or(0);
+            let Some(value) = bytes.get_mut(at..at + len) else {
+                return;
+            };
+            self.blank(oid, value);
+            at += len;
+        }
     }
 
     /// A value for people.
@@ -242,14 +280,9 @@ fn blank_user_oid(bytes: &mut [u8], at: usize) {
     }
 }
 
-/// Record layout: field count, then type OID, length and bytes of each field.
-fn blank_record(bytes: &mut [u8]) {
-    let mut at = 4;
-    while let Some(head) = bytes.get(at..at + 8) {
-        let len = i32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-        blank_user_oid(bytes, at);
-        at += 8 + usize::try_from(len).unwrap_or(0);
-    }
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let word = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {
