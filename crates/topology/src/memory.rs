@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::store::{LEASE_TTL_MAX, same_versions};
+use crate::store::{LEASE_TTL_MAX, VALUE_BYTES_MAX, same_versions};
 use crate::{
     BoxFuture, Key, LeaseError, LeaseId, Listing, StoreError, TopologyStore, Version, Versioned, Watch,
     WatchSource, Write, WriteError,
@@ -138,6 +138,13 @@ impl TopologyStore for MemoryStore {
 
     fn compare_and_swap(&self, write: Write) -> BoxFuture<'_, Result<Version, WriteError>> {
         Box::pin(async move {
+            if write.value.to_string().len() > VALUE_BYTES_MAX {
+                let message = format!(
+                    "the value of `{}` has more than {VALUE_BYTES_MAX} bytes",
+                    write.key
+                );
+                return Err(StoreError::Limit(message).into());
+            }
             let written = self.shared.state().write(write);
             self.shared.changed.notify_waiters();
             written

@@ -177,7 +177,7 @@ pub trait TopologyStore: Send + Sync + fmt::Debug {
 }
 
 /// What a store implements behind a [`Watch`].
-pub trait WatchSource: Send {
+pub trait WatchSource: Send + Sync {
     /// See [`Watch::next`].
     fn next(&mut self) -> BoxFuture<'_, Result<Arc<Listing>, StoreError>>;
 }

@@ -1,1 +1,162 @@
-//! Tests.
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::FileStore;
+use crate::conformance::{self, increment};
+use crate::{Key, StoreError, TopologyStore, Write};
+
+/// Tells a spawned copy of this test binary which store to use.
+const STORE_VARIABLE: &str = "DROVER_TEST_STORE";
+const CHILDREN: i64 = 4;
+const INCREMENTS: i64 = 25;
+
+fn key(text: &str) -> Key {
+    Key::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path().join("store")).unwrap();
+    conformance::run(Arc::new(store), |ttl| Box::pin(tokio::time::sleep(ttl))).await;
+}
+
+/// Not a test by itself: what the children of `processes_do_not_lose_each_others_writes` run.
+#[tokio::test]
+async fn child() {
+    let Some(path) = std::env::var_os(STORE_VARIABLE) else {
+        return;
+    };
+    let store: Arc<dyn TopologyStore> = Arc::new(FileStore::open(path).unwrap());
+    for _ in 0..INCREMENTS {
+        increment(&store, &key("shared")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn processes_do_not_lose_each_others_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    // The children also race to make the store.
+    let program = std::env::current_exe().unwrap();
+    let children: Vec<_> = (0..CHILDREN)
+        .map(|_| {
+            let mut command = Command::new(&program);
+            command
+                .args(["--exact", "file::tests::child"])
+                .env(STORE_VARIABLE, directory.path());
+            command.stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    let mut watch = FileStore::open(directory.path()).unwrap().watch("shared");
+    let wanted = json!({ "n": CHILDREN * INCREMENTS });
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let listing = tokio::time::timeout_at(deadline, watch.next())
+            .await
+            .unwrap()
+            .unwrap();
+        if listing
+            .get(&key("shared"))
+            .is_some_and(|stored| stored.value == wanted)
+        {
+            break;
+        }
+    }
+    for child in children {
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+}
+
+#[tokio::test]
+async fn another_handle_sees_a_change_soon() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = FileStore::open(directory.path()).unwrap();
+    let mut watch = FileStore::open(directory.path()).unwrap().watch("");
+    watch.next().await.unwrap();
+    writer
+        .compare_and_swap(Write::new(key("a"), None, json!(1)))
+        .await
+        .unwrap();
+    let written = Instant::now();
+    watch.next().await.unwrap();
+    // The promise is 20 ms on an idle machine; tests share theirs.
+    assert!(
+        written.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        written.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn unfinished_files_are_ignored_and_a_lost_counter_is_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let first = store
+        .compare_and_swap(Write::new(key("a/b"), None, json!(1)))
+        .await
+        .unwrap();
+    drop(store);
+    std::fs::write(directory.path().join("keys/a~b.new"), "{\"key\":").unwrap();
+    std::fs::remove_file(directory.path().join("counter")).unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let second = store
+        .compare_and_swap(Write::new(key("a/b"), Some(first), json!(2)))
+        .await
+        .unwrap();
+    assert!(second > first);
+}
+
+#[tokio::test]
+async fn leases_of_another_boot_have_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let lease = store.grant_lease(Duration::from_secs(600)).await.unwrap();
+    store
+        .compare_and_swap(Write::new(key("a"), None, json!(1)).lease(&lease))
+        .await
+        .unwrap();
+    let path = directory.path().join(format!("leases/{}.json", lease.0));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    file["boot"] = json!("another");
+    std::fs::write(&path, file.to_string()).unwrap();
+    assert!(store.get(&key("a")).await.unwrap().is_none());
+    store
+        .compare_and_swap(Write::new(key("a"), None, json!(2)))
+        .await
+        .unwrap();
+    assert!(!path.exists(), "swept");
+}
+
+#[tokio::test]
+async fn says_which_file_is_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    store
+        .compare_and_swap(Write::new(key("a"), None, json!(1)))
+        .await
+        .unwrap();
+    std::fs::write(directory.path().join("keys/a.json"), "{").unwrap();
+    let error = store.get(&key("a")).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Damaged { what, .. } if what.ends_with("keys/a.json")),
+        "{error}"
+    );
+}
+
+#[test]
+fn refuses_a_directory_of_something_else() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("format.json"),
+        r#"{"v":"1","kind":"something"}"#,
+    )
+    .unwrap();
+    assert!(matches!(
+        FileStore::open(directory.path()),
+        Err(StoreError::Damaged { .. })
+    ));
+}

@@ -1,1 +1,157 @@
-//! Tests.
+use super::*;
+
+fn node(port: u16) -> NodeRecord {
+    NodeRecord {
+        host: "127.0.0.1".into(),
+        port,
+    }
+}
+
+fn shard(id: u32) -> ShardRecord {
+    ShardRecord {
+        id: ShardId(id),
+        name: format!("shard_{id}"),
+        primary: node(5000 + id as u16),
+        replicas: vec![node(6000 + id as u16)],
+    }
+}
+
+fn cluster() -> ClusterRecord {
+    let shards = (1..=4).map(shard).collect();
+    let mut cluster = ClusterRecord::new("d7a1", vec!["app".into()], shards).unwrap();
+    cluster.epoch = Epoch(42);
+    cluster.schema_version = 7;
+    let table = |name: &str, kind, state| TableRecord {
+        database: "app".into(),
+        schema: "public".into(),
+        name: name.into(),
+        home_oid: 16_400,
+        kind,
+        state,
+    };
+    let by_user = |column: &str| TableKind::Sharded {
+        columns: vec![column.into()],
+        key_types: vec!["int8".into()],
+        map: MapId(1),
+    };
+    let pending = TableState::Pending {
+        change: "lease-9.1".into(),
+        what: "sharding by user_id".into(),
+    };
+    cluster.tables = vec![
+        table("users", by_user("id"), TableState::Active),
+        table("orders", by_user("user_id"), pending),
+        table("countries", TableKind::Reference, TableState::Active),
+    ];
+    cluster.declared_local.push(FunctionRecord {
+        database: "app".into(),
+        schema: "public".into(),
+        name: "tax".into(),
+    });
+    cluster
+}
+
+/// A frozen sample must be read as `record`, and the newest form must be written as the newest sample.
+fn check<R: Record + Clone + PartialEq + std::fmt::Debug>(sample: &str, record: R) {
+    let value: Value = serde_json::from_str(sample).unwrap();
+    assert_eq!(R::from_value(&value).unwrap(), record);
+    let written = record.to_value().unwrap();
+    assert_eq!(
+        written,
+        value,
+        "{}",
+        serde_json::to_string_pretty(&written).unwrap()
+    );
+}
+
+#[test]
+fn cluster_sample() {
+    check(include_str!("../../samples/cluster-v1.json"), cluster());
+}
+
+#[test]
+fn proxy_sample() {
+    let record = ProxyRecord {
+        id: "host-1".into(),
+        acked_epoch: Some(Epoch(42)),
+        paused_for: Some(BarrierId("lease-9.1".into())),
+    };
+    check(include_str!("../../samples/proxy-v1.json"), record);
+}
+
+#[test]
+fn barrier_sample() {
+    let table = TableName {
+        database: "app".into(),
+        schema: "public".into(),
+        name: "orders".into(),
+    };
+    let record = BarrierRecord {
+        id: BarrierId("lease-9.1".into()),
+        leader: "host-1".into(),
+        scope: ChangeScope::Tables { tables: vec![table] },
+    };
+    check(include_str!("../../samples/barrier-v1.json"), record);
+}
+
+#[test]
+fn unknown_versions_and_fields_are_errors() {
+    let mut value = cluster().to_value().unwrap();
+    value["surprise"] = true.into();
+    assert!(ClusterRecord::from_value(&value).is_err());
+    let mut value = cluster().to_value().unwrap();
+    value["v"] = "2".into();
+    assert!(matches!(
+        ClusterRecord::from_value(&value),
+        Err(StoreError::Damaged { .. })
+    ));
+}
+
+#[test]
+fn every_map_size_covers_the_hash_space() {
+    for count in 1..=17 {
+        let ids: Vec<ShardId> = (1..=count).map(ShardId).collect();
+        let map = Scheme::even_hash(&ids).unwrap().to_shard_map().unwrap();
+        let ranges: Vec<_> = map.ranges().collect();
+        assert_eq!(ranges.len(), count as usize);
+        assert_eq!(
+            (ranges[0].first, ranges[ranges.len() - 1].last),
+            (i64::MIN, i64::MAX)
+        );
+        let sizes = ranges
+            .iter()
+            .map(|r| i128::from(r.last) - i128::from(r.first) + 1);
+        let (least, most) = (sizes.clone().min().unwrap(), sizes.max().unwrap());
+        assert!(most - least <= 1, "{count}: {least} {most}");
+    }
+}
+
+#[test]
+fn wrong_records_are_found() {
+    let wrong = |change: fn(&mut ClusterRecord)| {
+        let mut record = cluster();
+        change(&mut record);
+        record.check().unwrap_err().to_string()
+    };
+    assert!(cluster().check().is_ok());
+    assert!(wrong(|c| c.home = ShardId(9)).contains("home shard names shard 9"));
+    assert!(wrong(|c| c.shards.push(shard(1))).contains("twice"));
+    assert!(wrong(|c| c.tables.push(c.tables[0].clone())).contains("users"));
+    assert!(wrong(|c| c.databases.push("app".into())).contains("`app` is there twice"));
+    assert!(wrong(|c| c.maps.clear()).contains("names shard map 1"));
+    assert!(wrong(|c| c.maps[0].scheme = Scheme::Hash { ranges: vec![] }).contains("at least one range"));
+    assert!(wrong(|c| drop(c.shards.pop())).contains("shard map 1 names shard 4"));
+}
+
+#[test]
+fn pending_tables_and_other_databases_are_not_given_to_the_catalog() {
+    let input = cluster().sharding_input("app").unwrap();
+    let names: Vec<_> = input.tables.iter().map(|table| table.name.as_str()).collect();
+    assert_eq!(names, ["users", "countries"]);
+    assert_eq!(
+        (input.epoch, input.home, input.shards.len()),
+        (Epoch(42), ShardId(1), 4)
+    );
+    assert_eq!(input.declared_local, [("public".to_owned(), "tax".to_owned())]);
+    assert!(cluster().sharding_input("other").unwrap().tables.is_empty());
+}
