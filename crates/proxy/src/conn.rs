@@ -215,6 +215,25 @@ impl Conn {
         poll_fn(|cx| self.poll_progress(cx)).await
     }
 
+    /// Sends pending bytes and waits until something was read, whether or not all of them have left: a peer that does
+    /// not read before we do cannot block us. `Ok(0)`: the peer has closed. Cancel safe.
+    pub fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.poll_progress(cx) {
+            Poll::Ready(Ok(Progress { read: Some(n), .. })) => Poll::Ready(Ok(n)),
+            Poll::Ready(Ok(_)) => {
+                // Everything has left; the socket was asked for input already and will wake us.
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// See [`Self::poll_exchange`].
+    pub async fn exchange(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_exchange(cx)).await
+    }
+
     /// Reads until `n` bytes are unread; fails with `UnexpectedEof` when the peer closes before.
     pub async fn fill_to(&mut self, n: usize) -> io::Result<()> {
         while self.input.len() < n {

@@ -15,3 +15,6 @@ pub mod metrics;
 pub mod pools;
 pub mod server;
 pub mod worker;
+
+#[cfg(test)]
+mod testing;

@@ -93,7 +93,6 @@ pub(crate) async fn admit(
         LoginEnd::Refused(fields) => {
             ctx.metrics.logins_failed.increment();
             tracing::debug!(%peer, code = %fields.code, message = %fields.message, "login refused");
-            conn.out().clear();
             encode::error(conn.out(), &fields);
             // A peer that does not read has no claim to its last words. Closing the sending side first lets it read
             // them although it may still be sending.

@@ -20,16 +20,22 @@ pub(super) async fn authenticate(conn: &mut Conn, user: &str, secrets: &Secrets)
         Proof::Scram(verifier) => verifier,
     };
     let failed = |error| scram_refused(error, user);
-    let nonce = random::<{ scram::NONCE_LEN }>().map_err(|_| refused("XX000", "no randomness for a nonce"))?;
+    let nonce =
+        random::<{ scram::NONCE_LEN }>().map_err(|_| refused("XX000", "no randomness for a nonce"))?;
     let server = scram::Server::new(verifier, &scram::nonce(&nonce)).map_err(failed)?;
 
     let _ = encode::authentication_sasl(conn.out(), &[scram::MECHANISM]);
     let message = answer(conn).await?;
     let initial = SaslInitial::decode(body(&message)).map_err(|_| malformed())?;
     if initial.mechanism != scram::MECHANISM {
-        return Err(refused("08P01", "client selected an invalid SASL authentication mechanism"));
+        return Err(refused(
+            "08P01",
+            "client selected an invalid SASL authentication mechanism",
+        ));
     }
-    let (challenge, first) = server.first(initial.response.unwrap_or_default()).map_err(failed)?;
+    let (challenge, first) = server
+        .first(initial.response.unwrap_or_default())
+        .map_err(failed)?;
 
     let _ = encode::authentication_sasl_continue(conn.out(), &first);
     let message = answer(conn).await?;
@@ -48,7 +54,10 @@ async fn answer(conn: &mut Conn) -> Result<BytesMut, LoginEnd> {
         b'p' => Ok(message),
         // A client that goes away instead of answering: nobody is left to be told.
         b'X' => Err(LoginEnd::Closed),
-        tag => Err(refused("08P01", format!("expected SASL response, got message type {tag}"))),
+        tag => Err(refused(
+            "08P01",
+            format!("expected SASL response, got message type {tag}"),
+        )),
     }
 }
 
@@ -63,7 +72,10 @@ fn malformed() -> LoginEnd {
 /// A wrong password and an unknown user look the same.
 fn scram_refused(error: ScramError, user: &str) -> LoginEnd {
     match error {
-        ScramError::WrongProof => refused("28P01", format!("password authentication failed for user \"{user}\"")),
+        ScramError::WrongProof => refused(
+            "28P01",
+            format!("password authentication failed for user \"{user}\""),
+        ),
         other => refused(other.sqlstate(), other.to_string()),
     }
 }

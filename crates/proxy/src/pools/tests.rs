@@ -1,1 +1,182 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use testkit::TestPostgres;
+use testkit::client::Client;
+
+use crate::config::{ProxyConfig, ShardConfig};
+use crate::listener::Proxy;
+use crate::testing;
+
+fn started(change: impl FnOnce(&mut ProxyConfig)) -> (Proxy, String, String) {
+    let server = TestPostgres::shared();
+    let database = server.create_database();
+    let mut config = testing::config(server, &database);
+    change(&mut config);
+    let proxy = testing::proxy(config);
+    let url = testing::url(&proxy, server, &database);
+    (proxy, url, database)
+}
+
+fn metric(proxy: &Proxy, name: &str) -> u64 {
+    let sums = proxy.shared().metrics.sums();
+    sums.iter()
+        .find(|(metric, _)| metric.name == name)
+        .map(|(_, value)| *value)
+        .expect("a metric")
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn pid(client: &mut Client) -> String {
+    format!("{:?}", client.simple("SELECT pg_backend_pid()").expect("runs"))
+}
+
+#[test]
+fn many_clients_share_few_connections() {
+    let (proxy, url, database) = started(|config| config.pool.size = 3);
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..12)
+        .map(|_| {
+            let (url, stop) = (url.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut client = Client::connect(&url).expect("logs in");
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    client.simple("BEGIN").expect("runs");
+                    let inside = pid(&mut client);
+                    assert_eq!(inside, pid(&mut client), "a transaction stays on its server");
+                    client.simple("COMMIT").expect("runs");
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let server = TestPostgres::shared();
+    let info = server.info();
+    let direct = format!(
+        "postgresql://{}:{}@{}:{}/{database}",
+        info.app_user,
+        info.app_password.expose(),
+        server.node().host,
+        server.node().port
+    );
+    let mut direct = Client::connect(&direct).expect("logs in");
+    let sql = "SELECT 'servers=' || count(*) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let answer = format!("{:?}", direct.simple(sql).expect("runs"));
+    stop.store(true, Ordering::Relaxed);
+    let counts: Vec<i32> = clients
+        .into_iter()
+        .map(|client| client.join().expect("no failure"))
+        .collect();
+    assert!(metric(&proxy, "drover_servers") <= 3, "{answer}");
+    assert!(
+        counts.iter().all(|count| *count > 0),
+        "nobody starves: {counts:?}"
+    );
+    assert!(metric(&proxy, "drover_checkout_waits_total") > 0);
+    assert_eq!(metric(&proxy, "drover_servers_discarded_total"), 0);
+}
+
+#[test]
+fn an_idle_connection_moves_to_the_worker_that_needs_it() {
+    let (proxy, url, _) = started(|config| config.pool.size = 1);
+    // Two workers: the clients are on different ones.
+    let mut first = Client::connect(&url).expect("logs in");
+    let mut second = Client::connect(&url).expect("logs in");
+    let pids = [pid(&mut first), pid(&mut second), pid(&mut first)];
+    assert!(
+        pids.iter().all(|other| *other == pids[0]),
+        "one server serves all: {pids:?}"
+    );
+    assert!(metric(&proxy, "drover_servers_moved_total") > 0);
+    assert_eq!(metric(&proxy, "drover_servers"), 1);
+}
+
+#[test]
+fn a_full_pool_refuses_in_time_and_recovers() {
+    let (_proxy, url, _) = started(|config| {
+        config.pool.size = 1;
+        config.pool.connection_timeout = Duration::from_millis(200);
+    });
+    let mut holder = Client::connect(&url).expect("logs in");
+    let mut waiter = Client::connect(&url).expect("logs in");
+    holder.simple("BEGIN").expect("runs");
+    let start = Instant::now();
+    let answer = format!("{:?}", waiter.simple("SELECT 1").expect("an answer"));
+    assert!(answer.contains("53300"), "{answer}");
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    holder.simple("COMMIT").expect("runs");
+    let answer = format!("{:?}", waiter.simple("SELECT 1").expect("an answer"));
+    assert!(!answer.contains("53300"), "{answer}");
+}
+
+#[test]
+fn an_unreachable_shard_answers_soon_and_comes_back() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let nowhere = free.local_addr().expect("bound").port();
+    drop(free);
+    let mut good = None;
+    let (proxy, url, _) = started(|config| {
+        good = Some(config.shards.clone());
+        config.shards = vec![ShardConfig {
+            port: nowhere,
+            ..config.shards[0].clone()
+        }];
+    });
+    let start = Instant::now();
+    let error = Client::connect(&url).expect_err("must fail").to_string();
+    assert!(error.contains("\"shard_1\" cannot be reached"), "{error}");
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "long before connection_timeout"
+    );
+    proxy.shared().set_shards(good.expect("set"));
+    eventually("the new address is used", || Client::connect(&url).is_ok());
+}
+
+#[test]
+fn a_killed_server_connection_costs_at_most_one_statement() {
+    let (proxy, url, database) = started(|_| {});
+    let mut client = Client::connect(&url).expect("logs in");
+    client.simple("SELECT 1").expect("runs");
+    let sql =
+        format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database}'");
+    TestPostgres::shared().run(&TestPostgres::shared().info().database, &sql);
+    // The end of an idle connection has been reported by the time the next query is read.
+    client.simple("SELECT 1").expect("runs on a new connection");
+    assert_eq!(metric(&proxy, "drover_servers_discarded_total"), 1);
+}
+
+#[test]
+fn statistics_add_up() {
+    let (proxy, url, database) = started(|_| {});
+    let mut client = Client::connect(&url).expect("logs in");
+    client.simple("BEGIN").expect("runs");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let stats = runtime.block_on(proxy.shared().pool_stats());
+    let leased: usize = stats.iter().map(|pool| pool.stats.leased).sum();
+    assert_eq!(leased, 1, "{stats:?}");
+    assert!(
+        stats
+            .iter()
+            .all(|pool| pool.key.shard == 1 && *pool.key.database == *database)
+    );
+    assert_eq!(proxy.shared().clients(), 1);
+    client.simple("COMMIT").expect("runs");
+    drop(client);
+    eventually("the client is gone", || proxy.shared().clients() == 0);
+    assert!(metric(&proxy, "drover_server_bytes_received_total") > 0);
+}

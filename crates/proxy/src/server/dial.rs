@@ -167,7 +167,8 @@ impl Dialler {
         wire::startup::encode::session(conn.out(), ProtocolVersion::V3_0, params)
             .map_err(|_| DialError::Protocol("startup parameters cannot be encoded"))?;
         let mut login = Login {
-            dialler: self, scram: ScramStep::None,
+            dialler: self,
+            scram: ScramStep::None,
             parameters: Parameters::default(),
             key: None,
             authenticated: false,
@@ -211,7 +212,9 @@ const OUT_OF_PLACE: DialError = DialError::Protocol("authentication message out 
 
 fn scram_failed(error: scram::ScramError) -> DialError {
     DialError::Authentication(match error {
-        scram::ScramError::WrongSignature => "the server does not know the verifier, it is not what it claims to be",
+        scram::ScramError::WrongSignature => {
+            "the server does not know the verifier, it is not what it claims to be"
+        }
         _ => "the SCRAM exchange failed",
     })
 }
@@ -267,14 +270,17 @@ impl Login<'_> {
                     .map_err(|_| DialError::Authentication("the password has a zero byte"))?;
             }
             Authentication::Md5Password { salt } => {
-                let answer = wire::md5::response(&self.dialler.startup.user, self.password()?.as_bytes(), salt);
+                let answer =
+                    wire::md5::response(&self.dialler.startup.user, self.password()?.as_bytes(), salt);
                 encode::password(out, answer.as_bytes()).map_err(|_| DialError::Authentication("md5"))?;
             }
             Authentication::Sasl { .. } | Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
                 self.scram(step, out)?;
             }
             Authentication::Unsupported { .. } => {
-                return Err(DialError::Authentication("the server asks for a method Drover does not speak"));
+                return Err(DialError::Authentication(
+                    "the server asks for a method Drover does not speak",
+                ));
             }
         }
         Ok(())
@@ -284,7 +290,9 @@ impl Login<'_> {
         self.scram = match (std::mem::take(&mut self.scram), step) {
             (ScramStep::None, Authentication::Sasl { .. }) => {
                 if !step.mechanisms().any(|name| name == scram::MECHANISM) {
-                    return Err(DialError::Authentication("the server offers no SASL mechanism Drover speaks"));
+                    return Err(DialError::Authentication(
+                        "the server offers no SASL mechanism Drover speaks",
+                    ));
                 }
                 let random = crate::cancel::random::<{ scram::NONCE_LEN }>()
                     .map_err(|_| DialError::Authentication("no randomness"))?;

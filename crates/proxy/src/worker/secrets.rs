@@ -39,7 +39,9 @@ impl Secrets {
     pub(crate) fn new(config: &ProxyConfig) -> Result<Self, StartError> {
         let mut users = HashMap::new();
         for user in &config.users {
-            let invalid = || StartError::Verifier { user: user.name.clone() };
+            let invalid = || StartError::Verifier {
+                user: user.name.clone(),
+            };
             let proof = match &user.auth {
                 ClientAuth::Trust => Proof::Trust,
                 ClientAuth::Verifier(text) => Proof::Scram(text.parse().map_err(|_| invalid())?),
@@ -53,7 +55,13 @@ impl Secrets {
                 (Some(password), _) | (None, ClientAuth::Password(password)) => Some(password.clone()),
                 _ => None,
             };
-            users.insert(user.name.clone(), User { proof, server_password });
+            users.insert(
+                user.name.clone(),
+                User {
+                    proof,
+                    server_password,
+                },
+            );
         }
         Ok(Self {
             users,
@@ -74,8 +82,15 @@ impl Secrets {
 
     /// Remembers what a login revealed, where it is needed for the servers.
     pub(crate) fn learn(&self, user: &str, keys: Keys) {
-        if self.users.get(user).is_some_and(|user| user.server_password.is_none()) {
-            self.learnt.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_owned(), keys);
+        if self
+            .users
+            .get(user)
+            .is_some_and(|user| user.server_password.is_none())
+        {
+            self.learnt
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(user.to_owned(), keys);
         }
     }
 
@@ -91,6 +106,8 @@ impl Secrets {
             return Secret::Password(password.clone());
         }
         let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-        learnt.get(user).map_or(Secret::None, |keys| Secret::ScramKeys(*keys))
+        learnt
+            .get(user)
+            .map_or(Secret::None, |keys| Secret::ScramKeys(*keys))
     }
 }
