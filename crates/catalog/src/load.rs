@@ -2,6 +2,7 @@
 //!
 //! The caller runs [`PREAMBLE`], every query of [`QueryId::ALL`], then [`EPILOGUE`] on one connection as a user that
 //! can read the catalogs, with results in text format, and gives the rows to [`SnapshotBuilder::from_rows`].
+//! An object dropped meanwhile can make a query fail (`cache lookup failed`): run all of it again.
 
 use crate::{
     BodyParser, Collation, Database, Function, Map, Oid, Operator, Relation, ShardingInput, Snapshot,

@@ -108,7 +108,8 @@ pub struct UniqueIndex {
     pub oid: Oid,
     /// Name of the index.
     pub name: String,
-    /// Key columns in order; 0 for an expression.
+    /// Key columns in order; 0 for an expression, and for a column whose collation or operator class in the index calls
+    /// different values equal.
     pub columns: Vec<i16>,
     /// Some key column is an expression.
     pub has_expressions: bool,

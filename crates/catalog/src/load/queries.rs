@@ -44,9 +44,14 @@ FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't'
 ORDER BY a.attrelid, a.attnum";
 
+/// A key column counts as an expression where the index calls other values equal than the column's type does.
 const INDEXES: &str = "\
 SELECT i.indexrelid, i.indrelid, ic.relname,
-       array_to_string((string_to_array(i.indkey::text, ' '))[1:i.indnkeyatts], ' '),
+       (SELECT string_agg(CASE WHEN o.collisdeterministic IS FALSE OR (k.oid >= 16384 AND NOT k.opcdefault)
+                               THEN '0' ELSE u.col::text END, ' ' ORDER BY u.n)
+        FROM unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[]) WITH ORDINALITY u(col, class, coll, n)
+             LEFT JOIN pg_collation o ON o.oid = u.coll LEFT JOIN pg_opclass k ON k.oid = u.class
+        WHERE u.n <= i.indnkeyatts),
        i.indpred IS NOT NULL, i.indisprimary, i.indnullsnotdistinct, i.indimmediate, i.indisexclusion
 FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
 WHERE i.indrelid >= 16384 AND (i.indisunique OR i.indisexclusion) AND i.indisvalid
@@ -115,9 +120,11 @@ fn links() -> String {
          WHERE i.indexrelid >= 16384 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
   UNION ALL SELECT 'pg_proc'::regclass, p.oid, 'body', 'f', p.oid,
          concat(p.prosqlbody::text, p.proargdefaults::text) FROM pg_proc p WHERE p.oid >= 16384
+  UNION ALL SELECT 'pg_type'::regclass, y.oid, 'default', 't', y.oid, y.typdefaultbin::text
+         FROM pg_type y WHERE y.oid >= 16384 AND y.typdefaultbin IS NOT NULL
 ), impure AS (
   SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-  WHERE p.oid < 16384 AND n.nspname = 'pg_catalog' AND p.proname ~ '{impure}'
+  WHERE p.oid < 16384 AND n.nspname = 'pg_catalog' AND ({impure})
 )
 SELECT 'depends', s.kind, s.owner::text, s.why,
        CASE d.refclassid WHEN 'pg_class'::regclass THEN 'r' WHEN 'pg_proc'::regclass THEN 'f'
@@ -128,7 +135,7 @@ WHERE d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_operator':
       AND NOT (s.owner = d.refobjid AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass))
 UNION SELECT DISTINCT 'depends', s.kind, s.owner::text, s.why, 'f', m[1], NULL
 FROM part s, regexp_matches(s.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') m
-WHERE m[1]::oid IN (SELECT oid FROM impure)
+WHERE m[1]::oid = ANY (ARRAY(SELECT oid FROM impure))
 UNION ALL SELECT 'inherits', i.inhrelid::text, i.inhparent::text, i.inhseqno::text, NULL, NULL, NULL
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind NOT IN ('i', 'I')
 UNION ALL SELECT 'trigger', t.tgrelid::text, t.tgname, t.tgfoid::text, t.tgenabled::text, t.tgtype::text, NULL
@@ -146,6 +153,6 @@ UNION ALL SELECT 'amop', m.amname, o.amopopr::text, o.amopstrategy::text, o.amop
 FROM pg_amop o JOIN pg_am m ON m.oid = o.amopmethod
 WHERE o.amoppurpose = 's' AND ((m.amname = 'hash' AND o.amopstrategy = 1)
       OR (m.amname = 'btree' AND o.amopstrategy IN (1, 5) AND o.amoplefttype = o.amoprighttype))",
-        impure = proof::impure_pattern()
+        impure = proof::impure_condition()
     )
 }

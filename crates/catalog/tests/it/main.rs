@@ -54,7 +54,9 @@ async fn load(client: &Client) -> SnapshotBuilder {
     let mut builder = SnapshotBuilder::new();
     client.batch_execute(PREAMBLE).await.unwrap();
     for query in QueryId::ALL {
+        let start = std::time::Instant::now();
         let rows = rows(client, &query.sql()).await;
+        println!("{query:?}: {} rows in {:?}", rows.len(), start.elapsed());
         builder.from_rows(query, &rows).unwrap();
     }
     client.batch_execute(EPILOGUE).await.unwrap();
@@ -77,6 +79,13 @@ fn sharding() -> ShardingInput {
         sharded("app", "events", "tenant"),
         sharded("app", "moved", "tenant"),
         sharded("app", "loose", "tenant"),
+        TableSharding {
+            kind: TableShardingKind::Sharded {
+                column: "code".to_owned(),
+                map: MapId(2),
+            },
+            ..sharded("app", "folded", "code")
+        },
     ];
     tables.push(TableSharding {
         schema: "app".to_owned(),
@@ -87,7 +96,9 @@ fn sharding() -> ShardingInput {
         epoch: Epoch(7),
         shards: shards.to_vec(),
         home: ShardId(0),
-        maps: vec![(MapId(1), ShardMap::even(&shards).unwrap())],
+        maps: [1, 2]
+            .map(|id| (MapId(id), ShardMap::even(&shards).unwrap()))
+            .to_vec(),
         tables,
         declared_local: vec![("app".to_owned(), "trusted".to_owned())],
     }
@@ -399,6 +410,7 @@ fn unsafe_writes_are_known() {
             ("audited", "a trigger of table app.audited"),
             ("moved", "might change the sharding key"),
             ("loose", "does not contain the sharding key"),
+            ("folded", "index folded_code"),
             ("checked", "a constraint of table app.checked"),
             ("cascaded", "app.audited"),
         ] {

@@ -113,3 +113,8 @@ ALTER TABLE app.off DISABLE TRIGGER audit;
 CREATE TABLE app.instead (id int);
 CREATE RULE also AS ON INSERT TO app.instead DO ALSO INSERT INTO app.orders (tenant) VALUES (new.id);
 CREATE TABLE app.ranks (id int, CONSTRAINT one_each EXCLUDE USING btree (id WITH =));
+
+-- A unique index that calls more values equal than the hash does.
+CREATE COLLATION app.blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE app.folded (code text PRIMARY KEY, other text);
+CREATE UNIQUE INDEX folded_code ON app.folded (code COLLATE app.blind);
