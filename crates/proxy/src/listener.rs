@@ -154,3 +154,6 @@ fn least_loaded(shared: &Shared) -> usize {
         .min_by_key(|(_, load)| *load)
         .map_or(0, |(worker, _)| worker)
 }
+
+#[cfg(test)]
+mod tests;

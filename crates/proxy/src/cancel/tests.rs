@@ -1,1 +1,156 @@
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
+use testkit::TestPostgres;
+use testkit::client::Client;
+
+use super::*;
+use crate::testing;
+
+fn target(port: u16, pid: u32) -> CancelTarget {
+    CancelTarget {
+        address: Arc::new(Address {
+            host: "127.0.0.1".into(),
+            port,
+        }),
+        key: BackendKey {
+            pid,
+            secret: [1, 2, 3, 4],
+        },
+    }
+}
+
+#[test]
+fn only_the_right_secret_finds_the_client() {
+    let registry = Arc::new(CancelRegistry::default());
+    let client = registry.register().expect("random");
+    let ClientKey { pid, secret } = client.key;
+    assert!(registry.find(pid, &secret).is_some());
+    assert!(registry.find(pid, &secret[..3]).is_none());
+    assert!(registry.find(pid, &[secret.as_slice(), &[0]].concat()).is_none());
+    assert!(
+        registry
+            .find(pid, &[secret[0] ^ 1, secret[1], secret[2], secret[3]])
+            .is_none()
+    );
+    assert!(registry.find(pid ^ 1, &secret).is_none());
+    assert!(i32::try_from(pid).is_ok());
+    drop(client);
+    assert!(registry.is_empty());
+}
+
+#[tokio::test]
+async fn a_server_is_held_while_a_cancel_is_on_its_way() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let target = target(listener.local_addr().expect("bound").port(), 77);
+    let key = target.key;
+    let slot = Arc::new(CancelSlot::default());
+    assert_eq!(slot.cancel().await, 0, "nothing is bound");
+    slot.bind(target);
+    let sending = tokio::spawn({
+        let slot = Arc::clone(&slot);
+        async move { slot.cancel().await }
+    });
+    let (mut socket, packet) = tokio::task::spawn_blocking(move || {
+        let (mut socket, _) = listener.accept().expect("accepts");
+        let mut packet = [0; 16];
+        socket.read_exact(&mut packet).expect("a cancel request");
+        (socket, packet)
+    })
+    .await
+    .expect("runs");
+    assert_eq!(packet, [0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 77, 1, 2, 3, 4]);
+    assert_eq!(slot.unbind(key), Unbound::Pending);
+    let mut settled = Box::pin(slot.settled(key));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(settled.as_mut().poll(cx).is_pending())).await);
+    socket.flush().expect("open");
+    drop(socket);
+    assert!(settled.await, "the server has closed: the signal has been sent");
+    assert_eq!(sending.await.expect("runs"), 1);
+    assert_eq!(slot.unbind(key), Unbound::Clear);
+}
+
+#[tokio::test]
+async fn a_delivery_given_up_makes_the_server_doubtful() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let target = target(listener.local_addr().expect("bound").port(), 78);
+    let key = target.key;
+    let slot = CancelSlot::default();
+    slot.bind(target);
+    let mut sending = Box::pin(slot.cancel());
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(sending.as_mut().poll(cx).is_pending())).await);
+    drop(sending);
+    assert_eq!(slot.unbind(key), Unbound::Pending);
+    assert!(!slot.settled(key).await, "the cancel may have been sent");
+    assert_eq!(slot.unbind(key), Unbound::Clear, "said once");
+}
+
+#[tokio::test]
+async fn no_connection_means_no_cancel() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let target = target(listener.local_addr().expect("bound").port(), 79);
+    drop(listener);
+    let key = target.key;
+    let slot = CancelSlot::default();
+    slot.bind(target);
+    slot.cancel().await;
+    assert_eq!(slot.unbind(key), Unbound::Clear);
+}
+
+#[test]
+fn a_cancel_ends_the_clients_query_and_no_other() {
+    let server = TestPostgres::shared();
+    let database = server.create_database();
+    let mut config = testing::config(server, &database);
+    config.pool.size = 1;
+    let proxy = testing::proxy(config);
+    let url = testing::url(&proxy, server, &database);
+    let mut busy = Client::connect(&url).expect("logs in");
+    let idle = Client::connect(&url).expect("logs in");
+    busy.send(&query("SELECT pg_sleep(30)")).expect("sent");
+    // A client that runs nothing cannot hit the other's query, although both share the server.
+    idle.cancel().expect("sent");
+    busy.set_timeout(std::time::Duration::from_millis(300));
+    assert!(busy.collect(1).is_err(), "still running");
+    busy.set_timeout(std::time::Duration::from_secs(20));
+    busy.cancel().expect("sent");
+    let answer = format!("{:?}", busy.collect(1).expect("an answer"));
+    assert!(answer.contains("57014"), "{answer}");
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    wire::frontend::encode::query(&mut bytes, sql.as_bytes()).expect("encodable");
+    bytes.to_vec()
+}
+
+#[test]
+fn cancels_that_come_late_never_hit_the_next_client() {
+    let server = TestPostgres::shared();
+    let database = server.create_database();
+    let mut config = testing::config(server, &database);
+    config.pool.size = 1;
+    let proxy = testing::proxy(config);
+    let url = testing::url(&proxy, server, &database);
+    let mut bystander = Client::connect(&url).expect("logs in");
+    let mut busy = Client::connect(&url).expect("logs in");
+    let canceller = std::thread::spawn(move || {
+        let mut cancelled = 0;
+        for _ in 0..150 {
+            // As long as a cancel takes to arrive, so that many come too late.
+            busy.send(&query("SELECT pg_sleep(0.001)")).expect("sent");
+            busy.cancel().expect("sent");
+            cancelled += usize::from(format!("{:?}", busy.collect(1).expect("an answer")).contains("57014"));
+        }
+        cancelled
+    });
+    while !canceller.is_finished() {
+        let answer = format!("{:?}", bystander.simple("SELECT 1").expect("an answer"));
+        assert!(!answer.contains("57014"), "{answer}");
+    }
+    let cancelled = canceller.join().expect("no failure");
+    assert!(
+        cancelled < 150,
+        "some must have come late, or this shows nothing: {cancelled}"
+    );
+}
