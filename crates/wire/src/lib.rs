@@ -10,6 +10,7 @@
 //! panics, and a decoded view never fails later: validation happens once, in `decode`.
 
 pub mod backend;
+pub mod copy;
 pub mod frame;
 pub mod frontend;
 pub mod md5;
