@@ -13,6 +13,8 @@ pub mod backend;
 pub mod copy;
 pub mod frame;
 pub mod frontend;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod md5;
 pub mod scram;
 pub mod startup;
