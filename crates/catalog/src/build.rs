@@ -353,14 +353,11 @@ struct AnalyzeNames {
 impl AnalyzeNames {
     fn new(facts: &SnapshotBuilder, reach: &Reach) -> AnalyzeNames {
         let unproved = |object| reach.level(object) == Level::Unproved;
-        let relations = facts
-            .relations
-            .values()
-            .filter(|r| unproved(Object::Relation(r.oid)));
-        let functions = facts
-            .functions
-            .values()
-            .filter(|f| unproved(Object::Function(f.oid)));
+        let relations = facts.relations.values().filter(|r| unproved(Object::Row(r.oid)));
+        let functions = facts.functions.values().filter(|f| {
+            let row = closure::rows::returned_row(facts, f);
+            unproved(Object::Function(f.oid)) || row.is_some_and(unproved)
+        });
         let operators = facts
             .operators
             .values()

@@ -6,6 +6,8 @@ use crate::{
     proof,
 };
 
+pub(crate) mod rows;
+
 /// What using an object can touch. Ordered: the join of two levels is the greater one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
@@ -62,6 +64,17 @@ pub(crate) struct Names<'a> {
     pub(crate) functions: &'a Map<Box<str>, Vec<Oid>>,
 }
 
+/// What bodies are read with.
+struct Context<'a> {
+    facts: &'a SnapshotBuilder,
+    names: &'a Names<'a>,
+    bodies: &'a dyn BodyParser,
+    /// What any expression may run without naming it: casts, operator classes, and constraints of domains.
+    implicit: Set<Object>,
+    /// Functions that can be spelt as a column, with their names in lower case.
+    like_columns: Vec<(String, Oid)>,
+}
+
 /// Computes [`Reach`]. Placements of the relations must be set.
 pub(crate) fn reach(
     facts: &SnapshotBuilder,
@@ -70,7 +83,15 @@ pub(crate) fn reach(
     bodies: &dyn BodyParser,
 ) -> Reach {
     let mut graph = Graph::default();
-    let implicit = implicit_calls(facts);
+    let cx = Context {
+        facts,
+        names,
+        bodies,
+        implicit: implicit_calls(facts),
+        like_columns: rows::like_columns(facts)
+            .map(|(f, _)| (f.name.to_lowercase(), f.oid))
+            .collect(),
+    };
     for relation in facts.relations.values() {
         graph.add_relation(relation);
     }
@@ -78,7 +99,7 @@ pub(crate) fn reach(
         if declared_local.contains(&(function.schema.clone(), function.name.clone())) {
             graph.fixed.insert(Object::Function(function.oid));
         } else {
-            graph.add_function(function, facts, names, bodies, &implicit);
+            graph.add_function(function, &cx);
         }
     }
     for operator in facts.operators.values() {
@@ -108,6 +129,7 @@ pub(crate) fn reach(
     for (child, parent) in &facts.inherits {
         graph.refer(Object::Relation(*parent), Object::Relation(*child));
     }
+    rows::connect(&mut graph, facts);
     graph.solve()
 }
 
@@ -116,12 +138,12 @@ fn is_known(facts: &SnapshotBuilder, object: Object) -> bool {
         Object::Relation(oid) => facts.relations.contains_key(&oid),
         Object::Function(oid) => facts.functions.contains_key(&oid),
         Object::Operator(oid) => facts.operators.contains_key(&oid),
+        Object::Row(_) => true,
         // Types are only reached for the constraints of domains, which are dependencies of their own.
         Object::Type(_) => true,
     }
 }
 
-/// What any expression may run without naming it: casts, operator classes, and constraints of domains.
 fn implicit_calls(facts: &SnapshotBuilder) -> Set<Object> {
     let domains = facts
         .depends
@@ -172,14 +194,7 @@ impl Graph {
         self.raise(Object::Relation(relation.oid), level, reason.unwrap_or_default());
     }
 
-    fn add_function(
-        &mut self,
-        function: &Function,
-        facts: &SnapshotBuilder,
-        names: &Names<'_>,
-        bodies: &dyn BodyParser,
-        implicit: &Set<Object>,
-    ) {
+    fn add_function(&mut self, function: &Function, cx: &Context<'_>) {
         let object = Object::Function(function.oid);
         let proof = match function.language.as_str() {
             _ if function.builtin => proof::builtin(function),
@@ -189,8 +204,8 @@ impl Graph {
             _ if function.kind == FunctionKind::Aggregate => Proof::Pure,
             "c" | "internal" => proof::native(function),
             _ if proof::has_readable_body(function) => {
-                implicit.iter().for_each(|call| self.refer(object, *call));
-                return self.add_body(function, facts, names, bodies);
+                cx.implicit.iter().for_each(|call| self.refer(object, *call));
+                return self.add_body(function, cx);
             }
             _ => proof::foreign_language(function),
         };
@@ -201,26 +216,24 @@ impl Graph {
         }
     }
 
-    fn add_body(
-        &mut self,
-        function: &Function,
-        facts: &SnapshotBuilder,
-        names: &Names<'_>,
-        bodies: &dyn BodyParser,
-    ) {
+    fn add_body(&mut self, function: &Function, cx: &Context<'_>) {
         let object = Object::Function(function.oid);
-        let (source, definition) = match facts.bodies.get(&function.oid) {
+        let (source, definition) = match cx.facts.bodies.get(&function.oid) {
             Some(StoredBody::Text { source, definition }) => (source, definition),
             Some(StoredBody::Parsed) => return,
             None => return self.unproved(function, "has no known body"),
         };
         // Operators are not among the names of a body; a symbol that occurs in the text may be one.
-        for operator in facts.operators.values().filter(|o| !o.oid.is_builtin()) {
+        for operator in cx.facts.operators.values().filter(|o| !o.oid.is_builtin()) {
             if source.contains(&operator.name) {
                 self.refer(object, Object::Operator(operator.oid));
             }
         }
-        let facts = match bodies.body_facts(FunctionBody {
+        let text = source.to_lowercase();
+        for (_, function) in cx.like_columns.iter().filter(|(name, _)| text.contains(name)) {
+            self.refer(object, Object::Function(*function));
+        }
+        let facts = match cx.bodies.body_facts(FunctionBody {
             language: &function.language,
             source,
             definition,
@@ -237,7 +250,7 @@ impl Graph {
         if facts.utility {
             return self.unproved(function, "runs utility statements");
         }
-        self.add_names(object, function, &facts, names);
+        self.add_names(object, function, &facts, cx.names);
     }
 
     fn add_names(&mut self, object: Object, function: &Function, facts: &BodyFacts, names: &Names<'_>) {
@@ -303,6 +316,7 @@ impl Object {
             Object::Function(oid) => (1, oid.0),
             Object::Operator(oid) => (2, oid.0),
             Object::Type(oid) => (3, oid.0),
+            Object::Row(oid) => (4, oid.0),
         }
     }
 }

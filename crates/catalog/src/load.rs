@@ -207,7 +207,10 @@ pub(crate) enum Object {
     Relation(Oid),
     Function(Oid),
     Operator(Oid),
+    /// Only for the constraints of domains.
     Type(Oid),
+    /// A relation named in a text, where its row may be given to a function unseen.
+    Row(Oid),
 }
 
 /// Which part of the owner refers.

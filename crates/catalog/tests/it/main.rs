@@ -326,6 +326,7 @@ fn functions_are_proved_by_what_they_reach() {
             "pure_agg",
             "touch_row",
             "pure_atomic",
+            "pure_title",
         ] {
             assert_eq!(proof(name), Proof::Pure, "{name}");
         }
@@ -341,6 +342,8 @@ fn functions_are_proved_by_what_they_reach() {
             "bad_agg",
             "bad_default",
             "bad_operator",
+            "bad_count",
+            "bad_hidden",
             "bad_atomic_operator",
             "bad_atomic_builtin",
             "bad_procedure",
@@ -354,6 +357,11 @@ fn functions_are_proved_by_what_they_reach() {
             assert!(snapshot.function_name_needs_analysis(name), "{name}");
         }
         assert!(!snapshot.function_name_needs_analysis("home_sql"));
+        assert_eq!(proof("home_buyer"), Proof::HomeOnly);
+        assert!(
+            snapshot.function_name_needs_analysis("home_buyer"),
+            "its row may be given to bad_count"
+        );
         assert!(snapshot.operator_name_needs_analysis("<@@>"));
         assert!(!snapshot.operator_name_needs_analysis("="));
         match proof("bad_indirect") {
@@ -383,6 +391,8 @@ fn names_that_reach_sharded_tables_are_known() {
             "xml_view",
             "checked",
             "instead",
+            "buyers",
+            "nested",
         ] {
             assert!(snapshot.touches_sharded_name(name), "{name}");
         }

@@ -118,3 +118,13 @@ CREATE TABLE app.ranks (id int, CONSTRAINT one_each EXCLUDE USING btree (id WITH
 CREATE COLLATION app.blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE app.folded (code text PRIMARY KEY, other text);
 CREATE UNIQUE INDEX folded_code ON app.folded (code COLLATE app.blind);
+
+-- A function spelt as a column: SELECT buyers.bad_count FROM app.buyers.
+CREATE TABLE app.buyers (id int, name text);
+CREATE FUNCTION app.bad_count(app.buyers) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM app.orders WHERE tenant = $1.id';
+CREATE FUNCTION app.pure_title(b app.buyers) RETURNS text LANGUAGE sql STABLE AS 'SELECT upper(b.name)';
+SET search_path = app;
+CREATE FUNCTION app.bad_hidden(b app.buyers) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT b.bad_count';
+RESET search_path;
+CREATE TABLE app.nested (b app.buyers);
+CREATE FUNCTION app.home_buyer() RETURNS app.buyers LANGUAGE sql STABLE AS 'SELECT * FROM app.buyers';
