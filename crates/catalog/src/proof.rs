@@ -62,6 +62,24 @@ const EXTENSION_READS_BY_NAME: &[&str] = &[
     "postgis_typmod_dims",
 ];
 
+/// Volatile functions of extensions that only make random or unique values: `(extension, function)`.
+const EXTENSION_PURE: &[(&str, &str)] = &[
+    ("uuid-ossp", "uuid_generate_v1"),
+    ("uuid-ossp", "uuid_generate_v1mc"),
+    ("uuid-ossp", "uuid_generate_v4"),
+    ("pgcrypto", "gen_random_bytes"),
+    ("pgcrypto", "gen_random_uuid"),
+    ("pgcrypto", "gen_salt"),
+    ("pgcrypto", "pgp_sym_encrypt"),
+    ("pgcrypto", "pgp_sym_encrypt_bytea"),
+    ("pgcrypto", "pgp_pub_encrypt"),
+    ("pgcrypto", "pgp_pub_encrypt_bytea"),
+    ("tablefunc", "normal_rand"),
+];
+
+/// Extensions whose functions only tell about the server they run on.
+const EXTENSION_HOME: &[&str] = &["pg_stat_statements", "pg_buffercache", "pg_walinspect", "sslinfo"];
+
 /// Read the catalog, sequences, large objects, locks, files or the state of one server.
 const HOME: &[&str] = &[
     "currval",
@@ -203,6 +221,20 @@ pub(crate) fn native(function: &Function) -> Proof {
     let extension = function.extension.is_some();
     if extension && EXTENSION_READS_BY_NAME.contains(&name.to_ascii_lowercase().as_str()) {
         return unproved(name, "reads relations named at run time");
+    }
+    if function
+        .extension
+        .as_deref()
+        .is_some_and(|e| EXTENSION_PURE.contains(&(e, name)))
+    {
+        return Proof::Pure;
+    }
+    if function
+        .extension
+        .as_deref()
+        .is_some_and(|e| EXTENSION_HOME.contains(&e))
+    {
+        return Proof::HomeOnly;
     }
     match function.volatility {
         Volatility::Immutable => Proof::Pure,

@@ -140,6 +140,11 @@ impl Snapshot {
         self.functions.get(&oid)
     }
 
+    /// All functions, in no particular order.
+    pub fn functions(&self) -> impl Iterator<Item = &Function> {
+        self.functions.values()
+    }
+
     /// Functions of that name in all schemas, all overloads.
     pub fn functions_named(&self, name: &str) -> &[Oid] {
         self.function_names.get(name).map_or(&[], Vec::as_slice)
