@@ -3,7 +3,9 @@
 pub mod casefile;
 pub mod client;
 pub mod cluster;
+pub mod leak;
 pub mod oracle;
+pub mod placement;
 pub mod postgres;
 pub mod random;
 pub mod reaper;

@@ -2,20 +2,29 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use testkit::casefile::CaseFile;
-use testkit::client::Target;
+use testkit::client::{Client, Target};
+use testkit::leak::{LeakOptions, hunt};
 use testkit::oracle::{Mode, Options, Oracle, Outcome, Totals};
+use testkit::placement::{Layout, Shard, verify};
 
 const USAGE: &str = "usage:
   drover-testkit oracle --oracle URL --drover URL [--plain] [--strict] [--minor] [--modes simple,text-tx,…]
                         [--filter TEXT] [--max-shown N] FILE-OR-FOLDER…
       runs case files on both; --plain: both are plain servers (checks the cases themselves).
-      Both databases are emptied.";
+      Both databases are emptied.
+  drover-testkit placement --drover URL NAME=URL…
+      checks that every row is on the shard its key belongs to; NAME=URL is each shard's primary, reached directly.
+  drover-testkit leak --target URL [--seed N] [--seconds N] [--victims N] [--checkers N] [--sharded]
+      cuts clients off at random bytes and watches whether others see anything of them.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.split_first() {
         Some((verb, rest)) if verb == "oracle" => oracle(rest),
+        Some((verb, rest)) if verb == "placement" => placement(rest),
+        Some((verb, rest)) if verb == "leak" => leak(rest),
         _ => Err(Failure::Usage(String::new())),
     };
     match result {
@@ -147,6 +156,53 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
         failed += totals.failed;
     }
     Ok(failed == 0)
+}
+
+fn placement(list: &[String]) -> Result<bool, Failure> {
+    let arguments = Arguments::parse(list, &[], &["--drover"])?;
+    let mut client = Client::open(&arguments.target("--drover")?).map_err(run_error)?;
+    let layout = Layout::read(&mut client).map_err(run_error)?;
+    let shard = |text: &String| {
+        let (name, url) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::Usage(format!("{text} is not NAME=URL")))?;
+        let target = Target::parse(url).map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Shard {
+            name: name.to_string(),
+            target,
+        })
+    };
+    let shards = arguments
+        .rest
+        .iter()
+        .map(shard)
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let findings = verify(&layout, &shards).map_err(run_error)?;
+    findings.iter().for_each(|finding| println!("{finding}"));
+    let (sharded, reference) = (layout.sharded.len(), layout.reference.len());
+    println!(
+        "{sharded} sharded and {reference} reference tables on {} shards: {} findings",
+        shards.len(),
+        findings.len()
+    );
+    Ok(findings.is_empty())
+}
+
+fn leak(list: &[String]) -> Result<bool, Failure> {
+    let values = ["--target", "--seed", "--seconds", "--victims", "--checkers"];
+    let arguments = Arguments::parse(list, &["--sharded"], &values)?;
+    let defaults = LeakOptions::new(arguments.target("--target")?);
+    let options = LeakOptions {
+        seed: arguments.number("--seed", defaults.seed)?,
+        victims: arguments.number("--victims", defaults.victims as u64)? as usize,
+        checkers: arguments.number("--checkers", defaults.checkers as u64)? as usize,
+        duration: Duration::from_secs(arguments.number("--seconds", defaults.duration.as_secs())?),
+        sharded: arguments.has("--sharded"),
+        ..defaults
+    };
+    let report = hunt(&options).map_err(run_error)?;
+    println!("{report}");
+    Ok(report.violations.is_empty())
 }
 
 fn modes(text: Option<&str>) -> Result<Vec<Mode>, Failure> {

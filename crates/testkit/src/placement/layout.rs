@@ -1,0 +1,262 @@
+//! What is sharded how: read from the cluster, or made by a test.
+
+use crate::client::{Client, ClientError};
+use std::collections::BTreeMap;
+
+/// Where everything in a database should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The home shard.
+    pub home: String,
+    /// Sharded tables.
+    pub sharded: Vec<ShardedTable>,
+    /// Reference tables, quoted as SQL needs it, with schema.
+    pub reference: Vec<String>,
+    /// Ranges by map name.
+    pub maps: BTreeMap<String, Vec<HashRange>>,
+}
+
+/// A sharded table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardedTable {
+    /// Name, quoted as SQL needs it, with schema.
+    pub name: String,
+    /// Key column, quoted as SQL needs it.
+    pub key: String,
+    /// Type of the key.
+    pub key_type: KeyType,
+    /// Name of its map.
+    pub map: String,
+}
+
+/// Part of the signed 64-bit hash space, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashRange {
+    /// First hash.
+    pub first: i64,
+    /// Last hash.
+    pub last: i64,
+    /// Owner.
+    pub shard: String,
+}
+
+/// Types a shard key can have, by the hash function that places it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyType {
+    /// `smallint`
+    Int2,
+    /// `integer`
+    Int4,
+    /// `bigint`
+    Int8,
+    /// `text` and `varchar`
+    Text,
+    /// `char(n)`
+    Bpchar,
+    /// `uuid`
+    Uuid,
+}
+
+impl KeyType {
+    /// By the name `format_type` gives.
+    pub fn parse(name: &str) -> Option<KeyType> {
+        Some(match name.split('(').next().unwrap_or(name).trim() {
+            "smallint" | "int2" => KeyType::Int2,
+            "integer" | "int4" => KeyType::Int4,
+            "bigint" | "int8" => KeyType::Int8,
+            "text" | "character varying" | "varchar" => KeyType::Text,
+            "character" | "bpchar" => KeyType::Bpchar,
+            "uuid" => KeyType::Uuid,
+            _ => return None,
+        })
+    }
+
+    /// The expression whose value places a row, for a key expression.
+    pub fn hash_sql(self, key: &str) -> String {
+        match self {
+            KeyType::Int2 => format!("hashint2extended({key}, 0)"),
+            KeyType::Int4 => format!("hashint4extended({key}, 0)"),
+            KeyType::Int8 => format!("hashint8extended({key}, 0)"),
+            KeyType::Text => format!("hashtextextended({key}::text, 0)"),
+            KeyType::Bpchar => format!("hashbpcharextended({key}, 0)"),
+            KeyType::Uuid => format!("uuid_hash_extended({key}, 0)"),
+        }
+    }
+}
+
+/// Why the cluster's own description could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The connection failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A view answered with an error.
+    #[error("{view}: {error}")]
+    Query {
+        /// The view.
+        view: String,
+        /// The error.
+        error: String,
+    },
+    /// A view lacks a column this needs.
+    #[error("{view} has none of the columns {wanted:?}, but {found:?}")]
+    Column {
+        /// The view.
+        view: String,
+        /// Names that would do.
+        wanted: Vec<&'static str>,
+        /// Names it has.
+        found: Vec<String>,
+    },
+    /// A value is not what it should be.
+    #[error("{view}: unexpected value {value}")]
+    Value {
+        /// The view.
+        view: String,
+        /// The value.
+        value: String,
+    },
+}
+
+impl Layout {
+    /// Reads `drover.shards`, `drover.tables` and `drover.shard_map` through the cluster.
+    pub fn read(client: &mut Client) -> Result<Layout, LayoutError> {
+        let mut layout = Layout::default();
+        let shards = View::read(client, "drover.shards")?;
+        let names = shards.column(&["shard", "name", "shard_name"])?;
+        let homes = shards.column(&["home", "is_home"])?;
+        let home = names
+            .iter()
+            .zip(&homes)
+            .find(|(_, home)| matches!(home.as_str(), "t" | "true"));
+        layout.home = home.map(|(name, _)| name.clone()).unwrap_or_default();
+        layout.read_tables(client)?;
+        layout.read_maps(client)?;
+        Ok(layout)
+    }
+
+    fn read_tables(&mut self, client: &mut Client) -> Result<(), LayoutError> {
+        let tables = View::read(client, "drover.tables")?;
+        let schemas = tables.column(&["schema", "schema_name"])?;
+        let names = tables.column(&["table", "table_name", "name"])?;
+        let kinds = tables.column(&["kind", "type", "placement"])?;
+        let keys = tables.column(&["shard_key", "key", "key_column"])?;
+        let maps = tables.column(&["map", "map_id", "colocation", "colocation_group"])?;
+        for at in 0..tables.rows.len() {
+            let name = format!("{}.{}", quote(&schemas[at]), quote(&names[at]));
+            match kinds[at].as_str() {
+                "reference" => self.reference.push(name),
+                "sharded" => {
+                    let key_type = key_type(client, &name, &keys[at])?;
+                    let (key, map) = (quote(&keys[at]), maps[at].clone());
+                    self.sharded.push(ShardedTable {
+                        name,
+                        key,
+                        key_type,
+                        map,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_maps(&mut self, client: &mut Client) -> Result<(), LayoutError> {
+        let map = View::read(client, "drover.shard_map")?;
+        let names = map.column(&["map", "map_id", "colocation", "colocation_group"])?;
+        let firsts = map.column(&["first_hash", "first", "range_first", "hash_first"])?;
+        let lasts = map.column(&["last_hash", "last", "range_last", "hash_last"])?;
+        let shards = map.column(&["shard", "shard_name", "name"])?;
+        let number = |text: &String| {
+            let bad = || LayoutError::Value {
+                view: "drover.shard_map".into(),
+                value: text.clone(),
+            };
+            text.parse::<i64>().map_err(|_| bad())
+        };
+        for at in 0..map.rows.len() {
+            let range = HashRange {
+                first: number(&firsts[at])?,
+                last: number(&lasts[at])?,
+                shard: shards[at].clone(),
+            };
+            self.maps.entry(names[at].clone()).or_default().push(range);
+        }
+        Ok(())
+    }
+}
+
+/// All rows of a view, with the names of its columns.
+struct View {
+    name: &'static str,
+    columns: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+}
+
+impl View {
+    fn read(client: &mut Client, name: &'static str) -> Result<View, LayoutError> {
+        let answer = client.simple(&format!("SELECT * FROM {name}"))?;
+        if let Some(error) = answer.error() {
+            return Err(LayoutError::Query {
+                view: name.to_string(),
+                error: error.to_string(),
+            });
+        }
+        let columns = answer.results.first().and_then(|result| result.columns.as_ref());
+        let columns = columns.map(|list| list.iter().map(|column| column.name.clone()).collect());
+        Ok(View {
+            name,
+            columns: columns.unwrap_or_default(),
+            rows: answer.text_rows(),
+        })
+    }
+
+    /// The values of the first column that has one of these names, NULL as empty text.
+    fn column(&self, wanted: &[&'static str]) -> Result<Vec<String>, LayoutError> {
+        let find = |name: &&str| self.columns.iter().position(|column| column == name);
+        let Some(at) = wanted.iter().find_map(find) else {
+            return Err(LayoutError::Column {
+                view: self.name.to_string(),
+                wanted: wanted.to_vec(),
+                found: self.columns.clone(),
+            });
+        };
+        Ok(self
+            .rows
+            .iter()
+            .map(|row| row.get(at).cloned().flatten().unwrap_or_default())
+            .collect())
+    }
+}
+
+fn key_type(client: &mut Client, table: &str, key: &str) -> Result<KeyType, LayoutError> {
+    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let sql = format!(
+        "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = {}::regclass AND attname = {}",
+        literal(table),
+        literal(key)
+    );
+    let answer = client.simple(&sql)?;
+    let name = answer.value().unwrap_or_default();
+    KeyType::parse(&name).ok_or_else(|| LayoutError::Value {
+        view: format!("key {key} of {table}"),
+        value: name,
+    })
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_types_by_name() {
+        assert_eq!(KeyType::parse("character varying(20)"), Some(KeyType::Text));
+        assert_eq!(KeyType::parse("character(8)"), Some(KeyType::Bpchar));
+        assert_eq!(KeyType::parse("numeric"), None);
+    }
+}
