@@ -7,6 +7,9 @@ use super::Graph;
 use crate::load::{Object, SnapshotBuilder};
 use crate::{Function, Oid, Type, TypeKind};
 
+/// record, any, anyelement, anynonarray, anycompatible, anycompatiblenonarray.
+const ROW_PSEUDO_TYPES: [u32; 6] = [2249, 2276, 2283, 2776, 5077, 5079];
+
 /// Row of any relation: what polymorphic functions take.
 const ANY_ROW: Object = Object::Row(Oid::INVALID);
 
@@ -47,12 +50,10 @@ pub(crate) fn returned_row(facts: &SnapshotBuilder, function: &Function) -> Opti
 }
 
 fn taken_row(facts: &SnapshotBuilder, arg: Oid) -> Option<Object> {
-    match facts.types.get(&arg) {
-        Some(Type {
-            kind: TypeKind::Pseudo,
-            ..
-        }) => Some(ANY_ROW),
-        _ => row_of_type(facts, arg),
+    if ROW_PSEUDO_TYPES.contains(&arg.0) {
+        Some(ANY_ROW)
+    } else {
+        row_of_type(facts, arg)
     }
 }
 
