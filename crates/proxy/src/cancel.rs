@@ -202,10 +202,13 @@ where
     }
 }
 
+/// Secret and servers of each client, by its made-up process number.
+type Clients = HashMap<u32, ([u8; 4], Arc<CancelSlot>)>;
+
 /// All clients of one proxy by their key.
 #[derive(Debug, Default)]
 pub struct CancelRegistry {
-    clients: Mutex<HashMap<u32, ([u8; 4], Arc<CancelSlot>)>>,
+    clients: Mutex<Clients>,
 }
 
 impl CancelRegistry {
@@ -251,7 +254,7 @@ impl CancelRegistry {
         self.len() == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, ([u8; 4], Arc<CancelSlot>)>> {
+    fn lock(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,6 +9,7 @@ use std::task::{Poll, ready};
 use wire::backend::ErrorFields;
 
 use crate::conn::Conn;
+use crate::metrics::WorkerMetrics;
 use crate::worker::{Stop, StopReason};
 
 /// A client's socket and buffers. IO goes through [`ClientConn::conn`].
@@ -20,6 +21,9 @@ pub struct ClientConn {
     /// The socket and its buffers.
     pub conn: Conn,
     stop: Rc<Stop>,
+    metrics: Arc<WorkerMetrics>,
+    /// Bytes received and sent that are in the metrics already.
+    counted: (u64, u64),
 }
 
 /// What [`ClientConn::fill_or_stop`] brought.
@@ -34,14 +38,20 @@ pub enum Filled {
 }
 
 impl ClientConn {
-    /// Wraps a connection; `stop` is the sign of the session that owns it.
+    /// Wraps a connection; `stop` is the sign of the session that owns it, its bytes count in `metrics`.
     #[must_use]
-    pub fn new(conn: Conn, stop: Rc<Stop>) -> Self {
-        Self { conn, stop }
+    pub fn new(conn: Conn, stop: Rc<Stop>, metrics: Arc<WorkerMetrics>) -> Self {
+        Self {
+            conn,
+            stop,
+            metrics,
+            counted: (0, 0),
+        }
     }
 
     /// Waits for bytes from the client or for the session's end. Cancel safe.
     pub async fn fill_or_stop(&mut self) -> io::Result<Filled> {
+        self.count_traffic();
         poll_fn(|cx| {
             if self.stop.is_set() {
                 return Poll::Ready(Ok(Filled::Stop(self.stop.reason())));
@@ -52,6 +62,13 @@ impl ClientConn {
             }
         })
         .await
+    }
+
+    fn count_traffic(&mut self) {
+        let (received, sent) = self.conn.traffic();
+        self.metrics.client_bytes_received.add(received - self.counted.0);
+        self.metrics.client_bytes_sent.add(sent - self.counted.1);
+        self.counted = (received, sent);
     }
 
     fn last_words(&mut self, code: &str, message: &str) {
@@ -72,6 +89,7 @@ impl Drop for ClientConn {
         } else if self.stop.reason() == StopReason::Abort {
             self.last_words("57P01", "terminating connection due to administrator command");
         }
+        self.count_traffic();
     }
 }
 

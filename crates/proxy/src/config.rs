@@ -72,14 +72,15 @@ impl std::fmt::Debug for AdminConfig {
     }
 }
 
-/// Sizes and times of the server pools. All limits hold for the whole proxy, not per worker.
+/// Sizes and times of the server pools.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {
-    /// Server connections per (shard, user, database) for first shards.
+    /// Server connections per (shard, user, database) for first shards, over all workers.
     pub size: usize,
-    /// Tickets for multi-shard transactions, and connections kept for them per (shard, user, database).
+    /// Tickets for multi-shard transactions, over all workers: no more than this many connections per shard are in use
+    /// for further shards. Each worker may keep as many idle until `idle_timeout`.
     pub reserve: usize,
-    /// Connections per (shard, user, database) for the proxy's own work.
+    /// Connections per (worker, shard, user, database) for the proxy's own work.
     pub control: usize,
     /// Requests that may wait per (worker, shard, user, database).
     pub queue_limit: usize,

@@ -8,6 +8,7 @@ mod dial;
 mod lease;
 mod permits;
 mod shards;
+mod sharing;
 mod state;
 mod tickets;
 
@@ -206,6 +207,14 @@ impl Pools {
             .filter(|(key, _)| key.shard == shard)
             .map(|(_, pool)| pool.clone())
             .collect();
+        for pool in pools {
+            pool.recycle();
+        }
+    }
+
+    /// Closes what is idle, and the rest as soon as it comes back.
+    pub(crate) fn close_all(&self) {
+        let pools: Vec<ShardPool> = self.inner.by_key.borrow().values().cloned().collect();
         for pool in pools {
             pool.recycle();
         }

@@ -180,3 +180,25 @@ fn whole_messages(bytes: &[u8]) -> (usize, Option<u8>) {
         .map(|message| message.tag);
     (frames.consumed(), last)
 }
+
+/// For measuring by hand: serves until its standard input ends, so that `pgbench` can be pointed at it.
+#[test]
+#[ignore = "a server to measure, not a test"]
+fn serve() {
+    let server = TestPostgres::start();
+    let info = server.info();
+    let mut config = config(&server, &info.database);
+    config.pool.size = 10;
+    config.workers = std::env::var("WORKERS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1);
+    let proxy = proxy(config);
+    println!("proxy {}", url(&proxy, &server, &info.database));
+    println!("server {}", server.url(&info.database));
+    let _ = std::io::read_to_string(std::io::stdin());
+    for (metric, value) in proxy.shared().metrics.sums() {
+        println!("{} {value}", metric.name);
+    }
+    proxy.shutdown();
+}

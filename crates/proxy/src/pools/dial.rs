@@ -7,7 +7,7 @@ use pool::ServerId;
 use super::permits::Permit;
 use super::state::ShardPool;
 use super::{CheckoutError, PoolKey};
-use crate::server::{Address, DialError, Dialler, Startup};
+use crate::server::{Address, DialError, Dialler, Secret, ServerConn, Startup};
 
 /// Logs in and tells the pool how it went.
 pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
@@ -23,7 +23,7 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
         return pool.dial_failed(id, error);
     };
     let start = Instant::now();
-    let result = dialler(&pool, key, address).dial(worker.buffers.clone()).await;
+    let result = log_in(&pool, dialler(&pool, key, address)).await;
     match result {
         Ok(conn) => {
             worker.metrics.server_logins.increment();
@@ -42,6 +42,31 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
             pool.dial_failed(id, for_client(&error, &shard));
         }
     }
+}
+
+/// Logs in by remembered keys where there are some; where they no longer fit, by the password.
+async fn log_in(pool: &ShardPool, mut dialler: Dialler) -> Result<ServerConn, DialError> {
+    let worker = &pool.0.worker;
+    let (user, secrets) = (&pool.0.key.user, &worker.shared.secrets);
+    if let Secret::Password(_) = dialler.secret
+        && let Some(keys) = secrets.server_keys(user, &dialler.address)
+    {
+        let password = std::mem::replace(&mut dialler.secret, Secret::ScramKeys(keys));
+        match dialler.dial(worker.buffers.clone()).await {
+            Err(DialError::Refused(_) | DialError::Authentication(_)) => {
+                secrets.set_server_keys(user, &dialler.address, None);
+                dialler.secret = password;
+            }
+            other => return other,
+        }
+    }
+    let (conn, keys) = dialler.dial_learning(worker.buffers.clone()).await?;
+    if let Secret::Password(_) = dialler.secret
+        && keys.is_some()
+    {
+        secrets.set_server_keys(user, &dialler.address, keys);
+    }
+    Ok(conn)
 }
 
 fn dialler(pool: &ShardPool, key: &PoolKey, address: Address) -> Dialler {

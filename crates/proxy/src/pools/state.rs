@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use pool::{Answer, Class, Effect, Policy, Pool, Refused, RequestId, ServerId, Time};
@@ -17,11 +17,8 @@ use super::{CheckoutError, PoolKey, PoolStats, Purpose, dial};
 use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
 use crate::metrics::WorkerMetrics;
-use crate::server::{ServerConn, Travelling};
-use crate::worker::{Shared, WorkerMessage};
-
-/// With requests of its own waiting, a worker gives its last connections to another at most this often.
-const GIVE_PAUSE: Duration = Duration::from_millis(5);
+use crate::server::ServerConn;
+use crate::worker::Shared;
 
 /// What all pools of one worker share.
 pub(crate) struct WorkerPools {
@@ -81,14 +78,14 @@ pub(super) struct State {
     pub(super) key: PoolKey,
     pub(super) worker: Rc<WorkerPools>,
     pub(super) limit: Arc<SharedLimit>,
-    machine: RefCell<Pool>,
+    pub(super) machine: RefCell<Pool>,
     /// Idle connections by [`ServerId`]; lent ones are with their [`Lease`].
     slots: RefCell<Vec<Option<Box<Pooled>>>>,
     waits: RefCell<HashMap<RequestId, Wait, foldhash::fast::RandomState>>,
     last_error: RefCell<Option<CheckoutError>>,
     /// This worker told the others that it lacks a connection.
-    asked: Cell<bool>,
-    gave: Cell<Time>,
+    pub(super) asked: Cell<bool>,
+    pub(super) gave: Cell<Time>,
 }
 
 /// The pool of one (worker, shard, role, database). Cloning gives another handle to the same one.
@@ -273,54 +270,6 @@ impl ShardPool {
         self.run_effects();
     }
 
-    pub(super) fn adopt(&self, travelling: Travelling, mut permit: Permit) {
-        permit.move_to(self.0.worker.worker);
-        let Ok(conn) = ServerConn::arrive(travelling, self.0.worker.buffers.clone()) else {
-            return;
-        };
-        self.0.asked.set(false);
-        self.0.worker.metrics.servers.up();
-        let now = self.0.worker.now();
-        // The machine speaks of the connection before its name is known here: the slot is filled in between.
-        let id = self.0.machine.borrow_mut().adopt(now, self.0.worker.jitter());
-        self.set_slot(
-            id,
-            Box::new(Pooled {
-                conn,
-                permit: Some(permit),
-                id,
-                traffic: (0, 0),
-            }),
-        );
-        self.run_effects();
-        if self.0.machine.borrow().waiting_first() > 0 {
-            self.ask();
-        }
-    }
-
-    /// Another worker lacks a connection: it gets an idle one.
-    pub(super) fn give_idle_away(&self) {
-        let me = self.0.worker.worker;
-        while let Some(other) = self.0.limit.hungry_other(me) {
-            let Some(id) = self.0.machine.borrow_mut().give_away() else {
-                return;
-            };
-            let Some(pooled) = self.take_slot(id) else { return };
-            if !self.0.limit.claim(other) {
-                // Somebody was faster. What cannot be lent again under its old name is adopted under a new one.
-                let id = self
-                    .0
-                    .machine
-                    .borrow_mut()
-                    .adopt(self.0.worker.now(), self.0.worker.jitter());
-                self.set_slot(id, Box::new(Pooled { id, ..*pooled }));
-                self.run_effects();
-                return;
-            }
-            self.send_to(other, pooled);
-        }
-    }
-
     /// Lets time pass. True when requests are waiting.
     pub(super) fn tick(&self) -> bool {
         let now = self.0.worker.now();
@@ -341,43 +290,8 @@ impl ShardPool {
         waiting
     }
 
-    fn should_give(&self, other: usize, id: ServerId, now: Time) -> bool {
-        let machine = self.0.machine.borrow();
-        // Only ordinary connections are counted and shared.
-        if machine.class_of(id) != Some(Class::First) {
-            return false;
-        }
-        let (mine, theirs) = (self.0.limit.held(self.0.worker.worker), self.0.limit.held(other));
-        let give = if machine.waiting() == 0 {
-            mine >= theirs || machine.idle_first() > 0
-        } else {
-            mine > theirs + 1 || (theirs == 0 && now.since(self.0.gave.get()) >= GIVE_PAUSE)
-        };
-        give && self.0.limit.claim(other)
-    }
-
-    fn send_to(&self, other: usize, pooled: Box<Pooled>) {
-        let Pooled { conn, permit, .. } = *pooled;
-        self.0.worker.metrics.servers.down();
-        let (Some(travelling), Some(permit)) = (conn.depart(), permit) else {
-            return;
-        };
-        self.0.worker.metrics.servers_moved.increment();
-        let message = WorkerMessage::Adopt {
-            key: self.0.key.clone(),
-            travelling: Box::new(travelling),
-            permit,
-        };
-        self.0.worker.shared.mailboxes.send(other, message);
-    }
-
-    fn ask(&self) {
-        self.0.asked.set(true);
-        self.0.limit.ask(self.0.worker.worker);
-    }
-
     /// Does what the machine decided, in its order.
-    fn run_effects(&self) {
+    pub(super) fn run_effects(&self) {
         loop {
             let Some(effect) = self.0.machine.borrow_mut().poll_effect() else {
                 return;
@@ -472,11 +386,11 @@ impl ShardPool {
         }
     }
 
-    fn take_slot(&self, id: ServerId) -> Option<Box<Pooled>> {
+    pub(super) fn take_slot(&self, id: ServerId) -> Option<Box<Pooled>> {
         self.0.slots.borrow_mut().get_mut(id.0 as usize)?.take()
     }
 
-    fn set_slot(&self, id: ServerId, pooled: Box<Pooled>) {
+    pub(super) fn set_slot(&self, id: ServerId, pooled: Box<Pooled>) {
         let mut slots = self.0.slots.borrow_mut();
         let at = id.0 as usize;
         if slots.len() <= at {

@@ -178,5 +178,12 @@ fn statistics_add_up() {
     client.simple("COMMIT").expect("runs");
     drop(client);
     eventually("the client is gone", || proxy.shared().clients() == 0);
-    assert!(metric(&proxy, "drover_server_bytes_received_total") > 0);
+    for name in [
+        "server_bytes_received",
+        "server_bytes_sent",
+        "client_bytes_received",
+        "client_bytes_sent",
+    ] {
+        assert!(metric(&proxy, &format!("drover_{name}_total")) > 0, "{name}");
+    }
 }

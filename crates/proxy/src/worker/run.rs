@@ -121,6 +121,7 @@ async fn stop(
         }
     }
     ctx.sessions.stop_all(StopReason::Abort);
+    ctx.pools.close_all();
     let deadline = Instant::now() + Duration::from_millis(200);
     while ctx.sessions.live() > 0 && Instant::now() < deadline {
         tokio::time::sleep(STOP_TICK).await;
@@ -148,7 +149,7 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     conn.set_buffers(ctx.buffers.clone());
     ctx.metrics.logins.increment();
     let session = Session {
-        client: ClientConn::new(conn, Rc::clone(&stop)),
+        client: ClientConn::new(conn, Rc::clone(&stop), Arc::clone(&ctx.metrics)),
         info,
         cancel,
         stop: Rc::clone(&stop),

@@ -1,6 +1,6 @@
 //! Who may log in, and how the proxy logs in to the servers in their name.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use wire::scram::{self, Keys, Verifier};
@@ -8,7 +8,10 @@ use wire::scram::{self, Keys, Verifier};
 use super::shared::StartError;
 use crate::cancel::random;
 use crate::config::{ClientAuth, ProxyConfig};
-use crate::server::Secret;
+use crate::server::{Address, Secret};
+
+/// Keys remembered from logins to servers.
+const SERVER_KEYS_MAX: usize = 10_000;
 
 /// Users and their secrets.
 pub struct Secrets {
@@ -19,6 +22,8 @@ pub struct Secrets {
     mock_secret: [u8; 32],
     /// SCRAM keys of users who have logged in; overwritten at each login.
     learnt: Mutex<HashMap<String, Keys>>,
+    /// SCRAM keys from logins to servers, by role and server: they spare the hash rounds of a password.
+    server_keys: Mutex<HashMap<(Arc<str>, Address), Keys>>,
 }
 
 struct User {
@@ -68,6 +73,7 @@ impl Secrets {
             admin: (config.admin.user.clone(), config.admin.password.clone()),
             mock_secret: random()?,
             learnt: Mutex::default(),
+            server_keys: Mutex::default(),
         })
     }
 
@@ -92,6 +98,30 @@ impl Secrets {
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(user.to_owned(), keys);
         }
+    }
+
+    /// Keys that worked for `user` at this server before.
+    pub(crate) fn server_keys(&self, user: &Arc<str>, address: &Address) -> Option<Keys> {
+        self.lock_server_keys()
+            .get(&(Arc::clone(user), address.clone()))
+            .copied()
+    }
+
+    /// Remembers keys that work, or forgets those that no longer do.
+    pub(crate) fn set_server_keys(&self, user: &Arc<str>, address: &Address, keys: Option<Keys>) {
+        let mut all = self.lock_server_keys();
+        // Addresses change with failovers; the servers of one moment are far fewer.
+        if all.len() >= SERVER_KEYS_MAX {
+            all.clear();
+        }
+        match keys {
+            Some(keys) => all.insert((Arc::clone(user), address.clone()), keys),
+            None => all.remove(&(Arc::clone(user), address.clone())),
+        };
+    }
+
+    fn lock_server_keys(&self) -> std::sync::MutexGuard<'_, HashMap<(Arc<str>, Address), Keys>> {
+        self.server_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the proxy presents to a server as `user`.
