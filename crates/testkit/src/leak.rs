@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const ROWS: u32 = 200;
 /// Violations kept; one is enough to fail.
 const VIOLATIONS_MAX: usize = 50;
+/// Characters kept of one.
+const VIOLATION_LEN_MAX: usize = 500;
 /// How long the server may take to undo what the last victims left open.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -110,7 +112,7 @@ impl Hunt {
     fn violation(&self, text: String) {
         let mut list = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
         if list.len() < VIOLATIONS_MAX {
-            list.push(text);
+            list.push(text.chars().take(VIOLATION_LEN_MAX).collect());
         }
     }
 }
@@ -186,8 +188,8 @@ fn set_up(options: &LeakOptions) -> Result<(), ClientError> {
 
 fn tear_down(options: &LeakOptions) -> Result<(), ClientError> {
     let mut client = Client::open(&options.target)?;
-    must(&mut client, "DROP TABLE leak_rows")?;
-    must(&mut client, "DROP TABLE leak_pairs")?;
+    must(&mut client, "DROP TABLE public.leak_rows")?;
+    must(&mut client, "DROP TABLE public.leak_pairs")?;
     client.close();
     Ok(())
 }
@@ -204,7 +206,7 @@ fn half_transactions(options: &LeakOptions) -> Result<Vec<String>, ClientError> 
     let deadline = Instant::now() + SETTLE;
     loop {
         let mut client = Client::open(&options.target)?;
-        let answer = client.simple("SELECT tag FROM leak_pairs")?;
+        let answer = client.simple("SELECT tag FROM public.leak_pairs")?;
         client.close();
         if let Some(error) = answer.error() {
             return Ok(vec![format!("reading leak_pairs: {error}")]);
