@@ -1,10 +1,19 @@
 //! `drover dev`: a whole cluster on this machine, until Ctrl-C.
 
+/// A line on standard error. That it cannot be written (the terminal was closed, say) must not end the
+/// cluster, and `eprintln!` would panic.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        let text = format!($($argument)*);
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("drover: {text}\n"));
+    }};
+}
+
 mod display;
 
 use std::cell::RefCell;
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -79,7 +88,7 @@ pub async fn run(args: DevArgs) -> ExitCode {
     match run_until_signal(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("drover: {}", chain(&error));
+            say!("{}", chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -105,7 +114,7 @@ async fn run_until_signal(args: &DevArgs) -> Result<(), DevError> {
             result = &mut serving => result,
             never = supervise(&mut cluster) => match never {},
             () = signals.next() => {
-                eprintln!("drover: stopping; again to stop at once");
+                say!("stopping; again to stop at once");
                 // It has ended already if nobody listens.
                 let _ = stop.send(true);
                 tokio::select! {
@@ -118,10 +127,10 @@ async fn run_until_signal(args: &DevArgs) -> Result<(), DevError> {
     tokio::select! {
         forced = cluster.shutdown() => {
             for node in forced {
-                eprintln!("drover: {node} did not stop when asked and was killed");
+                say!("{node} did not stop when asked and was killed");
             }
         }
-        () = signals.next() => eprintln!("drover: stopping at once"),
+        () = signals.next() => say!("stopping at once"),
     }
     served
 }
@@ -182,13 +191,13 @@ async fn supervise(cluster: &mut DevCluster) -> std::convert::Infallible {
     loop {
         ticks.tick().await;
         for dead in cluster.dead_nodes() {
-            eprintln!("drover: {} ended ({}); starting it again", dead.name, dead.status);
+            say!("{} ended ({}); starting it again", dead.name, dead.status);
             down.push(dead.name);
         }
         let mut still_down = Vec::new();
         for node in down {
             if let Err(error) = cluster.restart_node(&node).await {
-                eprintln!("drover: {}", chain(&error));
+                say!("{}", chain(&error));
                 still_down.push(node);
             }
         }
@@ -205,8 +214,8 @@ fn announce(
 ) {
     let replicas = info.shards.first().map_or(0, |shard| shard.replicas.len());
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    eprintln!(
-        "drover: ready after {:.1} s: {} with {} each, PostgreSQL {}; the data is in {}; Ctrl-C stops it",
+    say!(
+        "ready after {:.1} s: {} with {} each, PostgreSQL {}; the data is in {}; Ctrl-C stops it",
         display.borrow().elapsed().as_secs_f64(),
         count(info.shards.len(), "shard"),
         count(replicas, "replica"),
@@ -214,12 +223,14 @@ fn announce(
         args.dir.display()
     );
     let (user, password) = (&info.app_user, info.app_password.expose());
-    println!(
-        "postgresql://{user}:{password}@{}/{}",
+    // Whoever reads standard output may have gone away; the cluster runs on.
+    let _ = writeln!(
+        io::stdout(),
+        "postgresql://{user}:{password}@{}/{}\nhttp://{}",
         reachable(listen),
-        info.database
+        info.database,
+        reachable(http)
     );
-    println!("http://{}", reachable(http));
 }
 
 /// The address to connect to somebody who listens on `address`.

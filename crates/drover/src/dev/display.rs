@@ -65,29 +65,30 @@ impl Display {
         if self.terminal {
             self.turn = (self.turn + 1) % SPINNER.len();
             let elapsed = self.elapsed().as_secs_f64();
-            eprint!("{CLEAR}{} {elapsed:4.1} s  {}", SPINNER[self.turn], self.line);
-            self.flush();
+            show(&format!(
+                "{CLEAR}{} {elapsed:4.1} s  {}",
+                SPINNER[self.turn], self.line
+            ));
         }
     }
 
     /// Takes the line away.
     pub fn clear(&mut self) {
         if self.terminal {
-            eprint!("{CLEAR}");
-            self.flush();
+            show(CLEAR);
         }
     }
 
     /// A line that stays.
     fn say(&mut self, text: &str) {
         self.clear();
-        eprintln!("drover: {text}");
+        say!("{text}");
     }
+}
 
-    fn flush(&self) {
-        // Progress that cannot be shown is no reason to fail.
-        let _ = std::io::stderr().flush();
-    }
+/// Progress that cannot be shown is no reason to fail.
+fn show(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn phase_text(phase: Phase) -> &'static str {
