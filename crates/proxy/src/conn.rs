@@ -350,3 +350,6 @@ impl Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,21 @@ fn shutdown_lets_transactions_finish() {
 }
 
 #[test]
+fn silent_peers_do_not_delay_a_shutdown() {
+    let (proxy, _) = started(Duration::from_secs(30));
+    let silent = std::net::TcpStream::connect(proxy.address()).expect("connects");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while proxy.shared().clients() == 0 {
+        assert!(Instant::now() < deadline, "never accepted");
+        std::thread::yield_now();
+    }
+    let start = Instant::now();
+    proxy.shutdown();
+    assert!(start.elapsed() < Duration::from_secs(10));
+    drop(silent);
+}
+
+#[test]
 fn shutdown_is_bounded() {
     let (proxy, url) = started(Duration::from_millis(300));
     let mut busy = Client::connect(&url).expect("logs in");

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use testkit::TestPostgres;
 use testkit::client::Client;
 
+use super::{Lease, PoolKey, Pools, Purpose};
+use crate::buffers::Buffers;
 use crate::config::{ProxyConfig, ShardConfig};
 use crate::listener::Proxy;
 use crate::testing;
+use crate::worker::{Mailboxes, Shared};
 
 fn started(change: impl FnOnce(&mut ProxyConfig)) -> (Proxy, String, String) {
     let server = TestPostgres::shared();
@@ -186,4 +189,134 @@ fn statistics_add_up() {
     ] {
         assert!(metric(&proxy, &format!("drover_{name}_total")) > 0, "{name}");
     }
+}
+
+/// Pools of one worker, without a listener; shards 1 and 2 are the same server.
+fn bare_pools(change: impl FnOnce(&mut ProxyConfig)) -> (Pools, PoolKey, PoolKey) {
+    let server = TestPostgres::shared();
+    let mut config = testing::config(server, &server.info().database);
+    config.shards.push(ShardConfig {
+        id: 2,
+        name: "shard_2".into(),
+        ..config.shards[0].clone()
+    });
+    change(&mut config);
+    let (mailboxes, _inboxes) = Mailboxes::new(1);
+    let shared = Arc::new(Shared::new(config, mailboxes).expect("a valid configuration"));
+    let metrics = shared.metrics.add_worker();
+    let pools = Pools::new(shared, 0, metrics, Buffers::new());
+    let (user, database) = (server.info().app_user.as_str(), server.info().database.as_str());
+    let key = |shard| PoolKey {
+        shard,
+        user: user.into(),
+        database: database.into(),
+    };
+    (pools, key(1), key(2))
+}
+
+#[test]
+fn transactions_that_enlist_two_shards_crosswise_never_deadlock() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (pools, one, two) = bare_pools(|config| {
+            config.pool.size = 2;
+            config.pool.reserve = 1;
+            config.pool.connection_timeout = Duration::from_secs(20);
+        });
+        let tasks: Vec<_> = (0..16)
+            .map(|number| {
+                let (pools, one, two) = (pools.clone(), one.clone(), two.clone());
+                tokio::task::spawn_local(async move {
+                    let (first, further) = if number % 2 == 0 { (one, two) } else { (two, one) };
+                    for _ in 0..10 {
+                        let held = pools
+                            .checkout(&first, Purpose::First, None)
+                            .await
+                            .expect("a connection");
+                        tokio::task::yield_now().await;
+                        let ticket = pools.ticket().await.expect("a ticket");
+                        let also = pools
+                            .checkout(&further, Purpose::Further(&ticket), None)
+                            .await
+                            .expect("reserve");
+                        tokio::task::yield_now().await;
+                        also.release();
+                        held.release();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("every transaction ends");
+        }
+        for pool in pools.stats() {
+            assert_eq!((pool.stats.leased, pool.stats.waiting), (0, 0));
+            assert!(pool.stats.idle <= 3, "{pool:?}");
+        }
+    });
+}
+
+#[test]
+fn a_ticket_wait_is_bounded() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (pools, ..) = bare_pools(|config| {
+            config.pool.reserve = 1;
+            config.pool.connection_timeout = Duration::from_millis(50);
+        });
+        let held = pools.ticket().await.expect("the only one");
+        assert_eq!(pools.ticket().await.expect_err("must time out").sqlstate, "40001");
+        drop(held);
+        drop(pools.ticket().await.expect("free again"));
+    });
+}
+
+#[test]
+fn dirty_and_unquiet_connections_are_closed() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (pools, one, _) = bare_pools(|_| {});
+        let idle = |pools: &Pools| pools.stats().iter().map(|pool| pool.stats.idle).sum::<usize>();
+        for spoil in [
+            (|lease: &mut Lease| lease.dirty = true) as fn(&mut Lease),
+            |lease| lease.status = wire::TransactionStatus::InTransaction,
+            |lease| lease.conn.out().extend_from_slice(b"Q"),
+        ] {
+            let mut lease = pools
+                .checkout(&one, Purpose::First, None)
+                .await
+                .expect("a connection");
+            spoil(&mut lease);
+            lease.release();
+            assert_eq!(idle(&pools), 0);
+        }
+        drop(
+            pools
+                .checkout(&one, Purpose::First, None)
+                .await
+                .expect("a connection"),
+        );
+        assert_eq!(idle(&pools), 0, "nobody vouched for it");
+        pools
+            .checkout(&one, Purpose::First, None)
+            .await
+            .expect("a connection")
+            .release();
+        assert_eq!(idle(&pools), 1);
+        assert!(
+            pools
+                .pool(1, &one.user, &one.database)
+                .try_checkout(Purpose::First, None)
+                .is_some()
+        );
+    });
 }

@@ -141,7 +141,18 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     };
     let conn = Conn::new(Socket::Tcp(socket), Buffers::with_size(login::BUFFER_BYTES));
     // Boxed, so that a session does not carry the login's state for its whole life.
-    let admitted = Box::pin(login::admit(conn, peer, Rc::clone(&ctx), Rc::clone(&stop))).await;
+    let mut login = Box::pin(login::admit(conn, peer, Rc::clone(&ctx), Rc::clone(&stop)));
+    let admitted = poll_fn(|cx| {
+        stop.set_waker(cx.waker());
+        // A peer that may be silent for a minute must not delay a shutdown.
+        if stop.is_set() {
+            Poll::Ready(None)
+        } else {
+            login.as_mut().poll(cx)
+        }
+    })
+    .await;
+    drop(login);
     drop(permit);
     let Some((mut conn, info, cancel)) = admitted else {
         return;
