@@ -18,6 +18,13 @@ pub(crate) fn build(
     bodies: &dyn BodyParser,
 ) -> Result<Snapshot, CatalogError> {
     check_shards(sharding)?;
+    if facts
+        .builtins_of
+        .as_ref()
+        .is_some_and(|known| *known != facts.database)
+    {
+        return Err(CatalogError::OtherServer);
+    }
     if !facts.database.encoding.is_empty() && facts.database.encoding != "UTF8" {
         return Err(CatalogError::NotUtf8 {
             encoding: facts.database.encoding.clone(),

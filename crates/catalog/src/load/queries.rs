@@ -19,6 +19,19 @@ pub(super) fn sql(query: QueryId) -> String {
     }
 }
 
+/// The same query without what is in every database of the server version.
+pub(super) fn reload_sql(query: QueryId) -> String {
+    let alias = match query {
+        QueryId::Relations | QueryId::Collations => "c",
+        QueryId::Functions => "p",
+        QueryId::Types => "t",
+        QueryId::Operators => "o",
+        _ => return sql(query),
+    };
+    // These queries end in their WHERE clause.
+    format!("{} AND {alias}.oid >= 16384", sql(query))
+}
+
 const DATABASE: &str = "\
 SELECT d.datname, pg_encoding_to_char(d.encoding), d.datcollate, d.datlocprovider,
        coalesce(j->>'datlocale', j->>'daticulocale'), current_setting('server_version_num')

@@ -51,10 +51,17 @@ impl BodyParser for Candidates {
 }
 
 async fn load(client: &Client) -> SnapshotBuilder {
-    let mut builder = SnapshotBuilder::new();
+    take_rows(client, SnapshotBuilder::new(), QueryId::sql).await
+}
+
+async fn take_rows(
+    client: &Client,
+    mut builder: SnapshotBuilder,
+    sql: fn(QueryId) -> String,
+) -> SnapshotBuilder {
     client.batch_execute(PREAMBLE).await.unwrap();
     for query in QueryId::ALL {
-        let rows = rows(client, &query.sql()).await;
+        let rows = rows(client, &sql(query)).await;
         builder.from_rows(query, &rows).unwrap();
     }
     client.batch_execute(EPILOGUE).await.unwrap();
@@ -262,6 +269,53 @@ fn table<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Relation {
     snapshot
         .relation_in("app", name)
         .unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn a_reload_equals_a_load() {
+    run(|server| async move {
+        let (client, before) = app(&server).await;
+        client
+            .batch_execute("DROP VIEW app.account_view; CREATE VIEW app.later AS SELECT * FROM app.orders")
+            .await
+            .unwrap();
+        let start = std::time::Instant::now();
+        let reloaded = take_rows(&client, SnapshotBuilder::reload(&before), QueryId::reload_sql).await;
+        println!("reloaded in {:?}", start.elapsed());
+        let reloaded = reloaded.build(&sharding(), &Candidates).unwrap();
+        let loaded = load(&client).await.build(&sharding(), &Candidates).unwrap();
+        assert_eq!(reloaded.database(), loaded.database());
+        assert_eq!(reloaded.relations().count(), loaded.relations().count());
+        for relation in loaded.relations() {
+            assert_eq!(reloaded.relation(relation.oid), Some(relation));
+            let name = &relation.name;
+            assert_eq!(
+                reloaded.touches_sharded_name(name),
+                loaded.touches_sharded_name(name),
+                "{name}"
+            );
+        }
+        assert_eq!(reloaded.functions().count(), loaded.functions().count());
+        for function in loaded.functions() {
+            assert_eq!(reloaded.function(function.oid), Some(function));
+        }
+        assert_eq!(reloaded.type_info(Oid(23)), loaded.type_info(Oid(23)));
+        assert_eq!(reloaded.collation(Oid(100)), loaded.collation(Oid(100)));
+        assert!(reloaded.touches_sharded_name("later") && !before.touches_sharded_name("later"));
+        assert!(reloaded.relation_in("app", "account_view").is_none());
+        // Another database may have other collations and another default order.
+        client.batch_execute("CREATE DATABASE elsewhere").await.unwrap();
+        let other = server.connect("elsewhere").await;
+        let moved = take_rows(&other, SnapshotBuilder::reload(&before), QueryId::reload_sql).await;
+        let error = moved.build(
+            &ShardingInput {
+                shards: vec![ShardId(0)],
+                ..Default::default()
+            },
+            &Candidates,
+        );
+        assert_eq!(error.err(), Some(catalog::CatalogError::OtherServer));
+    });
 }
 
 #[test]
