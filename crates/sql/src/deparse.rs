@@ -1,11 +1,22 @@
 //! SQL text from an analyzed tree: fully qualified, independent of search path and session settings.
 
+mod constant;
+mod datum;
+mod dml;
+mod expr;
+mod from;
 mod parts;
+mod printer;
+mod select;
+mod sublink;
+mod type_sql;
 
 pub use parts::{SelectItem, SelectParts};
+pub use type_sql::{type_modifiers, type_sql};
 
 use crate::nodes::{Node, NodeError};
 use crate::{Oid, QualifiedName};
+use printer::Printer;
 
 /// Why a tree could not be printed. Never a guess: what is not known for certain is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +57,11 @@ pub trait NameSource {
     fn type_name(&self, oid: Oid, typmod: i32) -> Option<String>;
     /// Schema and name of a collation.
     fn collation(&self, oid: Oid) -> Option<QualifiedName>;
+    /// Label of an enum value.
+    fn enum_label(&self, oid: Oid) -> Option<String> {
+        let _ = oid;
+        None
+    }
     /// Name of a constraint (ON CONFLICT ON CONSTRAINT).
     fn constraint(&self, oid: Oid) -> Option<String> {
         let _ = oid;
@@ -82,6 +98,9 @@ pub struct NoRewrite;
 impl Rewriter for NoRewrite {}
 
 /// Prints one analyzed query.
+///
+/// Literals, parameters (`$n::type`), operators and functions are printed so that the text means the same whatever the
+/// search path and the other settings are: resolving the printed names again gives the same objects.
 pub struct Deparser<'a> {
     query: &'a Node,
     names: &'a dyn NameSource,
@@ -98,34 +117,46 @@ impl<'a> Deparser<'a> {
         names: &'a dyn NameSource,
         rewriter: &'a dyn Rewriter,
     ) -> Result<Self, DeparseError> {
-        Ok(Self {
+        if !query.is("QUERY") {
+            return Err(printer::unsupported(query, "not a query"));
+        }
+        let deparser = Self {
             query,
             names,
             rewriter,
-        })
+        };
+        deparser.printer()?;
+        Ok(deparser)
     }
 
-    /// An expression of the query, as a primary expression (parenthesised where needed).
+    fn printer(&self) -> Result<Printer<'a>, DeparseError> {
+        let mut printer = Printer::new(self.names, self.rewriter);
+        printer.push(self.query)?;
+        Ok(printer)
+    }
+
+    /// An expression of the query (level 0), as a primary expression: parenthesised where needed.
     ///
     /// # Errors
     /// Something in it cannot be printed.
-    pub fn expr(&self, node: &Node) -> Result<String, DeparseError> {
-        let _ = (self.query, self.names, self.rewriter);
-        Err(DeparseError::Unsupported {
-            node: node.name.to_string(),
-            what: "expression".into(),
-        })
+    pub fn expr(&self, node: &'a Node) -> Result<String, DeparseError> {
+        self.printer()?.expr(node)
     }
 
-    /// The FROM list without the keyword; empty when there is none.
+    /// The alias a range table entry (1-based index) has in the printed text, unquoted.
+    ///
+    /// # Errors
+    /// There is no such entry, or it has no alias (joins).
+    pub fn alias(&self, rtindex: usize) -> Result<String, DeparseError> {
+        self.printer()?.alias(rtindex)
+    }
+
+    /// The FROM list without the keyword; empty when there is none. For UPDATE and DELETE without the target.
     ///
     /// # Errors
     /// Something in it cannot be printed.
     pub fn from_clause(&self) -> Result<String, DeparseError> {
-        Err(DeparseError::Unsupported {
-            node: self.query.name.to_string(),
-            what: "FROM".into(),
-        })
+        self.printer()?.from_clause(self.query)
     }
 
     /// The WHERE condition without the keyword.
@@ -133,21 +164,15 @@ impl<'a> Deparser<'a> {
     /// # Errors
     /// Something in it cannot be printed.
     pub fn where_clause(&self) -> Result<Option<String>, DeparseError> {
-        Err(DeparseError::Unsupported {
-            node: self.query.name.to_string(),
-            what: "WHERE".into(),
-        })
+        self.printer()?.where_clause(self.query)
     }
 
     /// The clauses of a SELECT that is no set operation, to be changed and printed by the caller.
     ///
     /// # Errors
-    /// Something in it cannot be printed.
+    /// It is another statement or a set operation, or something in it cannot be printed.
     pub fn select_parts(&self) -> Result<SelectParts, DeparseError> {
-        Err(DeparseError::Unsupported {
-            node: self.query.name.to_string(),
-            what: "SELECT".into(),
-        })
+        self.printer()?.select_parts(self.query)
     }
 
     /// The whole statement.
@@ -155,6 +180,6 @@ impl<'a> Deparser<'a> {
     /// # Errors
     /// Something in it cannot be printed.
     pub fn query(&self) -> Result<String, DeparseError> {
-        Ok(self.select_parts()?.to_sql())
+        Printer::new(self.names, self.rewriter).query(self.query)
     }
 }

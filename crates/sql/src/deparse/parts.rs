@@ -90,6 +90,13 @@ impl SelectParts {
         out
     }
 
+    /// ORDER BY, LIMIT and so on, with a space before each; what follows a set operation.
+    pub(super) fn tail(&self) -> String {
+        let mut out = String::new();
+        self.push_tail(&mut out);
+        out
+    }
+
     fn push_tail(&self, out: &mut String) {
         if !self.order_by.is_empty() {
             out.push_str(&format!(" ORDER BY {}", self.order_by.join(", ")));

@@ -366,14 +366,7 @@ fn other_ddl_details() {
     use AlterKind::*;
     assert_eq!(
         kinds,
-        [
-            AddColumn,
-            DropColumn,
-            AlterColumnType,
-            RelOptions,
-            AddConstraint,
-            AttachPartition
-        ]
+        [AddColumn, DropColumn, AlterColumnType, RelOptions, AddConstraint,]
     );
     assert_eq!(a.actions[0].constraints[0].columns, ["x"]);
     assert!(a.actions[1].cascade);
