@@ -60,7 +60,11 @@ impl<'a> Cursor<'a> {
     /// A zero-terminated string, without its terminator.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<&'a [u8], DecodeError> {
-        let end = memchr::memchr(0, self.rest).ok_or(DecodeError::Unterminated)?;
+        // Names are mostly empty or a few bytes: not worth the call.
+        let short = self.rest.iter().take(8).position(|b| *b == 0);
+        let end = short
+            .or_else(|| memchr::memchr(0, self.rest))
+            .ok_or(DecodeError::Unterminated)?;
         let (head, tail) = self.rest.split_at(end);
         self.rest = &tail[1..];
         Ok(head)

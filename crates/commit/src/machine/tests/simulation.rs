@@ -434,15 +434,19 @@ fn no_interleaving_half_commits() {
 
 #[test]
 fn the_search_catches_every_mutant() {
-    for mutant in [
-        Mutant::AnswersBeforeTheDecision,
-        Mutant::CommitsPreparedBeforeTheDecision,
-        Mutant::RollsBackOnLostDecision,
-        Mutant::AcceptsAnyTag,
-        Mutant::DecisionRowApart,
-        Mutant::RecoveryGuesses,
+    for (mutant, promise) in [
+        (
+            Mutant::AnswersBeforeTheDecision,
+            "answered committed, rolled back",
+        ),
+        (Mutant::CommitsPreparedBeforeTheDecision, "half committed"),
+        (Mutant::RollsBackOnLostDecision, "half committed"),
+        (Mutant::AcceptsAnyTag, "half committed"),
+        (Mutant::DecisionRowApart, "half committed"),
+        (Mutant::RecoveryGuesses, "half committed"),
     ] {
         let found = explore(&[KNOWN_WRITER, KNOWN_WRITER], mutant);
-        assert!(found.is_err(), "{mutant:?} was not caught");
+        let broken = found.expect_err(&format!("{mutant:?} was not caught"));
+        assert!(broken.starts_with(promise), "{mutant:?}: {broken}");
     }
 }
