@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::instance::Host;
@@ -67,6 +69,21 @@ pub(crate) async fn run<A: AsRef<OsStr>>(
         status: output.status,
         output: output_tail,
     })
+}
+
+/// The process group of a running program, killed when dropped: `initdb` runs servers that would outlive
+/// it for a while.
+struct Group {
+    /// Absent once the program has ended by itself: the id may then belong to somebody else.
+    leader: Option<u32>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader.and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+        }
+    }
 }
 
 /// The last `bytes_max` bytes of `text`, cut at a character boundary.
