@@ -16,6 +16,7 @@ use sql::{Detail, RawStatement, StatementKind as Kind};
 use crate::triage_types::ExplainPlan;
 use crate::{DroverStatement, Refusal, RefusalCode, SessionFacts, Triage};
 use resolve::Resolver;
+pub(crate) use utility::writable;
 
 /// Decides from the raw parse tree what a statement needs.
 pub fn triage(raw: &RawStatement, snapshot: &Snapshot, session: &SessionFacts) -> Triage {

@@ -139,6 +139,18 @@ pub enum KeySource {
         /// The type of the *parameter* (of the same family as the key column).
         key_type: KeyType,
     },
+    /// A parameter, from 1, stored in a `varchar(n)` or `character(n)` key column.
+    ///
+    /// A value of more than `chars_max` characters (trailing blanks of `character` not counted) must not be used as a
+    /// key: the server refuses it or cuts blanks off. Then the statement is refused ([`RefusalCode::KeyForm`](crate::RefusalCode)).
+    LimitedParam {
+        /// Its number.
+        index: u16,
+        /// The type of the parameter.
+        key_type: KeyType,
+        /// Length limit of the column.
+        chars_max: u32,
+    },
     /// Every element of an array parameter, from 1.
     ParamArray {
         /// Its number.

@@ -1,0 +1,303 @@
+//! Reading expressions of analyzed trees.
+
+use catalog::{KeyFamily, KeyType, KeyValue, Oid, Snapshot};
+use sql::{Node, Value};
+
+use crate::{KeySource, Refusal, RefusalCode};
+
+/// `paramkind` of a parameter of the statement.
+const PARAM_EXTERN: &str = "0";
+/// `paramkind` of a column of a sublink's subquery.
+const PARAM_SUBLINK: &str = "2";
+
+impl From<sql::NodeError> for Refusal {
+    fn from(error: sql::NodeError) -> Refusal {
+        Refusal::with(RefusalCode::Unreadable, error.to_string())
+    }
+}
+
+impl From<sql::DeparseError> for Refusal {
+    fn from(error: sql::DeparseError) -> Refusal {
+        Refusal::with(RefusalCode::UnknownNode, error.to_string())
+    }
+}
+
+/// A column reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Var {
+    pub rtindex: usize,
+    pub attno: i32,
+    pub levels_up: usize,
+}
+
+/// Reads a VAR node.
+pub(super) fn as_var(node: &Node) -> Option<Var> {
+    if !node.is("VAR") {
+        return None;
+    }
+    Some(Var {
+        rtindex: usize::try_from(node.i64("varno").ok()?).ok()?,
+        attno: node.i32("varattno").ok()?,
+        levels_up: usize::try_from(node.i64("varlevelsup").ok()?).ok()?,
+    })
+}
+
+/// Number of the column of the sublink's subquery that a PARAM stands for, from 1.
+pub(super) fn sublink_column(node: &Node) -> Option<usize> {
+    let is = node.is("PARAM") && node.value("paramkind").as_str() == Some(PARAM_SUBLINK);
+    if is {
+        usize::try_from(node.i64("paramid").ok()?).ok()
+    } else {
+        None
+    }
+}
+
+/// Number of the statement's parameter that a PARAM is, from 1.
+pub(super) fn extern_param(node: &Node) -> Option<u16> {
+    let is = node.is("PARAM") && node.value("paramkind").as_str() == Some(PARAM_EXTERN);
+    if is {
+        u16::try_from(node.i64("paramid").ok()?).ok()
+    } else {
+        None
+    }
+}
+
+/// `pg_proc` OIDs of conversions between integers: the value stays the same, or it is an error.
+const INTEGER_CASTS: [u32; 6] = [313, 314, 480, 481, 714, 754];
+/// `varchar(varchar, int4, bool)`.
+const VARCHAR_LENGTH: u32 = 669;
+/// `bpchar(bpchar, int4, bool)`.
+const BPCHAR_LENGTH: u32 = 668;
+
+/// Takes conversions off that keep the value, as far as placement is concerned.
+pub(super) fn strip_casts(node: &Node) -> &Node {
+    let mut node = node;
+    loop {
+        let inner = if node.is("RELABELTYPE") || node.is("COERCETODOMAIN") {
+            node.value("arg").as_node()
+        } else if node.is("FUNCEXPR") && node.oid("funcid").is_ok_and(|f| INTEGER_CASTS.contains(&f)) {
+            node.value("args")
+                .as_list()
+                .and_then(|args| args.first())
+                .and_then(Value::as_node)
+        } else {
+            None
+        };
+        match inner {
+            Some(inner) => node = inner,
+            None => return node,
+        }
+    }
+}
+
+/// A constant or parameter whose value will be a key, or `None`.
+pub(super) fn key_source(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
+    let node = strip_casts(node);
+    if node.is("CONST") {
+        return const_key(node, snapshot);
+    }
+    if node.is("FUNCEXPR") {
+        return length_coercion(node, snapshot);
+    }
+    let index = extern_param(node)?;
+    let key_type = snapshot.key_type(Oid(node.oid("paramtype").ok()?))?;
+    Some(KeySource::Param { index, key_type })
+}
+
+/// The key of a CONST node.
+pub(super) fn const_key(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
+    let key_type = snapshot.key_type(Oid(node.oid("consttype").ok()?))?;
+    let value = if node.bool("constisnull").ok()? {
+        KeyValue::Null
+    } else {
+        let Value::Datum { bytes, .. } = node.value("constvalue") else {
+            return None;
+        };
+        key_type.from_datum(bytes).ok()?
+    };
+    let location = node.i64("location").ok().and_then(|l| u32::try_from(l).ok());
+    Some(KeySource::Const {
+        value,
+        location,
+        key_type,
+    })
+}
+
+/// `varchar(n)` and `character(n)`: the value itself when it is known to fit.
+fn length_coercion(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
+    let function = node.oid("funcid").ok()?;
+    let args = node.nodes("args").ok()?;
+    let [value, limit, ..] = args.as_slice() else {
+        return None;
+    };
+    let typmod = const_int(limit)?;
+    let source = key_source(value, snapshot)?;
+    let limit = usize::try_from(typmod - 4).ok()?;
+    match (function, source) {
+        (
+            VARCHAR_LENGTH,
+            KeySource::Const {
+                value: KeyValue::Text(text),
+                location,
+                key_type,
+            },
+        ) => {
+            let chars = std::str::from_utf8(&text).ok()?.chars().count();
+            let value = KeyValue::Text(text);
+            (chars <= limit).then_some(KeySource::Const {
+                value,
+                location,
+                key_type,
+            })
+        }
+        // Only blanks can be cut off without an error (not so in an explicit cast), and they mean nothing.
+        (
+            BPCHAR_LENGTH,
+            KeySource::Const {
+                value: KeyValue::Text(text),
+                location,
+                key_type,
+            },
+        ) => {
+            let chars = std::str::from_utf8(&text)
+                .ok()?
+                .trim_end_matches(' ')
+                .chars()
+                .count();
+            let value = KeyValue::Text(text);
+            (chars <= limit).then_some(KeySource::Const {
+                value,
+                location,
+                key_type,
+            })
+        }
+        (
+            VARCHAR_LENGTH | BPCHAR_LENGTH,
+            source @ KeySource::Const {
+                value: KeyValue::Null,
+                ..
+            },
+        ) => Some(source),
+        (VARCHAR_LENGTH, KeySource::Param { index, .. }) => {
+            let chars_max = u32::try_from(limit).ok()?;
+            Some(KeySource::LimitedParam {
+                index,
+                key_type: KeyType::Varchar,
+                chars_max,
+            })
+        }
+        (BPCHAR_LENGTH, KeySource::Param { index, .. }) => {
+            let chars_max = u32::try_from(limit).ok()?;
+            Some(KeySource::LimitedParam {
+                index,
+                key_type: KeyType::Bpchar,
+                chars_max,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// An int4 or int8 constant.
+pub(super) fn const_int(node: &Node) -> Option<i64> {
+    let node = strip_casts(node);
+    if !node.is("CONST") || node.bool("constisnull").ok()? {
+        return None;
+    }
+    let key_type = match node.oid("consttype").ok()? {
+        21 => KeyType::Int2,
+        23 => KeyType::Int4,
+        20 => KeyType::Int8,
+        _ => return None,
+    };
+    let Value::Datum { bytes, .. } = node.value("constvalue") else {
+        return None;
+    };
+    match key_type.from_datum(bytes).ok()? {
+        KeyValue::Int(value) => Some(value),
+        _ => None,
+    }
+}
+
+/// Whether a CONST node is NULL.
+pub(super) fn is_null_const(node: &Node) -> bool {
+    node.is("CONST") && node.bool("constisnull").unwrap_or(false)
+}
+
+/// The family of a column's type.
+pub(super) fn family(type_oid: u32, snapshot: &Snapshot) -> Option<KeyFamily> {
+    snapshot.key_type(Oid(type_oid)).map(KeyType::family)
+}
+
+/// The conjuncts of a condition: a list, an AND, or a single expression.
+pub(super) fn conjuncts(quals: &Value) -> Vec<&Node> {
+    let mut out = Vec::new();
+    let mut stack: Vec<&Value> = vec![quals];
+    while let Some(value) = stack.pop() {
+        match value {
+            Value::List(list) => stack.extend(list.iter().rev()),
+            Value::Node(node) if node.is("BOOLEXPR") && node.value("boolop").as_str() == Some("and") => {
+                stack.push(node.value("args"));
+            }
+            Value::Node(node) => out.push(&**node),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Whether two expressions are the same but for their places in the text.
+pub(super) fn same_expr(a: &Node, b: &Node) -> bool {
+    a.name == b.name
+        && a.fields.len() == b.fields.len()
+        && a.fields.iter().zip(&b.fields).all(|((an, av), (bn, bv))| {
+            an == bn && (&**an == "location" || ignored(an) || same_value(av, bv))
+        })
+}
+
+/// How a name was written, which does not change what it means.
+fn ignored(field: &str) -> bool {
+    matches!(
+        field,
+        "varnosyn" | "varattnosyn" | "funcformat" | "relabelformat" | "coerceformat"
+    )
+}
+
+fn same_value(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Node(a), Value::Node(b)) => same_expr(a, b),
+        (Value::List(a), Value::List(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b))
+        }
+        _ => a == b,
+    }
+}
+
+/// Calls `f` for every SUBLINK of an expression, not for those inside another subquery.
+pub(super) fn each_sublink<'a>(
+    value: &'a Value,
+    f: &mut impl FnMut(&'a Node) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    match value {
+        Value::Node(node) if node.is("QUERY") => Ok(()),
+        Value::Node(node) => {
+            if node.is("SUBLINK") {
+                f(node)?;
+            }
+            node.fields.iter().try_for_each(|(_, v)| each_sublink(v, f))
+        }
+        Value::List(list) => list.iter().try_for_each(|v| each_sublink(v, f)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the expression has a node of this name outside of subqueries.
+pub(super) fn contains(value: &Value, name: &str) -> bool {
+    match value {
+        Value::Node(node) if node.is(name) => true,
+        Value::Node(node) if node.is("QUERY") => false,
+        Value::Node(node) => node.fields.iter().any(|(_, v)| contains(v, name)),
+        Value::List(list) => list.iter().any(|v| contains(v, name)),
+        _ => false,
+    }
+}

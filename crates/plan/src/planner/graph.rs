@@ -1,0 +1,217 @@
+//! The proof: which tables a statement reads, and which of their keys are pinned to which values.
+//!
+//! Every use of a table at any query level becomes an *instance*. A node of the graph is a column of an instance. An
+//! edge `a → b` says: if only rows with `a = c` matter, then only rows with `b = c` matter, for every value `c`. Edges
+//! come from equalities that hold for every row that can reach the result: WHERE, inner joins, and the side of an outer
+//! join that is not preserved. A *pin* says that only rows with one of some known values matter.
+//!
+//! Two questions are answered with it. Are all sharded tables pinned to known keys (then the statement runs where these
+//! keys are)? Are they all pinned to `c` when one table's key is `c` (then each shard can answer for its own keys)?
+
+use std::collections::{HashMap, HashSet};
+
+use catalog::{MapId, Oid, Placement, Relation, Snapshot};
+use sql::Node;
+
+use crate::{KeySource, Refusal, RefusalCode};
+
+/// Most instances, so that a chain of CTEs that doubles at each step ends.
+const INSTANCES_MAX: usize = 2_000;
+
+/// A node: a column of an instance.
+pub(super) type Col = usize;
+
+/// A use of a sharded table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sharded {
+    /// Its key column.
+    pub key: Col,
+    /// Its map.
+    pub map: MapId,
+    /// Its OID.
+    pub table: Oid,
+}
+
+/// What is known about a whole statement.
+pub(super) struct Graph<'a> {
+    pub snapshot: &'a Snapshot,
+    columns: HashMap<(usize, i32), Col>,
+    edges: Vec<Vec<Col>>,
+    pub pins: Vec<(Col, Vec<KeySource>)>,
+    /// Columns that an outer join inside a subquery may have filled with NULL.
+    pub null_extended: HashSet<Col>,
+    instances: usize,
+    /// Uses of sharded tables.
+    pub sharded: Vec<Sharded>,
+    /// Uses of reference tables.
+    pub reference: usize,
+    /// Names of home relations (and of relations that are not known: temporary or new).
+    pub home: Vec<String>,
+    /// Tables written, at any level.
+    pub writes: Vec<super::write::Write<'a>>,
+    /// Shapes found on the way that a decision may depend on.
+    pub shapes: Shapes,
+    /// Query levels being read, against endless nesting.
+    pub depth: usize,
+}
+
+/// Shapes that matter when several shards answer.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Shapes {
+    /// TABLESAMPLE.
+    pub tablesample: bool,
+    /// Row level security applies.
+    pub row_security: bool,
+    /// WITH RECURSIVE.
+    pub recursive: bool,
+    /// A set operation.
+    pub set_operation: bool,
+    /// A subquery that reads no sharded table and makes a choice that may differ between copies.
+    pub recurring_choice: bool,
+    /// A data-modifying CTE.
+    pub modifying_cte: bool,
+    /// FOR UPDATE and its like, at any level.
+    pub locking: bool,
+    /// Subqueries (in FROM, WITH or an expression).
+    pub subqueries: usize,
+    /// Outer joins.
+    pub outer_joins: usize,
+}
+
+impl<'a> Graph<'a> {
+    pub fn new(snapshot: &'a Snapshot) -> Graph<'a> {
+        Graph {
+            snapshot,
+            columns: HashMap::new(),
+            edges: Vec::new(),
+            pins: Vec::new(),
+            null_extended: HashSet::new(),
+            instances: 0,
+            sharded: Vec::new(),
+            reference: 0,
+            home: Vec::new(),
+            writes: Vec::new(),
+            shapes: Shapes::default(),
+            depth: 0,
+        }
+    }
+
+    /// A new instance.
+    pub fn instance(&mut self) -> Result<usize, Refusal> {
+        self.instances += 1;
+        if self.instances > INSTANCES_MAX {
+            return Err(Refusal::new(RefusalCode::TooComplex));
+        }
+        Ok(self.instances)
+    }
+
+    /// The node of a column.
+    pub fn column(&mut self, instance: usize, attno: i32) -> Col {
+        let next = self.edges.len();
+        let col = *self.columns.entry((instance, attno)).or_insert(next);
+        if col == next {
+            self.edges.push(Vec::new());
+        }
+        col
+    }
+
+    /// A node with known values.
+    pub fn constant(&mut self, keys: Vec<KeySource>) -> Col {
+        let col = self.edges.len();
+        self.edges.push(Vec::new());
+        self.pins.push((col, keys));
+        col
+    }
+
+    pub fn edge(&mut self, from: Col, to: Col) {
+        if from != to && !self.edges[from].contains(&to) {
+            self.edges[from].push(to);
+        }
+    }
+
+    /// Registers a use of a base relation.
+    pub fn relation(&mut self, instance: usize, rte: &Node) -> Result<Option<&'a Relation>, Refusal> {
+        if !rte.value("tablesample").is_null() {
+            self.shapes.tablesample = true;
+        }
+        let oid = Oid(rte.oid("relid")?);
+        let Some(relation) = self.snapshot.relation(oid) else {
+            self.home.push(format!("relation {oid}"));
+            return Ok(None);
+        };
+        match &relation.placement {
+            Placement::Home => self.home.push(relation.name.clone()),
+            Placement::Reference => self.reference += 1,
+            Placement::Sharded { key, map } => {
+                if !relation.children.is_empty() || !relation.parents.is_empty() {
+                    return Err(Refusal::with(RefusalCode::Partitioned, &relation.name));
+                }
+                let [key] = key.as_slice() else {
+                    return Err(Refusal::with(RefusalCode::ShardKeyColumn, &relation.name));
+                };
+                let col = self.column(instance, i32::from(key.attnum));
+                self.sharded.push(Sharded {
+                    key: col,
+                    map: *map,
+                    table: oid,
+                });
+            }
+        }
+        Ok(Some(relation))
+    }
+
+    /// The column whose values a key takes, for the key of new rows.
+    pub fn feeds(&self, key: Col) -> Option<Col> {
+        (0..self.edges.len()).find(|from| self.edges[*from].contains(&key))
+    }
+
+    /// Everything pinned to `c` when the given nodes are.
+    pub fn reach(&self, from: &[Col]) -> Vec<bool> {
+        let mut seen = vec![false; self.edges.len()];
+        let mut stack = from.to_vec();
+        while let Some(col) = stack.pop() {
+            if !std::mem::replace(&mut seen[col], true) {
+                stack.extend(&self.edges[col]);
+            }
+        }
+        seen
+    }
+
+    /// Whether two columns have equal values in every row that matters.
+    pub fn same(&self, a: Col, b: Col) -> bool {
+        let mut seen = vec![false; self.edges.len()];
+        let mut stack = vec![a];
+        while let Some(col) = stack.pop() {
+            if col == b {
+                return true;
+            }
+            if !std::mem::replace(&mut seen[col], true) {
+                stack.extend(
+                    self.edges[col]
+                        .iter()
+                        .filter(|next| self.edges[**next].contains(&col)),
+                );
+            }
+        }
+        false
+    }
+
+    /// For each node the smallest set of known values it is pinned to.
+    pub fn known(&self) -> Vec<Option<&[KeySource]>> {
+        let mut known: Vec<Option<&[KeySource]>> = vec![None; self.edges.len()];
+        let mut pins: Vec<&(Col, Vec<KeySource>)> = self.pins.iter().collect();
+        // Few keys first: the first set to arrive stays. Array parameters count as many.
+        pins.sort_by_key(|(_, keys)| {
+            let many = keys.iter().any(|k| matches!(k, KeySource::ParamArray { .. }));
+            (many, keys.len())
+        });
+        for (col, keys) in pins {
+            for (at, reached) in self.reach(&[*col]).into_iter().enumerate() {
+                if reached && known[at].is_none() {
+                    known[at] = Some(keys);
+                }
+            }
+        }
+        known
+    }
+}
