@@ -112,13 +112,13 @@ pub enum CopyError {
     /// A newline outside quotes in a CSV stream with other line ends.
     #[error("unquoted newline found in data")]
     UnquotedNewline,
-    /// `\.` followed by something else.
+    /// `\.` followed by something else (up to PostgreSQL 17).
     #[error("end-of-copy marker corrupt")]
     MarkerCorrupt,
     /// `\.` followed by another line end than the lines before.
     #[error("end-of-copy marker does not match previous newline style")]
     MarkerStyle,
-    /// `\.` after data in its line (PostgreSQL 18).
+    /// `\.` with something else in its line (from PostgreSQL 18 on).
     #[error("end-of-copy marker is not alone on its line")]
     MarkerNotAlone,
     /// A CSV stream ends with `\.` without a line end: a value to PostgreSQL up to 17, but sent on with a line

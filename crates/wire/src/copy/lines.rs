@@ -183,19 +183,24 @@ impl LineState {
                 Err(error)
             }
         };
+        let corrupt = if self.server_major < 18 {
+            CopyError::MarkerCorrupt
+        } else {
+            CopyError::MarkerNotAlone
+        };
         let mut after = at + 2;
         if self.line_end == LineEnd::ReturnNewline {
             match rest.get(after) {
                 None if !finished => return Ok(Marker::More),
                 Some(b'\n') => return not_a_marker(CopyError::MarkerStyle),
                 Some(b'\r') => after += 1,
-                _ => return not_a_marker(CopyError::MarkerCorrupt),
+                _ => return not_a_marker(corrupt),
             }
         }
         let last = match rest.get(after) {
             None if !finished => return Ok(Marker::More),
             Some(last @ (b'\r' | b'\n')) => *last,
-            _ => return not_a_marker(CopyError::MarkerCorrupt),
+            _ => return not_a_marker(corrupt),
         };
         let matches = match self.line_end {
             LineEnd::Unknown => true,

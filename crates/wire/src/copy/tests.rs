@@ -54,7 +54,11 @@ fn printed(options: &CopyOptions, data: &[u8], chunk: usize, columns: usize) -> 
 
 #[test]
 fn does_what_postgresql_did() {
-    let recording = include_str!("tests/postgresql15.txt");
+    replay(15, include_str!("tests/postgresql15.txt"));
+    replay(18, include_str!("tests/postgresql18.txt"));
+}
+
+fn replay(major: u16, recording: &str) {
     let mut cases = 0;
     for line in recording.lines().filter(|line| !line.starts_with('#')) {
         let (case, expect) = line.split_once(": ").unwrap();
@@ -62,7 +66,7 @@ fn does_what_postgresql_did() {
             panic!("{line}")
         };
         let mut options = if format == "text" {
-            CopyOptions::text(15)
+            CopyOptions::text(major)
         } else {
             CopyOptions::csv(15)
         };
