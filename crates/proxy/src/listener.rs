@@ -127,6 +127,8 @@ async fn accept(socket: std::net::TcpListener, shared: &Shared) {
         };
         let accepted = listener.accept().await.and_then(|(socket, peer)| {
             socket.set_nodelay(true)?;
+            // A client whose machine vanished must not hold its session, and perhaps locks, for ever.
+            socket2::SockRef::from(&socket).set_keepalive(true)?;
             Ok((socket.into_std()?, peer))
         });
         match accepted {

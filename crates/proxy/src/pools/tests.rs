@@ -320,3 +320,53 @@ fn dirty_and_unquiet_connections_are_closed() {
         );
     });
 }
+
+#[test]
+fn remembered_keys_give_way_when_the_servers_verifier_changes() {
+    let server = TestPostgres::start();
+    let info = server.info();
+    let proxy = testing::proxy(testing::config(&server, &info.database));
+    let url = testing::url(&proxy, &server, &info.database);
+    for _ in 0..3 {
+        let mut client = Client::connect(&url).expect("logs in");
+        client.simple("SELECT 1").expect("runs");
+        // The same password with a new salt: keys made with the old one no longer fit.
+        let (user, password) = (&info.app_user, info.app_password.expose());
+        server.run(
+            &info.database,
+            &format!("ALTER ROLE {user} PASSWORD '{password}'"),
+        );
+        proxy.shared().recycle(1);
+        eventually("idle connections are closed", || {
+            metric(&proxy, "drover_servers") == 0
+        });
+    }
+    assert_eq!(
+        metric(&proxy, "drover_server_logins_failed_total"),
+        0,
+        "clients never notice"
+    );
+}
+
+#[test]
+fn a_shielded_server_is_out_of_reach_of_cancels() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (pools, one, _) = bare_pools(|_| {});
+        let slot = Arc::new(crate::cancel::CancelSlot::default());
+        let mut lease = pools
+            .checkout(&one, Purpose::First, Some(&slot))
+            .await
+            .expect("a connection");
+        assert_eq!(slot.targets().len(), 1);
+        assert!(lease.shield_from_cancel().await);
+        assert_eq!(slot.cancel().await, 0);
+        lease.bind_cancel(&slot);
+        assert_eq!(slot.targets().len(), 1);
+        lease.release();
+        assert!(slot.targets().is_empty());
+    });
+}

@@ -44,6 +44,7 @@ impl Address {
         }
         let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
         socket.set_nodelay(true)?;
+        socket2::SockRef::from(&socket).set_keepalive(true)?;
         Ok(Socket::Tcp(socket))
     }
 }
