@@ -68,7 +68,7 @@ fn replay(major: u16, recording: &str) {
         let mut options = if format == "text" {
             CopyOptions::text(major)
         } else {
-            CopyOptions::csv(15)
+            CopyOptions::csv(major)
         };
         if format == "csv-escape" {
             options.format = CopyFormat::Csv {
