@@ -1,0 +1,76 @@
+#!/bin/sh
+# Runs unmodified drivers against a PostgreSQL or a Drover: one line per driver, exit code 1 if any failed.
+#
+#   tests/drivers/run.sh URL [--sharded] [driver…]
+#
+# --sharded: the target is a Drover; each driver's table is then sharded. Drivers: psql psycopg asyncpg node rust
+# (rust is tokio-postgres and sqlx). Pinned versions are installed below target/drivers at the first run.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+work=${CARGO_TARGET_DIR:-$here/../../target}/drivers
+url=${1:?usage: run.sh URL [--sharded] [driver…]}
+shift
+DRIVER_SHARDED=
+if [ "${1:-}" = --sharded ]; then
+    DRIVER_SHARDED=1
+    shift
+fi
+export DRIVER_SHARDED
+drivers=${*:-psql psycopg asyncpg node rust}
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
+
+# Runs the rest quietly; what it said is shown if it fails.
+quietly() {
+    "$@" >"$work/install.log" 2>&1 || {
+        cat "$work/install.log" >&2
+        return 1
+    }
+}
+
+python() {
+    if ! cmp -s "$here/requirements.txt" "$work/requirements.installed"; then
+        quietly python3 -m venv "$work/venv" || return 1
+        quietly "$work/venv/bin/pip" install --disable-pip-version-check -r "$here/requirements.txt" || return 1
+        cp "$here/requirements.txt" "$work/requirements.installed"
+    fi
+    timeout 120 "$work/venv/bin/python" "$here/$1" "$url"
+}
+
+node_pg() {
+    if ! cmp -s "$here/package.json" "$work/node/package.json"; then
+        mkdir -p "$work/node" && cp "$here/package.json" "$work/node/" || return 1
+        # Without package.json in place the next run installs again.
+        quietly npm --prefix "$work/node" install --no-audit --no-fund || { rm "$work/node/package.json"; return 1; }
+    fi
+    cp "$here/node_pg.mjs" "$work/node/" && timeout 120 node "$work/node/node_pg.mjs" "$url"
+}
+
+rust() {
+    CARGO_TARGET_DIR="$work/rust" quietly cargo build --quiet --manifest-path "$here/rust/Cargo.toml" || return 1
+    timeout 120 "$work/rust/debug/drover-driver-tests" "$url"
+}
+
+failed=0
+for driver in $drivers; do
+    case $driver in
+    psql) run="sh $here/psql.sh $url" ;;
+    psycopg) run="python psycopg3.py" ;;
+    asyncpg) run="python asyncpg_driver.py" ;;
+    node) run=node_pg ;;
+    rust) run=rust ;;
+    *)
+        echo "unknown driver $driver" >&2
+        exit 2
+        ;;
+    esac
+    if $run >"$work/$driver.log" 2>&1; then
+        echo "$driver: ok ($(tail -n 1 "$work/$driver.log"))"
+    else
+        echo "$driver: FAILED"
+        sed 's/^/    /' "$work/$driver.log" | tail -n 40
+        failed=1
+    fi
+done
+exit $failed
