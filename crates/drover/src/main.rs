@@ -1,35 +1,54 @@
 //! The drover binary: subcommands and wiring.
 
+mod cli;
 mod dev;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
 
-/// Makes many PostgreSQL servers behave like one database.
-#[derive(Debug, Parser)]
-#[command(name = "drover", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use cli::{Cli, Command};
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run a whole cluster on this machine, from the PostgreSQL found on it
-    Dev(dev::DevArgs),
-}
+/// Chooses what is logged, in the syntax of tracing's filters (`info`, `proxy=debug,warn`).
+const LOG_VARIABLE: &str = "DROVER_LOG";
 
 fn main() -> ExitCode {
+    // Wrong usage ends here, with code 2.
     let Cli { command } = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    if let Err(error) = start_log() {
+        eprintln!("drover: {LOG_VARIABLE}: {error}");
+        return ExitCode::from(2);
+    }
+    match command {
+        Command::Check(args) => cli::check(&args),
+        Command::Dev(args) => with_runtime(dev::run(args)),
+    }
+}
+
+fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
         Err(error) => {
             eprintln!("drover: cannot start: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    match command {
-        Command::Dev(args) => runtime.block_on(dev::run(args)),
     }
+}
+
+/// Log lines go to standard error; standard output is for results.
+fn start_log() -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = match std::env::var(LOG_VARIABLE) {
+        Ok(text) => EnvFilter::try_new(text)?,
+        Err(_) => EnvFilter::new("warn"),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(SystemTime)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
 }

@@ -217,7 +217,7 @@ impl Directory {
         let _lock = self.lock(true)?;
         if self.read_lease(&lease.0)?.is_some() {
             self.next_version()?;
-            self.remove_leases(&[lease.0.clone()])?;
+            self.remove_leases(std::slice::from_ref(&lease.0))?;
         }
         Ok(())
     }

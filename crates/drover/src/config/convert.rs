@@ -1,0 +1,107 @@
+//! A configuration as the parts of Drover take it.
+
+use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, ShardConfig, UserConfig};
+use topology::records::{ClusterRecordError, NodeRecord, ShardRecord};
+use topology::{ClusterRecord, ShardId};
+
+use super::{Config, HostPort, Password, ShardSection, UserSection};
+
+impl Config {
+    /// The proxy's part. Shards are numbered from 1 in the order of the file; [`topology::change::ensure_cluster`]
+    /// keeps the numbers of a cluster that exists.
+    pub fn to_proxy(&self) -> ProxyConfig {
+        let pool = PoolConfig {
+            size: self.pool.pool_size,
+            reserve: self.pool.reserve_pool,
+            queue_limit: self.pool.queue_limit,
+            connection_timeout: self.pool.connection_timeout,
+            idle_timeout: self.pool.idle_timeout,
+            max_lifetime: self.pool.max_lifetime,
+            connect_timeout: self.pool.connect_timeout,
+            ..PoolConfig::default()
+        };
+        let limits = Limits {
+            max_message_bytes: self.limits.max_message_bytes.0,
+            login_timeout: self.limits.login_timeout,
+            max_clients: self.limits.max_clients,
+            ..Limits::default()
+        };
+        let shards = numbered(&self.shards).map(|(id, shard)| ShardConfig {
+            id: id.0,
+            name: shard.name.0.clone(),
+            host: shard.primary.host.clone(),
+            port: shard.primary.port,
+        });
+        ProxyConfig {
+            listen: self.proxy.listen,
+            workers: self.proxy.workers,
+            users: self.users.iter().map(user).collect(),
+            databases: self
+                .databases
+                .iter()
+                .map(|database| database.name.0.clone())
+                .collect(),
+            pool,
+            limits,
+            shards: shards.collect(),
+            admin: AdminConfig {
+                user: self.admin.user.0.clone(),
+                password: Some(self.admin.password.expose().to_owned()),
+            },
+        }
+    }
+
+    /// The cluster's first record, for a store that holds none. `cluster_id` is made by the caller.
+    pub fn to_cluster(&self, cluster_id: impl Into<String>) -> Result<ClusterRecord, ClusterRecordError> {
+        let shards = numbered(&self.shards).map(|(id, shard)| ShardRecord {
+            id,
+            name: shard.name.0.clone(),
+            primary: node(&shard.primary),
+            replicas: shard.replicas.iter().map(node).collect(),
+        });
+        let databases = self.databases.iter().map(|database| database.name.0.clone());
+        ClusterRecord::new(cluster_id, databases.collect(), shards.collect())
+    }
+}
+
+fn numbered(shards: &[ShardSection]) -> impl Iterator<Item = (ShardId, &ShardSection)> {
+    (1..).map(ShardId).zip(shards)
+}
+
+fn node(address: &HostPort) -> NodeRecord {
+    NodeRecord {
+        host: address.host.clone(),
+        port: address.port,
+    }
+}
+
+fn user(user: &UserSection) -> UserConfig {
+    let auth = match &user.password {
+        Password::Clear(password) => ClientAuth::Password(password.expose().to_owned()),
+        Password::Verifier(verifier) => ClientAuth::Verifier(verifier.expose().to_owned()),
+    };
+    UserConfig {
+        name: user.name.0.clone(),
+        auth,
+        server_password: user
+            .server_password
+            .as_ref()
+            .map(|password| password.expose().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::docs::EXAMPLE;
+    use super::*;
+
+    #[test]
+    fn the_example_becomes_a_proxy_and_a_cluster() {
+        let config = Config::parse(EXAMPLE).unwrap();
+        let proxy = config.to_proxy();
+        assert_eq!((proxy.shards[1].id, proxy.shards[1].port), (2, 5432));
+        let cluster = config.to_cluster("c").unwrap();
+        assert_eq!((cluster.home, cluster.shards[1].replicas.len()), (ShardId(1), 1));
+        assert_eq!(proxy.shards[0].id, cluster.home.0);
+    }
+}

@@ -1,0 +1,149 @@
+use std::path::Path;
+
+use super::docs::{EXAMPLE, page};
+use super::*;
+
+/// The problems of a text, one per line; or nothing.
+fn problems(text: &str) -> String {
+    match Config::parse(text) {
+        Ok(_) => String::new(),
+        Err(ConfigError::Wrong(problems)) => problems.iter().map(|problem| format!("{problem}\n")).collect(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The problems that `lines` adds to a good configuration. Its first line is line 1.
+fn check(lines: &str, expect: &[&str]) {
+    let found = problems(&format!("{lines}\n{EXAMPLE}"));
+    assert_eq!(found.lines().collect::<Vec<_>>(), expect);
+}
+
+#[test]
+fn the_example_is_complete() {
+    let config = Config::parse(EXAMPLE).unwrap();
+    assert_eq!(config.proxy.listen.to_string(), "127.0.0.1:6432");
+    assert_eq!(config.proxy.workers, 0);
+    assert_eq!(config.pool.pool_size, 20);
+    assert_eq!(config.pool.idle_timeout.as_secs(), 600);
+    assert_eq!(config.limits.gather_max_bytes, Bytes(64 << 20));
+    assert_eq!(config.shards[1].replicas[0].to_string(), "db2b.example.com:5432");
+    assert!(matches!(config.users[0].password, Password::Clear(_)));
+}
+
+#[test]
+fn everything_can_be_set() {
+    let text = format!(
+        "[proxy]\nlisten = \"[::1]:7000\"\nhttp = \"0.0.0.0:7001\"\nhttp_token = \"t\"\nworkers = 2\nid = \"p-1\"\n\
+         [pool]\npool_size = 1\nidle_timeout = \"0s\"\nmax_lifetime = \"250ms\"\n\
+         [limits]\nmax_message_bytes = 4096\ngather_max_bytes = \"2GiB\"\n\
+         [store]\npath = \"s\"\n{EXAMPLE}"
+    );
+    let config = Config::parse(&text).unwrap();
+    assert_eq!(config.pool.max_lifetime.as_millis(), 250);
+    assert_eq!(config.limits.max_message_bytes, Bytes(4096));
+    assert_eq!(config.limits.gather_max_bytes, Bytes(2 << 30));
+}
+
+#[test]
+fn unknown_names_are_errors_that_name_the_nearest() {
+    check(
+        "[pool]\npol_size = 3\n[limit]\nmax_clients = 1",
+        &[
+            "2:1: unknown option `pol_size` in [pool]; the nearest known is `pool_size`",
+            "3:2: unknown section [limit]; the nearest known is `[limits]`",
+        ],
+    );
+}
+
+#[test]
+fn wrong_values_say_what_would_be_right() {
+    check(
+        "[proxy]\nlisten = \"localhost\"\nworkers = \"two\"\n[pool]\nidle_timeout = 5\npool_size = -1\nreserve_pool = 0\n\
+         connection_timeout = \"5 parsecs\"",
+        &[
+            "2:10: `listen`: `localhost` is not an IP address and a port, such as \"127.0.0.1:6432\"",
+            "3:11: `workers`: must be a whole number, this is text",
+            "5:16: `idle_timeout`: must be a duration such as \"500ms\", \"5s\", \"10m\" or \"1h\", this is a whole number",
+            "6:13: `pool_size`: -1 is not a number from 0 to 4294967295",
+            "8:22: `connection_timeout`: `5 parsecs` is not a duration such as \"500ms\", \"5s\", \"10m\" or \"1h\"",
+        ],
+    );
+}
+
+#[test]
+fn options_that_do_not_fit_together() {
+    check(
+        "[proxy]\nhttp = \"0.0.0.0:6480\"\n[pool]\npool_size = 0",
+        &[
+            "2:1: `http` listens on 0.0.0.0:6480, which is not loopback: `http_token` is needed",
+            "4:1: `pool_size` must be at least 1",
+        ],
+    );
+    let twice = format!("{EXAMPLE}[[shards]]\nname = \"shard_1\"\nprimary = \"db1.example.com:5432\"\n");
+    let found = problems(&twice);
+    assert!(found.contains("shard `shard_1` is there twice"), "{found}");
+    assert!(
+        found.contains("server `db1.example.com:5432` is there twice"),
+        "{found}"
+    );
+}
+
+#[test]
+fn missing_things_are_named_all_at_once() {
+    let found = problems("[[users]]\nname = \"a\"\n");
+    for missing in [
+        "`user` is missing in [admin]",
+        "`password` is missing in [admin]",
+        "`password` is missing in [[users]]",
+        "at least one [[databases]]",
+        "at least one [[shards]]",
+    ] {
+        assert!(found.contains(missing), "{missing}: {found}");
+    }
+}
+
+#[test]
+fn what_is_not_toml_is_found_with_the_rest() {
+    let found = problems("[pool]\npool_size =\nqueue_limti = 3\n");
+    assert!(found.lines().any(|line| line.starts_with("2:")), "{found}");
+    assert!(found.contains("the nearest known is `queue_limit`"), "{found}");
+}
+
+#[test]
+fn passwords_are_never_shown() {
+    let secret = "hunter2hunter2";
+    let texts = [
+        format!("[admin]\nuser = \"a\"\npassword = \"{secret}\nx"),
+        format!("[admin]\npassword = [\"{secret}\"]\n"),
+        format!("[[users]]\nname = \"a\"\npassword = \"SCRAM-SHA-256${secret}\"\n"),
+        format!("[proxy]\nhttp_token = {{ a = \"{secret}\" }}\n"),
+    ];
+    for text in texts {
+        let found = problems(&text);
+        assert!(!found.is_empty() && !found.contains(secret), "{found}");
+    }
+    let config = Config::parse(&EXAMPLE.replace("secret", secret)).unwrap();
+    assert!(!format!("{config:?}").contains(secret));
+}
+
+#[test]
+fn verifiers_are_told_from_passwords() {
+    let verifier = "SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+                    wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    let config = Config::parse(&EXAMPLE.replace("another secret", verifier)).unwrap();
+    assert!(matches!(config.users[0].password, Password::Verifier(_)));
+}
+
+/// With `DROVER_UPDATE_DOCS` set the file is written instead.
+#[test]
+fn documentation_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    if std::env::var_os("DROVER_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == page(),
+        "docs/configuration.md is old: run this test with DROVER_UPDATE_DOCS=1"
+    );
+}

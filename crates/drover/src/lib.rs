@@ -1,0 +1,3 @@
+//! What the `drover` binary is made of and tests use as well.
+
+pub mod config;
