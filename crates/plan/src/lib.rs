@@ -7,12 +7,14 @@
 //!
 //! What cannot be proved is a [`Refusal`], never a guess.
 
+mod explain;
 mod planner;
 pub mod refusal;
 mod triage;
 mod triage_types;
 mod types;
 
+pub use explain::explain_route;
 pub use planner::plan;
 pub use refusal::{Refusal, RefusalCode};
 pub use triage::triage;

@@ -1,0 +1,196 @@
+//! What `EXPLAIN (ROUTE)` shows.
+
+use catalog::{KeyType, KeyValue, ShardId, Snapshot};
+
+use crate::{
+    Combine, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource, SortKey, Target,
+};
+
+/// The plan as lines of text: tier, shards, SQL for the shards, how the answers are combined.
+///
+/// `shards` are those that the target resolves to when the caller knows them (parameters given); without them constant
+/// keys are resolved here.
+pub fn explain_route(plan: &Plan, snapshot: &Snapshot, shards: Option<&[ShardId]>) -> Vec<String> {
+    let resolved = shards
+        .map(<[ShardId]>::to_vec)
+        .or_else(|| constant_shards(plan, snapshot));
+    let one = resolved.as_ref().is_some_and(|s| s.len() <= 1);
+    let mut out = vec![format!("Tier: {}", tier(plan, one))];
+    out.push(format!("Target: {}", target(&plan.target)));
+    if let Some(shards) = &resolved {
+        let list: Vec<String> = shards.iter().map(|s| format!("shard_{s}")).collect();
+        let list = if list.is_empty() {
+            "any one (every key is NULL)".to_owned()
+        } else {
+            list.join(", ")
+        };
+        out.push(format!("Shards: {list}"));
+    }
+    for value in &plan.prelude {
+        let source = match &value.source {
+            PreludeSource::Now => "start of the transaction".to_owned(),
+            PreludeSource::StatementTime => "start of the statement".to_owned(),
+            PreludeSource::HomeExpression { sql } => format!("SELECT {sql} on the home shard"),
+        };
+        out.push(format!("Computed once: ${} = {source}", value.param));
+    }
+    if let Some(text) = &plan.text {
+        out.push(format!("One shard: {text}"));
+    }
+    let can_be_many = !matches!(plan.target, Target::Home | Target::Any | Target::Every);
+    if can_be_many && !one {
+        many(&plan.many, &mut out);
+    }
+    out
+}
+
+fn tier(plan: &Plan, one: bool) -> &'static str {
+    match (&plan.target, &plan.many) {
+        (Target::Home, _) => "home shard",
+        (Target::Any, _) => "any one shard",
+        (Target::Every, _) => "every shard, home first",
+        (Target::Keys { .. } | Target::All { .. }, _) if one => "one shard",
+        (Target::Keys { .. }, Many::Refuse(_)) => "one shard, or refused",
+        (_, Many::Refuse(_)) => "refused",
+        (_, Many::SplitInsert(_) | Many::SumTags { .. }) => "split",
+        (_, Many::Rows(rows)) if rows.tag_rows => "split",
+        (_, Many::Rows(_)) => "scatter and merge",
+    }
+}
+
+fn target(target: &Target) -> String {
+    match target {
+        Target::Home => "the home shard".to_owned(),
+        Target::Any => "any one shard (reference tables)".to_owned(),
+        Target::Every => "every shard (reference table)".to_owned(),
+        Target::All { map } => format!("all shards of map {map}"),
+        Target::Keys { map, keys, nulls } => {
+            let keys: Vec<String> = keys.iter().map(key).collect();
+            let nulls = if *nulls == NullKeys::Placed {
+                ", NULL has its place"
+            } else {
+                ""
+            };
+            format!("keys [{}] of map {map}{nulls}", keys.join(", "))
+        }
+    }
+}
+
+fn key(source: &KeySource) -> String {
+    match source {
+        KeySource::Const { value, .. } => constant(value),
+        KeySource::Param { index, key_type } => format!("${index} {}", key_type.name()),
+        KeySource::LimitedParam {
+            index,
+            key_type,
+            chars_max,
+        } => {
+            format!("${index} {}({chars_max})", key_type.name())
+        }
+        KeySource::ParamArray { index, key_type } => format!("each of ${index} {}[]", key_type.name()),
+    }
+}
+
+fn constant(value: &KeyValue) -> String {
+    match value {
+        KeyValue::Null => "NULL".to_owned(),
+        KeyValue::Int(value) => value.to_string(),
+        KeyValue::Text(text) => sql::quote_literal(&String::from_utf8_lossy(text)),
+        KeyValue::Uuid(bytes) => {
+            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            format!("{} {hex}", KeyType::Uuid.name())
+        }
+    }
+}
+
+/// The shards when nothing but constants decides.
+fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
+    let mut shards = Vec::new();
+    match &plan.target {
+        Target::Home => shards.push(snapshot.home()),
+        Target::Any => return None,
+        Target::Every => shards.extend_from_slice(snapshot.shards()),
+        Target::All { map } => shards.extend_from_slice(snapshot.shards_of(*map)),
+        Target::Keys { map, keys, nulls } => {
+            for source in keys {
+                let KeySource::Const { value, .. } = source else {
+                    return None;
+                };
+                if *value != KeyValue::Null || *nulls == NullKeys::Placed {
+                    shards.push(snapshot.shard_of(*map, value)?);
+                }
+            }
+        }
+    }
+    shards.sort_unstable();
+    shards.dedup();
+    Some(shards)
+}
+
+fn many(many: &Many, out: &mut Vec<String>) {
+    match many {
+        Many::Refuse(refusal) => {
+            out.push(format!(
+                "Several shards: refused, {} {}",
+                refusal.code, refusal.reason
+            ));
+        }
+        Many::SumTags { shard_sql } => {
+            out.push(format!(
+                "Each shard: {}",
+                shard_sql.as_deref().unwrap_or("the statement itself")
+            ));
+            out.push("Combine: add up the row counts".to_owned());
+        }
+        Many::Rows(rows) => {
+            out.push(format!(
+                "Each shard: {}",
+                rows.shard_sql.as_deref().unwrap_or("the statement itself")
+            ));
+            out.push(format!("Combine: {}", combine(&rows.combine)));
+        }
+        Many::SplitInsert(split) => {
+            out.push(format!(
+                "Each shard: {}(its rows){}",
+                split.head,
+                split.tail.replace('\n', " ")
+            ));
+            for row in &split.rows {
+                out.push(format!("Row of {}: {}", key(&row.key), row.sql));
+            }
+            let answer = if split.returning {
+                "rows of each"
+            } else {
+                "add up the row counts"
+            };
+            out.push(format!("Combine: {answer}"));
+        }
+    }
+}
+
+fn combine(combine: &Combine) -> String {
+    match combine {
+        Combine::Concat { limit } => format!("rows as they come{}", limits(limit)),
+        Combine::Ordered { keys, limit } => {
+            let keys: Vec<String> = keys.iter().map(sort_key).collect();
+            format!("merge by {}{}", keys.join(", "), limits(limit))
+        }
+        Combine::Finish { sql, .. } => format!("PostgreSQL finishes: {sql}"),
+    }
+}
+
+fn sort_key(key: &SortKey) -> String {
+    let direction = if key.descending { "descending" } else { "ascending" };
+    let nulls = if key.nulls_first { "first" } else { "last" };
+    format!("column {} {direction} nulls {nulls}", key.column + 1)
+}
+
+fn limits(limit: &LimitPlan) -> String {
+    let value = |v: LimitValue| match v {
+        LimitValue::Const(value) => value.to_string(),
+        LimitValue::Param { index } => format!("${index}"),
+    };
+    let offset = limit.offset.map(|v| format!(", skip {}", value(v)));
+    let limit = limit.limit.map(|v| format!(", at most {}", value(v)));
+    format!("{}{}", offset.unwrap_or_default(), limit.unwrap_or_default())
+}

@@ -1,0 +1,225 @@
+//! Plans of real statements, as PostgreSQL analyzes them.
+//!
+//! Every file of `tests/cases` is a list of cases: a statement, a line `----`, the expected plan, an empty line.
+//! `DROVER_UPDATE=1 cargo test -p plan` rewrites the expectations; read the difference before committing it.
+
+use catalog::load::{EPILOGUE, PREAMBLE, QueryId, SnapshotBuilder};
+use catalog::{
+    BodyFacts, BodyParser, FunctionBody, MapId, ShardId, ShardMap, ShardingInput, Snapshot, TableSharding,
+    TableShardingKind,
+};
+use plan::{Analyzed, ResultColumn, SessionFacts, Triage};
+use testkit::TestPostgres;
+use testkit::client::Client;
+
+/// Tables of all cases. The maps: 1 by user, 2 by event (not colocated with 1).
+const SCHEMA: &str = "
+    CREATE TABLE users (id int PRIMARY KEY, name text, city text, age int, score float8, born date);
+    CREATE TABLE orders (user_id int NOT NULL, id bigint NOT NULL, total numeric(12,2), ref int, tags text[],
+        at timestamptz DEFAULT now(), PRIMARY KEY (user_id, id));
+    CREATE TABLE tickets (id bigserial PRIMARY KEY, title varchar(20), made timestamptz DEFAULT now());
+    CREATE TABLE tenants (slug varchar(10) PRIMARY KEY, plan text DEFAULT 'free');
+    CREATE TABLE events (id uuid PRIMARY KEY, user_id int, kind text);
+    CREATE TABLE nullable (k int, v text);
+    CREATE TABLE countries (code text PRIMARY KEY, name text, at timestamptz DEFAULT now());
+    CREATE TABLE tags (id serial PRIMARY KEY, label text, token uuid DEFAULT gen_random_uuid());
+    CREATE TABLE settings (name text PRIMARY KEY, value text);
+    CREATE VIEW adults AS SELECT id, name, city FROM users WHERE age >= 18;
+    CREATE VIEW totals AS SELECT user_id, sum(total) AS total FROM orders GROUP BY user_id;
+    CREATE FUNCTION peek() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM orders';
+    CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';
+";
+
+struct Bodies;
+
+impl BodyParser for Bodies {
+    fn body_facts(&self, body: FunctionBody<'_>) -> Result<BodyFacts, String> {
+        let facts = match body.language {
+            "sql" => sql::sql_body_facts(body.source),
+            _ => sql::plpgsql_body_facts(body.source),
+        };
+        if let Some(why) = facts.unknown {
+            return Err(why.to_owned());
+        }
+        Ok(BodyFacts {
+            relations: facts.relations.into_iter().map(|n| n.name).collect(),
+            functions: facts.functions.into_iter().map(|n| n.name).collect(),
+            dynamic_sql: facts.dynamic_sql,
+            sets_config: facts.sets_config,
+            utility: false,
+        })
+    }
+}
+
+struct Lab {
+    client: Client,
+    snapshot: Snapshot,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let server = TestPostgres::shared();
+        let database = server.create_database();
+        let mut client = Client::connect(&server.url(&database)).unwrap();
+        let made = client.simple(SCHEMA).unwrap();
+        assert!(made.errors.is_empty(), "{made:?}");
+        let snapshot = load(&mut client);
+        let settings =
+            "SET debug_print_rewritten = on; SET debug_pretty_print = off; SET client_min_messages = log";
+        assert!(client.simple(settings).unwrap().errors.is_empty());
+        Lab { client, snapshot }
+    }
+
+    /// The plan of one statement as text.
+    fn explain(&mut self, text: &str) -> String {
+        let raws = match sql::parse(text, &sql::ParseOptions::default()) {
+            Ok(raws) => raws,
+            Err(error) => return format!("unreadable: {error}\n"),
+        };
+        let [raw] = raws.as_slice() else {
+            return "not one statement\n".to_owned();
+        };
+        let session = SessionFacts {
+            search_path: vec!["public".to_owned()],
+            ..SessionFacts::default()
+        };
+        match plan::triage(raw, &self.snapshot, &session) {
+            Triage::Analyze => self.plan(text, raw),
+            Triage::Home => "home\n".to_owned(),
+            Triage::Refuse(refusal) => format!("{} {}\n", refusal.code, refusal.reason),
+            other => format!("{other:#?}\n"),
+        }
+    }
+
+    fn plan(&mut self, text: &str, raw: &sql::RawStatement) -> String {
+        let answer = self.client.parameter_types(text, &[]).unwrap();
+        if let Some(error) = answer.error() {
+            return format!("server: {error:?}\n");
+        }
+        let mut trees = Vec::new();
+        for notice in answer
+            .notices
+            .iter()
+            .filter(|n| n.field(b'M').is_some_and(|m| m.starts_with("rewritten")))
+        {
+            let sql::Value::List(list) = sql::nodes::parse_wrapped(notice.field(b'D').unwrap()).unwrap()
+            else {
+                panic!("not a list of trees")
+            };
+            trees.extend(list.into_iter().filter_map(|v| match v {
+                sql::Value::Node(node) => Some(*node),
+                _ => None,
+            }));
+        }
+        let columns = answer
+            .results
+            .iter()
+            .find_map(|r| r.columns.clone())
+            .unwrap_or_default();
+        let columns: Vec<ResultColumn> = columns
+            .into_iter()
+            .map(|c| ResultColumn {
+                name: c.name,
+                type_oid: c.type_oid,
+                type_modifier: c.type_modifier,
+            })
+            .collect();
+        let param_types = answer.parameters.unwrap_or_default();
+        let analyzed = Analyzed {
+            text,
+            raw,
+            trees: &trees,
+            param_types: &param_types,
+            columns: &columns,
+        };
+        match plan::plan(&analyzed, &self.snapshot) {
+            Ok(plan) => plan::explain_route(&plan, &self.snapshot, None).join("\n") + "\n",
+            Err(refusal) => format!("{} {}\n", refusal.code, refusal.reason),
+        }
+    }
+}
+
+fn load(client: &mut Client) -> Snapshot {
+    let mut builder = SnapshotBuilder::new();
+    assert!(client.simple(PREAMBLE).unwrap().errors.is_empty());
+    for query in QueryId::ALL {
+        let answer = client.simple(&query.sql()).unwrap();
+        assert!(answer.errors.is_empty(), "{query:?} {:?}", answer.errors);
+        builder.from_rows(query, &answer.text_rows()).unwrap();
+    }
+    assert!(client.simple(EPILOGUE).unwrap().errors.is_empty());
+    builder.build(&sharding(), &Bodies).unwrap()
+}
+
+fn sharding() -> ShardingInput {
+    let shards: Vec<ShardId> = (1..=4).map(ShardId).collect();
+    let table = |name: &str, kind: TableShardingKind| TableSharding {
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        kind,
+    };
+    let sharded = |name: &str, column: &str, map: u32| {
+        table(
+            name,
+            TableShardingKind::Sharded {
+                column: column.to_owned(),
+                map: MapId(map),
+            },
+        )
+    };
+    let even = ShardMap::even(&shards).unwrap();
+    ShardingInput {
+        home: ShardId(1),
+        maps: (1..=4).map(|m| (MapId(m), even.clone())).collect(),
+        tables: vec![
+            sharded("users", "id", 1),
+            sharded("orders", "user_id", 1),
+            sharded("nullable", "k", 1),
+            sharded("tickets", "id", 1),
+            sharded("tenants", "slug", 3),
+            sharded("events", "id", 2),
+            table("countries", TableShardingKind::Reference),
+            table("tags", TableShardingKind::Reference),
+        ],
+        shards,
+        ..ShardingInput::default()
+    }
+}
+
+#[test]
+fn plans_are_as_written_down() {
+    let mut lab = Lab::new();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .collect();
+    files.sort();
+    let mut wrong = String::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut rewritten = String::new();
+        for case in text.split("\n\n").map(str::trim).filter(|c| !c.is_empty()) {
+            let (statement, expected) = case.split_once("\n----").unwrap_or((case, ""));
+            if statement.starts_with('#') && !statement.contains('\n') {
+                rewritten.push_str(&format!("{statement}\n\n"));
+                continue;
+            }
+            let found = lab.explain(statement.trim());
+            if found.trim() != expected.trim() {
+                wrong.push_str(&format!(
+                    "\n{statement}\nexpected:\n{}\nfound:\n{found}",
+                    expected.trim()
+                ));
+            }
+            rewritten.push_str(&format!("{}\n----\n{}\n\n", statement.trim(), found.trim()));
+        }
+        if std::env::var_os("DROVER_UPDATE").is_some() {
+            std::fs::write(&file, rewritten.trim_end().to_owned() + "\n").unwrap();
+        }
+    }
+    assert!(
+        wrong.is_empty() || std::env::var_os("DROVER_UPDATE").is_some(),
+        "{wrong}"
+    );
+}
