@@ -51,14 +51,17 @@ pub(crate) async fn run<A: AsRef<OsStr>>(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let output = tokio::process::Command::from(command)
+    let failed = |source| ToolError::Spawn {
+        program: program.to_owned(),
+        source,
+    };
+    let child = tokio::process::Command::from(command)
         .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|source| ToolError::Spawn {
-            program: program.to_owned(),
-            source,
-        })?;
+        .spawn()
+        .map_err(failed)?;
+    let mut group = Group { leader: child.id() };
+    let output = child.wait_with_output().await.map_err(failed)?;
+    group.leader = None;
     if output.status.success() {
         return Ok(());
     }
