@@ -11,6 +11,7 @@
 
 mod client;
 mod message;
+mod password;
 mod server;
 mod verifier;
 
@@ -115,26 +116,13 @@ fn xor(a: &Key, b: &Key) -> Key {
     std::array::from_fn(|at| a[at] ^ b[at])
 }
 
-/// The password as it is hashed: SASLprep where it applies. Like PostgreSQL, a password that is not UTF-8 or
-/// contains what SASLprep prohibits is taken as it is.
-fn prepare_password(password: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    use std::borrow::Cow;
-    match std::str::from_utf8(password).map(stringprep::saslprep) {
-        Ok(Ok(prepared)) if !prepared.is_empty() => match prepared {
-            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-        },
-        _ => Cow::Borrowed(password),
-    }
-}
-
 fn salted_password(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Key {
     let mut out = [0; 32];
     pbkdf2::derive(
         pbkdf2::PBKDF2_HMAC_SHA256,
         iterations,
         salt,
-        &prepare_password(password),
+        &password::prepare(password),
         &mut out,
     );
     out

@@ -163,7 +163,7 @@ fn server_refuses_what_it_does_not_do() {
 #[test]
 fn passwords_are_prepared_like_postgresql_does() {
     let check = |password: &str, expect: &[u8]| {
-        assert_eq!(&*prepare_password(password.as_bytes()), expect, "{password}");
+        assert_eq!(&*password::prepare(password.as_bytes()), expect, "{password}");
     };
     check("pencil", b"pencil");
     check("a\u{a0}b", b"a b"); // a non-ASCII space
@@ -171,7 +171,7 @@ fn passwords_are_prepared_like_postgresql_does() {
     check("\u{2168}", b"IX"); // compatibility form
     check("tab\tinside", b"tab\tinside"); // prohibited: taken as it is
     check("\u{ad}", "\u{ad}".as_bytes()); // nothing left: taken as it is
-    assert_eq!(&*prepare_password(b"\xff\xfe"), b"\xff\xfe");
+    assert_eq!(&*password::prepare(b"\xff\xfe"), b"\xff\xfe");
 }
 
 #[test]
@@ -197,4 +197,18 @@ fn verifiers_from_outside_are_bounded() {
         text, "Verifier { iterations: 4096, .. } Keys(..)",
         "secrets stay out of logs"
     );
+}
+
+#[test]
+fn verifiers_are_those_postgresql_stores() {
+    let recording = include_str!("tests/postgresql15.txt");
+    for line in recording.lines().filter(|line| !line.starts_with('#')) {
+        let (hex, stored) = line.split_once(' ').unwrap();
+        let digits = hex.strip_prefix('x').unwrap();
+        let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        let password: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+        let stored: Verifier = stored.parse().unwrap();
+        let made = Verifier::from_password(&password, stored.salt(), stored.iterations()).unwrap();
+        assert_eq!(made, stored, "{:?}", String::from_utf8_lossy(&password));
+    }
 }
