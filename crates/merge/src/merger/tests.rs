@@ -163,4 +163,26 @@ proptest! {
         let expect: Vec<Bytes> = expect.into_iter().map(|(_, row)| row).skip(offset as usize).take(take).collect();
         prop_assert_eq!(merged(&rows, by_first(descending, nulls_first), Bounds { offset, limit }), expect);
     }
+
+    /// Whatever a server sends as a row or a value: an error at worst.
+    #[test]
+    fn rows_from_outside_do_not_panic(
+        body in prop::collection::vec(any::<u8>(), 0..40),
+        value in prop::option::of(prop::collection::vec(any::<u8>(), 0..24)),
+        oid in prop::sample::select(vec![16, 17, 18, 20, 21, 23, 25, 26, 700, 701, 1042, 1082, 1114, 1186, 1266, 1700, 2950]),
+    ) {
+        let comparator = Comparator::for_type(oid, true).unwrap();
+        let keys = vec![SortKey { column: 0, comparator, descending: true, nulls_first: false }];
+        let mut raw = BytesMut::from(&b"D"[..]);
+        raw.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+        raw.extend_from_slice(&body);
+        let mut framed = BytesMut::new();
+        data_row(&mut framed, [value.as_deref()]).unwrap();
+        for row in [raw.freeze(), framed.freeze()] {
+            let mut merger = Merger::new(keys.clone(), 1, Bounds::default());
+            merger.push(0, row.clone());
+            let _ = merger.pop();
+            let _ = crate::row::truncate_columns(&row, 1, &mut BytesMut::new());
+        }
+    }
 }
