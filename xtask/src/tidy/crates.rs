@@ -61,6 +61,13 @@ struct Package {
     version: String,
     license: Option<String>,
     source: Option<String>,
+    dependencies: Vec<Declared>,
+}
+
+#[derive(Deserialize)]
+struct Declared {
+    name: String,
+    path: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +99,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<Finding>, String> {
     findings.extend(graph.purity());
     findings.extend(graph.sources_and_licences());
     findings.extend(architecture_table(root)?);
+    findings.extend(graph.explained(root)?);
     Ok(findings)
 }
 
@@ -209,6 +217,34 @@ impl Graph {
             }
         }
         reached
+    }
+
+    /// Every direct dependency has its reason in `docs/dependencies.md`, and nothing else is there.
+    fn explained(&self, root: &Path) -> Result<Vec<Finding>, String> {
+        const PAGE: &str = "docs/dependencies.md";
+        let text = std::fs::read_to_string(root.join(PAGE)).map_err(|error| format!("{PAGE}: {error}"))?;
+        let rows = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let explained: BTreeSet<&str> = rows.collect();
+        let members = self.members.iter().filter_map(|id| self.packages.get(id));
+        let declared = members
+            .flat_map(|package| &package.dependencies)
+            .filter(|used| used.path.is_none());
+        let declared: BTreeSet<&str> = declared.map(|used| used.name.as_str()).collect();
+        let missing = declared
+            .difference(&explained)
+            .map(|name| format!("`{name}` is used and not explained here"));
+        let left = explained
+            .difference(&declared)
+            .map(|name| format!("`{name}` is explained and not used"));
+        let page = |message| Finding {
+            path: PAGE.into(),
+            line: 0,
+            rule: "dependencies",
+            message,
+        };
+        Ok(missing.chain(left).map(page).collect())
     }
 
     fn sources_and_licences(&self) -> Vec<Finding> {
