@@ -2,7 +2,7 @@
 
 use crate::{Error, shard};
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgPool, PgPoolCopyExt, PgPoolOptions, PgRow};
 use sqlx::{Acquire, Executor, Row, Statement};
 
 const TABLE: &str = "driver_sqlx";
@@ -39,7 +39,7 @@ async fn parameters(pool: &PgPool) -> Result<(), Error> {
     let rows: Vec<(i64, String)> = sqlx::query_as(&sql).bind(vec![3i64, 5, 99]).fetch_all(pool).await?;
     assert_eq!(rows, [(3, "name 3".to_string()), (5, "name 5".to_string())]);
     let sql = format!("SELECT id FROM {TABLE} ORDER BY id");
-    let keys: Vec<i64> = sqlx::query(&sql).map(|row: PgRow| row.get(0)).fetch(pool).try_collect().await?;
+    let keys: Vec<i64> = sqlx::query(&sql).map(|row: PgRow| row.get::<i64, _>(0)).fetch(pool).try_collect().await?;
     assert_eq!(keys, (1..=20).collect::<Vec<i64>>());
     Ok(())
 }

@@ -91,7 +91,7 @@ async fn transactions(client: &mut Client) -> Result<(), Error> {
     transaction.commit().await?;
     let mut transaction = client.transaction().await?;
     transaction.execute(&format!("UPDATE {TABLE} SET name = 'outer' WHERE id = 200"), &[]).await?;
-    let inner = transaction.savepoint("inner").await?;
+    let inner = transaction.savepoint("first").await?;
     let error = inner.execute(&format!("INSERT INTO {TABLE} (id) VALUES (202)"), &[]).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::UNIQUE_VIOLATION));
     inner.rollback().await?;
