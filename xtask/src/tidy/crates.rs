@@ -235,9 +235,15 @@ impl Graph {
         let missing = declared
             .difference(&explained)
             .map(|name| format!("`{name}` is used and not explained here"));
-        let left = explained
-            .difference(&declared)
-            .map(|name| format!("`{name}` is explained and not used"));
+        // One that the workspace names may be about to be used.
+        let manifest = std::fs::read_to_string(root.join("Cargo.toml")).map_err(|error| error.to_string())?;
+        let named = |name: &str| {
+            manifest
+                .lines()
+                .any(|line| line.starts_with(&format!("{name} =")))
+        };
+        let left = explained.difference(&declared).filter(|name| !named(name));
+        let left = left.map(|name| format!("`{name}` is explained and not used"));
         let page = |message| Finding {
             path: PAGE.into(),
             line: 0,

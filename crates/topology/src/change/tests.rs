@@ -7,7 +7,7 @@ use crate::records::{NodeRecord, ShardRecord};
 use crate::{FileStore, MemoryStore, ProxyId, ShardId};
 
 /// Long enough that no live member loses its lease on a loaded machine, short enough to wait for a dead one.
-const TTL: Duration = Duration::from_millis(1500);
+const TTL: Duration = Duration::from_secs(4);
 
 type Store = Arc<dyn TopologyStore>;
 

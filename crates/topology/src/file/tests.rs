@@ -5,11 +5,17 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::FileStore;
+use crate::change::ensure_cluster;
 use crate::conformance::{self, increment};
-use crate::{Key, StoreError, TopologyStore, Write};
+use crate::records::{NodeRecord, ShardRecord, barrier_key};
+use crate::{
+    ChangeCoordinator, ChangeScope, ClusterRecord, Key, Membership, ProxyId, StoreError, TopologyStore, Write,
+};
 
 /// Tells a spawned copy of this test binary which store to use.
 const STORE_VARIABLE: &str = "DROVER_TEST_STORE";
+const LEADER_VARIABLE: &str = "DROVER_TEST_LEADER_STORE";
+const LEADER_TTL: Duration = Duration::from_secs(2);
 const CHILDREN: i64 = 4;
 const INCREMENTS: i64 = 25;
 
@@ -159,4 +165,61 @@ fn refuses_a_directory_of_something_else() {
         FileStore::open(directory.path()),
         Err(StoreError::Damaged { .. })
     ));
+}
+
+/// Not a test by itself: a leader that waits to be killed in the middle of its change.
+#[tokio::test]
+async fn doomed_leader() {
+    let Some(path) = std::env::var_os(LEADER_VARIABLE) else {
+        return;
+    };
+    let store: Arc<dyn TopologyStore> = Arc::new(FileStore::open(path).unwrap());
+    let id = ProxyId::parse("doomed").unwrap();
+    let membership = Membership::join(store, id, LEADER_TTL).await.unwrap();
+    let coordinator = ChangeCoordinator::new(Arc::new(membership));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let _guard = coordinator
+        .begin(ChangeScope::Everything, deadline)
+        .await
+        .unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_killed_process_takes_its_barrier_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let shard = ShardRecord {
+        id: crate::ShardId(1),
+        name: "shard_1".into(),
+        primary: NodeRecord {
+            host: "a".into(),
+            port: 1,
+        },
+        replicas: vec![],
+    };
+    let cluster = ClusterRecord::new("c", vec!["app".into()], vec![shard]).unwrap();
+    ensure_cluster(&store, &cluster).await.unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "file::tests::doomed_leader"])
+        .env(LEADER_VARIABLE, directory.path());
+    let mut leader = command.stdout(Stdio::null()).spawn().unwrap();
+
+    let mut watch = store.watch(barrier_key().as_str());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let mut present = async |wanted: bool| {
+        while tokio::time::timeout_at(deadline, watch.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_empty()
+            == wanted
+        {}
+    };
+    present(true).await;
+    leader.kill().unwrap();
+    leader.wait().unwrap();
+    present(false).await;
+    assert!(store.list("proxies/").await.unwrap().is_empty());
 }

@@ -1,0 +1,240 @@
+//! What the cluster record says, and whether it makes sense.
+
+use catalog::{
+    Epoch, MapId, ShardId, ShardMap, ShardMapError, ShardingInput, TableSharding, TableShardingKind,
+};
+
+use super::{
+    ClusterRecord, FunctionRecord, HashRange, MapRecord, Scheme, ShardRecord, TableKind, TableRecord,
+    TableState,
+};
+
+/// Why a [`ClusterRecord`] makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterRecordError {
+    /// Ranges of a map are wrong.
+    #[error("shard map {map}: {error}")]
+    Map {
+        /// Which.
+        map: MapId,
+        /// Why.
+        error: ShardMapError,
+    },
+    /// A shard is named that is not in the list.
+    #[error("{place} names shard {shard}, which does not exist")]
+    UnknownShard {
+        /// Where it is named.
+        place: String,
+        /// Its number.
+        shard: ShardId,
+    },
+    /// A map is named that is not in the list.
+    #[error("table {table} names shard map {map}, which does not exist")]
+    UnknownMap {
+        /// `schema.name`.
+        table: String,
+        /// Its number.
+        map: MapId,
+    },
+    /// The same thing twice.
+    #[error("{0} is there twice")]
+    Twice(String),
+    /// Composite keys are not supported.
+    #[error("table {table} needs exactly one key column")]
+    KeyColumns {
+        /// `schema.name`.
+        table: String,
+    },
+}
+
+impl Scheme {
+    /// Equal parts for the shards, in the order given.
+    pub fn even_hash(shards: &[ShardId]) -> Result<Scheme, ShardMapError> {
+        let map = ShardMap::even(shards)?;
+        let ranges = map.ranges().map(|range| HashRange {
+            start: range.first,
+            shard: range.shard,
+        });
+        Ok(Scheme::Hash {
+            ranges: ranges.collect(),
+        })
+    }
+
+    /// As the catalog uses it.
+    pub fn to_shard_map(&self) -> Result<ShardMap, ShardMapError> {
+        let Scheme::Hash { ranges } = self;
+        ShardMap::from_starts(ranges.iter().map(|range| (range.start, range.shard)))
+    }
+}
+
+impl ClusterRecord {
+    /// A new cluster: one map over all shards, the first shard is home, epoch 1, no tables.
+    pub fn new(
+        cluster_id: impl Into<String>,
+        databases: Vec<String>,
+        shards: Vec<ShardRecord>,
+    ) -> Result<ClusterRecord, ClusterRecordError> {
+        let ids: Vec<ShardId> = shards.iter().map(|shard| shard.id).collect();
+        let id = MapId(1);
+        let scheme = if ids.is_empty() {
+            Err(ShardMapError::Empty)
+        } else {
+            Scheme::even_hash(&ids)
+        };
+        let scheme = scheme.map_err(|error| ClusterRecordError::Map { map: id, error })?;
+        let record = ClusterRecord {
+            cluster_id: cluster_id.into(),
+            epoch: Epoch(1),
+            schema_version: 1,
+            databases,
+            home: ids[0],
+            shards,
+            maps: vec![MapRecord { id, scheme }],
+            tables: Vec::new(),
+            declared_local: Vec::new(),
+        };
+        record.check()?;
+        Ok(record)
+    }
+
+    /// A shard by number.
+    pub fn shard(&self, id: ShardId) -> Option<&ShardRecord> {
+        self.shards.iter().find(|shard| shard.id == id)
+    }
+
+    /// A map by number.
+    pub fn map(&self, id: MapId) -> Option<&MapRecord> {
+        self.maps.iter().find(|map| map.id == id)
+    }
+
+    /// A number for a map that no map has.
+    pub fn next_map_id(&self) -> MapId {
+        MapId(self.maps.iter().map(|map| map.id.0).max().unwrap_or(0) + 1)
+    }
+
+    /// A table by name.
+    pub fn table(&self, database: &str, schema: &str, name: &str) -> Option<&TableRecord> {
+        self.tables
+            .iter()
+            .find(|t| t.database == database && t.schema == schema && t.name == name)
+    }
+
+    /// A table by name, to change it.
+    pub fn table_mut(&mut self, database: &str, schema: &str, name: &str) -> Option<&mut TableRecord> {
+        self.tables
+            .iter_mut()
+            .find(|t| t.database == database && t.schema == schema && t.name == name)
+    }
+
+    /// Whether everything named exists, once, and the maps cover the hash space.
+    pub fn check(&self) -> Result<(), ClusterRecordError> {
+        self.sharding_input_of(|_| true, |_| true).map(|_| ())?;
+        let mut names = std::collections::BTreeSet::new();
+        for shard in &self.shards {
+            for unique in [format!("shard {}", shard.id), format!("shard `{}`", shard.name)] {
+                if !names.insert(unique.clone()) {
+                    return Err(ClusterRecordError::Twice(unique));
+                }
+            }
+        }
+        let maps = self.maps.iter().map(|map| format!("shard map {}", map.id));
+        let tables = self
+            .tables
+            .iter()
+            .map(|t| format!("table {}.{} of {}", t.schema, t.name, t.database));
+        let databases = self.databases.iter().map(|name| format!("database `{name}`"));
+        for unique in maps.chain(tables).chain(databases) {
+            if !names.insert(unique.clone()) {
+                return Err(ClusterRecordError::Twice(unique));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sharding metadata of one database, as the catalog takes it. Tables whose change is pending are left out:
+    /// whoever uses them must wait for the change or repair it first.
+    pub fn sharding_input(&self, database: &str) -> Result<ShardingInput, ClusterRecordError> {
+        self.sharding_input_of(
+            |table| table.database == database && table.state == TableState::Active,
+            |function| function.database == database,
+        )
+    }
+
+    fn sharding_input_of(
+        &self,
+        tables: impl Fn(&TableRecord) -> bool,
+        functions: impl Fn(&FunctionRecord) -> bool,
+    ) -> Result<ShardingInput, ClusterRecordError> {
+        self.check_shard(self.home, || "the home shard".to_owned())?;
+        let maps = self
+            .maps
+            .iter()
+            .map(|map| self.shard_map(map))
+            .collect::<Result<_, _>>()?;
+        let tables = self.tables.iter().filter(|table| tables(table));
+        let tables = tables
+            .map(|table| self.table_sharding(table))
+            .collect::<Result<_, _>>()?;
+        let declared_local = self.declared_local.iter().filter(|function| functions(function));
+        Ok(ShardingInput {
+            epoch: self.epoch,
+            shards: self.shards.iter().map(|shard| shard.id).collect(),
+            home: self.home,
+            maps,
+            tables,
+            declared_local: declared_local
+                .map(|f| (f.schema.clone(), f.name.clone()))
+                .collect(),
+        })
+    }
+
+    fn check_shard(&self, shard: ShardId, place: impl Fn() -> String) -> Result<(), ClusterRecordError> {
+        match self.shard(shard) {
+            Some(_) => Ok(()),
+            None => Err(ClusterRecordError::UnknownShard {
+                place: place(),
+                shard,
+            }),
+        }
+    }
+
+    fn shard_map(&self, map: &MapRecord) -> Result<(MapId, ShardMap), ClusterRecordError> {
+        let built = map.scheme.to_shard_map();
+        let built = built.map_err(|error| ClusterRecordError::Map { map: map.id, error })?;
+        for &shard in built.shards() {
+            self.check_shard(shard, || format!("shard map {}", map.id))?;
+        }
+        Ok((map.id, built))
+    }
+
+    fn table_sharding(&self, table: &TableRecord) -> Result<TableSharding, ClusterRecordError> {
+        let full_name = || format!("{}.{}", table.schema, table.name);
+        let kind = match &table.kind {
+            TableKind::Reference => TableShardingKind::Reference,
+            TableKind::Sharded {
+                columns,
+                key_types,
+                map,
+            } => {
+                if self.map(*map).is_none() {
+                    return Err(ClusterRecordError::UnknownMap {
+                        table: full_name(),
+                        map: *map,
+                    });
+                }
+                let ([column], 1) = (columns.as_slice(), key_types.len()) else {
+                    return Err(ClusterRecordError::KeyColumns { table: full_name() });
+                };
+                TableShardingKind::Sharded {
+                    column: column.clone(),
+                    map: *map,
+                }
+            }
+        };
+        Ok(TableSharding {
+            schema: table.schema.clone(),
+            name: table.name.clone(),
+            kind,
+        })
+    }
+}
