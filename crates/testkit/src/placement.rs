@@ -6,7 +6,7 @@
 
 mod layout;
 
-pub use layout::{HashRange, KeyType, Layout, LayoutError, ShardedTable};
+pub use layout::{HashRange, KeyType, Layout, LayoutError, Primary, ShardedTable};
 
 use crate::client::{Client, ClientError, Target};
 use std::collections::{BTreeMap, BTreeSet};

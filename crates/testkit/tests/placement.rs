@@ -36,6 +36,7 @@ fn fixture() -> Fixture {
     let ranges = vec![range(i64::MIN, HALF - 1, "s0"), range(HALF, i64::MAX, "s1")];
     let layout = Layout {
         home: "s0".to_string(),
+        primaries: Vec::new(),
         sharded: vec![ShardedTable {
             name: "\"public\".\"t\"".to_string(),
             key: "\"k\"".to_string(),

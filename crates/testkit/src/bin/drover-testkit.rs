@@ -14,8 +14,9 @@ const USAGE: &str = "usage:
                         [--filter TEXT] [--max-shown N] FILE-OR-FOLDER…
       runs case files on both; --plain: both are plain servers (checks the cases themselves).
       Both databases are emptied.
-  drover-testkit placement --drover URL NAME=URL…
-      checks that every row is on the shard its key belongs to; NAME=URL is each shard's primary, reached directly.
+  drover-testkit placement --drover URL [--login USER:PASSWORD]
+      checks that every row is on the shard its key belongs to. Asks the shards directly, at the addresses in
+      drover.shards, with the URL's own user and password unless --login names others.
   drover-testkit leak --target URL [--seed N] [--seconds N] [--victims N] [--checkers N] [--sharded]
       cuts clients off at random bytes and watches whether others see anything of them.";
 
@@ -159,24 +160,34 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
 }
 
 fn placement(list: &[String]) -> Result<bool, Failure> {
-    let arguments = Arguments::parse(list, &[], &["--drover"])?;
-    let mut client = Client::open(&arguments.target("--drover")?).map_err(run_error)?;
+    let arguments = Arguments::parse(list, &[], &["--drover", "--login"])?;
+    let through = arguments.target("--drover")?;
+    let mut client = Client::open(&through).map_err(run_error)?;
     let layout = Layout::read(&mut client).map_err(run_error)?;
-    let shard = |text: &String| {
-        let (name, url) = text
-            .split_once('=')
-            .ok_or_else(|| Failure::Usage(format!("{text} is not NAME=URL")))?;
-        let target = Target::parse(url).map_err(|error| Failure::Usage(error.to_string()))?;
-        Ok(Shard {
-            name: name.to_string(),
-            target,
-        })
+    let (user, password) = match arguments.value("--login") {
+        None => (through.user.clone(), through.password.clone()),
+        Some(text) => match text.split_once(':') {
+            Some((user, password)) => (user.to_string(), Some(password.to_string())),
+            None => (text.to_string(), None),
+        },
     };
-    let shards = arguments
-        .rest
-        .iter()
-        .map(shard)
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let mut shards = Vec::new();
+    for primary in &layout.primaries {
+        let (host, port) = (primary.host.clone(), primary.port);
+        let (user, password) = (user.clone(), password.clone());
+        let target = Target {
+            host,
+            port,
+            user,
+            password,
+            options: Vec::new(),
+            ..through.clone()
+        };
+        shards.push(Shard {
+            name: primary.shard.clone(),
+            target,
+        });
+    }
     let findings = verify(&layout, &shards).map_err(run_error)?;
     findings.iter().for_each(|finding| println!("{finding}"));
     let (sharded, reference) = (layout.sharded.len(), layout.reference.len());

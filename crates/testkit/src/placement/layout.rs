@@ -8,12 +8,25 @@ use std::collections::BTreeMap;
 pub struct Layout {
     /// The home shard.
     pub home: String,
+    /// Where each shard's primary listens; empty when a test made the layout.
+    pub primaries: Vec<Primary>,
     /// Sharded tables.
     pub sharded: Vec<ShardedTable>,
     /// Reference tables, quoted as SQL needs it, with schema.
     pub reference: Vec<String>,
     /// Ranges by map name.
     pub maps: BTreeMap<String, Vec<HashRange>>,
+}
+
+/// A shard's primary server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Primary {
+    /// Name of the shard.
+    pub shard: String,
+    /// Host name, address or socket directory.
+    pub host: String,
+    /// Port.
+    pub port: u16,
 }
 
 /// A sharded table.
@@ -99,12 +112,12 @@ pub enum LayoutError {
         error: String,
     },
     /// A view lacks a column this needs.
-    #[error("{view} has none of the columns {wanted:?}, but {found:?}")]
+    #[error("{view} has no column {wanted}, but {found:?}")]
     Column {
         /// The view.
         view: String,
-        /// Names that would do.
-        wanted: Vec<&'static str>,
+        /// The column.
+        wanted: &'static str,
         /// Names it has.
         found: Vec<String>,
     },
@@ -123,13 +136,16 @@ impl Layout {
     pub fn read(client: &mut Client) -> Result<Layout, LayoutError> {
         let mut layout = Layout::default();
         let shards = View::read(client, "drover.shards")?;
-        let names = shards.column(&["shard", "name", "shard_name"])?;
-        let homes = shards.column(&["home", "is_home"])?;
-        let home = names
-            .iter()
-            .zip(&homes)
-            .find(|(_, home)| matches!(home.as_str(), "t" | "true"));
-        layout.home = home.map(|(name, _)| name.clone()).unwrap_or_default();
+        let (names, roles) = (shards.column("shard")?, shards.column("role")?);
+        let (hosts, ports) = (shards.column("primary_host")?, shards.column("primary_port")?);
+        for at in 0..names.len() {
+            if roles[at] == "home" {
+                layout.home.clone_from(&names[at]);
+            }
+            let port = number("drover.shards", &ports[at])?;
+            let (shard, host) = (names[at].clone(), hosts[at].clone());
+            layout.primaries.push(Primary { shard, host, port });
+        }
         layout.read_tables(client)?;
         layout.read_maps(client)?;
         Ok(layout)
@@ -137,11 +153,12 @@ impl Layout {
 
     fn read_tables(&mut self, client: &mut Client) -> Result<(), LayoutError> {
         let tables = View::read(client, "drover.tables")?;
-        let schemas = tables.column(&["schema", "schema_name"])?;
-        let names = tables.column(&["table", "table_name", "name"])?;
-        let kinds = tables.column(&["kind", "type", "placement"])?;
-        let keys = tables.column(&["shard_key", "key", "key_column"])?;
-        let maps = tables.column(&["map", "map_id", "colocation", "colocation_group"])?;
+        let (schemas, names) = (tables.column("schema")?, tables.column("table")?);
+        let (kinds, keys, maps) = (
+            tables.column("kind")?,
+            tables.column("key")?,
+            tables.column("map")?,
+        );
         for at in 0..tables.rows.len() {
             let name = format!("{}.{}", quote(&schemas[at]), quote(&names[at]));
             match kinds[at].as_str() {
@@ -163,28 +180,28 @@ impl Layout {
     }
 
     fn read_maps(&mut self, client: &mut Client) -> Result<(), LayoutError> {
-        let map = View::read(client, "drover.shard_map")?;
-        let names = map.column(&["map", "map_id", "colocation", "colocation_group"])?;
-        let firsts = map.column(&["first_hash", "first", "range_first", "hash_first"])?;
-        let lasts = map.column(&["last_hash", "last", "range_last", "hash_last"])?;
-        let shards = map.column(&["shard", "shard_name", "name"])?;
-        let number = |text: &String| {
-            let bad = || LayoutError::Value {
-                view: "drover.shard_map".into(),
-                value: text.clone(),
-            };
-            text.parse::<i64>().map_err(|_| bad())
-        };
+        let view = "drover.shard_map";
+        let map = View::read(client, view)?;
+        let (names, shards) = (map.column("map")?, map.column("shard")?);
+        let (starts, ends) = (map.column("range_start")?, map.column("range_end")?);
         for at in 0..map.rows.len() {
+            let (first, last) = (number(view, &starts[at])?, number(view, &ends[at])?);
             let range = HashRange {
-                first: number(&firsts[at])?,
-                last: number(&lasts[at])?,
+                first,
+                last,
                 shard: shards[at].clone(),
             };
             self.maps.entry(names[at].clone()).or_default().push(range);
         }
         Ok(())
     }
+}
+
+fn number<T: std::str::FromStr>(view: &str, text: &str) -> Result<T, LayoutError> {
+    text.parse().map_err(|_| LayoutError::Value {
+        view: view.to_string(),
+        value: text.to_string(),
+    })
 }
 
 /// All rows of a view, with the names of its columns.
@@ -212,13 +229,12 @@ impl View {
         })
     }
 
-    /// The values of the first column that has one of these names, NULL as empty text.
-    fn column(&self, wanted: &[&'static str]) -> Result<Vec<String>, LayoutError> {
-        let find = |name: &&str| self.columns.iter().position(|column| column == name);
-        let Some(at) = wanted.iter().find_map(find) else {
+    /// The values of a column, NULL as empty text.
+    fn column(&self, wanted: &'static str) -> Result<Vec<String>, LayoutError> {
+        let Some(at) = self.columns.iter().position(|column| column == wanted) else {
             return Err(LayoutError::Column {
                 view: self.name.to_string(),
-                wanted: wanted.to_vec(),
+                wanted,
                 found: self.columns.clone(),
             });
         };
