@@ -52,14 +52,13 @@ const ARRAYS: [(u32, u32, usize); 16] = [
     (1001, oid::BYTEA, 4),
 ];
 
-/// Prints a `CONST` as a literal with its type: `'…'::type`.
+/// Prints a `CONST` as a literal with its type: `'…'::type`. Without a type modifier: the value has gone through it.
 pub(super) fn print(p: &Printer<'_>, n: &Node) -> Printed {
     let type_oid = n.oid("consttype")?;
-    let typmod = n.i32("consttypmod")?;
     if n.bool("constisnull")? {
         return match type_oid {
             oid::UNKNOWN => Ok("NULL".to_owned()),
-            _ => Ok(format!("(NULL::{})", p.type_name(type_oid, typmod)?)),
+            _ => Ok(format!("(NULL::{})", p.type_name(type_oid, -1)?)),
         };
     }
     let Some(Value::Datum { len, bytes }) = n.get("constvalue") else {
@@ -77,6 +76,9 @@ pub(super) fn print(p: &Printer<'_>, n: &Node) -> Printed {
     if let Some((_, element, align)) = ARRAYS.iter().find(|(array, ..)| *array == type_oid) {
         return array(p, n, bytes, (type_oid, *element, *align));
     }
+    if type_oid >= FIRST_USER_OID && !by_value {
+        return enum_array(p, n, bytes, type_oid);
+    }
     let text = if type_oid == oid::REGCLASS {
         let relation = datum::u32(bytes).ok_or_else(|| unsupported(n, "value"))?;
         Some(p.relation_name(relation)?)
@@ -92,7 +94,7 @@ pub(super) fn print(p: &Printer<'_>, n: &Node) -> Printed {
         _ => Ok(format!(
             "({}::{})",
             literal.trim_start(),
-            p.type_name(type_oid, typmod)?
+            p.type_name(type_oid, -1)?
         )),
     }
 }
@@ -155,6 +157,32 @@ fn array(p: &Printer<'_>, n: &Node, bytes: &[u8], (array, element, align): (u32,
         texts.join(", "),
         p.type_name(array, -1)?
     ))
+}
+
+/// An array of enum values; anything else of a user's own type is refused.
+fn enum_array(p: &Printer<'_>, n: &Node, bytes: &[u8], type_oid: Oid) -> Printed {
+    let error = || unsupported(n, format!("constant of type {type_oid}"));
+    let element = bytes.get(12..).and_then(datum::u32).ok_or_else(error)?;
+    let element_name = p.type_name(element, -1).map_err(|_| error())?;
+    let array_name = p.type_name(type_oid, -1)?;
+    if array_name != format!("{element_name}[]") {
+        return Err(error());
+    }
+    let elements = datum::array(bytes, element, 4, Some(4)).ok_or_else(error)?;
+    let mut texts = Vec::with_capacity(elements.len());
+    for value in elements {
+        let text = match value {
+            None => "NULL".to_owned(),
+            Some(bytes) => {
+                let label = datum::u32(bytes)
+                    .and_then(|l| p.names.enum_label(l))
+                    .ok_or_else(error)?;
+                quote_literal(&label).trim_start().to_owned()
+            }
+        };
+        texts.push(format!("({text}::{element_name})"));
+    }
+    Ok(format!("(ARRAY[{}]::{array_name})", texts.join(", ")))
 }
 
 /// Length of values of a type with a fixed length; `None` for those with a header.

@@ -1,11 +1,14 @@
 //! INSERT, UPDATE, DELETE.
 
 use super::DeparseError;
+use super::expr::IMPLICIT_CAST;
 use super::from::check_rte;
 use super::printer::{Printed, Printer, rte_kind, unsupported};
 use crate::nodes::Node;
 use crate::quote_ident;
 
+/// Type `int4`.
+const INT4: u32 = 23;
 /// `OnConflictAction` of the server.
 const CONFLICT_UPDATE: i32 = 2;
 
@@ -65,8 +68,11 @@ impl<'a> Printer<'a> {
 
     /// The rows of an INSERT: a SELECT from whatever its tree selects from, which covers VALUES and queries alike.
     fn source(&mut self, query: &'a Node, exprs: &[String]) -> Printed {
-        if let Some(subquery) = self.whole_source(query)? {
-            return self.query(subquery);
+        if let Some(rte) = self.whole_source(query)? {
+            return match rte.i32("rtekind")? {
+                rte_kind::VALUES => self.values(rte),
+                _ => self.query(rte.node("subquery")?),
+            };
         }
         let mut out = format!("SELECT {}", exprs.join(", "));
         let from = self.from_clause(query)?;
@@ -79,7 +85,7 @@ impl<'a> Printer<'a> {
         Ok(out)
     }
 
-    /// The subquery whose columns are inserted as they are, in order.
+    /// The subquery or VALUES list whose columns are inserted as they are, in order.
     fn whole_source(&self, query: &'a Node) -> Result<Option<&'a Node>, DeparseError> {
         let tree = query.node("jointree")?;
         let items = tree.nodes("fromlist")?;
@@ -91,35 +97,39 @@ impl<'a> Printer<'a> {
         let rte = self
             .rte(self.top(), index)
             .ok_or_else(|| unsupported(query, "source"))?;
-        if rte.i32("rtekind")? != rte_kind::SUBQUERY {
+        if !matches!(rte.i32("rtekind")?, rte_kind::SUBQUERY | rte_kind::VALUES) {
             return Ok(None);
         }
         check_rte(rte)?;
+        if self.rewriter.from_item(index, rte, self.top()).is_some() {
+            return Ok(None);
+        }
         let mut next = 0;
         for target in query.nodes("targetList")? {
             let expr = target.node("expr")?;
             if expr.is("NEXTVALUEEXPR") {
                 continue;
             }
+            let expr = without_length(expr)?;
             next += 1;
             let in_order = expr.is("VAR")
                 && usize::try_from(expr.i32("varno")?).is_ok_and(|v| v == index)
                 && expr.i32("varattno")? == next
                 && expr.i32("varlevelsup")? == 0;
-            if !in_order {
+            if !in_order || self.rewriter.expression(expr, self.top()).is_some() {
                 return Ok(None);
             }
         }
         let columns = rte.node("eref")?.list("colnames")?.len();
         let all = usize::try_from(next).is_ok_and(|n| n == columns);
-        Ok(if all { Some(rte.node("subquery")?) } else { None })
+        Ok(all.then_some(rte))
     }
 
     /// The value of an assignment: not one to a field or element of the column.
     fn assigned(&mut self, expr: &'a Node) -> Printed {
         match &*expr.name {
             "FIELDSTORE" => Err(unsupported(expr, "assignment to a field")),
-            _ => self.expr(expr),
+            _ => self.expr(without_length(expr)?),
         }
     }
 
@@ -243,5 +253,17 @@ impl<'a> Printer<'a> {
         } else {
             format!(" RETURNING {}", items.join(", "))
         })
+    }
+}
+
+/// The expression without the cast to the column's length that every assignment adds by itself.
+fn without_length(expr: &Node) -> Result<&Node, DeparseError> {
+    if !expr.is("FUNCEXPR") || expr.i32("funcformat")? != IMPLICIT_CAST {
+        return Ok(expr);
+    }
+    let args = expr.nodes("args")?;
+    match args.as_slice() {
+        [value, length, ..] if length.is("CONST") && length.oid("consttype")? == INT4 => Ok(value),
+        _ => Ok(expr),
     }
 }

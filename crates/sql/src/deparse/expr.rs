@@ -293,13 +293,29 @@ impl<'a> Printer<'a> {
     }
 
     fn boolean(&mut self, n: &'a Node) -> Printed {
-        let args = self.exprs(n.nodes("args")?)?;
+        let mut args = Vec::new();
+        self.operands(n, n.str("boolop")?, &mut args)?;
         match (n.str("boolop")?, args.as_slice()) {
             ("not", [a]) => Ok(format!("(NOT {a})")),
             ("and", [_, _, ..]) => Ok(format!("({})", args.join(" AND "))),
             ("or", [_, _, ..]) => Ok(format!("({})", args.join(" OR "))),
             _ => Err(unsupported(n, "operator")),
         }
+    }
+
+    /// Operands of AND or OR, those of operands of the same kind included: the grammar joins them anyway.
+    fn operands(&mut self, n: &'a Node, op: &str, out: &mut Vec<String>) -> Result<(), DeparseError> {
+        for arg in n.nodes("args")? {
+            let same = op != "not" && arg.is("BOOLEXPR") && arg.str("boolop")? == op;
+            if same && self.rewriter.expression(arg, self.top()).is_none() {
+                self.enter(arg)?;
+                self.operands(arg, op, out)?;
+                self.leave();
+            } else {
+                out.push(self.expr(arg)?);
+            }
+        }
+        Ok(())
     }
 
     fn cast(&mut self, n: &'a Node, type_field: &'static str, typmod: Option<&'static str>) -> Printed {

@@ -68,6 +68,7 @@ impl<'a> Printer<'a> {
         };
         let quals = match n.opt_node("quals")? {
             Some(quals) => self.expr(quals)?,
+            None if kind == "JOIN" => return Ok(format!("({left} CROSS JOIN {right})")),
             None => "true".to_owned(),
         };
         Ok(format!("({left} {kind} {right} ON {quals})"))

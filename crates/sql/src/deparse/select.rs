@@ -46,7 +46,10 @@ impl<'a> Printer<'a> {
         check_query(query)?;
         match query.i32("commandType")? {
             CMD_SELECT if query.opt_node("setOperations")?.is_some() => self.set_operation(query),
-            CMD_SELECT => Ok(self.select_parts(query)?.to_sql()),
+            CMD_SELECT => match self.plain_values(query)? {
+                Some(values) => Ok(values),
+                None => Ok(self.select_parts(query)?.to_sql()),
+            },
             CMD_UPDATE => self.update(query),
             CMD_INSERT => self.insert(query),
             CMD_DELETE => self.delete(query),
@@ -319,9 +322,64 @@ impl<'a> Printer<'a> {
         Ok(Some(format!("WITH {recursive}{}", out.join(", "))))
     }
 
+    /// A query that is nothing but `VALUES (…), …`, possibly sorted and limited.
+    fn plain_values(&mut self, query: &'a Node) -> Result<Option<String>, DeparseError> {
+        let tree = query.node("jointree")?;
+        let items = tree.nodes("fromlist")?;
+        let [item] = items.as_slice() else { return Ok(None) };
+        if !item.is("RANGETBLREF") || tree.opt_node("quals")?.is_some() {
+            return Ok(None);
+        }
+        let index = item.i32("rtindex")?;
+        let rte = self.rte(self.top(), usize::try_from(index).unwrap_or(0));
+        let Some(rte) = rte else { return Ok(None) };
+        let clauses = [
+            "groupClause",
+            "groupingSets",
+            "windowClause",
+            "distinctClause",
+            "rowMarks",
+            "havingQual",
+        ];
+        let bare = clauses.iter().all(|c| query.value(c).is_null());
+        let position = usize::try_from(index).unwrap_or(0);
+        let replaced = self.rewriter.from_item(position, rte, self.top()).is_some();
+        if rte.i32("rtekind")? != rte_kind::VALUES || !bare || replaced {
+            return Ok(None);
+        }
+        let targets = query.nodes("targetList")?;
+        for (i, target) in targets.iter().enumerate() {
+            let expr = target.node("expr")?;
+            let number = i32::try_from(i + 1).unwrap_or(-1);
+            let in_order = expr.is("VAR")
+                && expr.i32("varno")? == index
+                && expr.i32("varattno")? == number
+                && expr.i32("varlevelsup")? == 0
+                && !target.bool("resjunk")?
+                && target.opt_str("resname")? == Some(format!("column{number}").as_str());
+            if !in_order || self.rewriter.expression(expr, self.top()).is_some() {
+                return Ok(None);
+            }
+        }
+        if targets.len() != rte.node("eref")?.list("colnames")?.len() {
+            return Ok(None);
+        }
+        let with = self.with(query)?.map(|w| format!("{w} ")).unwrap_or_default();
+        Ok(Some(format!(
+            "{with}{}{}",
+            self.values(rte)?,
+            self.numbered_tail(query)?
+        )))
+    }
+
     fn set_operation(&mut self, query: &'a Node) -> Printed {
-        let with = self.with(query)?;
+        let with = self.with(query)?.map(|w| format!("{w} ")).unwrap_or_default();
         let body = self.set_tree(query.node("setOperations")?)?;
+        Ok(format!("{with}{body}{}", self.numbered_tail(query)?))
+    }
+
+    /// ORDER BY, LIMIT and so on of a query whose output columns can only be sorted by number.
+    fn numbered_tail(&mut self, query: &'a Node) -> Printed {
         let targets = query.nodes("targetList")?;
         let mut order = Vec::new();
         for clause in query.nodes("sortClause")? {
@@ -344,8 +402,7 @@ impl<'a> Printer<'a> {
             locking: self.locking(query)?,
             ..SelectParts::default()
         };
-        let with = with.map(|w| format!("{w} ")).unwrap_or_default();
-        Ok(format!("{with}{body}{}", tail.tail()))
+        Ok(tail.tail())
     }
 
     fn set_tree(&mut self, node: &'a Node) -> Printed {

@@ -28,6 +28,8 @@ pub fn normalise(text: &str, buf: &mut NormalisedBuf, standard_conforming_string
         depth: 0,
         verbatim_from: u32::MAX,
         distinct_on: false,
+        distinct_depth: None,
+        introduces: false,
     };
     n.run().is_some()
 }
@@ -45,6 +47,8 @@ enum Prev {
     Dot,
     /// A minus sign that PostgreSQL may fold into the constant after it.
     Minus,
+    /// The certain end of an operand: `)`, `]`, a parameter or a literal that stays.
+    Ended,
     /// A literal that was taken out.
     Taken,
     /// `::` or AS: a type may follow.
@@ -65,8 +69,12 @@ struct Normaliser<'a> {
     depth: u32,
     /// Literals at this depth and deeper stay in the key; `u32::MAX` for none.
     verbatim_from: u32,
-    /// DISTINCT was the previous word (1) and then ON.
+    /// DISTINCT was the previous word.
     distinct_on: bool,
+    /// Depth at which DISTINCT ON was met and its list has not ended.
+    distinct_depth: Option<u32>,
+    /// The previous word is one that introduces an operand, like VARIADIC.
+    introduces: bool,
 }
 
 impl Normaliser<'_> {
@@ -77,8 +85,10 @@ impl Normaliser<'_> {
         if first.kind != TokenKind::Ident || !starts_normalised(self.slice(first)) {
             return None;
         }
-        self.word(first);
         self.copy(first);
+        if !self.slice(first).eq_ignore_ascii_case(b"with") {
+            self.word(first)?;
+        }
         let mut end = first.end;
         while let Some(token) = scanner.next_token().ok()? {
             if token.spaced {
@@ -126,11 +136,11 @@ impl Normaliser<'_> {
         match t.kind {
             TokenKind::Ident => {
                 self.copy(t);
-                self.word(t);
+                self.word(t)?;
             }
             TokenKind::QuotedIdent => {
                 self.copy(t);
-                self.name();
+                self.name(false);
             }
             TokenKind::Punct(p) => {
                 self.copy(t);
@@ -148,7 +158,11 @@ impl Normaliser<'_> {
                 self.prev = Prev::TypeNext;
                 self.in_type = true;
             }
-            TokenKind::String(_) | TokenKind::Param | TokenKind::Assign | TokenKind::DotDot => {
+            TokenKind::String(_) | TokenKind::Param => {
+                self.copy(t);
+                self.leave_type(Prev::Ended);
+            }
+            TokenKind::Assign | TokenKind::DotDot => {
                 self.copy(t);
                 self.leave_type(Prev::Other);
             }
@@ -163,7 +177,8 @@ impl Normaliser<'_> {
     }
 
     #[inline]
-    fn name(&mut self) {
+    fn name(&mut self, introduces: bool) {
+        self.introduces = introduces;
         if self.prev != Prev::Dot {
             self.before_name = self.prev;
         }
@@ -172,26 +187,40 @@ impl Normaliser<'_> {
     }
 
     #[inline]
-    fn word(&mut self, t: Token) {
+    fn word(&mut self, t: Token) -> Option<()> {
         let keyword = if self.prev == Prev::Dot {
             Keyword::None
         } else {
             keyword(self.slice(t))
         };
         match keyword {
-            Keyword::None => return self.name(),
+            Keyword::None | Keyword::Introduces => {
+                self.name(keyword == Keyword::Introduces);
+                return Some(());
+            }
+            Keyword::Operator => return None,
+            // Where an operand is expected this is a column of that name.
+            Keyword::Between if matches!(self.prev, Prev::Operand | Prev::Minus) => {
+                self.name(false);
+                return Some(());
+            }
+            Keyword::Between => self.leave_type(Prev::Operand),
+            // RETURNING WITH (…) is followed by a list, any other WITH is not.
+            Keyword::With if self.prev == Prev::Operand && self.before_last(t) != Some(b'(') => return None,
+            Keyword::With => self.name(false),
             Keyword::Operand => self.leave_type(Prev::Operand),
             Keyword::On => {
                 self.leave_type(Prev::Operand);
                 if self.distinct_on {
                     self.verbatim_from = self.verbatim_from.min(self.depth + 1);
+                    self.distinct_depth = Some(self.depth);
                 }
             }
             Keyword::Open => self.leave_type(Prev::OpenKeyword),
             Keyword::Distinct => {
                 self.leave_type(Prev::Other);
                 self.distinct_on = true;
-                return;
+                return Some(());
             }
             Keyword::As => {
                 self.in_type = true;
@@ -209,6 +238,13 @@ impl Normaliser<'_> {
             }
         }
         self.distinct_on = false;
+        Some(())
+    }
+
+    /// The last byte before a word that is no white space; the word has been copied to the key.
+    fn before_last(&self, t: Token) -> Option<u8> {
+        let head = self.buf.key.len().checked_sub(t.end - t.start)?;
+        self.buf.key[..head].iter().rfind(|b| **b != b' ').copied()
     }
 
     #[inline]
@@ -218,7 +254,10 @@ impl Normaliser<'_> {
                 self.depth += 1;
                 let arguments_of_type = self.prev == Prev::Name
                     && (self.in_type
-                        || matches!(self.before_name, Prev::Name | Prev::Other | Prev::Taken)
+                        || matches!(
+                            self.before_name,
+                            Prev::Name | Prev::Other | Prev::Ended | Prev::Taken
+                        )
                         || self.ends_in_type_name());
                 if arguments_of_type && self.verbatim_from > self.depth {
                     self.verbatim_from = self.depth;
@@ -230,8 +269,14 @@ impl Normaliser<'_> {
                 if self.verbatim_from != u32::MAX && self.depth < self.verbatim_from {
                     self.verbatim_from = u32::MAX;
                 }
-                self.leave_type(Prev::Other);
+                // After DISTINCT ON (…) the select list begins.
+                let list_begins = self.distinct_depth == Some(self.depth);
+                if list_begins {
+                    self.distinct_depth = None;
+                }
+                self.leave_type(if list_begins { Prev::Operand } else { Prev::Ended });
             }
+            b']' => self.leave_type(Prev::Ended),
             b',' => self.leave_type(Prev::Operand),
             b'.' => self.prev = Prev::Dot,
             _ => self.leave_type(Prev::Other),
@@ -298,7 +343,7 @@ impl Normaliser<'_> {
         self.copy(t);
         let star = bytes[t.start] == b'*' && self.prev == Prev::Dot;
         let minus = t.end - t.start == 1 && bytes[t.start] == b'-';
-        let folds = minus && matches!(self.prev, Prev::Operand | Prev::Minus);
+        let folds = minus && !self.operand_ended();
         self.leave_type(if star {
             Prev::Other
         } else if folds {
@@ -307,6 +352,17 @@ impl Normaliser<'_> {
             Prev::Operand
         });
         Some(())
+    }
+
+    /// Is the previous token surely the end of an operand, so that a minus sign is the binary operator?
+    #[inline]
+    fn operand_ended(&self) -> bool {
+        match self.prev {
+            Prev::Ended | Prev::Taken => true,
+            // A word where an operand is expected is one, except for those that introduce one themselves.
+            Prev::Name => matches!(self.before_name, Prev::Operand | Prev::Minus) && !self.introduces,
+            _ => false,
+        }
     }
 
     #[inline]
@@ -319,7 +375,7 @@ impl Normaliser<'_> {
         let t = Token { start, ..t };
         if !self.takes_literal() {
             self.copy(t);
-            return self.leave_type(Prev::Other);
+            return self.leave_type(Prev::Ended);
         }
         let kind = if t.kind == TokenKind::Decimal {
             LiteralKind::Numeric
@@ -336,7 +392,7 @@ impl Normaliser<'_> {
         }
         if !self.takes_literal() {
             self.copy(t);
-            self.leave_type(Prev::Other);
+            self.leave_type(Prev::Ended);
             return Some(());
         }
         // With escapes in plain strings, the value is not what the quotes enclose.
@@ -412,6 +468,12 @@ enum Keyword {
     Verbatim,
     /// Ends a clause in which literals stay.
     EndVerbatim,
+    /// A word that may stand where an operand is expected and introduces one.
+    Introduces,
+    With,
+    Between,
+    /// OPERATOR(…).
+    Operator,
 }
 
 /// Classifies a word; only words that matter here.
@@ -437,6 +499,22 @@ fn keyword(word: &[u8]) -> Keyword {
         (4, b'c') if is(b"case") => Operand,
         (4, b'j') if is(b"join") => Open,
         (4, b'f') if is(b"from") => Open,
+        (4, b'w') if is(b"with") => With,
+        (4, b'b') if is(b"both") => Introduces,
+        (4, b'r') if is(b"rows") => Introduces,
+        (3, b'k') if is(b"key") => Introduces,
+        (5, b'v') if is(b"value") => Introduces,
+        (5, b'r') if is(b"range") => Introduces,
+        (6, b'g') if is(b"groups") => Introduces,
+        (7, b'l') if is(b"leading") => Introduces,
+        (7, b'c') if is(b"content") => Introduces,
+        (7, b'v') if is(b"version") => Introduces,
+        (8, b't') if is(b"trailing") => Introduces,
+        (8, b'v') if is(b"variadic") => Introduces,
+        (8, b'd') if is(b"document") => Introduces,
+        (8, b'o') if is(b"operator") => Operator,
+        (9, b's') if is(b"symmetric") => Introduces,
+        (10, b'a') if is(b"asymmetric") => Introduces,
         (5, b'w') if is(b"where") => Operand,
         (5, b'i') if is(b"ilike") => Operand,
         (5, b'l') if is(b"limit") => Verbatim,
@@ -449,7 +527,7 @@ fn keyword(word: &[u8]) -> Keyword {
         (6, b'e') if is(b"exists") => Open,
         (6, b's') if is(b"select") => Operand,
         (6, b'v') if is(b"values") => Open,
-        (7, b'b') if is(b"between") => Operand,
+        (7, b'b') if is(b"between") => Between,
         (8, b'd') if is(b"distinct") => Distinct,
         (9, b'i') if is(b"intersect") => EndVerbatim,
         (9, b'r') if is(b"returning") => Operand,
@@ -457,5 +535,7 @@ fn keyword(word: &[u8]) -> Keyword {
     }
 }
 
+#[cfg(test)]
+mod property;
 #[cfg(test)]
 mod tests;

@@ -87,12 +87,12 @@ select row(id, name), row(1), (id, 2) from s.cust order by id
 select row(1, 2) is null, row(null, null) is null
 select array[1, 2, 3], array[[1,2],[3,4]], array[]::int[], array['a', null], array[id, 1] from s.cust order by id
 select tags[1], tags[1:2], tags[:1], tags[2:], (array[1,2,3])[2] from s.cust order by id
-select tags || 'x', 'y' || tags, tags @> array['all'], cardinality(tags) from s.cust order by id
+select tags || 'x'::text, 'y'::text || tags, tags @> array['all'], cardinality(tags) from s.cust order by id
 select name || '!' || id, id || 'x', length(name), substring(name from 2 for 3), position('m' in name), trim(both 'n' from name), overlay(name placing 'zz' from 1 for 2) from s.cust order by id
 select extract(year from born), date_part('month', born), date_trunc('hour', made), made at time zone 'UTC', born + 1, born - date '2000-01-01' from s.cust order by id
 select at + interval '1 day', at - interval '2 hours', age(at, timestamp '2020-01-01'), at::date, wait * 2 from s.ord order by id
-select id::text, id::int4, balance::int8, balance::float8, name::varchar(3), id::numeric(10,2), code::text, '5'::int4, active::text, active::int4 from s.cust order by id
-select cast(id as text), cast('2020-01-01' as date), id::text::int8 from s.cust order by id
+select id::text, id::int4, balance::int8, balance::float8, name::varchar(3), id::numeric(10,2), code::text, '5'::int4, active::text, active::int4 from s.cust order by cust.id
+select cast(id as text), cast('2020-01-01' as date), id::text::int8 from s.cust order by cust.id
 select m, m > 'sad', m::text, enum_range(m) from s.cust order by id
 select id from s.cust where m = 'happy' order by id
 select m = any ('{sad,ok}'::s.mood[]) from s.cust order by id
@@ -100,7 +100,7 @@ select 5::s.positive + 1
 select ratio, small, ratio * 2, small + 1, small::int8, price::float4 from s.ord order by id
 select uid from s.ord where uid = '00000000-0000-0000-0000-000000000007'
 select note from s.ord where note < 'Note F' order by note desc, id
-select note from s.ord order by note collate "en_US" desc, id limit 3
+select note from s.ord order by note collate "POSIX" desc, id limit 3
 select name collate "C" < 'name5' collate "C" from s.cust order by id
 select id, row_number() over (order by id), rank() over (partition by region order by balance desc) from s.cust order by id
 select id, sum(balance) over w, avg(balance) over (w rows between 1 preceding and current row) from s.cust window w as (partition by region order by id) order by id

@@ -75,7 +75,20 @@ fn literals_that_matter_stay() {
     check("select date'2020-01-01'", "select date'2020-01-01'");
     check("select E'a', B'1', $$x$$, a[1]", "select E'a', B'1', $$x$$, a[1]");
     check("select -5::int8, a - 5", "select -5::int8, a - {i}");
-    check("select (t).* -5", "select (t).* -{i}");
+    check("select (t).* -5", "select (t).* -5");
+    check(
+        "select array[-1, a], distinct -5",
+        "select array[-1, a], distinct -5",
+    );
+    check("select distinct on (a) -5, 6", "select distinct on (a) {i}, {i}");
+    check(
+        "select substring(a from -5 for - 2), f(variadic -5)",
+        "select substring(a from -5 for - 2), f(variadic -5)",
+    );
+    check(
+        "select b-5, t.b -5, f(1)-5, $1 - 5",
+        "select b-{i}, t.b -{i}, f({i})-{i}, $1 - {i}",
+    );
     check("select - 5, - -5, a - 5", "select - 5, - -5, a - {i}");
     check(
         "select * from f(1) t(a numeric(10,2)) where a = 1",
@@ -107,6 +120,8 @@ fn some_texts_have_no_key() {
         "",
         "select 0x10",
         "(select 1)",
+        "select 1 operator(pg_catalog.+) -5",
+        "delete from t returning with (old as o) -5",
     ] {
         assert_eq!(show(text), None, "{text}");
     }
