@@ -37,8 +37,10 @@ pub fn explain_route(plan: &Plan, snapshot: &Snapshot, shards: Option<&[ShardId]
     if let Some(text) = &plan.text {
         out.push(format!("One shard: {text}"));
     }
-    let can_be_many = !matches!(plan.target, Target::Home | Target::Any | Target::Every);
-    if can_be_many && !one {
+    if !one
+        && tier(plan, one) != "one shard"
+        && matches!(plan.target, Target::Keys { .. } | Target::All { .. })
+    {
         many(&plan.many, &mut out);
     }
     out
@@ -50,6 +52,11 @@ fn tier(plan: &Plan, one: bool) -> &'static str {
         (Target::Any, _) => "any one shard",
         (Target::Every, _) => "every shard, home first",
         (Target::Keys { .. } | Target::All { .. }, _) if one => "one shard",
+        (Target::Keys { keys, .. }, _)
+            if keys.len() == 1 && !matches!(keys[0], KeySource::ParamArray { .. }) =>
+        {
+            "one shard"
+        }
         (Target::Keys { .. }, Many::Refuse(_)) => "one shard, or refused",
         (_, Many::Refuse(_)) => "refused",
         (_, Many::SplitInsert(_) | Many::SumTags { .. }) => "split",

@@ -44,6 +44,7 @@ impl BodyParser for Bodies {
         Ok(BodyFacts {
             relations: facts.relations.into_iter().map(|n| n.name).collect(),
             functions: facts.functions.into_iter().map(|n| n.name).collect(),
+            candidates: body.language == "plpgsql",
             dynamic_sql: facts.dynamic_sql,
             sets_config: facts.sets_config,
             utility: false,

@@ -178,25 +178,25 @@ fn split_call(
 /// `avg`: sum and count travel; the division is the one PostgreSQL does at the end of its own `avg`.
 fn average(call: &Call<'_>, arg: &str, arg_type: u32) -> Option<Result<Split, Refusal>> {
     let count = (call.sql("count", arg), INT8);
-    let total = "NULLIF(pg_catalog.sum({1}), 0)";
+    let total = "(NULLIF(pg_catalog.sum({1}), 0))";
     let (sum, sum_type, whole) = match arg_type {
         INT2 | INT4 => (
             call.sql("sum", arg),
             INT8,
-            format!("(pg_catalog.sum({{0}}) / {total})"),
+            format!("(pg_catalog.sum({{0}}) OPERATOR(pg_catalog./) {total})"),
         ),
         INT8 | NUMERIC => (
             call.sql("sum", arg),
             NUMERIC,
-            format!("(pg_catalog.sum({{0}}) / {total})"),
+            format!("(pg_catalog.sum({{0}}) OPERATOR(pg_catalog./) {total})"),
         ),
         FLOAT4 | FLOAT8 => {
             let wide = format!("({arg})::pg_catalog.float8");
-            let whole = format!("(pg_catalog.sum({{0}}) / {total}::pg_catalog.float8)");
+            let whole = format!("(pg_catalog.sum({{0}}) OPERATOR(pg_catalog./) {total}::pg_catalog.float8)");
             (call.sql("sum", &wide), FLOAT8, whole)
         }
         INTERVAL => {
-            let whole = format!("(pg_catalog.sum({{0}}) / {total}::pg_catalog.float8)");
+            let whole = format!("(pg_catalog.sum({{0}}) OPERATOR(pg_catalog./) {total}::pg_catalog.float8)");
             (call.sql("sum", arg), INTERVAL, whole)
         }
         _ => return None,

@@ -219,6 +219,57 @@ pub(super) fn const_int(node: &Node) -> Option<i64> {
     }
 }
 
+/// The members of an array constant (`'{1,2}'::int[]`): one dimension, no NULLs; a NULL array has none.
+pub(super) fn const_array(node: &Node, snapshot: &Snapshot) -> Option<Vec<KeySource>> {
+    if is_null_const(node) {
+        return Some(Vec::new());
+    }
+    let Value::Datum { bytes, .. } = node.value("constvalue") else {
+        return None;
+    };
+    let word = |at: usize| Some(i32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    // array.h: varlena header, dimensions, offset of the data (0 without NULLs), element type; then per dimension its
+    // size, per dimension its lower bound, then the data aligned to eight bytes.
+    let (dimensions, data_offset, element) = (word(4)?, word(8)?, word(12)?);
+    if dimensions == 0 {
+        return Some(Vec::new());
+    }
+    if dimensions != 1 || data_offset != 0 {
+        return None;
+    }
+    let key_type = snapshot.key_type(Oid(u32::try_from(element).ok()?))?;
+    let count = usize::try_from(word(16)?).ok()?;
+    let mut at: usize = 24;
+    let mut out = Vec::new();
+    for _ in 0..count.min(bytes.len()) {
+        let (start, len) = match key_type {
+            KeyType::Int2 => (at, 2),
+            KeyType::Int4 => (at, 4),
+            KeyType::Int8 => (at, 8),
+            KeyType::Uuid => (at, 16),
+            // Elements have a header of four bytes and start at multiples of four.
+            KeyType::Text | KeyType::Varchar | KeyType::Bpchar => {
+                let start = at.next_multiple_of(4);
+                (start, usize::try_from(word(start)? >> 2).ok()?)
+            }
+        };
+        let raw = bytes.get(start..start.checked_add(len)?)?;
+        let value = match raw.len() {
+            2 if key_type == KeyType::Int2 => KeyValue::Int(i16::from_le_bytes(raw.try_into().ok()?).into()),
+            4 if key_type == KeyType::Int4 => KeyValue::Int(i32::from_le_bytes(raw.try_into().ok()?).into()),
+            8 if key_type == KeyType::Int8 => KeyValue::Int(i64::from_le_bytes(raw.try_into().ok()?)),
+            _ => key_type.from_datum(raw).ok()?,
+        };
+        out.push(KeySource::Const {
+            value,
+            location: None,
+            key_type,
+        });
+        at = start + len;
+    }
+    (out.len() == count).then_some(out)
+}
+
 /// Whether a CONST node is NULL.
 pub(super) fn is_null_const(node: &Node) -> bool {
     node.is("CONST") && node.bool("constisnull").unwrap_or(false)

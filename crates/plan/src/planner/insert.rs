@@ -77,17 +77,19 @@ pub(super) fn rows<'a>(tree: &'a Node, relation: &'a Relation) -> Result<Option<
 }
 
 impl<'a> Rows<'a> {
-    /// Expressions that draw from a sequence.
-    fn sequence_nodes(&self) -> Vec<&'a Node> {
+    /// Expressions that draw from a sequence, with the number of their row. (A default is one node for all rows.)
+    fn sequence_nodes(&self) -> Vec<(usize, &'a Node)> {
         let mut out = Vec::new();
-        for expr in self.rows.iter().flatten() {
-            expr.walk(|node| {
-                let draws =
-                    node.is("NEXTVALUEEXPR") || (node.is("FUNCEXPR") && node.oid("funcid") == Ok(NEXTVAL));
-                if draws {
-                    out.push(node);
-                }
-            });
+        for (at, row) in self.rows.iter().enumerate() {
+            for expr in row {
+                expr.walk(|node| {
+                    let draws = node.is("NEXTVALUEEXPR")
+                        || (node.is("FUNCEXPR") && node.oid("funcid") == Ok(NEXTVAL));
+                    if draws {
+                        out.push((at, node));
+                    }
+                });
+            }
         }
         out
     }
@@ -95,10 +97,10 @@ impl<'a> Rows<'a> {
 
 /// The expressions of the rows that are replaced by parameters, so that they do not count as calls.
 pub(super) fn replaced(rows: Option<&Rows<'_>>) -> HashSet<*const Node> {
-    rows.map(|r| r.sequence_nodes())
-        .unwrap_or_default()
+    let nodes = rows.map(Rows::sequence_nodes).unwrap_or_default();
+    nodes
         .into_iter()
-        .map(std::ptr::from_ref)
+        .map(|(_, node)| std::ptr::from_ref(node))
         .collect()
 }
 
@@ -126,7 +128,7 @@ pub(super) fn sharded<'a>(
                 location: None,
                 key_type: key.key_type,
             },
-            Some(expr) => match drawn(printed.as_ref(), strip_casts(expr)) {
+            Some(expr) => match drawn(printed.as_ref(), at, strip_casts(expr)) {
                 Some(index) => KeySource::Param {
                     index,
                     key_type: KeyType::Int8,
@@ -171,13 +173,20 @@ fn many(cx: &Cx<'_>, rows: &Rows<'_>, split: SplitInsert) -> Many {
 }
 
 /// The parameter that stands for an expression.
-fn drawn(printed: Option<&Printed>, expr: &Node) -> Option<u16> {
-    let printed = printed?;
-    printed
+fn drawn(printed: Option<&Printed<'_>>, row: usize, expr: &Node) -> Option<u16> {
+    let found = printed?
         .drawn
         .iter()
-        .find(|(node, _)| std::ptr::eq(*node, expr))
-        .map(|(_, param)| *param)
+        .find(|d| d.row == row && std::ptr::eq(d.node, expr));
+    found.map(|d| d.param)
+}
+
+/// An expression of a row that a parameter stands for.
+#[derive(Debug, Clone, Copy)]
+struct Drawn<'a> {
+    row: usize,
+    node: &'a Node,
+    param: u16,
 }
 
 /// The split by pieces of the client's text.
@@ -226,7 +235,7 @@ pub(super) struct Printed<'a> {
     tail: String,
     returning: bool,
     on_conflict: bool,
-    drawn: Vec<(&'a Node, u16)>,
+    drawn: Vec<Drawn<'a>>,
 }
 
 impl Printed<'_> {
@@ -281,41 +290,41 @@ pub(super) fn print<'a>(
         overriding |= column.identity == Some(Identity::Always);
         names.push(quote_ident(&column.name));
     }
-    let mut replace = cx.replace();
+    let replace = cx.replace();
     let mut drawn = Vec::new();
-    for node in source.sequence_nodes() {
+    for (row, node) in source.sequence_nodes() {
         let (sql, type_oid) = draw(node, cx)?;
         let param = cx
             .prelude
             .add(type_oid, PreludeSource::HomeExpression { sql }, false);
-        drawn.push((node, param));
+        drawn.push(Drawn { row, node, param });
     }
-    for node in source
-        .rows
-        .iter()
-        .flatten()
-        .copied()
-        .filter(|n| volatile.contains(&std::ptr::from_ref(*n)))
-    {
-        let param = home_value(cx, node)?;
-        drawn.push((node, param));
+    for (row, cells) in source.rows.iter().enumerate() {
+        for node in cells
+            .iter()
+            .copied()
+            .filter(|n| volatile.contains(&std::ptr::from_ref(*n)))
+        {
+            let param = home_value(cx, node)?;
+            drawn.push(Drawn { row, node, param });
+        }
     }
-    let exact = Exact {
-        drawn: &drawn,
-        cx_types: &cx.prelude,
-        inner: &replace,
-    };
     let object_names = Names(cx.snapshot);
-    let deparser = Deparser::new(cx.tree, &object_names, &exact)?;
     let mut rows = Vec::new();
-    for row in &source.rows {
-        let cells = row
+    for (row, cells) in source.rows.iter().enumerate() {
+        let of_row = drawn.iter().copied().filter(|d| d.row == row).collect();
+        let exact = Exact {
+            drawn: of_row,
+            prelude: &cx.prelude,
+            inner: &replace,
+        };
+        let deparser = Deparser::new(cx.tree, &object_names, &exact)?;
+        let cells = cells
             .iter()
             .map(|cell| deparser.expr(cell))
             .collect::<Result<Vec<_>, _>>()?;
         rows.push(format!("({})", cells.join(", ")));
     }
-    replace.nodes.clear();
     let alias = insert
         .alias
         .as_ref()
@@ -415,17 +424,17 @@ pub(super) fn home_value(cx: &mut Cx<'_>, node: &Node) -> Result<u16, Refusal> {
 
 /// Replaces exactly the given nodes: equal expressions in other rows have values of their own.
 struct Exact<'r, 'a> {
-    drawn: &'r [(&'a Node, u16)],
-    cx_types: &'r super::rewrite::Prelude,
+    drawn: Vec<Drawn<'a>>,
+    prelude: &'r super::rewrite::Prelude,
     inner: &'r Replace<'a>,
 }
 
 impl sql::Rewriter for Exact<'_, '_> {
     fn expression(&self, node: &Node, _level: usize) -> Option<String> {
-        if let Some((_, param)) = self.drawn.iter().find(|(known, _)| std::ptr::eq(*known, node)) {
-            let value = self.cx_types.values.iter().find(|v| v.param == *param)?;
+        if let Some(drawn) = self.drawn.iter().find(|d| std::ptr::eq(d.node, node)) {
+            let value = self.prelude.values.iter().find(|v| v.param == drawn.param)?;
             let name = super::names::type_sql(self.inner.snapshot, value.type_oid)?;
-            return Some(format!("(${param}::{name})"));
+            return Some(format!("(${}::{name})", drawn.param));
         }
         clock(node, self.inner.now, self.inner.statement_time)
     }

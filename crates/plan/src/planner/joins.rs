@@ -3,7 +3,7 @@
 use catalog::{KeyType, Oid};
 use sql::{Node, Value};
 
-use super::expr::{as_var, conjuncts, const_key, each_sublink, key_source, strip_casts, sublink_column};
+use super::expr::{as_var, conjuncts, each_sublink, key_source, strip_casts, sublink_column};
 use super::graph::{Col, Graph};
 use super::level::Env;
 use crate::{KeySource, Refusal, RefusalCode};
@@ -406,20 +406,12 @@ impl<'a> Graph<'a> {
                 .collect();
         }
         if list.is("CONST") {
-            return self.const_array(list);
+            return super::expr::const_array(list, self.snapshot);
         }
         let index = super::expr::extern_param(list)?;
         let array = self.snapshot.type_info(Oid(list.oid("paramtype").ok()?))?;
         let key_type = self.snapshot.key_type(array.element?)?;
         Some(vec![KeySource::ParamArray { index, key_type }])
-    }
-
-    /// An array constant (`'{1,2}'::int[]`): its datum is not read here, except NULL, which matches nothing.
-    fn const_array(&self, list: &Node) -> Option<Vec<KeySource>> {
-        super::expr::is_null_const(list).then(Vec::new).or_else(|| {
-            // Only to document that an array constant is not a key: `const_key` reads scalars.
-            const_key(list, self.snapshot).map(|key| vec![key])
-        })
     }
 }
 
