@@ -1,5 +1,7 @@
 //! SQL text from an analyzed tree: fully qualified, independent of search path and session settings.
 
+#![allow(clippy::wrong_self_convention)] // `from_…` is about FROM here.
+
 mod constant;
 mod datum;
 mod dml;
@@ -183,3 +185,6 @@ impl<'a> Deparser<'a> {
         Printer::new(self.names, self.rewriter).query(self.query)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,8 @@ fn scan_guard(sql: &str, options: &ParseOptions) -> Result<(), ParseFailure> {
     let too_deep = ParseFailure::TooDeep {
         limit: options.depth_max,
     };
-    let mut scanner = Scanner::new(sql, options.standard_conforming_strings);
+    let conforming = options.standard_conforming_strings;
+    let mut scanner = Scanner::new(sql, conforming);
     let (mut depth, mut prefix) = (0usize, 0usize);
     while let Some(token) = scanner.next_token().map_err(|_| ParseFailure::Syntax)? {
         let text = &sql[token.start..token.end];
@@ -76,12 +77,10 @@ fn scan_guard(sql: &str, options: &ParseOptions) -> Result<(), ParseFailure> {
             // Prefix operators nest without parentheses.
             TokenKind::Operator => keeps_prefix = true,
             TokenKind::Ident if text.eq_ignore_ascii_case("not") => keeps_prefix = true,
-            TokenKind::String(StringKind::Plain) if !options.standard_conforming_strings => {
-                if text.contains('\\') {
-                    return Err(ParseFailure::Unsupported(
-                        "a backslash in a string with standard_conforming_strings off",
-                    ));
-                }
+            TokenKind::String(StringKind::Plain) if !conforming && text.contains('\\') => {
+                return Err(ParseFailure::Unsupported(
+                    "a backslash in a string that may be an escape",
+                ));
             }
             TokenKind::String(StringKind::Escape) if makes_raw_bytes(text) => {
                 return Err(ParseFailure::Unsupported("an escape string with byte escapes"));

@@ -1,4 +1,5 @@
 //! FROM: tables, subqueries, functions, joins.
+#![allow(clippy::wrong_self_convention)] // `from_…` is about FROM here.
 
 use super::DeparseError;
 use super::printer::{Printed, Printer, rte_kind, unsupported};

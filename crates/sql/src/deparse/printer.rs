@@ -16,8 +16,8 @@ pub(super) mod rte_kind {
     pub(crate) const GROUP: i32 = 9;
 }
 
-/// Deepest nesting of queries and expressions printed.
-const DEPTH_MAX: usize = 400;
+/// Deepest nesting of queries and expressions printed: fits a stack of 2 MiB even without optimisation.
+const DEPTH_MAX: usize = 200;
 
 pub(super) type Printed = Result<String, DeparseError>;
 

@@ -5,7 +5,7 @@ use super::{Node, NodeError, Value};
 /// Longest text read, in bytes.
 pub const BYTES_MAX: usize = 64 << 20;
 /// Deepest nesting of nodes and lists read.
-pub const DEPTH_MAX: usize = 512;
+pub const DEPTH_MAX: usize = 600;
 /// Width at which a server wraps the tree it logs.
 const LINE_LEN: usize = 78;
 

@@ -425,10 +425,10 @@ impl Normaliser<'_> {
 /// Does what follows a number bind tighter than a sign before it? Says yes when a comment hides the answer.
 fn binds_tighter(rest: &[u8]) -> bool {
     let rest = rest.trim_ascii_start();
-    match rest {
-        [b':' | b'[' | b'(' | b'.' | 0x0b, ..] | [b'-', b'-', ..] | [b'/', b'*', ..] => true,
-        _ => false,
-    }
+    matches!(
+        rest,
+        [b':' | b'[' | b'(' | b'.' | 0x0b, ..] | [b'-', b'-', ..] | [b'/', b'*', ..]
+    )
 }
 
 /// The type PostgreSQL gives an integer constant with an optional sign.

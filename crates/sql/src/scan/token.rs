@@ -268,9 +268,8 @@ impl<'t> Scanner<'t> {
                 false => memchr::memchr(quote, rest),
             };
             at += found.ok_or(ScanError::Unterminated(open))?;
-            if self.text[at] == b'\\' {
-                at += 2;
-            } else if self.peek(at + 1) == quote {
+            // A backslash takes the byte after it along, a quote may be doubled.
+            if self.text[at] == b'\\' || self.peek(at + 1) == quote {
                 at += 2;
             } else {
                 return Ok(at + 1);
