@@ -3,7 +3,7 @@
 #
 #   tests/drivers/run.sh URL [--sharded] [driver…]
 #
-# --sharded: the target is a Drover; each driver's table is then sharded. Drivers: psql psycopg asyncpg node rust
+# --sharded: the target is a Drover; each driver's table is then sharded. Drivers: psql pgbench psycopg asyncpg node rust
 # (rust is tokio-postgres and sqlx). Pinned versions are installed below target/drivers at the first run.
 set -u
 
@@ -17,7 +17,7 @@ if [ "${1:-}" = --sharded ]; then
     shift
 fi
 export DRIVER_SHARDED
-drivers=${*:-psql psycopg asyncpg node rust}
+drivers=${*:-psql pgbench psycopg asyncpg node rust}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 
@@ -56,6 +56,7 @@ failed=0
 for driver in $drivers; do
     case $driver in
     psql) run="sh $here/psql.sh $url" ;;
+    pgbench) run="sh $here/pgbench.sh $url" ;;
     psycopg) run="python psycopg3.py" ;;
     asyncpg) run="python asyncpg_driver.py" ;;
     node) run=node_pg ;;

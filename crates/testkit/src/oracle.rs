@@ -16,7 +16,7 @@ pub use report::{CaseReport, Difference, Failure, FileReport, Outcome, Totals};
 use crate::casefile::{Case, CaseFile, Flag, Item, Refusal, Side, Step};
 use crate::client::{Answer, Client, ClientError, Target};
 use compare::{View, compare};
-use endpoint::Endpoint;
+use endpoint::{Endpoint, SETUP_SESSION};
 use std::time::Duration;
 
 /// SQLSTATE of a refusal.
@@ -160,6 +160,13 @@ impl Oracle {
         }
     }
 
+    /// A second proxy over the same cluster: setup and DDL beside the cases then go through the other proxy than the
+    /// cases, and the two change places in every mode.
+    pub fn with_second_proxy(mut self, proxy: Target) -> Oracle {
+        self.drover.add(proxy);
+        self
+    }
+
     /// Runs a file in every mode.
     pub fn run(&mut self, file: &CaseFile) -> Result<FileReport, OracleError> {
         let mut report = FileReport {
@@ -208,6 +215,7 @@ impl Oracle {
         report: &mut FileReport,
     ) -> Result<(), OracleError> {
         self.session.clear();
+        self.drover.next_turn();
         for item in &file.items {
             match item {
                 Item::Setup(step) if fresh => {
@@ -255,13 +263,12 @@ impl Oracle {
     }
 
     fn setup(&mut self, side: Side, step: &Step) -> Result<(), OracleError> {
-        let session = self.session.clone();
         let broken = |source| OracleError::Client {
             place: step.place.clone(),
             side,
             source,
         };
-        let client = self.client(side, &session).map_err(broken)?;
+        let client = self.client(side, SETUP_SESSION).map_err(broken)?;
         let answer = client
             .simple_copy(&step.sql, step.copy.as_deref())
             .map_err(broken)?;
@@ -277,10 +284,9 @@ impl Oracle {
     }
 
     fn load(&mut self, load: &crate::casefile::Load) -> Result<(), OracleError> {
-        let session = self.session.clone();
         let place = || load.place.clone();
         let client = self
-            .client(Side::Oracle, &session)
+            .client(Side::Oracle, SETUP_SESSION)
             .map_err(|source| OracleError::Client {
                 place: place(),
                 side: Side::Oracle,

@@ -1,6 +1,8 @@
 //! The case files against two plain servers: every statement must be valid, and the comparison must find nothing where
 //! there is nothing to find. What it finds where there is something is tested in `oracle.rs`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::path::PathBuf;
 use testkit::TestPostgres;
 use testkit::casefile::CaseFile;

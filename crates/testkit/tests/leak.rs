@@ -1,5 +1,7 @@
 //! The leak hunt against plain PostgreSQL, where every session has a process of its own, finds nothing.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::time::Duration;
 use testkit::TestPostgres;
 use testkit::client::Target;

@@ -1,5 +1,7 @@
 //! The comparison must see what differs: two servers are made to answer differently on purpose.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use testkit::TestPostgres;
 use testkit::casefile::CaseFile;
 use testkit::client::Target;

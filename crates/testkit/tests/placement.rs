@@ -1,5 +1,7 @@
 //! Rows put in wrong places by hand are found.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeMap;
 use testkit::TestCluster;
 use testkit::client::{Client, Target};

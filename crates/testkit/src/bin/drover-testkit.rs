@@ -10,9 +10,9 @@ use testkit::oracle::{Mode, Options, Oracle, Outcome, Totals};
 use testkit::placement::{Layout, Shard, verify};
 
 const USAGE: &str = "usage:
-  drover-testkit oracle --oracle URL --drover URL [--plain] [--strict] [--minor] [--modes simple,text-tx,…]
+  drover-testkit oracle --oracle URL --drover URL [--second URL] [--plain] [--strict] [--minor] [--modes simple,text-tx,…]
                         [--filter TEXT] [--max-shown N] FILE-OR-FOLDER…
-      runs case files on both; --plain: both are plain servers (checks the cases themselves).
+      runs case files on both; --second: another proxy over the same cluster takes turns; --plain: both are plain servers (checks the cases themselves).
       Both databases are emptied.
   drover-testkit placement --drover URL [--login USER:PASSWORD]
       checks that every row is on the shard its key belongs to. Asks the shards directly, at the addresses in
@@ -112,7 +112,14 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
     let arguments = Arguments::parse(
         list,
         &flags,
-        &["--oracle", "--drover", "--modes", "--filter", "--max-shown"],
+        &[
+            "--oracle",
+            "--drover",
+            "--second",
+            "--modes",
+            "--filter",
+            "--max-shown",
+        ],
     )?;
     let options = Options {
         refusals: !arguments.has("--plain"),
@@ -128,6 +135,9 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
         arguments.target("--drover")?,
         options,
     );
+    if arguments.has("--second") {
+        oracle = oracle.with_second_proxy(arguments.target("--second")?);
+    }
     let mut failed = 0;
     for file in files {
         let report = match oracle.run(&file) {

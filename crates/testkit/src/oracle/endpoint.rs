@@ -22,8 +22,13 @@ pub enum Protocol {
 /// Rows per Execute in [`Protocol::ExtendedRows`].
 const ROW_LIMIT: u32 = 3;
 
+/// Session that runs the setup; a second proxy serves it when there is one.
+pub(super) const SETUP_SESSION: &str = "@setup";
+
 pub(super) struct Endpoint {
-    target: Target,
+    /// One server, or several proxies over the same cluster.
+    targets: Vec<Target>,
+    turn: usize,
     timeout: Duration,
     sessions: HashMap<String, Client>,
     lookup: Option<Client>,
@@ -33,7 +38,8 @@ pub(super) struct Endpoint {
 impl Endpoint {
     pub(super) fn new(target: Target, timeout: Duration) -> Endpoint {
         Endpoint {
-            target,
+            targets: vec![target],
+            turn: 0,
             timeout,
             sessions: HashMap::new(),
             lookup: None,
@@ -44,12 +50,35 @@ impl Endpoint {
     /// The session of this name, opened when first used.
     pub(super) fn session(&mut self, name: &str) -> Result<&mut Client, ClientError> {
         if !self.sessions.contains_key(name) {
-            let mut client = Client::open(&self.target)?;
+            let target = if name == SETUP_SESSION {
+                self.other()
+            } else {
+                self.current()
+            };
+            let mut client = Client::open(target)?;
             client.set_timeout(self.timeout);
             self.sessions.insert(name.to_string(), client);
         }
         // Just inserted when it was missing.
         self.sessions.get_mut(name).ok_or(ClientError::Closed(None))
+    }
+
+    /// Another proxy over the same cluster.
+    pub(super) fn add(&mut self, target: Target) {
+        self.targets.push(target);
+    }
+
+    /// Lets the proxies change places: what one served is served by the next.
+    pub(super) fn next_turn(&mut self) {
+        self.turn += 1;
+    }
+
+    fn current(&self) -> &Target {
+        &self.targets[self.turn % self.targets.len()]
+    }
+
+    fn other(&self) -> &Target {
+        &self.targets[(self.turn + 1) % self.targets.len()]
     }
 
     /// Closes all sessions, so that the next case starts clean.
@@ -157,7 +186,7 @@ impl Endpoint {
     ) -> Result<T, ClientError> {
         let mut client = match self.lookup.take() {
             Some(client) => client,
-            None => Client::open(&self.target)?,
+            None => Client::open(self.other())?,
         };
         client.set_timeout(self.timeout);
         let result = ask(&mut self.types, &mut client);
