@@ -1,10 +1,13 @@
 //! A configuration as the parts of Drover take it.
 
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, ShardConfig, UserConfig};
 use topology::records::{ClusterRecordError, NodeRecord, ShardRecord};
-use topology::{ClusterRecord, ShardId};
+use topology::{ClusterRecord, FileStore, ProxyId, ShardId, StoreError, TopologyStore};
 
-use super::{Config, HostPort, Password, ShardSection, UserSection};
+use super::{Config, HostPort, Password, ShardSection, StoreKind, UserSection};
 
 impl Config {
     /// The proxy's part. Shards are numbered from 1 in the order of the file; [`topology::change::ensure_cluster`]
@@ -62,6 +65,38 @@ impl Config {
         let databases = self.databases.iter().map(|database| database.name.0.clone());
         ClusterRecord::new(cluster_id, databases.collect(), shards.collect())
     }
+
+    /// Opens the store; makes it if there is none.
+    pub fn open_store(&self) -> Result<Arc<dyn TopologyStore>, StoreError> {
+        match self.store.kind {
+            StoreKind::File => Ok(Arc::new(FileStore::open(&self.store.path)?)),
+        }
+    }
+
+    /// This proxy's name in the cluster: as configured, or one that no other process has, nor this one's predecessor
+    /// under the same process id, whose lease may have some time left.
+    pub fn proxy_id(&self) -> ProxyId {
+        let configured = self.proxy.id.as_ref().and_then(|id| ProxyId::parse(&id.0).ok());
+        configured.unwrap_or_else(|| {
+            let host = nix::unistd::gethostname().unwrap_or_default();
+            let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            generated_id(&host.to_string_lossy(), std::process::id(), started.as_millis())
+        })
+    }
+}
+
+fn generated_id(host: &str, pid: u32, started_ms: u128) -> ProxyId {
+    const HOST_CHARS_MAX: usize = 40;
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    let host: String = host.chars().take(HOST_CHARS_MAX).map(plain).collect();
+    // Letters, digits, `_` and `-` only, and short: always an id.
+    ProxyId::parse(&format!("{host}-{pid}-{started_ms:x}")).expect("it is made of allowed characters")
 }
 
 fn numbered(shards: &[ShardSection]) -> impl Iterator<Item = (ShardId, &ShardSection)> {
@@ -103,5 +138,17 @@ mod tests {
         let cluster = config.to_cluster("c").unwrap();
         assert_eq!((cluster.home, cluster.shards[1].replicas.len()), (ShardId(1), 1));
         assert_eq!(proxy.shards[0].id, cluster.home.0);
+    }
+
+    #[test]
+    fn ids_can_be_made_on_any_host() {
+        assert_eq!(generated_id("db.example", 7, 255).as_str(), "db_example-7-ff");
+        for host in ["", ".", "é/..", &"x".repeat(1000)] {
+            assert!(
+                generated_id(host, u32::MAX, u128::from(u64::MAX))
+                    .as_str()
+                    .ends_with("-ffffffffffffffff")
+            );
+        }
     }
 }

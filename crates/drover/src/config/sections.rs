@@ -34,7 +34,7 @@ section! {
         /// Worker threads. 0: one per core.
         workers: usize = "0",
         /// Name of this proxy in the cluster, of letters, digits, `_`, `-` and `.`; no two running proxies may have the
-        /// same. Left out: made from the host name and the process id.
+        /// same. Left out: made from the host name, the process id and the time.
         id: Option<Name>,
     }
 }
