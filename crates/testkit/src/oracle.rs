@@ -5,12 +5,14 @@
 
 mod compare;
 mod endpoint;
+mod generate;
 mod load;
 mod report;
 mod reset;
 mod types;
 
 pub use endpoint::Protocol;
+pub use generate::random_cases;
 pub use report::{CaseReport, Difference, Failure, FileReport, Outcome, Totals};
 
 use crate::casefile::{Case, CaseFile, Flag, Item, Refusal, Side, Step};

@@ -6,12 +6,12 @@ use std::time::Duration;
 use testkit::casefile::CaseFile;
 use testkit::client::{Client, Target};
 use testkit::leak::{LeakOptions, hunt};
-use testkit::oracle::{Mode, Options, Oracle, Outcome, Totals};
+use testkit::oracle::{Mode, Options, Oracle, Outcome, Totals, random_cases};
 use testkit::placement::{Layout, Shard, verify};
 
 const USAGE: &str = "usage:
   drover-testkit oracle --oracle URL --drover URL [--second URL] [--plain] [--strict] [--minor] [--modes simple,text-tx,…]
-                        [--filter TEXT] [--max-shown N] FILE-OR-FOLDER…
+                        [--filter TEXT] [--max-shown N] [--random SEED:COUNT] FILE-OR-FOLDER…
       runs case files on both; --second: another proxy over the same cluster takes turns; --plain: both are plain servers (checks the cases themselves).
       Both databases are emptied.
   drover-testkit placement --drover URL [--login USER:PASSWORD]
@@ -119,6 +119,7 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
             "--modes",
             "--filter",
             "--max-shown",
+            "--random",
         ],
     )?;
     let options = Options {
@@ -129,7 +130,17 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
         ..Options::default()
     };
     let shown_max = arguments.number("--max-shown", 40)? as usize;
-    let files = case_files(&arguments.rest)?;
+    let mut files = case_files(&arguments.rest)?;
+    if let Some(text) = arguments.value("--random") {
+        let parts = text
+            .split_once(':')
+            .and_then(|(seed, count)| Some((seed.parse().ok()?, count.parse().ok()?)));
+        let (seed, count) = parts.ok_or_else(|| Failure::Usage("--random needs SEED:COUNT".to_string()))?;
+        files.push(random_cases(seed, count));
+    }
+    if files.is_empty() {
+        return Err(Failure::Usage("no case files given".to_string()));
+    }
     let mut oracle = Oracle::new(
         arguments.target("--oracle")?,
         arguments.target("--drover")?,
@@ -246,9 +257,6 @@ fn case_files(paths: &[String]) -> Result<Vec<CaseFile>, Failure> {
         } else {
             files.push(CaseFile::read(path).map_err(run_error)?);
         }
-    }
-    if files.is_empty() {
-        return Err(Failure::Usage("no case files given".to_string()));
     }
     Ok(files)
 }

@@ -1,0 +1,364 @@
+//! Random SELECTs over a fixed schema, as cases that must be right or refused.
+//!
+//! Written cases test what somebody thought of. These combine clauses nobody thought of: filters, joins, aggregates,
+//! grouping, HAVING, DISTINCT, ORDER BY and LIMIT in random mixtures. Equal seeds make equal statements.
+
+use crate::casefile::{Case, CaseFile, Flag, Item, Load, Refusal, RowCheck, Side, Step};
+use crate::random::Random;
+use std::collections::BTreeSet;
+
+const SCHEMA: [(Where, &str); 9] = [
+    (
+        Where::Both,
+        "CREATE TABLE g_ref (code int PRIMARY KEY, label text)",
+    ),
+    (
+        Where::Both,
+        "CREATE TABLE g_a (k int NOT NULL, id int NOT NULL, x int, n numeric, t text, d date, b boolean, PRIMARY KEY (k, id))",
+    ),
+    (
+        Where::Both,
+        "CREATE TABLE g_b (k int NOT NULL, id int NOT NULL, x int, n numeric, t text, d date, b boolean, PRIMARY KEY (k, id))",
+    ),
+    (
+        Where::Both,
+        "CREATE TABLE g_c (k text PRIMARY KEY, id int, x int, n numeric, t text, d date, b boolean)",
+    ),
+    (
+        Where::Both,
+        "CREATE TABLE g_home (k int, id int PRIMARY KEY, x int, n numeric, t text, d date, b boolean)",
+    ),
+    (Where::Drover, "SELECT drover.reference_table('g_ref')"),
+    (Where::Drover, "SELECT drover.shard_table('g_a', key => 'k')"),
+    (
+        Where::Drover,
+        "SELECT drover.shard_table('g_b', key => 'k', colocate_with => 'g_a')",
+    ),
+    (Where::Drover, "SELECT drover.shard_table('g_c', key => 'k')"),
+];
+const TABLES: [(&str, u32); 5] = [
+    ("g_ref", 12),
+    ("g_a", 150),
+    ("g_b", 90),
+    ("g_c", 60),
+    ("g_home", 40),
+];
+const VALUES: [&str; 5] = ["x", "n", "t", "d", "b"];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Where {
+    Both,
+    Drover,
+}
+
+/// A case file of `count` random SELECTs.
+pub fn random_cases(seed: u64, count: u32) -> CaseFile {
+    let name = format!("random-{seed}");
+    let step = |sql: &str| Step {
+        place: name.clone(),
+        sql: sql.to_string(),
+        copy: None,
+    };
+    let mut items: Vec<Item> = SCHEMA
+        .iter()
+        .map(|(side, sql)| match side {
+            Where::Both => Item::Setup(step(sql)),
+            Where::Drover => Item::Only(Side::Drover, step(sql)),
+        })
+        .collect();
+    for (at, (table, rows)) in TABLES.iter().enumerate() {
+        let (place, table) = (name.clone(), (*table).to_string());
+        items.push(Item::Load(Load {
+            place,
+            table,
+            rows: *rows,
+            seed: seed.wrapping_add(at as u64),
+        }));
+    }
+    let mut random = Random::new(seed);
+    for number in 0..count {
+        let query = Query::new(&mut random);
+        items.push(Item::Case(Case {
+            step: Step {
+                place: format!("{name}:{number}"),
+                sql: query.sql,
+                copy: None,
+            },
+            ordered: query.ordered,
+            refusal: Refusal::May(None),
+            error: None,
+            parameters: None,
+            rows: if query.counted {
+                RowCheck::Count
+            } else {
+                RowCheck::Values
+            },
+            flags: BTreeSet::<Flag>::new(),
+        }));
+    }
+    CaseFile {
+        name,
+        readonly: true,
+        items,
+    }
+}
+
+struct Query {
+    sql: String,
+    ordered: bool,
+    /// LIMIT without a total order: only the number of rows is fixed.
+    counted: bool,
+}
+
+impl Query {
+    fn new(random: &mut Random) -> Query {
+        let (from, aliases) = from(random);
+        let filter = filter(random, &aliases);
+        match random.below(5) {
+            0 | 1 => plain(random, &from, &aliases, &filter),
+            2 => distinct(random, &from, &aliases, &filter),
+            3 => {
+                let list: Vec<String> = (0..1 + random.below(3))
+                    .map(|_| aggregate(random, &aliases))
+                    .collect();
+                let having = if random.below(4) == 0 {
+                    " HAVING count(*) > 2"
+                } else {
+                    ""
+                };
+                let sql = format!("SELECT {} FROM {from}{filter}{having}", list.join(", "));
+                Query {
+                    sql,
+                    ordered: false,
+                    counted: false,
+                }
+            }
+            _ => grouped(random, &from, &aliases, &filter),
+        }
+    }
+}
+
+/// A FROM clause and the aliases in it.
+fn from(random: &mut Random) -> (String, Vec<&'static str>) {
+    let join = *random
+        .pick(&["JOIN", "LEFT JOIN", "JOIN", "RIGHT JOIN", "FULL JOIN"])
+        .unwrap_or(&"JOIN");
+    match random.below(12) {
+        0..=3 => ("g_a a".to_string(), vec!["a"]),
+        4 => ("g_c a".to_string(), vec!["a"]),
+        5 => ("g_home a".to_string(), vec!["a"]),
+        6 | 7 => (format!("g_a a {join} g_b b ON b.k = a.k"), vec!["a", "b"]),
+        8 => (
+            format!("g_a a {join} g_b b ON b.k = a.k AND b.id = a.id"),
+            vec!["a", "b"],
+        ),
+        9 => (format!("g_a a {join} g_ref r ON r.code = a.x"), vec!["a"]),
+        10 => (format!("g_a a {join} g_b b ON b.x = a.x"), vec!["a", "b"]),
+        _ => (
+            "(SELECT k, id, x, n, t, d, b FROM g_a WHERE x IS NOT NULL) a".to_string(),
+            vec!["a"],
+        ),
+    }
+}
+
+fn column(random: &mut Random, aliases: &[&str]) -> String {
+    let alias = random.pick(aliases).copied().unwrap_or("a");
+    let name = random
+        .pick(&["k", "id", "x", "n", "t", "d", "b", "x", "t"])
+        .copied()
+        .unwrap_or("x");
+    format!("{alias}.{name}")
+}
+
+fn value(random: &mut Random, aliases: &[&str]) -> (String, &'static str) {
+    let alias = random.pick(aliases).copied().unwrap_or("a");
+    let name = random.pick(&VALUES).copied().unwrap_or("x");
+    (format!("{alias}.{name}"), name)
+}
+
+fn expression(random: &mut Random, aliases: &[&str]) -> String {
+    let alias = random.pick(aliases).copied().unwrap_or("a");
+    match random.below(8) {
+        0 => format!("lower({alias}.t)"),
+        1 => format!("{alias}.x % 4"),
+        2 => format!("coalesce({alias}.n, 0)"),
+        3 => format!("extract(year FROM {alias}.d)"),
+        4 => format!("{alias}.b IS NULL"),
+        5 => format!("length({alias}.t) + {alias}.id % 2"),
+        _ => column(random, aliases),
+    }
+}
+
+fn filter(random: &mut Random, aliases: &[&str]) -> String {
+    let mut terms = Vec::new();
+    for _ in 0..random.below(3) {
+        let (name, kind) = value(random, aliases);
+        let number = random.below(40);
+        terms.push(match (random.below(8), kind) {
+            (0, _) => format!("{name} IS NOT NULL"),
+            (1, _) => format!("{name} IS NULL"),
+            (2, _) => format!("{}.id < {}", aliases[0], number * 4),
+            (3, _) => format!(
+                "{}.k IN ('{number}', '{}', '{}')",
+                aliases[0],
+                number + 1,
+                number / 2
+            ),
+            (4, _) => format!("{}.k = '{number}'", aliases[0]),
+            (_, "x" | "n") => format!("{name} > {number}"),
+            (_, "t") => format!("{name} ~ '^[a-c]'"),
+            (_, "d") => format!("{name} < '2010-01-01'"),
+            _ => name,
+        });
+    }
+    if terms.is_empty() {
+        return String::new();
+    }
+    let glue = if random.below(4) == 0 { " OR " } else { " AND " };
+    format!(" WHERE {}", terms.join(glue))
+}
+
+fn aggregate(random: &mut Random, aliases: &[&str]) -> String {
+    let alias = random.pick(aliases).copied().unwrap_or("a");
+    let inner = match random.below(11) {
+        0 => "count(*)".to_string(),
+        1 => format!("count({alias}.t)"),
+        2 => format!("count(DISTINCT {alias}.t)"),
+        3 => format!("sum({alias}.x)"),
+        4 => format!("sum({alias}.n)"),
+        5 => format!("avg({alias}.x)"),
+        6 => format!("avg({alias}.n)"),
+        7 => format!("min({alias}.d)"),
+        8 => format!("max({alias}.t)"),
+        9 => format!("bool_or({alias}.b)"),
+        _ => format!("sum({alias}.x) FILTER (WHERE {alias}.b)"),
+    };
+    match random.below(6) {
+        0 => format!("({inner})::text"),
+        1 => format!("coalesce(({inner})::text, '-')"),
+        _ => inner,
+    }
+}
+
+fn plain(random: &mut Random, from: &str, aliases: &[&str], filter: &str) -> Query {
+    let list: Vec<String> = (0..1 + random.below(4))
+        .map(|_| expression(random, aliases))
+        .collect();
+    let select = list.join(", ");
+    match random.below(4) {
+        0 => Query {
+            sql: format!("SELECT {select} FROM {from}{filter}"),
+            ordered: false,
+            counted: false,
+        },
+        1 => {
+            let sql = format!("SELECT {select} FROM {from}{filter} LIMIT {}", random.below(30));
+            Query {
+                sql,
+                ordered: false,
+                counted: true,
+            }
+        }
+        _ => {
+            let tail = order_all(random, list.len(), aliases);
+            Query {
+                sql: format!("SELECT {select} FROM {from}{filter}{tail}"),
+                ordered: true,
+                counted: false,
+            }
+        }
+    }
+}
+
+/// ORDER BY every selected column (so that ties are equal rows), after an expression half of the time.
+fn order_all(random: &mut Random, columns: usize, aliases: &[&str]) -> String {
+    let mut keys: Vec<String> = (1..=columns)
+        .map(|at| format!("{at}{}", direction(random)))
+        .collect();
+    let extra = random.below(2) == 0;
+    if extra {
+        // Ties on the expression are broken by the columns, so the order of rows, as seen, is fixed.
+        keys.insert(0, format!("{}{}", expression(random, aliases), direction(random)));
+    }
+    let limit = match random.below(3) {
+        0 => String::new(),
+        1 => format!(" LIMIT {}", random.below(25)),
+        _ => format!(" LIMIT {} OFFSET {}", random.below(25), random.below(10)),
+    };
+    format!(" ORDER BY {}{limit}", keys.join(", "))
+}
+
+fn direction(random: &mut Random) -> &'static str {
+    random
+        .pick(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"])
+        .copied()
+        .unwrap_or("")
+}
+
+fn distinct(random: &mut Random, from: &str, aliases: &[&str], filter: &str) -> Query {
+    let list: Vec<String> = (0..1 + random.below(3))
+        .map(|_| expression(random, aliases))
+        .collect();
+    let keys: Vec<String> = (1..=list.len())
+        .map(|at| format!("{at}{}", direction(random)))
+        .collect();
+    let ordered = random.below(2) == 0;
+    let tail = if ordered {
+        format!(" ORDER BY {} LIMIT 20", keys.join(", "))
+    } else {
+        String::new()
+    };
+    let sql = format!("SELECT DISTINCT {} FROM {from}{filter}{tail}", list.join(", "));
+    Query {
+        sql,
+        ordered,
+        counted: false,
+    }
+}
+
+fn grouped(random: &mut Random, from: &str, aliases: &[&str], filter: &str) -> Query {
+    let keys: Vec<String> = (0..1 + random.below(2))
+        .map(|_| expression(random, aliases))
+        .collect();
+    let mut list = keys.clone();
+    if random.below(5) == 0 {
+        list.remove(0);
+    }
+    list.extend((0..1 + random.below(3)).map(|_| aggregate(random, aliases)));
+    let having = match random.below(4) {
+        0 => " HAVING count(*) > 1".to_string(),
+        1 => format!(" HAVING max({}.n) > 20", aliases[0]),
+        _ => String::new(),
+    };
+    let order: Vec<String> = (1..=list.len())
+        .map(|at| format!("{at}{}", direction(random)))
+        .collect();
+    let ordered = random.below(2) == 0;
+    let tail = if ordered {
+        format!(" ORDER BY {} LIMIT {}", order.join(", "), 1 + random.below(15))
+    } else {
+        String::new()
+    };
+    let sql = format!(
+        "SELECT {} FROM {from}{filter} GROUP BY {}{having}{tail}",
+        list.join(", "),
+        keys.join(", ")
+    );
+    Query {
+        sql,
+        ordered,
+        counted: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_seeds_make_equal_cases() {
+        assert_eq!(random_cases(3, 50), random_cases(3, 50));
+        assert_ne!(random_cases(3, 50), random_cases(4, 50));
+        assert_eq!(random_cases(3, 50).cases().count(), 50);
+    }
+}
