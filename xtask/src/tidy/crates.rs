@@ -114,7 +114,7 @@ impl Graph {
     fn load(root: &Path) -> Result<Graph, String> {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command
-            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            .args(["metadata", "--format-version", "1", "--locked"])
             .current_dir(root);
         let output = command
             .output()
