@@ -46,7 +46,6 @@ pub fn sql_body_facts(body: &str) -> BodyFacts {
         use super::StatementKind as K;
         facts.sets_config |= matches!(statement.kind, K::Set | K::Discard | K::SetConstraints);
         facts.dynamic_sql |= matches!(statement.kind, K::Do | K::Execute | K::Prepare);
-        facts.sets_config |= statement.names.functions.iter().any(|f| f.name == "set_config");
         facts.relations.extend(statement.names.relations);
         facts.functions.extend(statement.names.functions);
         // A string can become the name of a relation by a cast to regclass.
@@ -74,6 +73,8 @@ pub fn plpgsql_body_facts(body: &str) -> BodyFacts {
     let mut scanner = Scanner::new(body, true);
     let mut chain: Vec<String> = Vec::new();
     let mut after_dot = false;
+    // SET and its like change a setting only at the start of a statement; elsewhere SET belongs to UPDATE.
+    let mut starts = true;
     loop {
         let token = match scanner.next_token() {
             Ok(Some(token)) => token,
@@ -86,9 +87,14 @@ pub fn plpgsql_body_facts(body: &str) -> BodyFacts {
                 if !after_dot {
                     end_chain(&mut chain, false, &mut facts);
                 }
-                if token.kind == TokenKind::Ident && !after_dot {
-                    keyword(text, &mut facts);
+                let bare = token.kind == TokenKind::Ident && !after_dot;
+                if bare {
+                    keyword(text, starts, &mut facts);
                 }
+                starts = bare
+                    && ["begin", "then", "else", "loop"]
+                        .iter()
+                        .any(|k| text.eq_ignore_ascii_case(k));
                 chain.push(fold(text, token.kind));
                 after_dot = false;
                 continue;
@@ -106,16 +112,17 @@ pub fn plpgsql_body_facts(body: &str) -> BodyFacts {
             _ => end_chain(&mut chain, false, &mut facts),
         }
         after_dot = false;
+        starts = token.kind == TokenKind::Punct(b';') || text == ">>";
     }
     end_chain(&mut chain, false, &mut facts);
     tidy(&mut facts);
     facts
 }
 
-fn keyword(word: &str, facts: &mut BodyFacts) {
+fn keyword(word: &str, starts: bool, facts: &mut BodyFacts) {
     let is = |k: &str| word.eq_ignore_ascii_case(k);
     facts.dynamic_sql |= is("execute") || is("prepare");
-    facts.sets_config |= is("set") || is("reset") || is("discard") || is("set_config");
+    facts.sets_config |= is("set_config") || (starts && (is("set") || is("reset") || is("discard")));
 }
 
 /// A string may become the name of a relation (`'t'::regclass`, nextval) or hold a statement.
@@ -151,6 +158,7 @@ fn end_chain(chain: &mut Vec<String>, call: bool, facts: &mut BodyFacts) {
 }
 
 fn tidy(facts: &mut BodyFacts) {
+    facts.sets_config |= facts.functions.iter().any(|f| f.name == "set_config");
     facts.relations.sort_unstable();
     facts.relations.dedup();
     facts.functions.sort_unstable();
@@ -190,7 +198,21 @@ mod tests {
         ] {
             assert!(plpgsql_body_facts(text).dynamic_sql, "{text}");
         }
+        for text in [
+            "begin set a = b; end",
+            "begin if x then reset all; end if; end",
+            "<<l>> begin x := 1; SET LOCAL a = b; end",
+        ] {
+            assert!(plpgsql_body_facts(text).sets_config, "{text}");
+        }
+        assert!(
+            !plpgsql_body_facts(
+                "begin update t set a = 1; insert into t values (1) on conflict do update set a = 2; end"
+            )
+            .sets_config
+        );
         assert!(plpgsql_body_facts("begin perform set_config('a','b',true); end").sets_config);
+        assert!(plpgsql_body_facts("begin perform pg_catalog.set_config('a','b',true); end").sets_config);
         assert!(plpgsql_body_facts("begin 'open").unknown.is_some());
     }
 }
