@@ -25,7 +25,7 @@ use crate::{
     Analyzed, Combine, KeySource, LimitPlan, Many, NullKeys, Plan, Refusal, RefusalCode, RowsPlan,
     StatementKind, Target,
 };
-use calls::{Calls, calls, is_relative_time};
+use calls::{Calls, calls, has_relative_time};
 use graph::{Col, Graph};
 use insert::Rows;
 use level::Built;
@@ -61,6 +61,7 @@ fn several(analyzed: &Analyzed<'_>, snapshot: &Snapshot, trees: &[Node]) -> Resu
         text: None,
         prelude: Vec::new(),
         role_dependent: true,
+        bound_to_text: true,
         param_count: u16::try_from(analyzed.param_types.len()).unwrap_or(u16::MAX),
     })
 }
@@ -301,14 +302,7 @@ impl<'a> Cx<'a> {
         if let Some(name) = &calls.volatile {
             return Err(Refusal::with(RefusalCode::VolatileMany, name));
         }
-        let relative = calls.time_constant
-            && self
-                .analyzed
-                .raw
-                .names
-                .strings
-                .iter()
-                .any(|s| is_relative_time(s));
+        let relative = calls.time_constant && has_relative_time(self.analyzed.text);
         if calls.today || relative {
             return Err(Refusal::with(RefusalCode::VolatileMany, "the current date"));
         }
@@ -423,6 +417,8 @@ impl<'a> Cx<'a> {
             text,
             prelude: self.prelude.values,
             role_dependent: self.graph.shapes.row_security,
+            // Whether a literal is relative to the clock was judged for this text.
+            bound_to_text: self.calls.time_constant,
             param_count: self.prelude.params,
         }
     }
@@ -431,11 +427,8 @@ impl<'a> Cx<'a> {
 /// Adds keys that are not there yet.
 fn merge_keys(into: &mut Vec<KeySource>, more: Vec<KeySource>) {
     for key in more {
-        let same = |known: &KeySource| match (known, &key) {
-            (KeySource::Const { value: a, .. }, KeySource::Const { value: b, .. }) => a == b,
-            (a, b) => a == b,
-        };
-        if !into.iter().any(same) {
+        // Equal constants at different places stay apart: another text may have other literals there.
+        if !into.contains(&key) {
             into.push(key);
         }
     }

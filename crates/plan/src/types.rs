@@ -56,6 +56,8 @@ pub struct Plan {
     pub prelude: Vec<PreludeValue>,
     /// The plan depends on the current role (row level security): the cache key must hold the role.
     pub role_dependent: bool,
+    /// The plan was proved for the literals of this text: it must not serve a text with other literals in their places.
+    pub bound_to_text: bool,
     /// How many parameters the client's text has; those of `prelude` come after.
     pub param_count: u16,
 }
@@ -207,6 +209,9 @@ pub enum Combine {
         limit: LimitPlan,
     },
     /// The rows become arrays, PostgreSQL does the rest.
+    ///
+    /// Parse it with the types of *all* parameters (the client's as described, the prelude's, the arrays'): a parameter
+    /// that the statement does not use has no type otherwise. The same holds for `shard_sql` and `text`.
     Finish {
         /// The statement to run on one server, with the client's parameters (same `$n`), the prelude's, and `inputs`.
         sql: String,

@@ -207,10 +207,13 @@ fn about_server(function: &Function) -> bool {
     function.builtin && NAMES.contains(&function.name.as_str())
 }
 
-/// Whether a text constant could be a time relative to the clock (`'now'::timestamptz`).
-pub(super) fn is_relative_time(text: &str) -> bool {
+/// Whether a statement has a string constant that could be a time relative to the clock (`'now'::timestamptz`).
+pub(super) fn has_relative_time(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    ["now", "today", "tomorrow", "yesterday"]
-        .iter()
-        .any(|word| lower.contains(word))
+    lower.split('\'').skip(1).any(|rest| {
+        let rest = rest.trim_start();
+        ["now", "today", "tomorrow", "yesterday"]
+            .iter()
+            .any(|word| rest.starts_with(word))
+    })
 }

@@ -133,64 +133,40 @@ fn length_coercion(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
     let typmod = const_int(limit)?;
     let source = key_source(value, snapshot)?;
     let limit = usize::try_from(typmod - 4).ok()?;
-    match (function, source) {
-        (
-            VARCHAR_LENGTH,
-            KeySource::Const {
+    let key_type = match function {
+        VARCHAR_LENGTH => KeyType::Varchar,
+        BPCHAR_LENGTH => KeyType::Bpchar,
+        _ => return None,
+    };
+    match source {
+        KeySource::Const {
+            value: KeyValue::Null,
+            ..
+        } => Some(source),
+        KeySource::Const {
+            value: KeyValue::Text(text),
+            ..
+        } => {
+            let value = std::str::from_utf8(&text).ok()?;
+            // Blanks at the end of a character value can be cut off without an error, and mean nothing.
+            let value = if key_type == KeyType::Bpchar {
+                value.trim_end_matches(' ')
+            } else {
+                value
+            };
+            let fits = value.chars().count() <= limit;
+            // That it fits is known of this literal only: no other may take its place, so it has no location.
+            fits.then_some(KeySource::Const {
                 value: KeyValue::Text(text),
-                location,
-                key_type,
-            },
-        ) => {
-            let chars = std::str::from_utf8(&text).ok()?.chars().count();
-            let value = KeyValue::Text(text);
-            (chars <= limit).then_some(KeySource::Const {
-                value,
-                location,
+                location: None,
                 key_type,
             })
         }
-        // Only blanks can be cut off without an error (not so in an explicit cast), and they mean nothing.
-        (
-            BPCHAR_LENGTH,
-            KeySource::Const {
-                value: KeyValue::Text(text),
-                location,
-                key_type,
-            },
-        ) => {
-            let chars = std::str::from_utf8(&text)
-                .ok()?
-                .trim_end_matches(' ')
-                .chars()
-                .count();
-            let value = KeyValue::Text(text);
-            (chars <= limit).then_some(KeySource::Const {
-                value,
-                location,
-                key_type,
-            })
-        }
-        (
-            VARCHAR_LENGTH | BPCHAR_LENGTH,
-            source @ KeySource::Const {
-                value: KeyValue::Null,
-                ..
-            },
-        ) => Some(source),
-        (VARCHAR_LENGTH, KeySource::Param { index, .. }) => {
+        KeySource::Param { index, .. } => {
             let chars_max = u32::try_from(limit).ok()?;
             Some(KeySource::LimitedParam {
                 index,
-                key_type: KeyType::Varchar,
-                chars_max,
-            })
-        }
-        (BPCHAR_LENGTH, KeySource::Param { index, .. }) => {
-            let chars_max = u32::try_from(limit).ok()?;
-            Some(KeySource::LimitedParam {
-                index,
-                key_type: KeyType::Bpchar,
+                key_type,
                 chars_max,
             })
         }

@@ -68,8 +68,14 @@ impl<'a> Graph<'a> {
         let home = env.up(var.levels_up)?;
         let local = var.levels_up == 0;
         let rte = home.level.rtable.get(var.rtindex.checked_sub(1)?)?;
-        if rte.value("rtekind").as_str() == Some("2") {
-            let alias = rte.list("joinaliasvars").ok()?;
+        // A join, or (from version 18 on) the columns of GROUP BY: other names for expressions of this level.
+        let aliases = match rte.value("rtekind").as_str() {
+            Some("2") => Some("joinaliasvars"),
+            Some("9") => Some("groupexprs"),
+            _ => None,
+        };
+        if let Some(field) = aliases {
+            let alias = rte.list(field).ok()?;
             let target = alias
                 .get(usize::try_from(var.attno).ok()?.checked_sub(1)?)?
                 .as_node()?;
@@ -135,6 +141,7 @@ impl<'a> Graph<'a> {
     }
 
     fn note_shapes(&mut self, query: &Node) -> Result<(), Refusal> {
+        known_clauses(query)?;
         self.shapes.row_security |= query.bool("hasRowSecurity")?;
         self.shapes.recursive |= query.bool("hasRecursive")?;
         self.shapes.locking |= !query.value("rowMarks").is_null();
@@ -367,6 +374,26 @@ impl<'a> Graph<'a> {
         }
         Ok(())
     }
+}
+
+/// Fields of a Query that are read here or have no bearing on which rows result.
+const CLAUSES: &str = "commandType querySource queryId canSetTag utilityStmt resultRelation hasAggs hasWindowFuncs \
+    hasTargetSRFs hasSubLinks hasDistinctOn hasRecursive hasModifyingCTE hasForUpdate hasRowSecurity \
+    hasGroupRTE isReturn cteList rtable rteperminfos jointree targetList override onConflict returningList \
+    returningOldAlias returningNewAlias groupClause groupDistinct groupingSets havingQual windowClause \
+    distinctClause sortClause limitOffset limitCount limitOption rowMarks setOperations constraintDeps \
+    withCheckOptions mergeActionList mergeUseOuterJoin mergeTargetRelation mergeJoinCondition \
+    stmt_location stmt_len";
+
+/// A clause of a later PostgreSQL that nobody has thought about yet is refused when it is used.
+fn known_clauses(query: &Node) -> Result<(), Refusal> {
+    let unused = |value: &Value| value.is_null() || matches!(value.as_str(), Some("false" | "0"));
+    for (name, value) in &query.fields {
+        if !unused(value) && !CLAUSES.split(' ').any(|known| *known == **name) {
+            return Err(Refusal::with(RefusalCode::UnexpectedClause, &**name));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a restriction of this output column can be applied to the rows the query starts from.

@@ -321,7 +321,8 @@ fn drop_schemas(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
         let held = cx
             .snapshot
             .relations()
-            .find(|r| is_spread(r) && names.contains(&r.schema.as_str()));
+            .filter(|r| is_spread(r) && names.contains(&r.schema.as_str()));
+        let held = held.min_by_key(|r| (&r.schema, &r.name));
         if let Some(relation) = held {
             return Err(Refusal::with(RefusalCode::Container, name_of(relation)));
         }
