@@ -64,7 +64,7 @@ impl Gid {
         }
     }
 
-    /// The shard whose `drover.decisions` holds the decision.
+    /// The shard whose `drover_internal.decisions` holds the decision.
     pub fn decider(&self) -> ShardId {
         self.decider
     }

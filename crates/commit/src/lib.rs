@@ -1,7 +1,7 @@
 //! Atomic commit over several shards, as a machine: what happened so far in, what to do next out.
 //!
 //! Every writing shard but one, the *decider*, is prepared under one [`Gid`]. The decider then commits its own
-//! part together with a row in `drover.decisions`: that commit is the decision. The rest is committed after it.
+//! part together with a row in `drover_internal.decisions`: that commit is the decision. The rest is committed after it.
 //! Whoever finds a prepared transaction later asks the deciding shard ([`recovery`]); a missing decision is
 //! first excluded by an abort row under the same key, so nothing is ever guessed from a time-out.
 //!

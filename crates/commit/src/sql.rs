@@ -18,17 +18,17 @@ pub const MAKE_DURABLE: &str = "SELECT pg_catalog.set_config('synchronous_commit
 pub const BOOTSTRAP: &[&str] = &[
     // Two proxies may start at once; concurrent CREATE … IF NOT EXISTS can collide.
     "SELECT pg_catalog.pg_advisory_xact_lock(7237954639025860964)",
-    "CREATE SCHEMA IF NOT EXISTS drover",
+    "CREATE SCHEMA IF NOT EXISTS drover_internal",
     CREATE_DECISIONS,
-    "REVOKE ALL ON drover.decisions FROM PUBLIC",
+    "REVOKE ALL ON drover_internal.decisions FROM PUBLIC",
     CREATE_DECIDE,
     CREATE_RESOLVE,
-    "REVOKE ALL ON FUNCTION drover.resolve(text, text[]) FROM PUBLIC",
-    "GRANT USAGE ON SCHEMA drover TO PUBLIC",
-    "GRANT EXECUTE ON FUNCTION drover.decide(text, text[], text) TO PUBLIC",
+    "REVOKE ALL ON FUNCTION drover_internal.resolve(text, text[]) FROM PUBLIC",
+    "GRANT USAGE ON SCHEMA drover_internal TO PUBLIC",
+    "GRANT EXECUTE ON FUNCTION drover_internal.decide(text, text[], text) TO PUBLIC",
 ];
 
-const CREATE_DECISIONS: &str = "CREATE TABLE IF NOT EXISTS drover.decisions (
+const CREATE_DECISIONS: &str = "CREATE TABLE IF NOT EXISTS drover_internal.decisions (
     gid text PRIMARY KEY,
     committed boolean NOT NULL,
     participants text[] NOT NULL,
@@ -38,7 +38,7 @@ const CREATE_DECISIONS: &str = "CREATE TABLE IF NOT EXISTS drover.decisions (
 /// Every role may call it, in its own transaction. It takes the secret behind the gid, so that a role that
 /// reads a gid in `pg_prepared_xacts` cannot decide about somebody else's transaction.
 const CREATE_DECIDE: &str =
-    "CREATE OR REPLACE FUNCTION drover.decide(gid text, participants text[], secret text) RETURNS void
+    "CREATE OR REPLACE FUNCTION drover_internal.decide(gid text, participants text[], secret text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
     IF split_part($1, ':', 1) <> 'drover' OR split_part($1, ':', 2) <> '1'
@@ -49,14 +49,14 @@ BEGIN
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    INSERT INTO drover.decisions (gid, committed, participants) VALUES ($1, true, $2);
+    INSERT INTO drover_internal.decisions (gid, committed, participants) VALUES ($1, true, $2);
 END
 $body$";
 
 /// For recovery only: the decision about a transaction, an abort row being inserted where there is none.
 /// ON CONFLICT waits for a commit in flight; the second statement then sees what it left.
 const CREATE_RESOLVE: &str =
-    "CREATE OR REPLACE FUNCTION drover.resolve(gid text, participants text[]) RETURNS boolean
+    "CREATE OR REPLACE FUNCTION drover_internal.resolve(gid text, participants text[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     decision boolean;
@@ -67,9 +67,9 @@ BEGIN
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    INSERT INTO drover.decisions (gid, committed, participants) VALUES ($1, false, $2)
+    INSERT INTO drover_internal.decisions (gid, committed, participants) VALUES ($1, false, $2)
         ON CONFLICT DO NOTHING;
-    SELECT d.committed INTO STRICT decision FROM drover.decisions AS d WHERE d.gid = $1;
+    SELECT d.committed INTO STRICT decision FROM drover_internal.decisions AS d WHERE d.gid = $1;
     RETURN decision;
 END
 $body$";
@@ -78,7 +78,7 @@ $body$";
 /// recovery has excluded the commit (or the secret is wrong): the transaction is aborted.
 pub fn decide(gid: &Gid, participants: &[ShardId], secret: Secret) -> String {
     format!(
-        "SELECT drover.decide('{gid}', {}, '{}')",
+        "SELECT drover_internal.decide('{gid}', {}, '{}')",
         array(participants),
         secret.to_hex()
     )
@@ -86,14 +86,14 @@ pub fn decide(gid: &Gid, participants: &[ShardId], secret: Secret) -> String {
 
 /// Looks a decision up on the deciding shard's primary: no row, or one boolean, `true` = committed.
 pub fn look_up(gid: &Gid) -> String {
-    format!("SELECT committed FROM drover.decisions WHERE gid = '{gid}'")
+    format!("SELECT committed FROM drover_internal.decisions WHERE gid = '{gid}'")
 }
 
 /// Excludes a commit that has not happened: one row, one boolean, `true` = it had happened. Only the owner of
 /// Drover's objects may run it, on the deciding shard's primary, in a transaction of its own at READ
 /// COMMITTED. The result counts only after its COMMIT was confirmed and replicated.
 pub fn resolve(gid: &Gid, participants: &[ShardId]) -> String {
-    format!("SELECT drover.resolve('{gid}', {})", array(participants))
+    format!("SELECT drover_internal.resolve('{gid}', {})", array(participants))
 }
 
 /// PREPARE TRANSACTION; expected tag `PREPARE TRANSACTION`.
@@ -130,7 +130,7 @@ mod tests {
         let gid = Gid::new(ShardId(3), secret);
         assert_eq!(
             decide(&gid, &[ShardId(1), ShardId(2)], secret),
-            "SELECT drover.decide('drover:1:3:d761d406af2a4a5a15f67c924378ed88', \
+            "SELECT drover_internal.decide('drover:1:3:d761d406af2a4a5a15f67c924378ed88', \
              '{1,2}'::pg_catalog.text[], '07070707070707070707070707070707')"
         );
         assert!(resolve(&gid, &[]).ends_with(", '{}'::pg_catalog.text[])"));

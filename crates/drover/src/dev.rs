@@ -10,6 +10,7 @@ macro_rules! say {
 }
 
 mod display;
+mod serving;
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -77,6 +78,9 @@ pub enum DevError {
     /// The servers did not start.
     #[error("the cluster did not start")]
     Cluster(#[from] ClusterError),
+    /// The proxy did not start.
+    #[error("the proxy did not start")]
+    Serve(#[from] serving::ServeError),
     /// A signal came before everything was ready.
     #[error("stopped before it was ready")]
     Interrupted,
@@ -138,15 +142,19 @@ async fn run_until_signal(args: &DevArgs) -> Result<(), DevError> {
 /// Serves clients over the running servers: proxy, controller, HTTP. Calls `ready` with the addresses it
 /// listens on, and returns when `stopping` turns true and the clients are gone, or when it fails.
 async fn serve(
-    _cluster: &ClusterInfo,
-    _state_dir: &Path,
+    cluster: &ClusterInfo,
+    state_dir: &Path,
     args: &DevArgs,
     ready: impl FnOnce(SocketAddr, SocketAddr),
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), DevError> {
-    ready(args.listen, args.http);
+    let (info, directory, listen) = (cluster.clone(), state_dir.to_owned(), args.listen);
+    let started = tokio::task::spawn_blocking(move || serving::start(&info, &directory, listen)).await;
+    let running = started.map_err(|_| serving::ServeError::Interrupted)??;
+    ready(running.address(), args.http);
     // An error means that the sender is gone, which asks for the same.
     let _ = stopping.wait_for(|stop| *stop).await;
+    let _ = tokio::task::spawn_blocking(move || running.shutdown()).await;
     Ok(())
 }
 

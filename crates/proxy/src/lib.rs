@@ -4,17 +4,26 @@
 //! AuthenticationOk; a [`worker::SessionHandler`] serves it with [`server`] connections borrowed from [`pools`].
 //! [`cancel`], [`buffers`], [`conn`] and [`metrics`] are used by all of them.
 
+pub mod admin_link;
 pub mod buffers;
 pub mod cancel;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod conn;
+pub mod engine;
+pub mod exec;
 pub mod listener;
 pub mod login;
 pub mod metrics;
+pub mod ops;
 pub mod pools;
 pub mod server;
+pub mod session;
 pub mod worker;
+
+mod run;
+pub use run::{Running, RunningError, start};
 
 #[cfg(test)]
 mod testing;

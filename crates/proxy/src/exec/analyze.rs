@@ -40,11 +40,15 @@ const TREE_MESSAGE: &str = "rewritten parse tree:";
 /// Asks the home shard, in one round trip, and leaves the connection as it was: outside a transaction by a
 /// transaction of its own, inside by a savepoint.
 ///
+/// `local_settings` (statements, each ended by a semicolon) hold for the analysis only: the `SET LOCAL`s of a client's
+/// block that this server does not take part in.
+///
 /// Inside a transaction a rejection must fail the client's block, as an error would; that is the caller's to do.
 pub async fn analyze(
     server: &mut ServerConn,
     text: &[u8],
     param_types: &[u32],
+    local_settings: &str,
 ) -> Result<Analysis, AnalyzeError> {
     let in_block = server.status == wire::TransactionStatus::InTransaction;
     let (open, close) = if in_block {
@@ -52,7 +56,7 @@ pub async fn analyze(
     } else {
         ("BEGIN READ ONLY", "ROLLBACK")
     };
-    link::send_query(server, &format!("{open}; {SETTINGS}"))?;
+    link::send_query(server, &format!("{open}; {local_settings} {SETTINGS}"))?;
     append_parse(server.conn.out(), text, param_types)?;
     link::send_query(server, close)?;
     server.conn.flush().await.map_err(LinkError::from)?;
@@ -67,7 +71,7 @@ pub async fn analyze(
 
 fn append_parse(out: &mut BytesMut, text: &[u8], param_types: &[u32]) -> Result<(), LinkError> {
     let too_long = |_| LinkError::Protocol("statement too long");
-    encode::parse(out, b"", text, param_types).map_err(too_long)?;
+    encode::parse(out, b"", text, param_types.iter().copied()).map_err(too_long)?;
     encode::describe(out, Target::Statement, b"").map_err(too_long)?;
     encode::sync(out);
     Ok(())
@@ -82,13 +86,21 @@ fn read_analysis(reply: Reply) -> Result<Analysis, AnalyzeError> {
         if notice.message == TREE_MESSAGE
             && let Some(detail) = &notice.detail
         {
-            let parsed = sql::nodes::parse_trees(detail)
-                .map_err(|error| AnalyzeError::Unreadable(error.to_string()))?;
-            trees.extend(parsed);
+            let parsed =
+                sql::nodes::parse_wrapped(detail).map_err(|error| AnalyzeError::Unreadable(error.to_string()))?;
+            collect_queries(parsed, &mut trees);
         }
     }
     if trees.is_empty() {
         return Err(AnalyzeError::Unreadable("the server printed no tree".to_owned()));
     }
     Ok(Analysis { trees, param_types: reply.params.unwrap_or_default(), columns: reply.columns })
+}
+
+fn collect_queries(value: sql::Value, trees: &mut Vec<sql::Node>) {
+    match value {
+        sql::Value::List(items) => items.into_iter().for_each(|item| collect_queries(item, trees)),
+        sql::Value::Node(node) => trees.push(*node),
+        _ => {}
+    }
 }

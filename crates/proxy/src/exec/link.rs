@@ -4,8 +4,8 @@
 
 use std::io;
 
-use bytes::Buf;
-use wire::backend::{Backend, ErrorFields};
+use bytes::{Buf, BytesMut};
+use wire::backend::{Backend, ErrorFields, tag};
 use wire::frame::Message;
 use wire::{TransactionStatus, frontend};
 
@@ -55,6 +55,8 @@ pub struct Reply {
     pub columns: Option<Vec<u8>>,
     /// Types of the last ParameterDescription.
     pub params: Option<Vec<u32>>,
+    /// Notices, notifications and parameter reports as they came, for a client that should see them.
+    pub aside: BytesMut,
 }
 
 impl Reply {
@@ -86,6 +88,15 @@ pub fn send_query(server: &mut ServerConn, sql: &str) -> Result<(), LinkError> {
 
 /// Collects an answer up to the next ReadyForQuery; what is pending is sent meanwhile.
 pub async fn collect(server: &mut ServerConn) -> Result<Reply, LinkError> {
+    let result = collect_reply(server).await;
+    if result.is_err() {
+        // Nobody knows what it will say next.
+        server.dirty = true;
+    }
+    result
+}
+
+async fn collect_reply(server: &mut ServerConn) -> Result<Reply, LinkError> {
     let mut reply = Reply::default();
     let mut bytes = 0;
     loop {
@@ -139,6 +150,9 @@ pub fn note_parameter(server: &mut ServerConn, len: usize, tag: u8) {
 
 /// Takes one message into the reply; the status when it was ReadyForQuery.
 fn absorb(reply: &mut Reply, message: Message<'_>) -> Result<Option<TransactionStatus>, LinkError> {
+    if matches!(message.tag, tag::NOTICE | tag::NOTIFICATION | tag::PARAMETER_STATUS) {
+        reply.aside.extend_from_slice(message.bytes);
+    }
     let decoded = Backend::decode(message).map_err(|_| LinkError::Protocol("undecodable message"))?;
     match decoded {
         Backend::ReadyForQuery(status) => return Ok(Some(status)),

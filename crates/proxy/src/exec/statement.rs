@@ -68,6 +68,8 @@ pub enum Key {
         index: usize,
         /// The parameter's type.
         key_type: KeyType,
+        /// A longer value is refused or cut by the server, so it is no key.
+        chars_max: Option<u32>,
     },
     /// The elements of an array parameter, from 0.
     ParamArray {
@@ -216,7 +218,13 @@ fn for_each_value<'a>(
             let literal = literals.literals.get(*index).ok_or(KeyProblem::Literal)?;
             each(literal_value(literal, literals.text, *key_type)?);
         }
-        Key::Param { index, key_type } => each(param_value(param(*index), *key_type)?),
+        Key::Param { index, key_type, chars_max } => {
+            let value = param_value(param(*index), *key_type)?;
+            if too_long(&value, *chars_max) {
+                return Err(KeyProblem::Param);
+            }
+            each(value);
+        }
         Key::ParamArray { index, key_type } => array_values(param(*index), *key_type, each)?,
     }
     Ok(())
@@ -234,6 +242,13 @@ fn param_value(param: Option<ParamValue<'_>>, key_type: KeyType) -> Result<KeyVa
         Some(bytes) if param.binary => key_type.from_binary(bytes).map_err(|_| KeyProblem::Param),
         Some(bytes) => key_type.from_text(bytes).map_err(|_| KeyProblem::Param),
     }
+}
+
+fn too_long(value: &KeyValue, chars_max: Option<u32>) -> bool {
+    let (KeyValue::Text(bytes), Some(limit)) = (value, chars_max) else { return false };
+    // UTF-8: every byte that does not continue a character begins one.
+    let chars = bytes.iter().filter(|byte| (**byte & 0xC0) != 0x80).count();
+    chars > limit as usize
 }
 
 /// The elements of a one-dimensional array parameter.
@@ -309,8 +324,13 @@ fn fixed_key(source: &KeySource) -> Key {
     match source {
         KeySource::Const { value, .. } => Key::Const(value.clone()),
         KeySource::Param { index, key_type } => {
-            Key::Param { index: usize::from(index.saturating_sub(1)), key_type: *key_type }
+            Key::Param { index: usize::from(index.saturating_sub(1)), key_type: *key_type, chars_max: None }
         }
+        KeySource::LimitedParam { index, key_type, chars_max } => Key::Param {
+            index: usize::from(index.saturating_sub(1)),
+            key_type: *key_type,
+            chars_max: Some(*chars_max),
+        },
         KeySource::ParamArray { index, key_type } => {
             Key::ParamArray { index: usize::from(index.saturating_sub(1)), key_type: *key_type }
         }

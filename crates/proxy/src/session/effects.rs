@@ -47,6 +47,15 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Both effects.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            pin: self.pin.or(other.pin),
+            inspect: self.inspect || other.inspect,
+            reads_sequence_state: self.reads_sequence_state || other.reads_sequence_state,
+        }
+    }
+
     /// Nothing at all: the common case.
     pub fn none(&self) -> bool {
         *self == Self::default()
@@ -96,7 +105,8 @@ fn pin_by_kind(raw: &RawStatement) -> Option<PinReason> {
 /// A function written in SQL or PL/pgSQL whose body was read completely and attaches no settings is left alone; what
 /// its body could do is known from its proof. Everything unknown counts.
 fn may_touch_session(name: &str, snapshot: &Snapshot) -> bool {
-    snapshot.functions_named(name).iter().filter_map(|oid| snapshot.function(*oid)).any(|function| {
+    let known = snapshot.functions_named(name);
+    known.is_empty() || known.iter().filter_map(|oid| snapshot.function(*oid)).any(|function| {
         !function.builtin && function.extension.is_none() && !matches!(function.proof, Proof::Pure)
     })
 }

@@ -27,7 +27,7 @@ impl Settings {
         let values = params
             .map(|(name, value)| {
                 let name = name.to_ascii_lowercase();
-                let statement = format!("SET {} TO {}", quote_name(&name), quote_literal(value));
+                let statement = format!("SET {} TO {}", quote_name(&name), sql::quote_literal(value));
                 (name, statement)
             })
             .collect();
@@ -120,20 +120,9 @@ fn is_identity(name: &str) -> bool {
 }
 
 /// Quotes each part of a possibly dotted setting name.
-fn quote_name(name: &str) -> String {
-    let parts: Vec<String> = name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+pub fn quote_name(name: &str) -> String {
+    let parts: Vec<String> = name.split('.').map(sql::quote_ident).collect();
     parts.join(".")
-}
-
-/// Quotes an identifier.
-pub fn quote_name_whole(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A literal that means the same whatever `standard_conforming_strings` says.
-pub fn quote_literal(value: &str) -> String {
-    let body = value.replace('\'', "''");
-    if body.contains('\\') { format!(" E'{}'", body.replace('\\', "\\\\")) } else { format!("'{body}'") }
 }
 
 /// The settings of a session through its transactions: a rolled-back `SET` is undone, as in PostgreSQL.
@@ -175,12 +164,17 @@ impl SettingsHistory {
         let mut local = 0;
         for savepoint in &self.savepoints {
             self.append_step(&mut text, settings, &savepoint.settings, local..savepoint.local);
-            text.push_str(&format!("SAVEPOINT {};", quote_name_whole(&savepoint.name)));
+            text.push_str(&format!("SAVEPOINT {};", sql::quote_ident(&savepoint.name)));
             settings = &savepoint.settings;
             local = savepoint.local;
         }
         self.append_step(&mut text, settings, &self.current, local..self.local.len());
         text
+    }
+
+    /// The `SET LOCAL` statements of the open transaction, as one text.
+    pub fn local_text(&self) -> String {
+        self.local.iter().map(|statement| format!("{statement};")).collect()
     }
 
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {
@@ -220,6 +214,11 @@ impl SettingsHistory {
             }
         }
         self.current = if fresh == *self.base { Rc::clone(&self.base) } else { Rc::new(fresh) };
+    }
+
+    /// What the session started with.
+    pub fn base(&self) -> &Rc<Settings> {
+        &self.base
     }
 
     /// A transaction began.
@@ -329,10 +328,5 @@ mod tests {
         history.set("timezone", "SET timezone TO 'UTC'".to_owned());
         history.end(true);
         assert!(!history.current().is_empty());
-    }
-
-    #[test]
-    fn values_are_quoted_whatever_they_hold() {
-        assert_eq!(quote_literal("a'b\\c"), " E'a''b\\\\c'");
     }
 }

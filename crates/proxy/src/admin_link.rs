@@ -1,0 +1,75 @@
+//! The proxy's own connections to the shards: catalog reads, bootstrap, table moves, recovery.
+
+use std::time::Duration;
+
+use crate::buffers::Buffers;
+use crate::config::AdminConfig;
+use crate::exec::link::{self, LinkError, TextRow};
+use crate::server::{Address, DialError, Dialler, Secret, ServerConn, Startup};
+
+/// Logging in as administrator may take this long.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the proxy's own work on a shard failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No connection.
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    /// The connection failed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// PostgreSQL said no.
+    #[error("{}", .0.message)]
+    Server(Box<wire::backend::ErrorFields>),
+    /// The catalog does not make a snapshot.
+    #[error("the catalog cannot be used: {0}")]
+    Catalog(#[from] catalog::load::CatalogError),
+    /// The cluster's state does not allow it.
+    #[error("{0}")]
+    State(String),
+}
+
+/// A connection as Drover's own role.
+pub struct AdminLink {
+    /// The connection.
+    pub server: ServerConn,
+}
+
+impl AdminLink {
+    /// Connects to one database of one shard.
+    pub async fn connect(address: Address, admin: &AdminConfig, database: &str) -> Result<Self, AdminError> {
+        let dialler = Dialler {
+            address,
+            startup: Startup {
+                user: admin.user.clone(),
+                database: database.to_owned(),
+                params: vec![
+                    ("client_encoding".to_owned(), "UTF8".to_owned()),
+                    ("application_name".to_owned(), "drover".to_owned()),
+                ],
+            },
+            secret: admin.password.clone().map_or(Secret::None, Secret::Password),
+            timeout: DIAL_TIMEOUT,
+            prepared_statements: 1,
+        };
+        Ok(Self { server: dialler.dial(Buffers::new()).await? })
+    }
+
+    /// Runs a text and gives its rows.
+    pub async fn rows(&mut self, sql: &str) -> Result<Vec<TextRow>, AdminError> {
+        let reply = link::query(&mut self.server, sql).await?;
+        reply.into_rows().map_err(AdminError::Server)
+    }
+
+    /// Runs a text for its effect.
+    pub async fn run(&mut self, sql: &str) -> Result<(), AdminError> {
+        self.rows(sql).await.map(|_| ())
+    }
+
+    /// The first column of the first row.
+    pub async fn value(&mut self, sql: &str) -> Result<Option<String>, AdminError> {
+        let rows = self.rows(sql).await?;
+        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+    }
+}

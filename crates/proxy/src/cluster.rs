@@ -1,0 +1,163 @@
+//! The cluster as one proxy sees it: sharding metadata from the topology store, schema facts from the home shard.
+//!
+//! A control thread ([`control`]) follows the store; sessions read what it publishes here and never wait for it,
+//! except while a change has the cluster paused.
+
+pub mod control;
+pub(crate) mod facts;
+mod gate;
+mod recovery;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use catalog::{ShardId, Snapshot};
+use tokio::sync::Notify;
+use topology::{ChangeCoordinator, ChangeError, ChangeGuard, ChangeScope, ClusterRecord, Membership};
+
+use crate::admin_link::{AdminError, AdminLink};
+use crate::config::{AdminConfig, Limits};
+use crate::server::Address;
+use crate::session::Fault;
+pub use gate::{Gate, Running};
+
+/// How long a change waits for the other proxies.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the sessions of one proxy know about the cluster.
+pub struct Cluster {
+    limits: Limits,
+    gather_bytes_max: usize,
+    admin: AdminConfig,
+    record: ArcSwap<ClusterRecord>,
+    home: AtomicU32,
+    databases: HashMap<String, Database>,
+    membership: OnceLock<Arc<Membership>>,
+    /// Pauses statements while a change is made.
+    pub gate: Gate,
+    recovery: Notify,
+}
+
+/// One database.
+struct Database {
+    snapshot: ArcSwap<Snapshot>,
+    version: AtomicU64,
+}
+
+impl Cluster {
+    /// A cluster that has not loaded anything yet.
+    pub(crate) fn new(record: ClusterRecord, admin: AdminConfig, limits: Limits, gather_bytes_max: usize) -> Self {
+        let databases = record
+            .databases
+            .iter()
+            .map(|name| {
+                let database = Database { snapshot: ArcSwap::default(), version: AtomicU64::new(0) };
+                (name.clone(), database)
+            })
+            .collect();
+        Self {
+            limits,
+            gather_bytes_max,
+            admin,
+            home: AtomicU32::new(record.home.0),
+            record: ArcSwap::from_pointee(record),
+            databases,
+            membership: OnceLock::new(),
+            gate: Gate::default(),
+            recovery: Notify::new(),
+        }
+    }
+
+    /// Bounds on what comes from outside.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The bound on rows gathered for one statement, in bytes.
+    pub fn gather_bytes_max(&self) -> usize {
+        self.gather_bytes_max
+    }
+
+    /// The home shard.
+    pub fn home(&self) -> ShardId {
+        ShardId(self.home.load(Ordering::Relaxed))
+    }
+
+    /// The metadata as last loaded.
+    pub fn record(&self) -> Arc<ClusterRecord> {
+        self.record.load_full()
+    }
+
+    /// Changes whenever plans of this database may have to change.
+    pub fn version(&self, database: &str) -> u64 {
+        self.databases.get(database).map_or(0, |database| database.version.load(Ordering::Acquire))
+    }
+
+    /// The facts of a database.
+    pub(crate) async fn snapshot(&self, database: &str) -> Result<Arc<Snapshot>, Fault> {
+        match self.databases.get(database) {
+            Some(database) => Ok(database.snapshot.load_full()),
+            None => Err(Fault::error("3D000", format!("database \"{database}\" does not exist"))),
+        }
+    }
+
+    /// Whether this proxy may still trust what it knows; a proxy that has lost its lease serves nothing.
+    pub fn is_valid(&self) -> bool {
+        self.membership.get().is_none_or(|membership| membership.is_valid(Instant::now()))
+    }
+
+    /// Begins a change of the cluster; only one is under way at a time.
+    pub async fn change(&self, scope: ChangeScope) -> Result<ChangeGuard, ChangeError> {
+        let Some(membership) = self.membership.get() else { return Err(ChangeError::NoCluster) };
+        ChangeCoordinator::new(Arc::clone(membership)).begin(scope, change_deadline()).await
+    }
+
+    /// A connection of the proxy's own.
+    pub async fn admin_link(&self, shard: ShardId, database: &str) -> Result<AdminLink, AdminError> {
+        let record = self.record();
+        let Some(shard) = record.shard(shard) else {
+            return Err(AdminError::State(format!("there is no shard {shard}")));
+        };
+        let address = Address { host: shard.primary.host.clone(), port: shard.primary.port };
+        AdminLink::connect(address, &self.admin, database).await
+    }
+
+    /// Loads the facts of a database for the given metadata, as seen on this connection.
+    pub async fn load_facts(
+        &self,
+        link: &mut AdminLink,
+        record: &ClusterRecord,
+        database: &str,
+    ) -> Result<Snapshot, AdminError> {
+        let input = record.sharding_input(database).map_err(|error| AdminError::State(error.to_string()))?;
+        facts::load(link, &input).await
+    }
+
+    /// Replaces the facts of a database.
+    fn publish_facts(&self, database: &str, snapshot: Snapshot) {
+        if let Some(entry) = self.databases.get(database) {
+            entry.snapshot.store(Arc::new(snapshot));
+            entry.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Takes over new metadata.
+    fn adopt(&self, record: Arc<ClusterRecord>) {
+        self.home.store(record.home.0, Ordering::Relaxed);
+        self.record.store(record);
+    }
+
+    /// Wakes recovery: a prepared transaction was left behind.
+    pub fn ask_recovery(&self) {
+        self.recovery.notify_one();
+    }
+}
+
+/// When a change that begins now gives up.
+pub fn change_deadline() -> Instant {
+    Instant::now() + CHANGE_TIMEOUT
+}

@@ -1,0 +1,77 @@
+//! Finishing what a lost proxy or server left prepared: DESIGN §4, the rule of the commit crate.
+
+use commit::Gid;
+use commit::recovery::{Circumstances, Decision, Step, next_step};
+
+use super::Cluster;
+use crate::admin_link::{AdminError, AdminLink};
+
+/// A prepared transaction this young may still be in its proxy's hands.
+const GRACE_SECONDS: u32 = 10;
+
+/// Looks at every shard once and finishes what can be finished. How many transactions were resolved.
+pub(super) async fn run_once(cluster: &Cluster) -> Result<usize, AdminError> {
+    let record = cluster.record();
+    let mut resolved = 0;
+    for shard in &record.shards {
+        for database in &record.databases {
+            let mut link = cluster.admin_link(shard.id, database).await?;
+            let sql = format!(
+                "SELECT gid, prepared < pg_catalog.now() - interval '{GRACE_SECONDS} seconds' \
+                 FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() \
+                 AND gid LIKE 'drover:%'"
+            );
+            for row in link.rows(&sql).await? {
+                let [Some(gid), Some(old)] = row.as_slice() else { continue };
+                let Ok(gid) = gid.parse::<Gid>() else { continue };
+                if resolve(cluster, &mut link, database, &gid, old == "t").await? {
+                    resolved += 1;
+                }
+            }
+        }
+    }
+    Ok(resolved)
+}
+
+/// One prepared transaction on the shard behind `link`. True when it was finished.
+async fn resolve(
+    cluster: &Cluster,
+    link: &mut AdminLink,
+    database: &str,
+    gid: &Gid,
+    old_enough: bool,
+) -> Result<bool, AdminError> {
+    let mut decider = cluster.admin_link(catalog::ShardId(gid.decider().0), database).await?;
+    let mut decision = match decider.value(&commit::sql::look_up(gid)).await? {
+        None => Decision::Absent,
+        Some(committed) if committed == "t" => Decision::Commit,
+        Some(_) => Decision::Abort,
+    };
+    // Decisions are not collected in this version, so absence always means that there was none.
+    let circumstances = Circumstances { within_grace: !old_enough, before_collection_watermark: false };
+    loop {
+        match next_step(gid, decision, circumstances) {
+            Step::Wait | Step::Operator => return Ok(false),
+            Step::RecordAbort => {
+                let committed = decider.value(&commit::sql::resolve(gid, &[])).await?;
+                decision = if committed.as_deref() == Some("t") { Decision::Commit } else { Decision::Abort };
+            }
+            Step::Commit => {
+                finish(link, &commit::sql::commit_prepared(gid)).await?;
+                return Ok(true);
+            }
+            Step::RollBack => {
+                finish(link, &commit::sql::rollback_prepared(gid)).await?;
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Somebody else may have finished it meanwhile.
+async fn finish(link: &mut AdminLink, sql: &str) -> Result<(), AdminError> {
+    match link.run(sql).await {
+        Err(AdminError::Server(fields)) if fields.code == "42704" => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,150 @@
+//! What one worker's sessions share: pools, plan contexts, and the cluster's state as all workers see it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use catalog::Snapshot;
+use hashbrown::HashMap;
+
+use crate::cluster::{Cluster, Running};
+use crate::exec::statement::StatementCache;
+use crate::pools::Pools;
+use crate::server::{Parameters, StatementId};
+use crate::worker::Shared;
+
+/// Everything that plans depend on: sessions that agree on it share one cache of statements.
+pub struct PlanContext {
+    /// Schema facts and sharding metadata.
+    pub snapshot: Arc<Snapshot>,
+    /// The version of the snapshot ([`crate::cluster::Database::version`]); another version means another context.
+    pub version: u64,
+    /// Schemas an unqualified name is looked up in.
+    pub search_path: Vec<String>,
+    /// `standard_conforming_strings` is on.
+    pub conforming_strings: bool,
+    /// What was parsed and planned so far.
+    pub statements: StatementCache,
+}
+
+/// The settings of a session that its plans depend on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct ContextKey {
+    database: Arc<str>,
+    user: Arc<str>,
+    fingerprint: String,
+}
+
+/// Contexts per worker; beyond this all are dropped, which costs re-planning.
+const CONTEXTS_MAX: usize = 256;
+
+/// Prepared texts known per worker; beyond this they are forgotten, which costs servers a second preparation.
+const PREPARED_MAX: usize = 16 * 1024;
+
+/// One worker's share of the proxy.
+pub struct Engine {
+    /// Server connections.
+    pub pools: Pools,
+    /// State shared by all workers.
+    pub cluster: Arc<Cluster>,
+    /// The worker layer's shared state.
+    pub shared: Arc<Shared>,
+    contexts: RefCell<HashMap<ContextKey, Rc<PlanContext>>>,
+    /// Reported settings of a fresh session, by database, user and start-up settings.
+    greetings: RefCell<HashMap<(Arc<str>, Arc<str>, String), Rc<Parameters>>>,
+    /// Ids of prepared texts, with the parameter types the clients fixed.
+    prepared: RefCell<HashMap<(Box<str>, Box<[u32]>), StatementId>>,
+    /// Counts this worker's running statements for those who want to pause them.
+    pub running: Running,
+}
+
+impl Engine {
+    /// An engine over a worker's pools.
+    pub fn new(pools: Pools, cluster: Arc<Cluster>, shared: Arc<Shared>) -> Rc<Self> {
+        let running = cluster.gate.register();
+        Rc::new(Self {
+            pools,
+            cluster,
+            shared,
+            contexts: RefCell::default(),
+            greetings: RefCell::default(),
+            prepared: RefCell::default(),
+            running,
+        })
+    }
+
+    /// An id for a statement, unique in the proxy.
+    pub fn next_statement_id(&self) -> StatementId {
+        self.shared.next_statement_id()
+    }
+
+    /// The id of a text that clients prepare with these types: the same for all of them, so that servers prepare once.
+    pub fn prepared_id(&self, text: &str, types: &[u32]) -> StatementId {
+        let mut prepared = self.prepared.borrow_mut();
+        let key = (Box::from(text), Box::from(types));
+        if let Some(id) = prepared.get(&key) {
+            return *id;
+        }
+        if prepared.len() >= PREPARED_MAX {
+            prepared.clear();
+        }
+        let id = self.shared.next_statement_id();
+        prepared.insert(key, id);
+        id
+    }
+
+    /// The context of a session, if a current one exists.
+    pub fn context(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        fingerprint: &str,
+        version: u64,
+    ) -> Option<Rc<PlanContext>> {
+        let key = ContextKey {
+            database: Arc::clone(database),
+            user: Arc::clone(user),
+            fingerprint: fingerprint.to_owned(),
+        };
+        self.contexts.borrow().get(&key).filter(|context| context.version == version).cloned()
+    }
+
+    /// Keeps a context for sessions to come.
+    pub fn keep_context(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        fingerprint: String,
+        context: &Rc<PlanContext>,
+    ) {
+        let key = ContextKey { database: Arc::clone(database), user: Arc::clone(user), fingerprint };
+        let mut contexts = self.contexts.borrow_mut();
+        if contexts.len() >= CONTEXTS_MAX {
+            contexts.clear();
+        }
+        contexts.insert(key, Rc::clone(context));
+    }
+
+    /// The reported settings a fresh session of this kind starts with, when known.
+    pub fn greeting(&self, database: &Arc<str>, user: &Arc<str>, startup: &str) -> Option<Rc<Parameters>> {
+        let key = (Arc::clone(database), Arc::clone(user), startup.to_owned());
+        self.greetings.borrow().get(&key).cloned()
+    }
+
+    /// Remembers them.
+    pub fn keep_greeting(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        startup: String,
+        parameters: Parameters,
+    ) -> Rc<Parameters> {
+        let parameters = Rc::new(parameters);
+        let mut greetings = self.greetings.borrow_mut();
+        if greetings.len() >= CONTEXTS_MAX {
+            greetings.clear();
+        }
+        greetings.insert((Arc::clone(database), Arc::clone(user), startup), Rc::clone(&parameters));
+        parameters
+    }
+}

@@ -1,0 +1,9 @@
+//! Carrying out what a plan says: the only place where plans meet sockets.
+
+pub mod analyze;
+pub mod arrays;
+pub mod link;
+pub mod relay;
+pub mod scatter;
+pub mod sinks;
+pub mod statement;

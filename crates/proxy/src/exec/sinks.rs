@@ -1,0 +1,169 @@
+//! What becomes of the rows of several shards.
+
+use bytes::{Bytes, BytesMut};
+use merge::{Admit, Bounds, Merger, Next, OffsetLimit};
+use wire::backend::{Backend, ErrorFields};
+use wire::frame::Message;
+
+use super::arrays::ArrayColumns;
+use super::scatter::{Flow, Sink};
+
+/// Rows in any order, each as it comes.
+pub struct Concat {
+    limit: OffsetLimit,
+    /// Rows given to the client.
+    pub rows: u64,
+}
+
+impl Concat {
+    /// LIMIT and OFFSET hold for all sources together.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { limit: OffsetLimit::new(bounds), rows: 0 }
+    }
+}
+
+impl Sink for Concat {
+    fn row(&mut self, _source: usize, message: &[u8], client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        match self.limit.admit() {
+            Admit::Skip => return Ok(Flow::More),
+            Admit::Done => return Ok(Flow::Enough),
+            Admit::Take => {
+                client.extend_from_slice(message);
+                self.rows += 1;
+            }
+        }
+        Ok(if self.limit.is_done() { Flow::Enough } else { Flow::More })
+    }
+
+    fn finished(&mut self, _source: usize, _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        Ok(Flow::More)
+    }
+}
+
+/// Rows of one source only; the others' are known to be the same.
+pub struct Only {
+    /// The source that counts.
+    pub source: usize,
+    /// Rows given to the client.
+    pub rows: u64,
+}
+
+impl Sink for Only {
+    fn row(&mut self, source: usize, message: &[u8], client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        if source == self.source {
+            client.extend_from_slice(message);
+            self.rows += 1;
+        }
+        Ok(Flow::More)
+    }
+
+    fn finished(&mut self, _source: usize, _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        Ok(Flow::More)
+    }
+}
+
+/// Sorted streams, merged.
+pub struct Ordered {
+    merger: Merger,
+    visible: usize,
+    /// Rows given to the client.
+    pub rows: u64,
+    held: Vec<usize>,
+}
+
+impl Ordered {
+    /// `sources` streams; the client sees the first `visible` columns.
+    pub fn new(keys: Vec<merge::SortKey>, sources: usize, bounds: Bounds, visible: usize) -> Self {
+        Self { merger: Merger::new(keys, sources, bounds), visible, rows: 0, held: vec![0; sources] }
+    }
+
+    fn emit(&mut self, client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        loop {
+            match self.merger.pop().map_err(internal)? {
+                Next::Row { source, row } => {
+                    self.held[source] = self.held[source].saturating_sub(row.len());
+                    self.rows += 1;
+                    merge::row::truncate_columns(&row, self.visible, client).map_err(internal)?;
+                }
+                Next::Wait { .. } => return Ok(Flow::More),
+                Next::Done => return Ok(Flow::Enough),
+            }
+        }
+    }
+}
+
+impl Sink for Ordered {
+    fn row(&mut self, source: usize, message: &[u8], client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        self.held[source] += message.len();
+        self.merger.push(source, Bytes::copy_from_slice(message));
+        self.emit(client)
+    }
+
+    fn finished(&mut self, source: usize, client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        self.merger.finish(source);
+        self.emit(client)
+    }
+
+    fn held_back(&self, source: usize) -> usize {
+        self.held[source]
+    }
+}
+
+/// Partial rows for a finish statement.
+pub struct Collect {
+    /// The rows as arrays.
+    pub arrays: ArrayColumns,
+}
+
+impl Sink for Collect {
+    fn row(&mut self, _source: usize, message: &[u8], _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        let Some(Ok(Backend::DataRow(row))) = Message::whole(message).map(Backend::decode) else {
+            return Err(Box::new(ErrorFields::error("XX000", "a shard sent an unreadable row")));
+        };
+        self.arrays.push((0..row.len()).map(|index| row.column(index).flatten())).map_err(|error| {
+            let fields = ErrorFields::error("53400", error.to_string())
+                .with_hint("Raise gather_max_bytes, or make the statement return fewer groups.");
+            Box::new(fields)
+        })?;
+        Ok(Flow::More)
+    }
+
+    fn finished(&mut self, _source: usize, _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        Ok(Flow::More)
+    }
+}
+
+/// Whole rows kept per source, to be put into another order.
+pub struct Keep {
+    /// Rows of each source, in its order.
+    pub rows: Vec<Vec<Bytes>>,
+    bytes: usize,
+    limit_bytes: usize,
+}
+
+impl Keep {
+    /// Keeps at most `limit_bytes`.
+    pub fn new(sources: usize, limit_bytes: usize) -> Self {
+        Self { rows: vec![Vec::new(); sources], bytes: 0, limit_bytes }
+    }
+}
+
+impl Sink for Keep {
+    fn row(&mut self, source: usize, message: &[u8], _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        self.bytes += message.len();
+        if self.bytes > self.limit_bytes {
+            let text = format!("the returned rows exceed {} bytes", self.limit_bytes);
+            return Err(Box::new(ErrorFields::error("53400", text)));
+        }
+        self.rows[source].push(Bytes::copy_from_slice(message));
+        Ok(Flow::More)
+    }
+
+    fn finished(&mut self, _source: usize, _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        Ok(Flow::More)
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Box<ErrorFields> {
+    Box::new(ErrorFields::error("XX000", format!("the rows of several shards cannot be merged: {error}")))
+}

@@ -1,0 +1,86 @@
+//! A whole proxy: control thread, workers, sessions.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use topology::{ClusterRecord, ProxyId, TopologyStore};
+
+use crate::cluster::Cluster;
+use crate::cluster::control::{self, Control, ControlError};
+use crate::config::ProxyConfig;
+use crate::engine::Engine;
+use crate::listener::Proxy;
+use crate::worker::{Session, SessionFuture, SessionHandler, Shared, StartError};
+
+/// Why a proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunningError {
+    /// The cluster cannot be joined.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The workers cannot be started, or the port is taken.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// A running proxy.
+pub struct Running {
+    control: Control,
+    proxy: Proxy,
+}
+
+/// Joins the cluster, starts the workers and listens. Blocks until clients can connect.
+pub fn start(
+    mut config: ProxyConfig,
+    store: Arc<dyn TopologyStore>,
+    id: ProxyId,
+    wanted: ClusterRecord,
+    gather_bytes_max: usize,
+) -> Result<Running, RunningError> {
+    let control = control::start(store, id, wanted, &config, gather_bytes_max)?;
+    config.shards = control::shard_configs(&control.cluster.record());
+    let cluster = Arc::clone(&control.cluster);
+    let proxy = crate::listener::start(
+        config,
+        Arc::new(move |ctx| {
+            let engine = Engine::new(ctx.pools.clone(), Arc::clone(&cluster), Arc::clone(&ctx.shared));
+            Rc::new(Sessions { engine })
+        }),
+    )?;
+    control.attach(Arc::clone(proxy.shared()));
+    Ok(Running { control, proxy })
+}
+
+impl Running {
+    /// Where clients connect.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.proxy.address()
+    }
+
+    /// The cluster as this proxy sees it.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.control.cluster
+    }
+
+    /// What the workers share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        self.proxy.shared()
+    }
+
+    /// Ends all sessions, then leaves the cluster. Blocks.
+    pub fn shutdown(self) {
+        self.proxy.shutdown();
+        self.control.shutdown();
+    }
+}
+
+/// One worker's sessions.
+struct Sessions {
+    engine: Rc<Engine>,
+}
+
+impl SessionHandler for Sessions {
+    fn run(self: Rc<Self>, session: Session) -> SessionFuture {
+        Box::pin(crate::session::run(Rc::clone(&self.engine), session))
+    }
+}

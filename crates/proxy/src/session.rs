@@ -1,0 +1,243 @@
+//! A client's session: from the end of its login to its goodbye.
+//!
+//! The design is docs/decisions/0002. A session is one task; it owns its socket and the server connections of its
+//! open transaction, so nothing here is shared and nothing is locked.
+
+pub mod block;
+pub mod effects;
+pub mod settings;
+
+mod batch;
+mod control;
+mod copy_many;
+mod copy_one;
+mod drover_sql;
+mod end;
+mod enlist;
+mod extended;
+mod fault;
+mod inspect;
+mod learn;
+mod many;
+mod schema;
+mod set;
+mod several;
+mod simple;
+mod start;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sql::NormalisedBuf;
+use wire::frontend::tag;
+
+use crate::cancel::ClientCancel;
+use crate::client::{ClientConn, Filled};
+use crate::engine::{Engine, PlanContext};
+use crate::worker::{Stop, StopReason};
+
+use block::{Block, Enlisted};
+use effects::PinReason;
+use extended::Extended;
+pub(crate) use fault::Fault;
+use settings::SettingsHistory;
+
+/// One client's session.
+pub struct Session {
+    engine: Rc<Engine>,
+    client: ClientConn,
+    cancel: ClientCancel,
+    user: Arc<str>,
+    database: Arc<str>,
+    settings: SettingsHistory,
+    block: Block,
+    servers: Vec<Enlisted>,
+    pinned: Option<PinReason>,
+    extended: Extended,
+    /// The context of the last statement, with the settings it was made for.
+    context: Option<(Rc<PlanContext>, Rc<settings::Settings>)>,
+    /// The context inside a block that changed the schema.
+    private_context: Option<Rc<PlanContext>>,
+    /// Reused for normalising.
+    scratch: NormalisedBuf,
+    /// Reused for the message at hand.
+    message: BytesMut,
+    message_limit: usize,
+    /// Results made here announce their columns (not in the extended protocol, where Describe does).
+    announce_columns: bool,
+    /// Tells when the session must end.
+    stop: Rc<Stop>,
+    /// A statement of this session is counted as running.
+    counted: bool,
+}
+
+/// Whether the session goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Continue,
+    End,
+}
+
+/// Serves a client until it leaves. Everything that goes wrong is told to the client here or was told before.
+pub async fn run(engine: Rc<Engine>, login: crate::worker::Session) {
+    let Ok(mut session) = Session::start(engine, login).await else { return };
+    loop {
+        match session.step().await {
+            Ok(Next::Continue) => {}
+            Ok(Next::End) | Err(Fault::ClientGone) => break,
+            Err(Fault::Fatal(fields)) => {
+                session.say_fatal(&fields).await;
+                break;
+            }
+            Err(Fault::Statement(fields)) => {
+                // A statement's error ends where the statement is run; one that comes this far ends the session.
+                session.say_fatal(&fields).await;
+                break;
+            }
+        }
+    }
+    session.leave().await;
+}
+
+impl Session {
+    /// Takes one message of the client and acts on it.
+    async fn step(&mut self) -> Result<Next, Fault> {
+        let tag = self.next_message().await?;
+        let Some(tag) = tag else { return Ok(Next::End) };
+        let message = std::mem::take(&mut self.message);
+        let result = self.dispatch(tag, &message).await;
+        self.message = message;
+        self.message.clear();
+        if self.message.capacity() > 64 * 1024 {
+            self.message = BytesMut::new();
+        }
+        result
+    }
+
+    async fn dispatch(&mut self, kind: u8, message: &[u8]) -> Result<Next, Fault> {
+        match kind {
+            tag::QUERY => {
+                self.finish_batch().await?;
+                self.count_in(message).await?;
+                self.simple(message).await?;
+                self.count_out();
+            }
+            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH | tag::SYNC => {
+                self.count_in(message).await?;
+                self.extended_message(kind, message).await?;
+                if kind == tag::SYNC {
+                    self.count_out();
+                }
+            }
+            tag::TERMINATE => return Ok(Next::End),
+            // Left over from a COPY that failed: PostgreSQL ignores them too.
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
+            tag::FUNCTION_CALL => self.function_call(message).await?,
+            other => {
+                let text = format!("invalid frontend message type {other}");
+                return Err(Fault::fatal("08P01", text));
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    /// Counts this session among the running ones, after waiting for a change of the cluster that is under way. The end
+    /// of a transaction never waits: the change may be waiting for it.
+    async fn count_in(&mut self, message: &[u8]) -> Result<(), Fault> {
+        if self.counted {
+            return Ok(());
+        }
+        let gate = &self.engine.cluster.gate;
+        if gate.is_closed() && self.block.is_open() && ends_transaction(message) {
+            self.engine.running.enter_anyway();
+        } else {
+            gate.enter(&self.engine.running).await;
+        }
+        self.counted = true;
+        if !self.engine.cluster.is_valid() {
+            return Err(Fault::fatal("57P03", "this proxy has lost touch with the cluster; connect again"));
+        }
+        Ok(())
+    }
+
+    fn count_out(&mut self) {
+        if self.counted {
+            self.counted = false;
+            self.engine.running.leave();
+        }
+    }
+
+    /// Waits for a whole message, moves it to `self.message` and returns its tag; `None` when the client closed.
+    /// Before waiting, everything pending goes out.
+    async fn next_message(&mut self) -> Result<Option<u8>, Fault> {
+        loop {
+            let frame = self.client.conn.peek(self.message_limit).map_err(|error| {
+                Fault::fatal("08P01", format!("invalid message length: {error}"))
+            })?;
+            if let Some(frame) = frame
+                && let Some(bytes) = self.client.conn.unread().get(..frame.len)
+            {
+                self.message.clear();
+                self.message.extend_from_slice(bytes);
+                self.client.conn.consume(frame.len);
+                return Ok(Some(frame.tag));
+            }
+            if !self.wait_for_client().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Sends what is pending and reads more. False when the client closed. A pinned server's notifications pass.
+    async fn wait_for_client(&mut self) -> Result<bool, Fault> {
+        self.client.conn.flush().await.map_err(|_| Fault::ClientGone)?;
+        self.batch_flush_if_large().await?;
+        if self.servers.is_empty() || (self.block.is_open() && self.pinned.is_none()) {
+            if !self.block.is_open() {
+                self.client.conn.give_up_buffers();
+            }
+            return match self.client.fill_or_stop().await.map_err(|_| Fault::ClientGone)? {
+                Filled::Bytes(_) => Ok(true),
+                Filled::Closed => Ok(false),
+                Filled::Stop(StopReason::Shutdown) if self.block.is_open() => {
+                    let n = self.client.conn.fill().await.map_err(|_| Fault::ClientGone)?;
+                    Ok(n > 0)
+                }
+                Filled::Stop(_) => Err(shut_down()),
+            };
+        }
+        if self.stop.is_set() {
+            return Err(shut_down());
+        }
+        self.wait_beside_servers().await
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.count_out();
+    }
+}
+
+fn shut_down() -> Fault {
+    Fault::fatal("57P01", "terminating connection due to administrator command")
+}
+
+/// True for a Query or Parse whose text can only end a transaction, and for what follows such a Parse.
+fn ends_transaction(message: &[u8]) -> bool {
+    let body = message.get(5..).unwrap_or_default();
+    let text = match message.first() {
+        Some(&tag::QUERY) => body,
+        Some(&tag::PARSE) => body.iter().position(|byte| *byte == 0).map_or(body, |end| &body[end + 1..]),
+        Some(&tag::BIND | &tag::EXECUTE | &tag::SYNC) => return true,
+        _ => return false,
+    };
+    let word: Vec<u8> = text
+        .iter()
+        .skip_while(|byte| byte.is_ascii_whitespace())
+        .take_while(|byte| byte.is_ascii_alphabetic())
+        .map(u8::to_ascii_lowercase)
+        .collect();
+    matches!(word.as_slice(), b"commit" | b"rollback" | b"end" | b"abort")
+}

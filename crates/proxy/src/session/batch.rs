@@ -1,0 +1,444 @@
+//! The open part of an extended-protocol pipeline: messages appended to one server and the answers awaited from it.
+
+use catalog::ShardId;
+use wire::TransactionStatus;
+use wire::backend::{ErrorFields, encode, tag};
+
+use super::block::BlockState;
+use super::extended::Step;
+use super::simple::status_of;
+use super::{Fault, Session};
+use crate::exec::link;
+use crate::exec::relay::{self, Verdict};
+use crate::exec::statement::Action;
+
+/// Open messages beyond this size leave before their Sync.
+const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
+/// How the reading of a batch's answers ended.
+#[derive(Debug, Default)]
+struct Read {
+    /// ReadyForQuery came.
+    ready: Option<TransactionStatus>,
+    /// An error was passed to the client.
+    failed: bool,
+    /// The server wants COPY data.
+    copy_in: bool,
+    /// The server ended the connection.
+    fatal: Option<Box<ErrorFields>>,
+    /// A shard described other columns than the home shard.
+    foreign: bool,
+}
+
+impl Session {
+    /// The server for the next message of the pipeline. What another server has to do is finished first.
+    pub(super) async fn open_server(&mut self, shard: ShardId) -> Result<usize, Fault> {
+        if let Some(open) = self.extended.open_on
+            && open != shard
+        {
+            self.settle_batch_for_block().await?;
+        }
+        let index = self.enlist(shard).await?;
+        if self.extended.open_on.is_none() {
+            self.extended.open_on = Some(shard);
+            self.extended.flushed = false;
+            self.extended.executed = false;
+        }
+        let skip = self.begin_on(index).await?;
+        for _ in 0..skip {
+            self.extended.steps.push_back(Step::Skip);
+        }
+        Ok(index)
+    }
+
+    fn open_index(&self) -> Option<usize> {
+        let open = self.extended.open_on?;
+        self.servers.iter().position(|server| server.shard == open)
+    }
+
+    /// Before a statement that needs other servers, or the session's own books: finishes what is open. A pipeline that
+    /// may have written becomes a block, because PostgreSQL makes it one transaction.
+    pub(super) async fn settle_batch_for_block(&mut self) -> Result<(), Fault> {
+        let Some(index) = self.open_index() else { return self.emit_local_steps() };
+        if !self.block.is_open() && self.extended.executed {
+            self.make_batch_a_block(index)?;
+        }
+        self.end_open_messages(index).await
+    }
+
+    /// Before a question to the home shard: the connection must not be in the middle of a batch.
+    pub(super) async fn settle_batch_for_question(&mut self) -> Result<(), Fault> {
+        self.settle_batch_for_block().await
+    }
+
+    /// Opens a block ahead of messages that have not left yet.
+    fn make_batch_a_block(&mut self, index: usize) -> Result<(), Fault> {
+        if self.extended.flushed {
+            let fields = ErrorFields::error(
+                "0A000",
+                "this pipeline wrote on one shard before it turned out to need another",
+            )
+            .with_hint("Send BEGIN first.");
+            return Err(Fault::Statement(Box::new(fields)));
+        }
+        self.block.open("BEGIN".to_owned(), true);
+        self.settings.begin();
+        let server = &mut self.servers[index];
+        server.begun = true;
+        let rest = server.lease.conn.out().split();
+        let sent = link::send_query(&mut server.lease, "BEGIN");
+        server.lease.conn.out().extend_from_slice(&rest);
+        sent.map_err(|_| Fault::error("XX000", "BEGIN could not be sent"))?;
+        self.extended.steps.push_front(Step::Skip);
+        Ok(())
+    }
+
+    /// Ends the open messages with a Sync of our own and reads all answers; the client's Sync comes later.
+    async fn end_open_messages(&mut self, index: usize) -> Result<(), Fault> {
+        wire::frontend::encode::sync(self.servers[index].lease.conn.out());
+        self.extended.steps.push_back(Step::Sync);
+        let read = self.read_steps(index, false).await?;
+        self.after_sync(index, &read).await?;
+        if read.failed {
+            self.extended.skipping = true;
+            return Err(Fault::Statement(Box::new(already_told())));
+        }
+        Ok(())
+    }
+
+    fn emit_local_steps(&mut self) -> Result<(), Fault> {
+        while let Some(step) = self.extended.steps.pop_front() {
+            if let Step::Local(bytes) = step {
+                self.client.conn.out().extend_from_slice(&bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Flush: the answers to what was sent so far.
+    pub(super) async fn flush_batch(&mut self) -> Result<(), Fault> {
+        let Some(index) = self.open_index() else { return self.emit_local_steps() };
+        if self.extended.steps.is_empty() {
+            return Ok(());
+        }
+        wire::frontend::encode::flush(self.servers[index].lease.conn.out());
+        self.extended.flushed = true;
+        let read = self.read_steps(index, false).await?;
+        if read.copy_in {
+            return self.batch_copy_in(index).await;
+        }
+        if read.failed {
+            self.batch_failed();
+        }
+        Ok(())
+    }
+
+    /// Messages that grew large leave before their Sync, so that a long pipeline needs little memory.
+    pub(super) async fn batch_flush_if_large(&mut self) -> Result<(), Fault> {
+        let large = self.open_index().filter(|index| {
+            self.servers[*index].lease.conn.pending_out() > UNSENT_BYTES_MAX
+        });
+        if large.is_some()
+            && let Err(fault) = self.flush_batch().await
+        {
+            return match fault {
+                Fault::Statement(fields) => self.batch_error(&fields).await,
+                other => Err(other),
+            };
+        }
+        Ok(())
+    }
+
+    /// Sync: the end of the pipeline.
+    pub(super) async fn sync(&mut self) -> Result<(), Fault> {
+        let mut told = false;
+        if let Some(index) = self.open_index() {
+            wire::frontend::encode::sync(self.servers[index].lease.conn.out());
+            self.extended.steps.push_back(Step::Sync);
+            let plain = self.extended.effects.none() && !self.block.implicit && !self.extended.skipping;
+            let read = self.read_steps(index, plain).await?;
+            if read.copy_in {
+                return self.batch_copy_in(index).await;
+            }
+            told = plain && read.ready.is_some();
+            self.after_sync(index, &read).await?;
+        } else {
+            self.emit_local_steps()?;
+        }
+        self.extended.skipping = false;
+        if self.block.is_open() && self.block.implicit {
+            self.end_implicit_block().await?;
+        }
+        if !self.block.is_open() {
+            self.extended.forget_portals();
+            self.release_servers();
+            self.extended.unnamed_on = None;
+        }
+        if !told {
+            encode::ready_for_query(self.client.conn.out(), self.block.status());
+        }
+        Ok(())
+    }
+
+    /// A Query message in the middle of a pipeline ends it, as Sync would, without an answer of its own.
+    pub(super) async fn finish_batch(&mut self) -> Result<(), Fault> {
+        if self.extended.open_on.is_none() && self.extended.steps.is_empty() {
+            self.extended.skipping = false;
+            return Ok(());
+        }
+        if let Some(index) = self.open_index() {
+            if !self.extended.skipping {
+                match self.end_open_messages(index).await {
+                    Ok(()) | Err(Fault::Statement(_)) => {}
+                    Err(other) => return Err(other),
+                }
+            } else {
+                wire::frontend::encode::sync(self.servers[index].lease.conn.out());
+                self.extended.steps.push_back(Step::Sync);
+                let read = self.read_steps(index, false).await?;
+                self.after_sync(index, &read).await?;
+            }
+        } else {
+            self.emit_local_steps()?;
+        }
+        self.extended.skipping = false;
+        Ok(())
+    }
+
+    /// The books after a server has answered Sync.
+    async fn after_sync(&mut self, index: usize, read: &Read) -> Result<(), Fault> {
+        self.extended.open_on = None;
+        self.extended.executed = false;
+        self.extended.flushed = false;
+        let effects = std::mem::take(&mut self.extended.effects);
+        let Some(status) = read.ready else { return Ok(()) };
+        self.servers[index].lease.status = status;
+        if read.failed {
+            self.fail_block();
+        }
+        match (self.block.is_open(), status) {
+            (true, TransactionStatus::Failed) => self.fail_block(),
+            (false, TransactionStatus::InTransaction | TransactionStatus::Failed) => {
+                return Err(Fault::fatal("XX000", "a server opened a transaction the session does not know"));
+            }
+            _ => {}
+        }
+        if !read.failed && !effects.none() {
+            if let Some(reason) = effects.pin {
+                self.pinned = self.pinned.or(Some(reason));
+                self.servers[index].unpreparable = true;
+            }
+            if effects.inspect && self.block.is_open() {
+                self.block.inspect = true;
+            } else if effects.inspect {
+                self.inspect(index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// COPY FROM STDIN inside a pipeline. The server has ignored the Sync that came with it; the client sends another.
+    async fn batch_copy_in(&mut self, index: usize) -> Result<(), Fault> {
+        self.extended.steps.retain(|step| matches!(step, Step::Execute));
+        self.extended.flushed = true;
+        self.copy_in_one(index).await
+    }
+
+    /// An error found here: what is open on a server must fail too, so that the pipeline has no effect.
+    pub(super) async fn batch_error(&mut self, fields: &ErrorFields) -> Result<(), Fault> {
+        if fields.code.is_empty() {
+            // The client has been told by the server's own words.
+            self.extended.skipping = true;
+            self.fail_block();
+            return Ok(());
+        }
+        if let Some(index) = self.open_index() {
+            let doom = !self.block.is_open() && self.extended.executed;
+            if doom {
+                let out = self.servers[index].lease.conn.out();
+                // There is no such portal: the server's transaction fails with everything the pipeline did.
+                let _ = wire::frontend::encode::execute(out, b"drover: undo", 0);
+                self.extended.steps.push_back(Step::Doom);
+            }
+            wire::frontend::encode::flush(self.servers[index].lease.conn.out());
+            self.extended.flushed = true;
+            let read = self.read_steps(index, false).await?;
+            if read.failed {
+                self.batch_failed();
+                return Ok(());
+            }
+        } else {
+            self.emit_local_steps()?;
+        }
+        encode::error(self.client.conn.out(), fields);
+        self.batch_failed();
+        Ok(())
+    }
+
+    fn batch_failed(&mut self) {
+        self.extended.skipping = true;
+        self.extended.effects = super::effects::Effects::default();
+        self.fail_block();
+    }
+
+    /// Reads answers until the queue of steps is empty, ReadyForQuery of a Sync has come, or an error has. After an
+    /// error the queue holds at most the Sync that is still owed.
+    async fn read_steps(&mut self, index: usize, pass_ready: bool) -> Result<Read, Fault> {
+        let mut read = Read::default();
+        self.servers[index].busy = true;
+        let owes_sync = self.extended.steps.iter().any(|step| matches!(step, Step::Sync));
+        loop {
+            while !read.failed && matches!(self.extended.steps.front(), Some(Step::Local(_))) {
+                if let Some(Step::Local(bytes)) = self.extended.steps.pop_front() {
+                    self.client.conn.out().extend_from_slice(&bytes);
+                }
+            }
+            if self.extended.steps.is_empty() && !(read.failed && owes_sync) {
+                self.servers[index].busy = false;
+                return Ok(read);
+            }
+            if read.failed && !owes_sync {
+                self.undo_steps(index);
+                self.servers[index].busy = false;
+                return Ok(read);
+            }
+            let steps = &mut self.extended.steps;
+            let server = &mut self.servers[index].lease;
+            let pumped = relay::pump(server, &mut self.client.conn, |kind, message, client| {
+                read_one(kind, message, client, steps, &mut read, pass_ready)
+            })
+            .await;
+            if let Err(error) = pumped {
+                self.extended.open_on = None;
+                self.extended.steps.clear();
+                return Err(self.relay_failed(index, error));
+            }
+            if let Some(fields) = read.fatal.take() {
+                self.drop_server(index);
+                return Err(Fault::Fatal(fields));
+            }
+            if read.foreign {
+                self.drop_server(index);
+                return Err(Fault::fatal("XX000", "the shard's result columns differ from the home shard's"));
+            }
+            if read.copy_in {
+                return Ok(read);
+            }
+            if read.ready.is_some() {
+                if read.failed {
+                    self.undo_steps(index);
+                }
+                self.extended.steps.clear();
+                self.servers[index].busy = false;
+                return Ok(read);
+            }
+        }
+    }
+
+    /// Statements whose Parse was not confirmed do not exist.
+    fn undo_steps(&mut self, index: usize) {
+        for step in std::mem::take(&mut self.extended.steps) {
+            if let Step::Parse { forget, registered, .. } = step {
+                if let Some(name) = forget {
+                    self.extended.forget(&name);
+                }
+                if let Some(id) = registered {
+                    self.servers[index].lease.prepared.remove(id);
+                }
+            }
+        }
+        self.extended.unnamed_on = None;
+        if self.block.state == BlockState::None {
+            self.extended.forget_portals();
+        }
+    }
+}
+
+/// Stands for an error the client already has.
+fn already_told() -> ErrorFields {
+    ErrorFields::error("", "")
+}
+
+/// Takes one message of the server, given what is expected.
+fn read_one(
+    kind: u8,
+    message: &mut [u8],
+    client: &mut crate::conn::Conn,
+    steps: &mut std::collections::VecDeque<Step>,
+    read: &mut Read,
+    pass_ready: bool,
+) -> Verdict {
+    let forward_next = |steps: &mut std::collections::VecDeque<Step>, pass: bool| {
+        steps.pop_front();
+        match (pass, steps.front()) {
+            (true, Some(Step::Local(_)) | None) => Verdict::ForwardAndStop,
+            (true, Some(_)) => Verdict::Forward,
+            (false, Some(Step::Local(_)) | None) => Verdict::DropAndStop,
+            (false, Some(_)) => Verdict::Drop,
+        }
+    };
+    match kind {
+        tag::READY_FOR_QUERY => {
+            if !read.failed && matches!(steps.front(), Some(Step::Skip)) {
+                return forward_next(steps, false);
+            }
+            read.ready = Some(status_of(message));
+            if pass_ready { Verdict::ForwardAndStop } else { Verdict::DropAndStop }
+        }
+        tag::ERROR => read_error(message, client, steps, read),
+        tag::NOTICE | tag::PARAMETER_STATUS | tag::NOTIFICATION => Verdict::Forward,
+        tag::COMMAND_COMPLETE if matches!(steps.front(), Some(Step::Skip)) => Verdict::Drop,
+        _ if read.failed => Verdict::Drop,
+        tag::PARSE_COMPLETE => {
+            let pass = matches!(steps.front(), Some(Step::Parse { pass: true, .. }));
+            forward_next(steps, pass)
+        }
+        tag::CLOSE_COMPLETE => {
+            let pass = matches!(steps.front(), Some(Step::Close { pass: true }));
+            forward_next(steps, pass)
+        }
+        tag::PARAMETER_DESCRIPTION => Verdict::Forward,
+        tag::ROW_DESCRIPTION => {
+            if let Some(Step::Describe { columns: Some(prepared) }) = steps.front()
+                && let Action::Planned(planned) = &prepared.statement.action
+                && let Some(home) = &planned.columns
+                && !relay::adopt_columns(message, home)
+            {
+                read.foreign = true;
+                return Verdict::DropAndStop;
+            }
+            forward_next(steps, true)
+        }
+        tag::NO_DATA | tag::BIND_COMPLETE | tag::COMMAND_COMPLETE | tag::EMPTY_QUERY | b's' => {
+            forward_next(steps, true)
+        }
+        tag::COPY_IN => {
+            read.copy_in = true;
+            Verdict::ForwardAndStop
+        }
+        _ => Verdict::Forward,
+    }
+}
+
+fn read_error(
+    message: &[u8],
+    client: &mut crate::conn::Conn,
+    steps: &mut std::collections::VecDeque<Step>,
+    read: &mut Read,
+) -> Verdict {
+    let fields = wire::backend::Fields::decode(message.get(5..).unwrap_or_default()).map(|fields| fields.to_owned());
+    if let Ok(fields) = &fields
+        && (fields.severity == "FATAL" || fields.severity == "PANIC")
+    {
+        read.fatal = Some(Box::new(fields.clone()));
+        return Verdict::DropAndStop;
+    }
+    if matches!(steps.front(), Some(Step::Doom)) {
+        steps.pop_front();
+        return Verdict::DropAndStop;
+    }
+    let _ = client;
+    read.failed = true;
+    // What was queued behind will not be answered, except Sync.
+    Verdict::ForwardAndStop
+}

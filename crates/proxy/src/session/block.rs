@@ -1,0 +1,117 @@
+//! The transaction block of a session, and the servers that take part in it.
+
+use catalog::ShardId;
+use wire::TransactionStatus;
+
+use crate::pools::{Lease, TicketGuard};
+
+/// What is known about a server's part in the open transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    /// It only ran statements that cannot write.
+    No,
+    /// It ran something that may have written: ask it.
+    Unknown,
+    /// It wrote.
+    Yes,
+}
+
+impl Wrote {
+    /// The stronger of two pieces of knowledge.
+    pub fn max_with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            _ => Self::No,
+        }
+    }
+}
+
+/// A server connection the session holds.
+#[derive(Debug)]
+pub struct Enlisted {
+    /// Which shard it belongs to.
+    pub shard: ShardId,
+    /// The connection.
+    pub lease: Lease,
+    /// The open block has been begun on it.
+    pub begun: bool,
+    /// What it did in the open block.
+    pub wrote: Wrote,
+    /// It was sent something whose answer has not been read to the end.
+    pub busy: bool,
+    /// It can take no PREPARE TRANSACTION (temporary objects, NOTIFY, held cursors).
+    pub unpreparable: bool,
+}
+
+/// State of the client's transaction block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockState {
+    /// No block.
+    None,
+    /// Open.
+    Open,
+    /// Failed: everything but its end is refused.
+    Failed,
+}
+
+/// What a schema change needs at its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SchemaChange {
+    /// There was none.
+    None,
+    /// Proxies load the new facts before the client is answered.
+    Publish,
+    /// It can change what a name means: no statement may run between the commit and the loading.
+    Barrier,
+}
+
+/// The client's transaction block.
+#[derive(Debug)]
+pub struct Block {
+    /// Its state.
+    pub state: BlockState,
+    /// The text that opens it on a server.
+    pub begin: String,
+    /// The block is not the client's: it makes one transaction of several statements sent together.
+    pub implicit: bool,
+    /// What DDL in this block means for the other sessions and proxies when it commits.
+    pub schema: SchemaChange,
+    /// What it changes in the sharding metadata.
+    pub effects: Vec<plan::MetadataEffect>,
+    /// Code ran that may have left something of the session on its server: look when the block ends.
+    pub inspect: bool,
+    /// Held from the second shard to the end of the transaction.
+    pub ticket: Option<TicketGuard>,
+}
+
+impl Block {
+    /// No block.
+    pub fn none() -> Self {
+        Self { state: BlockState::None, begin: String::new(), implicit: false, schema: SchemaChange::None, effects: Vec::new(), inspect: false, ticket: None }
+    }
+
+    /// Opens a block.
+    pub fn open(&mut self, begin: String, implicit: bool) {
+        self.state = BlockState::Open;
+        self.begin = begin;
+        self.implicit = implicit;
+        self.schema = SchemaChange::None;
+        self.effects.clear();
+        self.inspect = false;
+    }
+
+    /// True inside a block, failed or not.
+    pub fn is_open(&self) -> bool {
+        self.state != BlockState::None
+    }
+
+    /// What ReadyForQuery says.
+    pub fn status(&self) -> TransactionStatus {
+        match self.state {
+            BlockState::None => TransactionStatus::Idle,
+            BlockState::Open => TransactionStatus::InTransaction,
+            BlockState::Failed => TransactionStatus::Failed,
+        }
+    }
+}

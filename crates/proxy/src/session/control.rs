@@ -1,0 +1,228 @@
+//! Transaction control: BEGIN, COMMIT, savepoints. Answered here; servers hear of it when they have a part in it.
+
+use plan::Triage;
+use sql::{Isolation, TransactionCommand, TransactionModes};
+use wire::backend::{ErrorFields, encode};
+
+use super::block::{Block, BlockState};
+use super::simple::failed_block;
+use super::{Fault, Session};
+use crate::exec::link;
+use crate::exec::statement::Statement;
+
+impl Session {
+    /// Runs a statement that is neither plain home traffic nor planned. The answer is complete but for ReadyForQuery.
+    pub(super) async fn run_other(
+        &mut self,
+        triage: &Triage,
+        statement: &Statement,
+        text: &str,
+    ) -> Result<(), Fault> {
+        match triage {
+            Triage::Transaction(command) => self.transaction(command, text).await,
+            Triage::Setting(command) => self.setting(command, text).await,
+            Triage::Ddl(plan) => self.run_ddl(plan, text, statement.kind).await,
+            Triage::Copy(plan) => self.run_copy(plan, text).await,
+            Triage::Drover(wanted) => self.run_drover(wanted, text).await,
+            Triage::Explain(plan) => self.run_explain(plan, text).await,
+            Triage::Refuse(refusal) => Err(Fault::refused(refusal)),
+            Triage::Home | Triage::Analyze => {
+                Err(Fault::error("XX000", format!("statement {} has no plan", statement.id.0)))
+            }
+        }
+    }
+
+    /// A transaction control statement.
+    pub(super) async fn transaction(&mut self, command: &TransactionCommand, text: &str) -> Result<(), Fault> {
+        match command {
+            TransactionCommand::Begin(modes) => self.begin(modes),
+            TransactionCommand::Commit { chain } => self.commit_command(*chain).await,
+            TransactionCommand::Rollback { chain } => self.rollback_command(*chain).await,
+            TransactionCommand::Savepoint(name) => self.savepoint(name).await,
+            TransactionCommand::Release(name) => self.release(name).await,
+            TransactionCommand::RollbackTo(name) => self.rollback_to(name).await,
+            TransactionCommand::Prepare(_)
+            | TransactionCommand::CommitPrepared(_)
+            | TransactionCommand::RollbackPrepared(_) => self.client_two_phase(command, text).await,
+        }
+    }
+
+    fn begin(&mut self, modes: &TransactionModes) -> Result<(), Fault> {
+        if self.block.is_open() {
+            if self.block.implicit {
+                // BEGIN in the middle of statements sent together makes their transaction the client's.
+                self.block.implicit = false;
+            } else {
+                self.warn("25001", "there is already a transaction in progress");
+            }
+        } else {
+            self.block.open(begin_text(modes), false);
+            self.settings.begin();
+        }
+        self.complete("BEGIN")
+    }
+
+    async fn commit_command(&mut self, chain: bool) -> Result<(), Fault> {
+        if !self.block.is_open() || self.block.implicit {
+            if chain {
+                return Err(Fault::error("25P01", "COMMIT AND CHAIN can only be used in transaction blocks"));
+            }
+            self.warn("25P01", "there is no transaction in progress");
+            if !self.block.is_open() {
+                return self.complete("COMMIT");
+            }
+        }
+        let begin = std::mem::take(&mut self.block.begin);
+        let committed = self.end_block(true).await?;
+        if chain {
+            self.block.open(begin, false);
+            self.settings.begin();
+        }
+        self.complete(if committed { "COMMIT" } else { "ROLLBACK" })
+    }
+
+    async fn rollback_command(&mut self, chain: bool) -> Result<(), Fault> {
+        if !self.block.is_open() || self.block.implicit {
+            if chain {
+                return Err(Fault::error("25P01", "ROLLBACK AND CHAIN can only be used in transaction blocks"));
+            }
+            self.warn("25P01", "there is no transaction in progress");
+            if !self.block.is_open() {
+                return self.complete("ROLLBACK");
+            }
+        }
+        let begin = std::mem::take(&mut self.block.begin);
+        self.end_block(false).await?;
+        if chain {
+            self.block.open(begin, false);
+            self.settings.begin();
+        }
+        self.complete("ROLLBACK")
+    }
+
+    async fn savepoint(&mut self, name: &str) -> Result<(), Fault> {
+        self.need_block("SAVEPOINT")?;
+        self.on_all_begun(&format!("SAVEPOINT {}", sql::quote_ident(name))).await?;
+        self.settings.savepoint(name);
+        self.complete("SAVEPOINT")
+    }
+
+    async fn release(&mut self, name: &str) -> Result<(), Fault> {
+        self.need_block("RELEASE SAVEPOINT")?;
+        self.need_savepoint(name)?;
+        self.on_all_begun(&format!("RELEASE SAVEPOINT {}", sql::quote_ident(name))).await?;
+        self.settings.release(name);
+        self.complete("RELEASE")
+    }
+
+    async fn rollback_to(&mut self, name: &str) -> Result<(), Fault> {
+        self.need_block("ROLLBACK TO SAVEPOINT")?;
+        self.need_savepoint(name)?;
+        self.on_all_begun(&format!("ROLLBACK TO SAVEPOINT {}", sql::quote_ident(name))).await?;
+        self.settings.rollback_to(name);
+        self.block.state = BlockState::Open;
+        self.complete("ROLLBACK")
+    }
+
+    fn need_block(&self, what: &str) -> Result<(), Fault> {
+        if self.block.is_open() && !self.block.implicit {
+            return Ok(());
+        }
+        Err(Fault::error("25P01", format!("{what} can only be used in transaction blocks")))
+    }
+
+    fn need_savepoint(&self, name: &str) -> Result<(), Fault> {
+        if self.settings.has_savepoint(name) {
+            return Ok(());
+        }
+        Err(Fault::error("3B001", format!("savepoint \"{name}\" does not exist")))
+    }
+
+    /// Runs a text on every server that takes part in the block; the first error is the answer.
+    async fn on_all_begun(&mut self, text: &str) -> Result<(), Fault> {
+        for index in 0..self.servers.len() {
+            if !self.servers[index].begun {
+                continue;
+            }
+            let name = self.shard_name(self.servers[index].shard);
+            let server = &mut self.servers[index].lease;
+            let reply = link::query(server, text).await.map_err(|error| Fault::lost(&error, &name))?;
+            reply.into_rows().map_err(Fault::Statement)?;
+        }
+        Ok(())
+    }
+
+    /// The client's own two-phase commands run on the home shard, where nothing else takes part.
+    async fn client_two_phase(&mut self, command: &TransactionCommand, text: &str) -> Result<(), Fault> {
+        let home = self.engine.cluster.home();
+        let elsewhere = self.servers.iter().any(|server| server.shard != home);
+        let reserved = match command {
+            TransactionCommand::Prepare(gid)
+            | TransactionCommand::CommitPrepared(gid)
+            | TransactionCommand::RollbackPrepared(gid) => gid.starts_with("drover:"),
+            _ => false,
+        };
+        if elsewhere || reserved {
+            let fields = ErrorFields::error("0A000", "PREPARE TRANSACTION over several shards is Drover's own")
+                .with_hint("Use COMMIT: it is atomic over all shards.");
+            return Err(Fault::Statement(Box::new(fields)));
+        }
+        if self.block.state == BlockState::Failed {
+            return Err(failed_block());
+        }
+        let ends = matches!(command, TransactionCommand::Prepare(_));
+        if ends {
+            self.need_block("PREPARE TRANSACTION")?;
+        } else if self.block.is_open() {
+            return Err(Fault::error("25001", "COMMIT PREPARED cannot run inside a transaction block"));
+        }
+        let index = self.enlist(home).await?;
+        let skip = self.begin_on(index).await?;
+        let server = &mut self.servers[index].lease;
+        let lost = |error| Fault::lost(&error, "the home shard");
+        link::send_query(server, text).map_err(lost)?;
+        link::skip_replies(server, skip).await.map_err(lost)?;
+        let reply = link::collect(server).await.map_err(lost)?;
+        if ends {
+            self.settings.end(reply.tags.last().is_some_and(|tag| tag == "PREPARE TRANSACTION"));
+            self.block = Block::none();
+        }
+        let tag = reply.tags.last().cloned();
+        reply.into_rows().map_err(Fault::Statement)?;
+        self.complete(tag.as_deref().unwrap_or("PREPARE TRANSACTION"))
+    }
+
+    /// Appends a CommandComplete.
+    pub(super) fn complete(&mut self, tag: &str) -> Result<(), Fault> {
+        encode::command_complete(self.client.conn.out(), tag.as_bytes())
+            .map_err(|_| Fault::error("54000", "command tag too long"))
+    }
+
+    /// Appends a WARNING.
+    pub(super) fn warn(&mut self, code: &str, message: &str) {
+        encode::notice(self.client.conn.out(), &ErrorFields::new("WARNING", code, message));
+    }
+}
+
+/// The text that opens a block with these modes.
+pub(super) fn begin_text(modes: &TransactionModes) -> String {
+    let mut text = String::from("BEGIN");
+    match modes.isolation {
+        None => {}
+        Some(Isolation::ReadUncommitted) => text.push_str(" ISOLATION LEVEL READ UNCOMMITTED"),
+        Some(Isolation::ReadCommitted) => text.push_str(" ISOLATION LEVEL READ COMMITTED"),
+        Some(Isolation::RepeatableRead) => text.push_str(" ISOLATION LEVEL REPEATABLE READ"),
+        Some(Isolation::Serializable) => text.push_str(" ISOLATION LEVEL SERIALIZABLE"),
+    }
+    match modes.read_only {
+        None => {}
+        Some(true) => text.push_str(" READ ONLY"),
+        Some(false) => text.push_str(" READ WRITE"),
+    }
+    match modes.deferrable {
+        None => {}
+        Some(true) => text.push_str(" DEFERRABLE"),
+        Some(false) => text.push_str(" NOT DEFERRABLE"),
+    }
+    text
+}

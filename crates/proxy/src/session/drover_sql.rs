@@ -1,0 +1,351 @@
+//! Statements that Drover answers itself: `drover.*` functions and views, EXPLAIN (ROUTE), EXPLAIN over shards.
+
+use bytes::BytesMut;
+use plan::{DroverStatement, DroverView, ExplainPlan, Many, Target, Triage};
+use wire::FormatCode;
+use wire::backend::{Column, ErrorFields, encode};
+
+use super::{Fault, Session};
+use crate::exec::scatter::{self, Request};
+use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
+use crate::exec::link;
+
+/// Type OID of text.
+const TEXT_OID: u32 = 25;
+
+impl Session {
+    /// Answers a statement of Drover's own.
+    pub(super) async fn run_drover(&mut self, wanted: &DroverStatement, text: &str) -> Result<(), Fault> {
+        match wanted {
+            DroverStatement::View(view) => self.show_view(*view),
+            DroverStatement::ExplainRoute { inner, triage } => {
+                let piece = text.get(inner.clone()).unwrap_or_default();
+                self.explain_route(piece, triage).await
+            }
+            DroverStatement::ShardTable { table, options } => {
+                let (schema, name) = self.find_table(table).await?;
+                self.outside_blocks("drover.shard_table")?;
+                let mut notices = BytesMut::new();
+                let cluster = std::sync::Arc::clone(&self.engine.cluster);
+                self.engine.running.leave();
+                let result = crate::ops::shard_table(&cluster, &self.database, &schema, &name, options, &mut |line| {
+                    encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
+                })
+                .await;
+                self.engine.running.enter_anyway();
+                self.client.conn.out().extend_from_slice(&notices);
+                self.done("shard_table", result)
+            }
+            DroverStatement::ReferenceTable { table } => {
+                let (schema, name) = self.find_table(table).await?;
+                self.outside_blocks("drover.reference_table")?;
+                let mut notices = BytesMut::new();
+                let cluster = std::sync::Arc::clone(&self.engine.cluster);
+                self.engine.running.leave();
+                let result = crate::ops::reference_table(&cluster, &self.database, &schema, &name, &mut |line| {
+                    encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
+                })
+                .await;
+                self.engine.running.enter_anyway();
+                self.client.conn.out().extend_from_slice(&notices);
+                self.done("reference_table", result)
+            }
+            DroverStatement::DeclareLocal { function, .. } => {
+                self.outside_blocks("drover.declare_local")?;
+                let context = self.plan_context().await?;
+                let found = context
+                    .snapshot
+                    .functions_named(&function.name)
+                    .iter()
+                    .filter_map(|oid| context.snapshot.function(*oid))
+                    .find(|known| function.schema.as_ref().is_none_or(|schema| *schema == known.schema));
+                let Some(found) = found else {
+                    return Err(Fault::error("42883", format!("function {function} does not exist")));
+                };
+                let cluster = std::sync::Arc::clone(&self.engine.cluster);
+                self.engine.running.leave();
+                let result =
+                    crate::ops::declare_local(&cluster, &self.database, &found.schema, &found.name).await;
+                self.engine.running.enter_anyway();
+                self.done("declare_local", result)
+            }
+        }
+    }
+
+    fn done(&mut self, name: &str, result: Result<(), ErrorFields>) -> Result<(), Fault> {
+        result.map_err(|fields| Fault::Statement(Box::new(fields)))?;
+        self.text_rows(&[name], &[vec![Some(String::new())]], "SELECT 1")
+    }
+
+    /// Table moves commit by themselves.
+    fn outside_blocks(&self, what: &str) -> Result<(), Fault> {
+        if self.block.is_open() {
+            return Err(Fault::error("25001", format!("{what} cannot run inside a transaction block")));
+        }
+        Ok(())
+    }
+
+    /// Schema and name of a table as the session's search path finds it.
+    async fn find_table(&mut self, name: &sql::QualifiedName) -> Result<(String, String), Fault> {
+        if let Some(schema) = &name.schema {
+            return Ok((schema.clone(), name.name.clone()));
+        }
+        let question = format!(
+            "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.oid = pg_catalog.to_regclass({})",
+            sql::quote_literal(&sql::quote_ident(&name.name))
+        );
+        let home = self.engine.cluster.home();
+        let mut access = self.home_access(home).await?;
+        let reply = link::query(self.asked(&mut access), &question).await;
+        self.done_asking(access);
+        let rows = reply.map_err(|error| Fault::lost(&error, "the home shard"))?.into_rows().map_err(Fault::Statement)?;
+        match rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()) {
+            Some(schema) => Ok((schema, name.name.clone())),
+            None => Err(Fault::error("42P01", format!("relation \"{}\" does not exist", name.name))),
+        }
+    }
+
+    fn show_view(&mut self, view: DroverView) -> Result<(), Fault> {
+        let record = self.engine.cluster.record();
+        let text = |value: &dyn std::fmt::Display| Some(value.to_string());
+        let shard_name = |id: catalog::ShardId| record.shard(id).map(|shard| shard.name.clone());
+        let mut rows = Vec::new();
+        match view {
+            DroverView::Shards => {
+                for shard in &record.shards {
+                    let role = if shard.id == record.home { "home" } else { "shard" };
+                    rows.push(vec![
+                        Some(shard.name.clone()),
+                        Some(role.to_owned()),
+                        Some(shard.primary.host.clone()),
+                        text(&shard.primary.port),
+                        text(&shard.replicas.len()),
+                    ]);
+                }
+            }
+            DroverView::Nodes => {
+                for shard in &record.shards {
+                    let primary = std::iter::once((&shard.primary, "primary"));
+                    let replicas = shard.replicas.iter().map(|node| (node, "replica"));
+                    for (node, role) in primary.chain(replicas) {
+                        rows.push(vec![
+                            Some(shard.name.clone()),
+                            Some(role.to_owned()),
+                            Some(node.host.clone()),
+                            text(&node.port),
+                        ]);
+                    }
+                }
+            }
+            DroverView::Tables => {
+                for table in record.tables.iter().filter(|table| *table.database == *self.database) {
+                    let (kind, key, map) = match &table.kind {
+                        topology::records::TableKind::Sharded { columns, map, .. } => {
+                            ("sharded", Some(columns.join(", ")), text(&map.0))
+                        }
+                        topology::records::TableKind::Reference => ("reference", None, None),
+                    };
+                    let state = match &table.state {
+                        topology::records::TableState::Active => "active",
+                        topology::records::TableState::Pending { .. } => "pending",
+                    };
+                    rows.push(vec![
+                        Some(table.schema.clone()),
+                        Some(table.name.clone()),
+                        Some(kind.to_owned()),
+                        key,
+                        map,
+                        Some(state.to_owned()),
+                    ]);
+                }
+            }
+            DroverView::ShardMap => {
+                for map in &record.maps {
+                    let topology::records::Scheme::Hash { ranges } = &map.scheme;
+                    for (at, range) in ranges.iter().enumerate() {
+                        let end = ranges.get(at + 1).map_or(i64::MAX, |next| next.start - 1);
+                        rows.push(vec![
+                            text(&map.id.0),
+                            Some("hash".to_owned()),
+                            text(&range.start),
+                            text(&end),
+                            shard_name(range.shard),
+                        ]);
+                    }
+                }
+            }
+        }
+        let tag = format!("SELECT {}", rows.len());
+        self.text_rows(view_columns(view), &rows, &tag)
+    }
+
+    /// Drover's plan only; nothing runs.
+    async fn explain_route(&mut self, piece: &str, triage: &Triage) -> Result<(), Fault> {
+        let lines = match triage {
+            Triage::Home => vec!["Tier: route".to_owned(), "Shards: home".to_owned()],
+            Triage::Analyze => {
+                let (planned, shards) = self.plan_inner(piece).await?;
+                let context = self.plan_context().await?;
+                plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref())
+            }
+            Triage::Refuse(refusal) => refusal_lines(refusal),
+            Triage::Ddl(plan) => {
+                let mut lines = vec!["Tier: schema".to_owned()];
+                for step in &plan.steps {
+                    lines.push(format!("{:?}: {}", step.place, step.sql.as_deref().unwrap_or(piece)));
+                }
+                lines
+            }
+            Triage::Copy(plan) => vec!["Tier: split".to_owned(), format!("COPY of {}.{}", plan.schema, plan.table)],
+            _ => vec!["answered by Drover".to_owned()],
+        };
+        self.plan_rows(lines)
+    }
+
+    async fn plan_inner(&mut self, piece: &str) -> Result<(Planned, Option<Vec<catalog::ShardId>>), Fault> {
+        let context = self.plan_context().await?;
+        let raws = super::learn::parse(piece, &context)
+            .map_err(|failure| Fault::error("42601", failure.to_string()))?;
+        let [raw] = raws.as_slice() else { return Err(Fault::error("42601", "EXPLAIN takes one statement")) };
+        let planned = self.plan_statement(piece, raw, &[], &context).await?;
+        let none = Literals { text: "", literals: &[] };
+        let shards = match resolve(&planned, &context.snapshot, none, |_| None) {
+            Ok(Shards::One(shard)) => Some(vec![shard]),
+            Ok(Shards::Many(shards)) => Some(shards),
+            Ok(Shards::Any) => Some(vec![self.any_shard()]),
+            Err(_) => None,
+        };
+        Ok((planned, shards))
+    }
+
+    /// Drover's plan with each shard's own plan under it.
+    pub(super) async fn run_explain(&mut self, wanted: &ExplainPlan, text: &str) -> Result<(), Fault> {
+        if wanted.explain.analyze || wanted.explain.format.as_deref().is_some_and(|format| format != "text") {
+            return Err(Fault::error("0A000", "EXPLAIN ANALYZE and formats other than text over several shards"));
+        }
+        let piece = text.get(wanted.explain.inner.clone()).unwrap_or_default().to_owned();
+        let (planned, shards) = self.plan_inner(&piece).await?;
+        let context = self.plan_context().await?;
+        let mut lines = plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref());
+        let Some(shards) = shards else { return self.plan_rows(lines) };
+        if let (Many::Refuse(refusal), true) = (&planned.plan.many, shards.len() > 1) {
+            return Err(Fault::refused(refusal));
+        }
+        let sql = match (&planned.plan.many, shards.len()) {
+            (_, 1) => planned.plan.text.clone().unwrap_or_else(|| piece.clone()),
+            (Many::SumTags { shard_sql }, _) => shard_sql.clone().unwrap_or_else(|| piece.clone()),
+            (Many::Rows(rows), _) => rows.shard_sql.clone().unwrap_or_else(|| piece.clone()),
+            _ => piece.clone(),
+        };
+        if planned.plan.prelude.is_empty() && planned.plan.target != Target::Every {
+            let options: String = if wanted.explain.verbose { "(VERBOSE) ".to_owned() } else { String::new() };
+            for shard in shards {
+                lines.push(format!("{}:", self.shard_name(shard)));
+                let reply = self.run_on_reading(shard, &format!("EXPLAIN {options}{sql}")).await?;
+                lines.extend(reply.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).map(|line| format!("  {line}")));
+            }
+        }
+        self.plan_rows(lines)
+    }
+
+    /// Runs a text that only reads on one shard and collects its rows.
+    async fn run_on_reading(&mut self, shard: catalog::ShardId, sql: &str) -> Result<link::Reply, Fault> {
+        let wrote = self.servers.iter().find(|server| server.shard == shard).map(|server| server.wrote);
+        let reply = self.run_on(shard, sql).await?;
+        if let Some(server) = self.servers.iter_mut().find(|server| server.shard == shard) {
+            server.wrote = wrote.unwrap_or(super::block::Wrote::No);
+        }
+        Ok(reply)
+    }
+
+    fn plan_rows(&mut self, lines: Vec<String>) -> Result<(), Fault> {
+        let rows: Vec<Vec<Option<String>>> = lines.into_iter().map(|line| vec![Some(line)]).collect();
+        self.text_rows(&["QUERY PLAN"], &rows, "EXPLAIN")
+    }
+
+    /// The answer to Describe for a statement that is answered here.
+    pub(super) fn describe_local(&self, statement: &Statement, out: &mut BytesMut) -> Result<(), Fault> {
+        let names: Option<Vec<&str>> = match &statement.action {
+            Action::Other(triage) => match &**triage {
+                Triage::Drover(DroverStatement::View(view)) => Some(view_columns(*view).to_vec()),
+                Triage::Drover(DroverStatement::ShardTable { .. }) => Some(vec!["shard_table"]),
+                Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
+                Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
+                Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => Some(vec!["QUERY PLAN"]),
+                Triage::Setting(sql::SettingCommand::Show { name }) => Some(vec![name.as_str()]),
+                _ => None,
+            },
+            _ => None,
+        };
+        match names {
+            Some(names) => encode::row_description(out, names.into_iter().map(text_column))
+                .map_err(|_| Fault::error("54000", "result too wide")),
+            None => {
+                encode::no_data(out);
+                Ok(())
+            }
+        }
+    }
+
+    /// Parameters of a Bind in PostgreSQL's own text form, for keys that only PostgreSQL can read.
+    pub(super) async fn canonical_params(
+        &mut self,
+        planned: &Planned,
+        bind: &wire::frontend::Bind<'_>,
+    ) -> Result<Vec<Option<Vec<u8>>>, Fault> {
+        self.settle_batch_for_question().await?;
+        let columns: Vec<String> =
+            (1..=planned.param_types.len()).map(|number| format!("(${number})::pg_catalog.text")).collect();
+        let sql = format!("SELECT {}", columns.join(", "));
+        let params: Vec<(Option<&[u8]>, FormatCode)> = (0..bind.params.len())
+            .map(|index| {
+                let binary = super::extended::is_binary(bind, index);
+                (bind.param(index).flatten(), if binary { FormatCode::Binary } else { FormatCode::Text })
+            })
+            .collect();
+        let request =
+            Request { sql: &sql, types: &planned.param_types, params: &params, formats: &[], max_rows: 0, describe: false };
+        let home = self.engine.cluster.home();
+        let mut access = self.home_access(home).await?;
+        let server = self.asked(&mut access);
+        let lost = |error| Fault::lost(&error, "the home shard");
+        scatter::send(server, &request).map_err(lost)?;
+        let reply = link::collect(server).await.map_err(lost)?;
+        self.done_asking(access);
+        let rows = reply.into_rows().map_err(Fault::Statement)?;
+        let row = rows.into_iter().next().unwrap_or_default();
+        Ok(row.into_iter().map(|value| value.map(String::into_bytes)).collect())
+    }
+}
+
+/// Columns of a view of schema `drover`.
+fn view_columns(view: DroverView) -> &'static [&'static str] {
+    match view {
+        DroverView::Shards => &["shard", "role", "primary_host", "primary_port", "replicas"],
+        DroverView::Nodes => &["shard", "role", "host", "port"],
+        DroverView::Tables => &["schema", "table", "kind", "key", "map", "state"],
+        DroverView::ShardMap => &["map", "scheme", "range_start", "range_end", "shard"],
+    }
+}
+
+fn text_column(name: &str) -> Column<'_> {
+    Column {
+        name: name.as_bytes(),
+        table_oid: 0,
+        attnum: 0,
+        type_oid: TEXT_OID,
+        typlen: -1,
+        typmod: -1,
+        format: FormatCode::Text,
+    }
+}
+
+fn refusal_lines(refusal: &plan::Refusal) -> Vec<String> {
+    vec![
+        "Tier: refuse".to_owned(),
+        format!("Code: {}", refusal.code.as_str()),
+        format!("Reason: {}", refusal.reason),
+        format!("Hint: {}", refusal.hint),
+    ]
+}

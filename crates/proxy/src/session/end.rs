@@ -1,0 +1,315 @@
+//! The end of a transaction: COMMIT, over one shard or several, and ROLLBACK.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use commit::{AbortReason, Answer, Commit, Effect, Participants, Reply, Secret, Writes};
+use wire::TransactionStatus;
+use wire::backend::ErrorFields;
+
+use super::block::{Block, BlockState, Wrote};
+use super::{Fault, Session};
+use crate::exec::link::{self, LinkError};
+use crate::server::Applied;
+
+/// What a server did with one effect.
+enum Done {
+    /// It answered.
+    Reply(link::Reply),
+    /// It is gone.
+    Lost(LinkError),
+}
+
+impl Session {
+    /// Ends the open block. True: committed; false: rolled back (asked for, or because the block had failed).
+    /// The block is closed whatever the result.
+    pub(super) async fn end_block(&mut self, commit: bool) -> Result<bool, Fault> {
+        let commit = commit && self.block.state != BlockState::Failed;
+        let begun: Vec<usize> = (0..self.servers.len()).filter(|index| self.servers[*index].begun).collect();
+        let change = if commit { self.begin_schema_change().await } else { Ok(None) };
+        let change = match change {
+            Ok(change) => change,
+            Err(fault) => {
+                self.rollback_servers(&begun).await?;
+                self.close_block(false);
+                return Err(fault);
+            }
+        };
+        let result = match (commit, begun.as_slice()) {
+            (false, _) => self.rollback_servers(&begun).await.map(|()| false),
+            (true, []) => Ok(true),
+            (true, [index]) => self.commit_one(*index).await,
+            (true, _) => self.commit_many(&begun).await,
+        };
+        if self.block.inspect {
+            self.inspect_all().await;
+        }
+        let committed = matches!(result, Ok(true));
+        self.close_block(committed);
+        self.finish_schema_change(change, committed).await?;
+        result
+    }
+
+    /// Ends a block that made one transaction of statements sent together, and reports an error to the client.
+    pub(super) async fn end_implicit_block(&mut self) -> Result<(), Fault> {
+        match self.end_block(true).await {
+            Ok(_) => Ok(()),
+            Err(Fault::Statement(fields)) => {
+                wire::backend::encode::error(self.client.conn.out(), &fields);
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The bookkeeping of a block's end.
+    pub(super) fn close_block(&mut self, committed: bool) {
+        self.settings.end(committed);
+        self.block = Block::none();
+        self.context = self.context.take().filter(|_| committed);
+        self.private_context = None;
+        for server in &mut self.servers {
+            if server.begun {
+                let settings = Rc::clone(self.settings.current());
+                server.lease.applied = Applied::Known(settings);
+            }
+            server.begun = false;
+            server.wrote = Wrote::No;
+        }
+        self.forget_portals();
+        self.release_servers();
+    }
+
+    async fn rollback_servers(&mut self, begun: &[usize]) -> Result<(), Fault> {
+        let mut gone = Vec::new();
+        for index in begun {
+            let server = &mut self.servers[*index].lease;
+            match link::query(server, "ROLLBACK").await {
+                Ok(reply) => self.client.conn.out().extend_from_slice(&reply.aside),
+                Err(_) => gone.push(*index),
+            }
+        }
+        for index in gone.into_iter().rev() {
+            self.drop_server(index);
+        }
+        Ok(())
+    }
+
+    async fn commit_one(&mut self, index: usize) -> Result<bool, Fault> {
+        let name = self.shard_name(self.servers[index].shard);
+        match link::query(&mut self.servers[index].lease, "COMMIT").await {
+            Ok(reply) => {
+                self.client.conn.out().extend_from_slice(&reply.aside);
+                match reply.error {
+                    Some(error) => Err(Fault::Statement(error)),
+                    None => Ok(reply.tags.last().is_some_and(|tag| tag == "COMMIT")),
+                }
+            }
+            Err(error) => {
+                self.drop_server(index);
+                Err(unknown_outcome(&format!("connection to {name} was lost during COMMIT: {error}")))
+            }
+        }
+    }
+
+    /// Drives the commit machine (DESIGN §4).
+    async fn commit_many(&mut self, begun: &[usize]) -> Result<bool, Fault> {
+        let participants = self.participants(begun)?;
+        for index in begun {
+            if !self.servers[*index].lease.shield_from_cancel().await {
+                self.rollback_servers(begun).await?;
+                return Err(Fault::error("57014", "canceling statement due to user request"));
+            }
+        }
+        let secret = crate::cancel::random::<16>()
+            .map(Secret)
+            .map_err(|_| Fault::error("XX000", "the system has no random numbers"))?;
+        let (mut machine, effects) = Commit::start(&participants, secret);
+        let mut queue: VecDeque<Effect> = effects.into();
+        let mut first_error: Option<(commit::ShardId, Box<ErrorFields>)> = None;
+        while !queue.is_empty() {
+            let batch: Vec<Effect> = queue.drain(..).collect();
+            for effect in &batch {
+                self.send_effect(effect, &machine);
+            }
+            for effect in &batch {
+                match effect {
+                    Effect::Answer(answer) => return self.commit_answer(*answer, first_error),
+                    Effect::LeaveToRecovery { shard, gid } => {
+                        tracing::warn!(shard = %shard, gid = %gid, "a prepared transaction is left to recovery");
+                        self.engine.cluster.ask_recovery();
+                    }
+                    other => {
+                        let shard = effect_shard(other);
+                        let done = self.collect_effect(other, shard).await;
+                        let effects = self.hand_in(&mut machine, other, shard, &done, &mut first_error);
+                        queue.extend(effects);
+                    }
+                }
+            }
+        }
+        Err(Fault::error("XX000", "the commit ended without an answer"))
+    }
+
+    fn participants(&self, begun: &[usize]) -> Result<Participants, Fault> {
+        let mut participants = Participants::new();
+        for index in begun {
+            let server = &self.servers[*index];
+            let writes = match server.wrote {
+                Wrote::No => Writes::No,
+                Wrote::Unknown => Writes::Unknown,
+                Wrote::Yes => Writes::Yes,
+            };
+            participants
+                .enlist(commit::ShardId(server.shard.0), writes, !server.unpreparable)
+                .map_err(|error| Fault::error("0A000", error.to_string()))?;
+        }
+        Ok(participants)
+    }
+
+    /// Appends what an effect sends; flushing happens when its answer is collected.
+    fn send_effect(&mut self, effect: &Effect, machine: &Commit) {
+        let texts: Vec<String> = match effect {
+            Effect::AskXid(_) => vec![commit::sql::ASK_XID.to_owned()],
+            Effect::CommitReadOnly(_) | Effect::Commit(_) => vec!["COMMIT".to_owned()],
+            Effect::Prepare { gid, .. } => {
+                vec![commit::sql::MAKE_DURABLE.to_owned(), commit::sql::prepare(gid)]
+            }
+            Effect::CommitDecider { gid, participants, .. } => {
+                vec![commit::sql::decide(gid, participants, machine.secret()), "COMMIT".to_owned()]
+            }
+            Effect::CommitPrepared { gid, .. } => vec![commit::sql::commit_prepared(gid)],
+            Effect::RollbackPrepared { gid, .. } => vec![commit::sql::rollback_prepared(gid)],
+            Effect::Rollback(_) => vec!["ROLLBACK".to_owned()],
+            Effect::LeaveToRecovery { .. } | Effect::Answer(_) => return,
+        };
+        let Some(index) = self.server_of(effect_shard(effect)) else { return };
+        for text in texts {
+            let _ = link::send_query(&mut self.servers[index].lease, &text);
+        }
+        // As much as fits leaves now, so that the shards work at the same time.
+        self.servers[index].lease.conn.try_flush();
+    }
+
+    fn server_of(&self, shard: commit::ShardId) -> Option<usize> {
+        self.servers.iter().position(|server| server.shard.0 == shard.0)
+    }
+
+    async fn collect_effect(&mut self, effect: &Effect, shard: commit::ShardId) -> Done {
+        let Some(index) = self.server_of(shard) else {
+            return Done::Lost(LinkError::Protocol("the connection is gone"));
+        };
+        let server = &mut self.servers[index].lease;
+        let mut result = link::collect(server).await;
+        if matches!(effect, Effect::Prepare { .. } | Effect::CommitDecider { .. })
+            && let Ok(first) = &result
+        {
+            // Two statements were sent. When the first failed, the second ends the transaction all the same.
+            let failed = first.error.is_some();
+            match link::collect(server).await {
+                Ok(second) if !failed => result = Ok(second),
+                Ok(_) => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        match result {
+            Ok(reply) => {
+                self.client.conn.out().extend_from_slice(&reply.aside);
+                Done::Reply(reply)
+            }
+            Err(error) => {
+                self.drop_server(index);
+                Done::Lost(error)
+            }
+        }
+    }
+
+    fn hand_in(
+        &mut self,
+        machine: &mut Commit,
+        effect: &Effect,
+        shard: commit::ShardId,
+        done: &Done,
+        first_error: &mut Option<(commit::ShardId, Box<ErrorFields>)>,
+    ) -> Vec<Effect> {
+        let reply = match done {
+            Done::Lost(_) => Reply::Lost,
+            Done::Reply(reply) => match &reply.error {
+                Some(error) => {
+                    if first_error.is_none() {
+                        *first_error = Some((shard, error.clone()));
+                    }
+                    Reply::from_error(&error.severity)
+                }
+                None if matches!(effect, Effect::AskXid(_)) => Reply::Xid(reply.single() == Some("t")),
+                None if lost_replication(reply) => Reply::NotReplicated,
+                None => Reply::Tag(reply.tags.last().map_or("", String::as_str)),
+            },
+        };
+        machine.handle(shard, reply)
+    }
+
+    fn commit_answer(
+        &mut self,
+        answer: Answer,
+        first_error: Option<(commit::ShardId, Box<ErrorFields>)>,
+    ) -> Result<bool, Fault> {
+        match answer {
+            Answer::Committed => Ok(true),
+            Answer::Unknown => Err(unknown_outcome("the outcome of COMMIT is not known")),
+            Answer::Aborted(AbortReason::AlreadyFailed(_)) => Ok(false),
+            Answer::Aborted(reason) => Err(match (reason, first_error) {
+                (AbortReason::Error(_), Some((_, fields))) => Fault::Statement(fields),
+                (AbortReason::Lost(shard), _) => {
+                    let name = self.shard_name(catalog::ShardId(shard.0));
+                    Fault::error("08006", format!("connection to {name} was lost before the transaction was decided"))
+                }
+                (AbortReason::NotReplicated(_), _) => {
+                    Fault::error("40000", "the transaction was rolled back: a shard could not replicate it")
+                }
+                (AbortReason::TwoUnpreparable(..), _) => Fault::error(
+                    "0A000",
+                    "two shards of this transaction hold temporary objects, notifications or held cursors",
+                ),
+                (_, None) => Fault::error("40000", "the transaction was rolled back"),
+                (_, Some((_, fields))) => Fault::Statement(fields),
+            }),
+        }
+    }
+
+    /// True when every server that takes part is still in an open transaction.
+    pub(super) fn all_open(&self) -> bool {
+        self.servers
+            .iter()
+            .filter(|server| server.begun)
+            .all(|server| server.lease.status == TransactionStatus::InTransaction)
+    }
+}
+
+fn effect_shard(effect: &Effect) -> commit::ShardId {
+    match effect {
+        Effect::AskXid(shard) | Effect::CommitReadOnly(shard) | Effect::Commit(shard) | Effect::Rollback(shard) => {
+            *shard
+        }
+        Effect::Prepare { shard, .. }
+        | Effect::CommitDecider { shard, .. }
+        | Effect::CommitPrepared { shard, .. }
+        | Effect::RollbackPrepared { shard, .. }
+        | Effect::LeaveToRecovery { shard, .. } => *shard,
+        Effect::Answer(_) => commit::ShardId(u32::MAX),
+    }
+}
+
+/// The server's warning that a wait for synchronous replication was cancelled.
+fn lost_replication(reply: &link::Reply) -> bool {
+    reply
+        .notices
+        .iter()
+        .any(|notice| notice.code == "01000" && notice.message.contains("synchronous replication"))
+}
+
+fn unknown_outcome(message: &str) -> Fault {
+    let fields = ErrorFields::error("08007", message)
+        .with_hint("The transaction is either committed on all shards or on none; look before repeating it.");
+    Fault::Statement(Box::new(fields))
+}

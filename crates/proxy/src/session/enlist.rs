@@ -1,0 +1,344 @@
+//! Getting servers for a session, bringing them to its settings, and giving them back.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::BytesMut;
+use catalog::ShardId;
+use wire::TransactionStatus;
+use wire::backend::tag;
+
+use super::block::{BlockState, Enlisted, Wrote};
+use super::settings::Settings;
+use super::{Fault, Session};
+use crate::engine::PlanContext;
+use crate::exec::link;
+use crate::pools::{Lease, PoolKey, Purpose};
+use crate::server::{Applied, ServerConn};
+
+/// A home connection to ask something on.
+pub(super) enum HomeAccess {
+    /// One the session holds anyway.
+    Held(usize),
+    /// One borrowed for the question.
+    Lent(Box<Lease>),
+}
+
+impl Session {
+    /// The index of the session's server for a shard; gets one if there is none.
+    pub(super) async fn enlist(&mut self, shard: ShardId) -> Result<usize, Fault> {
+        if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {
+            return Ok(index);
+        }
+        let key = self.pool_key(shard);
+        let lease = if self.servers.is_empty() {
+            self.engine.pools.checkout(&key, Purpose::First, Some(&self.cancel.slot)).await?
+        } else {
+            if self.block.ticket.is_none() {
+                self.block.ticket = Some(self.engine.pools.ticket().await?);
+            }
+            let Some(ticket) = &self.block.ticket else { return Err(Fault::error("XX000", "no ticket")) };
+            self.engine.pools.checkout(&key, Purpose::Further(ticket), Some(&self.cancel.slot)).await?
+        };
+        let mut enlisted =
+            Enlisted { shard, lease, begun: false, wrote: Wrote::No, busy: false, unpreparable: false };
+        let wanted = if self.block.is_open() { self.settings.before_transaction() } else { self.settings.current() };
+        settle(&mut enlisted.lease, wanted).await?;
+        self.servers.push(enlisted);
+        Ok(self.servers.len() - 1)
+    }
+
+    /// Several shards at once, in the order given (home first where the caller cares).
+    pub(super) async fn enlist_all(&mut self, shards: &[ShardId]) -> Result<Vec<usize>, Fault> {
+        let mut indexes = Vec::with_capacity(shards.len());
+        for shard in shards {
+            indexes.push(self.enlist(*shard).await?);
+        }
+        Ok(indexes)
+    }
+
+    pub(super) fn pool_key(&self, shard: ShardId) -> PoolKey {
+        PoolKey { shard: shard.0, user: self.user.clone(), database: self.database.clone() }
+    }
+
+    /// Opens the session's block on a server if that was not done yet. A plain `BEGIN` is only appended, to leave with
+    /// the statement that follows; the result is the number of answers to skip before that statement's own.
+    pub(super) async fn begin_on(&mut self, index: usize) -> Result<usize, Fault> {
+        if !self.block.is_open() || self.servers[index].begun {
+            return Ok(0);
+        }
+        let text = self.settings.joining(&self.block.begin);
+        let plain = text.len() == self.block.begin.len() + 1;
+        let name = self.shard_name(self.servers[index].shard);
+        let server = &mut self.servers[index];
+        server.begun = true;
+        if plain {
+            link::send_query(&mut server.lease, &self.block.begin).map_err(|error| Fault::lost(&error, &name))?;
+            return Ok(1);
+        }
+        let reply = link::query(&mut server.lease, &text).await.map_err(|error| Fault::lost(&error, &name))?;
+        match reply.error {
+            Some(error) => Err(Fault::Statement(error)),
+            None => Ok(0),
+        }
+    }
+
+    /// A home connection with the session's settings, to ask something that has no effect.
+    pub(super) async fn home_access(&mut self, home: ShardId) -> Result<HomeAccess, Fault> {
+        let held = self.servers.iter().position(|server| server.shard == home);
+        if let Some(index) = held
+            && self.servers[index].lease.status != TransactionStatus::Failed
+        {
+            let skip = if self.servers[index].begun { 0 } else { self.begin_for_question(index).await? };
+            if skip > 0 {
+                let name = self.shard_name(home);
+                let lost = |error| Fault::lost(&error, &name);
+                link::skip_replies(&mut self.servers[index].lease, skip).await.map_err(lost)?;
+            }
+            return Ok(HomeAccess::Held(index));
+        }
+        let key = self.pool_key(home);
+        let mut lease = self.engine.pools.checkout(&key, Purpose::Control, Some(&self.cancel.slot)).await?;
+        settle(&mut lease, self.settings.current()).await?;
+        Ok(HomeAccess::Lent(Box::new(lease)))
+    }
+
+    /// A held server that has not begun the open block must begin it before it is asked anything.
+    async fn begin_for_question(&mut self, index: usize) -> Result<usize, Fault> {
+        let skip = self.begin_on(index).await?;
+        if skip > 0 {
+            self.servers[index].lease.conn.flush().await.map_err(|_| Fault::error("08006", "a shard was lost"))?;
+        }
+        Ok(skip)
+    }
+
+    /// Puts back what [`Self::home_access`] lent.
+    pub(super) fn done_asking(&mut self, access: HomeAccess) {
+        if let HomeAccess::Lent(lease) = access {
+            lease.release();
+        }
+    }
+
+    /// After a statement outside any block, or at the end of one: gives the servers back, except a pinned one.
+    pub(super) fn release_servers(&mut self) {
+        self.block.ticket = None;
+        if self.pinned.is_none() {
+            for server in self.servers.drain(..) {
+                give_back(server);
+            }
+            return;
+        }
+        let home = self.engine.cluster.home();
+        for mut server in std::mem::take(&mut self.servers) {
+            if server.shard == home {
+                server.begun = false;
+                server.wrote = Wrote::No;
+                self.servers.push(server);
+            } else {
+                give_back(server);
+            }
+        }
+    }
+
+    /// Closes every server instead of reusing it.
+    pub(super) fn discard_servers(&mut self) {
+        self.block.ticket = None;
+        self.servers.clear();
+    }
+
+    /// Removes one server that is gone; a pinned session that loses it cannot go on.
+    pub(super) fn drop_server(&mut self, index: usize) {
+        if index < self.servers.len() {
+            drop(self.servers.remove(index));
+        }
+    }
+
+    /// The plan context of the session's settings as they are now.
+    pub(super) async fn plan_context(&mut self) -> Result<Rc<PlanContext>, Fault> {
+        if let Some(private) = &self.private_context {
+            return Ok(Rc::clone(private));
+        }
+        if self.block.schema == super::block::SchemaChange::Barrier && self.block.state == BlockState::Open {
+            return Box::pin(self.load_private_context()).await;
+        }
+        self.shared_context().await
+    }
+
+    /// The context that other sessions with the same settings share.
+    pub(super) async fn shared_context(&mut self) -> Result<Rc<PlanContext>, Fault> {
+        let version = self.engine.cluster.version(&self.database);
+        if let Some((context, settings)) = &self.context
+            && context.version == version
+            && Rc::ptr_eq(settings, self.settings.current())
+        {
+            return Ok(Rc::clone(context));
+        }
+        let local = self.settings.local_text();
+        let fingerprint = self.settings.current().plan_fingerprint() + &local;
+        let found = self.engine.context(&self.database, &self.user, &fingerprint, version);
+        let context = match found {
+            Some(context) => context,
+            None => {
+                let context = self.make_context(version, &local).await?;
+                self.engine.keep_context(&self.database, &self.user, fingerprint, &context);
+                context
+            }
+        };
+        if local.is_empty() {
+            self.context = Some((Rc::clone(&context), Rc::clone(self.settings.current())));
+        } else {
+            self.context = None;
+        }
+        Ok(context)
+    }
+
+    async fn make_context(&mut self, version: u64, local: &str) -> Result<Rc<PlanContext>, Fault> {
+        let snapshot = self.engine.cluster.snapshot(&self.database).await?;
+        let home = snapshot.home();
+        let mut access = self.home_access(home).await?;
+        let server = self.asked(&mut access);
+        let question = format!(
+            "BEGIN READ ONLY; {local} SELECT pg_catalog.current_setting('standard_conforming_strings'), s \
+             FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) s; ROLLBACK"
+        );
+        let question = if server.status == TransactionStatus::Idle {
+            question
+        } else {
+            "SELECT pg_catalog.current_setting('standard_conforming_strings'), s \
+             FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) s"
+                .to_owned()
+        };
+        let reply = link::query(server, &question).await.map_err(|error| Fault::lost(&error, "the home shard"))?;
+        self.done_asking(access);
+        let rows = reply.into_rows().map_err(Fault::Statement)?;
+        let conforming_strings = rows.first().and_then(|row| row.first()?.as_deref()).is_none_or(|on| on == "on");
+        let search_path = rows.into_iter().filter_map(|row| row.into_iter().nth(1).flatten()).collect();
+        Ok(Rc::new(PlanContext {
+            snapshot,
+            version,
+            search_path,
+            conforming_strings,
+            statements: crate::exec::statement::StatementCache::default(),
+        }))
+    }
+
+    /// The connection behind a [`HomeAccess`].
+    pub(super) fn asked<'a>(&'a mut self, access: &'a mut HomeAccess) -> &'a mut ServerConn {
+        match access {
+            HomeAccess::Held(index) => &mut self.servers[*index].lease,
+            HomeAccess::Lent(lease) => lease,
+        }
+    }
+
+    /// A shard's name for people.
+    pub(super) fn shard_name(&self, shard: ShardId) -> String {
+        self.engine.shared.shards.name(shard.0)
+    }
+
+    /// The block failed: nothing but its end is accepted. Outside a block nothing changes.
+    pub(super) fn fail_block(&mut self) {
+        if self.block.is_open() {
+            self.block.state = BlockState::Failed;
+        }
+    }
+
+    /// Waits for the client while the session holds servers: notifications of a pinned server pass, and a server that
+    /// dies meanwhile ends the session, as the death of a backend would.
+    pub(super) async fn wait_beside_servers(&mut self) -> Result<bool, Fault> {
+        let client = &mut self.client.conn;
+        let servers = &mut self.servers;
+        let outcome = poll_fn(|cx| {
+            match client.poll_fill(cx) {
+                Poll::Ready(Ok(n)) => return Poll::Ready(Ok(n > 0)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Fault::ClientGone)),
+                Poll::Pending => {}
+            }
+            for server in servers.iter_mut() {
+                match server.lease.conn.poll_fill(cx) {
+                    Poll::Ready(Ok(n)) if n > 0 => {
+                        if let Some(fault) = pass_idle_messages(&mut server.lease, client) {
+                            return Poll::Ready(Err(fault));
+                        }
+                        if let Poll::Ready(Err(_)) = client.poll_flush(cx) {
+                            return Poll::Ready(Err(Fault::ClientGone));
+                        }
+                        cx.waker().wake_by_ref();
+                    }
+                    Poll::Ready(_) => {
+                        return Poll::Ready(Err(Fault::fatal("08006", "the connection to a shard was lost")));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Pending
+        });
+        outcome.await
+    }
+}
+
+/// Returns a server to its pool; one with an answer outstanding is closed.
+fn give_back(server: Enlisted) {
+    if server.busy {
+        server.lease.discard();
+    } else {
+        server.lease.release();
+    }
+}
+
+/// Forwards what an idle server may say by itself. An error there ends the session.
+fn pass_idle_messages(server: &mut ServerConn, client: &mut crate::conn::Conn) -> Option<Fault> {
+    while let Ok(Some(message)) = server.conn.message(1 << 20) {
+        let len = message.bytes.len();
+        match message.tag {
+            tag::NOTIFICATION | tag::NOTICE => client.out().extend_from_slice(message.bytes),
+            tag::PARAMETER_STATUS => {
+                client.out().extend_from_slice(message.bytes);
+                link::note_parameter(server, len, tag::PARAMETER_STATUS);
+            }
+            tag::ERROR => {
+                let fields = match wire::backend::Backend::decode(message) {
+                    Ok(wire::backend::Backend::Error(fields)) => fields.to_owned(),
+                    _ => wire::backend::ErrorFields::fatal("08006", "the connection to a shard was lost"),
+                };
+                return Some(Fault::Fatal(Box::new(fields)));
+            }
+            _ => return Some(Fault::fatal("08P01", "a shard sent an unexpected message")),
+        }
+        server.conn.consume(len);
+    }
+    None
+}
+
+/// Brings a server that is in no transaction to the wanted settings. The result is what the server reported about
+/// them, for a client that asked for the change.
+pub(super) async fn settle(server: &mut ServerConn, wanted: &Rc<Settings>) -> Result<BytesMut, Fault> {
+    let text = match &server.applied {
+        Applied::Known(applied) if std::ptr::addr_eq(Rc::as_ptr(applied), Rc::as_ptr(wanted)) => {
+            return Ok(BytesMut::new());
+        }
+        Applied::Known(applied) => match applied.downcast_ref::<Settings>() {
+            Some(applied) => wanted.difference(applied),
+            None => wanted.difference(&Settings::default()),
+        },
+        Applied::Fresh => wanted.difference(&Settings::default()),
+        Applied::Unknown => {
+            let lost = |error| Fault::lost(&error, "a shard");
+            let reply = link::query(server, "DISCARD ALL").await.map_err(lost)?;
+            reply.into_rows().map_err(Fault::Statement)?;
+            server.prepared.clear();
+            wanted.difference(&Settings::default())
+        }
+    };
+    let mut aside = BytesMut::new();
+    if let Some(text) = text {
+        server.applied = Applied::Unknown;
+        let mut reply = link::query(server, &text).await.map_err(|error| Fault::lost(&error, "a shard"))?;
+        aside = std::mem::take(&mut reply.aside);
+        reply.into_rows().map_err(Fault::Statement)?;
+    }
+    let wanted: Rc<dyn Any> = Rc::clone(wanted) as Rc<dyn Any>;
+    server.applied = Applied::Known(wanted);
+    Ok(aside)
+}

@@ -1,0 +1,626 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync.
+//!
+//! Messages are taken in order. What a server has to do is appended to its connection, with a [`Step`] that says what
+//! its answer means; what can be answered here becomes a step that only waits for its turn. See docs/decisions/0002.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use catalog::ShardId;
+use hashbrown::HashMap;
+use wire::backend::encode;
+use wire::frame::Message;
+use wire::frontend::{Bind, Frontend, Parse};
+use wire::{FormatCode, Target};
+
+use super::block::{BlockState, Wrote};
+use super::learn::Learned;
+use super::many::{Args, append_columns};
+use super::simple::{ends_block, failed_block, wrote_by_kind};
+use super::{Fault, Next, Session};
+use crate::exec::statement::{
+    Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, resolve,
+};
+use crate::server::StatementId;
+
+/// A statement the client prepared.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Names text and types on servers.
+    pub id: StatementId,
+    /// The text.
+    pub text: String,
+    /// Parameter types the client fixed.
+    pub types: Vec<u32>,
+    /// What to do with it.
+    pub statement: Rc<Statement>,
+    /// The literals of the text, when the statement is shared with other texts.
+    pub literals: Vec<sql::Literal>,
+    /// Version of the catalog it was planned with.
+    pub version: u64,
+    /// It has no name.
+    pub unnamed: bool,
+}
+
+/// A portal.
+#[derive(Debug, Clone)]
+pub(super) struct Portal {
+    prepared: Rc<Prepared>,
+    place: PortalPlace,
+}
+
+/// Where a portal runs.
+#[derive(Debug, Clone)]
+enum PortalPlace {
+    /// It exists on the session's server for this shard.
+    Server(ShardId),
+    /// It runs on several shards, or with values computed first.
+    Many { shards: Vec<ShardId>, args: Rc<Args> },
+    /// It is answered here.
+    Local { args: Rc<Args> },
+}
+
+/// What an answer of the server at hand means.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing of the server: these bytes go to the client now.
+    Local(BytesMut),
+    /// ParseComplete of a statement; to be forgotten again if it does not come.
+    Parse { pass: bool, forget: Option<Vec<u8>>, registered: Option<StatementId> },
+    /// BindComplete.
+    Bind,
+    /// ParameterDescription (for statements) and RowDescription or NoData.
+    Describe { columns: Option<Rc<Prepared>> },
+    /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute,
+    /// CloseComplete.
+    Close { pass: bool },
+    /// An error provoked to undo what the pipeline did: swallowed.
+    Doom,
+    /// ReadyForQuery of a BEGIN sent ahead.
+    Skip,
+    /// ReadyForQuery.
+    Sync,
+}
+
+/// The session's side of the extended protocol.
+#[derive(Debug, Default)]
+pub(super) struct Extended {
+    statements: HashMap<Vec<u8>, Rc<Prepared>>,
+    portals: HashMap<Vec<u8>, Portal>,
+    /// Answers to come from the server at hand, in order.
+    pub(super) steps: VecDeque<Step>,
+    /// The shard whose server has messages that no Sync has ended.
+    pub(super) open_on: Option<ShardId>,
+    /// An error happened: everything up to Sync is ignored.
+    pub(super) skipping: bool,
+    /// Some of the open messages have left for the server.
+    pub(super) flushed: bool,
+    /// Something was executed among the open messages that may have written.
+    pub(super) executed: bool,
+    /// Effects of what was executed, applied after Sync.
+    pub(super) effects: super::effects::Effects,
+    /// What the server at hand has as its unnamed statement.
+    pub(super) unnamed_on: Option<(ShardId, StatementId)>,
+}
+
+impl Extended {
+    /// DISCARD ALL.
+    pub(super) fn forget_all(&mut self) {
+        self.statements.clear();
+        self.portals.clear();
+        self.unnamed_on = None;
+    }
+
+    /// Forgets a statement; false when there is none.
+    pub(super) fn forget(&mut self, name: &[u8]) -> bool {
+        self.statements.remove(name).is_some()
+    }
+
+    /// DEALLOCATE ALL.
+    pub(super) fn forget_statements(&mut self) {
+        self.statements.clear();
+    }
+
+    pub(super) fn forget_portals(&mut self) {
+        self.portals.clear();
+    }
+}
+
+impl Session {
+    /// Acts on one message of the extended protocol.
+    pub(super) async fn extended_message(&mut self, kind: u8, message: &[u8]) -> Result<(), Fault> {
+        if self.extended.skipping && kind != wire::frontend::tag::SYNC {
+            return Ok(());
+        }
+        let Some(whole) = Message::whole(message) else {
+            return Err(Fault::fatal("08P01", "invalid message"));
+        };
+        let decoded = Frontend::decode(whole)
+            .map_err(|error| Fault::fatal("08P01", format!("invalid message format: {error}")))?;
+        let result = match decoded {
+            Frontend::Parse(parse) => self.parse(&parse).await,
+            Frontend::Bind(bind) => self.bind(whole, &bind).await,
+            Frontend::Describe { target, name } => self.describe(target, name).await,
+            Frontend::Execute { portal, max_rows } => self.execute(whole, portal, max_rows).await,
+            Frontend::Close { target, name } => self.close(target, name),
+            Frontend::Flush => self.flush_batch().await,
+            Frontend::Sync => return self.sync().await,
+            _ => Ok(()),
+        };
+        match result {
+            Err(Fault::Statement(fields)) => self.batch_error(&fields).await,
+            other => other,
+        }
+    }
+
+    async fn parse(&mut self, parse: &Parse<'_>) -> Result<(), Fault> {
+        let text = std::str::from_utf8(parse.sql)
+            .map_err(|_| Fault::error("22021", "invalid byte sequence for encoding \"UTF8\""))?;
+        if !parse.name.is_empty() && self.extended.statements.contains_key(parse.name) {
+            let name = String::from_utf8_lossy(parse.name);
+            return Err(Fault::error("42P05", format!("prepared statement \"{name}\" already exists")));
+        }
+        let mut types: Vec<u32> = parse.types.iter().collect();
+        if types.iter().all(|oid| *oid == 0) {
+            types.clear();
+        }
+        let prepared = self.prepare(text, types, parse.name.is_empty()).await?;
+        if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
+            return Err(failed_block());
+        }
+        let prepared = Rc::new(prepared);
+        // PostgreSQL judges a statement at Parse; a plan means that it has done so.
+        if matches!(prepared.statement.action, Action::Home) {
+            let home = self.engine.cluster.home();
+            let index = self.open_server(home).await?;
+            let forget = Some(parse.name.to_vec());
+            self.parse_on(index, &prepared, true, forget)?;
+        } else {
+            self.answer(encode::parse_complete)?;
+        }
+        self.extended.statements.insert(parse.name.to_vec(), prepared);
+        Ok(())
+    }
+
+    /// Finds or learns what a text is.
+    async fn prepare(&mut self, text: &str, types: Vec<u32>, unnamed: bool) -> Result<Prepared, Fault> {
+        let context = self.plan_context().await?;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let found = if types.is_empty() {
+            context.statements.find(text, &mut scratch, context.conforming_strings)
+        } else {
+            scratch.literals.clear();
+            match context.statements.find_exact(&super::learn::typed_key(text, &types)) {
+                Some(statement) => Found::Statement(statement),
+                None => Found::Unknown { normalised: false },
+            }
+        };
+        let learned = match found {
+            Found::Statement(statement) => Ok(statement),
+            Found::Unknown { normalised } => {
+                // Learning may have to ask a server, which must not be in the middle of a batch.
+                let key = normalised.then_some(&scratch);
+                match self.settle_batch_for_question().await {
+                    Ok(()) => match self.learn(text, &types, key).await {
+                        Ok(Learned::One(statement)) => Ok(statement),
+                        Ok(Learned::Several(_)) => Err(Fault::error(
+                            "42601",
+                            "cannot insert multiple commands into a prepared statement",
+                        )),
+                        Err(fault) => Err(fault),
+                    },
+                    Err(fault) => Err(fault),
+                }
+            }
+        };
+        let literals = scratch.literals.clone();
+        self.scratch = scratch;
+        let statement = learned?;
+        let id = self.engine.prepared_id(text, &types);
+        Ok(Prepared { id, text: text.to_owned(), types, statement, literals, version: context.version, unnamed })
+    }
+
+    /// A prepared statement as it is to be run now: planned again if the catalog has changed since.
+    async fn current(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Fault> {
+        let Some(prepared) = self.extended.statements.get(name).map(Rc::clone) else {
+            let message = if name.is_empty() {
+                "unnamed prepared statement does not exist".to_owned()
+            } else {
+                format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name))
+            };
+            return Err(Fault::error("26000", message));
+        };
+        let context = self.plan_context().await?;
+        if prepared.version == context.version {
+            return Ok(prepared);
+        }
+        let fresh = self.prepare(&prepared.text, prepared.types.clone(), prepared.unnamed).await?;
+        if let (Action::Planned(old), Action::Planned(new)) = (&prepared.statement.action, &fresh.statement.action)
+            && old.columns != new.columns
+        {
+            return Err(Fault::error("0A000", "cached plan must not change result type"));
+        }
+        let fresh = Rc::new(fresh);
+        self.extended.statements.insert(name.to_vec(), Rc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    async fn bind(&mut self, whole: Message<'_>, bind: &Bind<'_>) -> Result<(), Fault> {
+        let prepared = self.current(bind.statement).await?;
+        if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
+            return Err(failed_block());
+        }
+        if !bind.portal.is_empty() && self.extended.portals.contains_key(bind.portal) {
+            let name = String::from_utf8_lossy(bind.portal);
+            return Err(Fault::error("42P03", format!("portal \"{name}\" already exists")));
+        }
+        let place = match &prepared.statement.action {
+            Action::Home => PortalPlace::Server(self.engine.cluster.home()),
+            Action::Planned(planned) => self.place(planned, &prepared, bind).await?,
+            Action::Empty | Action::Other(_) => PortalPlace::Local { args: Rc::new(args_of(bind)) },
+        };
+        if let PortalPlace::Server(shard) = place {
+            self.bind_on(shard, &prepared, whole).await?;
+        } else {
+            self.answer(encode::bind_complete)?;
+        }
+        self.extended.portals.insert(bind.portal.to_vec(), Portal { prepared, place });
+        Ok(())
+    }
+
+    /// Decides where a planned statement runs with these parameters.
+    async fn place(
+        &mut self,
+        planned: &Planned,
+        prepared: &Rc<Prepared>,
+        bind: &Bind<'_>,
+    ) -> Result<PortalPlace, Fault> {
+        if bind.params.len() != planned.param_types.len() {
+            let text = format!(
+                "bind message supplies {} parameters, but prepared statement \"\" requires {}",
+                bind.params.len(),
+                planned.param_types.len()
+            );
+            return Err(Fault::error("08P01", text));
+        }
+        let context = self.plan_context().await?;
+        let literals = Literals { text: &prepared.text, literals: &prepared.literals };
+        let param = |index: usize| param_of(bind, index);
+        let shards = match resolve(planned, &context.snapshot, literals, param) {
+            Ok(shards) => shards,
+            Err(KeyProblem::Literal | KeyProblem::Param) => self.doubtful_place(planned, bind, &context).await?,
+        };
+        let shard = match shards {
+            Shards::One(shard) => shard,
+            Shards::Any => self.extended.open_on.unwrap_or_else(|| self.any_shard()),
+            Shards::Many(shards) => return Ok(PortalPlace::Many { shards, args: Rc::new(args_of(bind)) }),
+        };
+        if planned.plan.text.is_some() || !planned.plan.prelude.is_empty() {
+            return Ok(PortalPlace::Many { shards: vec![shard], args: Rc::new(args_of(bind)) });
+        }
+        Ok(PortalPlace::Server(shard))
+    }
+
+    /// A key in a form only PostgreSQL can read. The home shard's own reading would be right for one shard, which is
+    /// not known; the statement is refused, unless the value is plainly wrong and every shard says so.
+    async fn doubtful_place(
+        &mut self,
+        planned: &Planned,
+        bind: &Bind<'_>,
+        context: &Rc<crate::engine::PlanContext>,
+    ) -> Result<Shards, Fault> {
+        let canonical = self.canonical_params(planned, bind).await?;
+        let param = |index: usize| {
+            let value = canonical.get(index)?;
+            Some(ParamValue { value: value.as_deref(), binary: false })
+        };
+        resolve(planned, &context.snapshot, Literals { text: "", literals: &[] }, param)
+            .map_err(|problem| Fault::error("0A000", format!("the shard key cannot be used: {problem}")))
+    }
+
+    /// Prepares and binds on one server.
+    async fn bind_on(&mut self, shard: ShardId, prepared: &Rc<Prepared>, whole: Message<'_>) -> Result<(), Fault> {
+        let index = self.open_server(shard).await?;
+        let name = self.prepare_on(index, prepared)?;
+        let out = self.servers[index].lease.conn.out();
+        wire::frontend::rename::bind(out, whole, None, name.as_bytes())
+            .map_err(|_| Fault::error("54000", "the message is too long"))?;
+        self.extended.steps.push_back(Step::Bind);
+        Ok(())
+    }
+
+    /// Makes sure that a server has a statement, and returns its name there.
+    fn prepare_on(&mut self, index: usize, prepared: &Rc<Prepared>) -> Result<String, Fault> {
+        if prepared.unnamed {
+            let here = (self.servers[index].shard, prepared.id);
+            if self.extended.unnamed_on != Some(here) {
+                self.parse_on(index, prepared, false, None)?;
+            }
+            return Ok(String::new());
+        }
+        if let Some(name) = self.servers[index].lease.prepared.get(prepared.id) {
+            return Ok(name.to_string());
+        }
+        self.parse_on(index, prepared, false, None)?;
+        let name = self.servers[index].lease.prepared.get(prepared.id);
+        name.map(|name| name.to_string()).ok_or_else(|| Fault::error("XX000", "a statement was not registered"))
+    }
+
+    /// Appends a Parse unless the server has the statement. `pass`: the client waits for the answer.
+    fn parse_on(
+        &mut self,
+        index: usize,
+        prepared: &Rc<Prepared>,
+        pass: bool,
+        forget: Option<Vec<u8>>,
+    ) -> Result<(), Fault> {
+        let home = self.servers[index].shard == self.engine.cluster.home();
+        let server = &mut self.servers[index];
+        let mut registered = None;
+        let name = if prepared.unnamed {
+            self.extended.unnamed_on = Some((server.shard, prepared.id));
+            String::new()
+        } else {
+            if server.lease.prepared.get(prepared.id).is_some() {
+                if pass {
+                    self.answer(encode::parse_complete)?;
+                }
+                return Ok(());
+            }
+            let added = server.lease.prepared.add(prepared.id);
+            registered = Some(prepared.id);
+            if let Some(evicted) = added.evicted {
+                let out = server.lease.conn.out();
+                let _ = wire::frontend::encode::close(out, Target::Statement, evicted.to_string().as_bytes());
+                self.extended.steps.push_back(Step::Close { pass: false });
+            }
+            added.name.to_string()
+        };
+        const FIRST_USER_OID: u32 = 16384;
+        let types: Vec<u32> = match &prepared.statement.action {
+            Action::Planned(planned) => {
+                planned.param_types.iter().map(|oid| if home || *oid < FIRST_USER_OID { *oid } else { 0 }).collect()
+            }
+            _ => prepared.types.clone(),
+        };
+        let out = self.servers[index].lease.conn.out();
+        wire::frontend::encode::parse(out, name.as_bytes(), prepared.text.as_bytes(), types.iter().copied())
+            .map_err(|_| Fault::error("54000", "the statement is too long"))?;
+        self.extended.steps.push_back(Step::Parse { pass, forget, registered });
+        Ok(())
+    }
+
+    async fn describe(&mut self, target: Target, name: &[u8]) -> Result<(), Fault> {
+        match target {
+            Target::Statement => {
+                let prepared = self.current(name).await?;
+                self.describe_statement(&prepared).await
+            }
+            Target::Portal => {
+                let Some(portal) = self.extended.portals.get(name).cloned() else {
+                    return Err(no_portal(name));
+                };
+                self.describe_portal(name, &portal).await
+            }
+        }
+    }
+
+    async fn describe_statement(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
+        match &prepared.statement.action {
+            Action::Home => {
+                let index = self.open_server(self.engine.cluster.home()).await?;
+                let name = self.prepare_on(index, prepared)?;
+                let out = self.servers[index].lease.conn.out();
+                wire::frontend::encode::describe(out, Target::Statement, name.as_bytes())
+                    .map_err(|_| Fault::error("54000", "the name is too long"))?;
+                self.extended.steps.push_back(Step::Describe { columns: None });
+                Ok(())
+            }
+            Action::Planned(planned) => {
+                let mut answer = BytesMut::new();
+                encode::parameter_description(&mut answer, planned.param_types.iter().copied())
+                    .map_err(|_| Fault::error("54000", "too many parameters"))?;
+                match &planned.columns {
+                    Some(columns) => append_columns(&mut answer, columns),
+                    None => encode::no_data(&mut answer),
+                }
+                self.answer_bytes(answer);
+                Ok(())
+            }
+            Action::Empty | Action::Other(_) => {
+                let mut answer = BytesMut::new();
+                let _ = encode::parameter_description(&mut answer, []);
+                self.describe_local(&prepared.statement, &mut answer)?;
+                self.answer_bytes(answer);
+                Ok(())
+            }
+        }
+    }
+
+    async fn describe_portal(&mut self, name: &[u8], portal: &Portal) -> Result<(), Fault> {
+        match &portal.place {
+            PortalPlace::Server(shard) => {
+                let index = self.open_server(*shard).await?;
+                let out = self.servers[index].lease.conn.out();
+                wire::frontend::encode::describe(out, Target::Portal, name)
+                    .map_err(|_| Fault::error("54000", "the name is too long"))?;
+                let foreign = *shard != self.engine.cluster.home();
+                let columns = foreign.then(|| Rc::clone(&portal.prepared));
+                self.extended.steps.push_back(Step::Describe { columns });
+            }
+            PortalPlace::Many { args, .. } => {
+                let mut answer = BytesMut::new();
+                match &portal.prepared.statement.action {
+                    Action::Planned(planned) => match &planned.columns {
+                        Some(columns) => {
+                            append_columns(&mut answer, columns);
+                            set_formats(&mut answer, &args.results);
+                        }
+                        None => encode::no_data(&mut answer),
+                    },
+                    _ => encode::no_data(&mut answer),
+                }
+                self.answer_bytes(answer);
+            }
+            PortalPlace::Local { .. } => {
+                let mut answer = BytesMut::new();
+                self.describe_local(&portal.prepared.statement, &mut answer)?;
+                self.answer_bytes(answer);
+            }
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, whole: Message<'_>, name: &[u8], max_rows: i32) -> Result<(), Fault> {
+        let Some(portal) = self.extended.portals.get(name).cloned() else { return Err(no_portal(name)) };
+        let statement = Rc::clone(&portal.prepared.statement);
+        if self.block.state == BlockState::Failed && !ends_block(&statement) {
+            return Err(failed_block());
+        }
+        match &portal.place {
+            PortalPlace::Server(shard) => {
+                let index = self.open_server(*shard).await?;
+                let wrote = match &statement.action {
+                    Action::Planned(planned) if planned.plan.writes => Wrote::Yes,
+                    Action::Planned(_) => Wrote::No,
+                    _ => wrote_by_kind(statement.kind),
+                };
+                let server = &mut self.servers[index];
+                server.wrote = server.wrote.max_with(wrote);
+                server.lease.conn.out().extend_from_slice(whole.bytes);
+                self.extended.executed |= wrote != Wrote::No;
+                self.extended.effects = self.extended.effects.and(statement.effects);
+                self.extended.steps.push_back(Step::Execute);
+                Ok(())
+            }
+            PortalPlace::Many { shards, args } => {
+                if max_rows > 0 {
+                    return Err(Fault::error("0A000", "a row limit on a portal that reads several shards"));
+                }
+                self.settle_batch_for_block().await?;
+                match &statement.action {
+                    Action::Planned(planned) => {
+                        self.run_many(planned, shards, &portal.prepared.text, Some(args)).await
+                    }
+                    _ => Err(Fault::error("XX000", "a portal over several shards has no plan")),
+                }
+            }
+            PortalPlace::Local { .. } => self.execute_local(&portal.prepared).await,
+        }
+    }
+
+    async fn execute_local(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
+        match &prepared.statement.action {
+            Action::Empty => self.answer(encode::empty_query),
+            Action::Other(triage) => {
+                self.settle_batch_for_block().await?;
+                self.announce_columns = false;
+                let result = self.run_other(triage, &prepared.statement, &prepared.text).await;
+                self.announce_columns = true;
+                result
+            }
+            _ => Err(Fault::error("XX000", "a local portal has a plan")),
+        }
+    }
+
+    fn close(&mut self, target: Target, name: &[u8]) -> Result<(), Fault> {
+        match target {
+            Target::Statement => {
+                // The servers keep theirs: another client may have prepared the same.
+                self.extended.statements.remove(name);
+            }
+            Target::Portal => {
+                if let Some(Portal { place: PortalPlace::Server(shard), .. }) = self.extended.portals.remove(name)
+                    && self.extended.open_on.is_none_or(|open| open == shard)
+                    && let Some(server) = self.servers.iter_mut().find(|server| server.shard == shard)
+                {
+                    let out = server.lease.conn.out();
+                    wire::frontend::encode::close(out, Target::Portal, name)
+                        .map_err(|_| Fault::error("54000", "the name is too long"))?;
+                    self.extended.open_on = Some(shard);
+                    self.extended.steps.push_back(Step::Close { pass: true });
+                    return Ok(());
+                }
+            }
+        }
+        self.answer(encode::close_complete)
+    }
+
+    /// An answer given here, in its turn.
+    pub(super) fn answer(&mut self, append: impl FnOnce(&mut BytesMut)) -> Result<(), Fault> {
+        if self.extended.steps.is_empty() {
+            append(self.client.conn.out());
+        } else {
+            let mut bytes = BytesMut::new();
+            append(&mut bytes);
+            self.extended.steps.push_back(Step::Local(bytes));
+        }
+        Ok(())
+    }
+
+    fn answer_bytes(&mut self, bytes: BytesMut) {
+        if self.extended.steps.is_empty() {
+            self.client.conn.out().extend_from_slice(&bytes);
+        } else {
+            self.extended.steps.push_back(Step::Local(bytes));
+        }
+    }
+
+    /// Closes the portals of a transaction that has ended.
+    pub(super) fn forget_portals(&mut self) {
+        self.extended.forget_portals();
+    }
+
+    /// Continues after a message: nothing special to do.
+    pub(super) fn next(&self) -> Next {
+        Next::Continue
+    }
+}
+
+/// The parameters and formats of a Bind, owned.
+fn args_of(bind: &Bind<'_>) -> Args {
+    let params = (0..bind.params.len())
+        .map(|index| {
+            let value = bind.param(index).flatten().map(<[u8]>::to_vec);
+            (value, is_binary(bind, index))
+        })
+        .collect();
+    Args { params, results: bind.result_formats.iter().collect() }
+}
+
+fn param_of<'a>(bind: &Bind<'a>, index: usize) -> Option<ParamValue<'a>> {
+    let value = bind.param(index)?;
+    Some(ParamValue { value, binary: is_binary(bind, index) })
+}
+
+/// One format code stands for all parameters.
+pub(super) fn is_binary(bind: &Bind<'_>, index: usize) -> bool {
+    let at = if bind.formats.len() == 1 { 0 } else { index };
+    bind.formats.get(at) == Some(FormatCode::Binary)
+}
+
+fn no_portal(name: &[u8]) -> Fault {
+    Fault::error("34000", format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)))
+}
+
+/// Writes the client's result formats into a RowDescription message in text format.
+fn set_formats(message: &mut BytesMut, formats: &[FormatCode]) {
+    let mut at = 7;
+    let mut column = 0;
+    while at < message.len() {
+        let Some(name) = message[at..].iter().position(|byte| *byte == 0) else { return };
+        let code_at = at + name + 1 + 16;
+        let format = match formats {
+            [] => FormatCode::Text,
+            [all] => *all,
+            each => each.get(column).copied().unwrap_or(FormatCode::Text),
+        };
+        if let Some(code) = message.get_mut(code_at..code_at + 2) {
+            code.copy_from_slice(&format.code().to_be_bytes());
+        }
+        at = code_at + 2;
+        column += 1;
+    }
+}

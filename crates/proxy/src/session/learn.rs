@@ -1,0 +1,246 @@
+//! A statement that is not in the cache: parse, triage, analyse, plan, keep.
+
+use std::rc::Rc;
+
+use plan::{Analyzed, ResultColumn, SessionFacts, Triage};
+use sql::{NormalisedBuf, ParseFailure, ParseOptions, RawStatement, StatementKind};
+use wire::backend::{Backend, RowDescription};
+use wire::frame::Message;
+
+use super::effects::{Effects, effects_of};
+use super::{Fault, Session};
+use crate::engine::PlanContext;
+use crate::exec::analyze::{Analysis, AnalyzeError, analyze};
+use crate::exec::statement::{Action, Literals, Planned, Statement, exact_keys, shared_keys};
+
+/// What a text turned out to be.
+pub(super) enum Learned {
+    /// One statement (or none: an empty text).
+    One(Rc<Statement>),
+    /// Several.
+    Several(Vec<RawStatement>),
+}
+
+impl Session {
+    /// Learns a text. `key` holds its normalised form, when it has one; `types` are the parameter types the client
+    /// fixed.
+    pub(super) async fn learn(
+        &mut self,
+        text: &str,
+        types: &[u32],
+        key: Option<&NormalisedBuf>,
+    ) -> Result<Learned, Fault> {
+        let context = self.plan_context().await?;
+        let raws = match parse(text, &context) {
+            Ok(raws) => raws,
+            Err(failure) => return self.unreadable(text, types, &context, failure).await.map(Learned::One),
+        };
+        match raws.as_slice() {
+            [] => Ok(Learned::One(self.statement(Action::Empty, Effects::default(), StatementKind::Select))),
+            [raw] => {
+                let statement = self.learn_one(text, raw, types, key, &context).await?;
+                Ok(Learned::One(statement))
+            }
+            _ => Ok(Learned::Several(raws)),
+        }
+    }
+
+    /// Learns a text whose literals need PostgreSQL to be understood.
+    pub(super) async fn learn_exact(&mut self, text: &str) -> Result<Rc<Statement>, Fault> {
+        let context = self.plan_context().await?;
+        if let Some(statement) = context.statements.find_exact(text) {
+            return Ok(statement);
+        }
+        match self.learn(text, &[], None).await? {
+            Learned::One(statement) => Ok(statement),
+            Learned::Several(_) => Err(Fault::error("XX000", "a text changed its number of statements")),
+        }
+    }
+
+    /// Learns one statement of a text that has several, or the only one.
+    pub(super) async fn learn_one(
+        &mut self,
+        text: &str,
+        raw: &RawStatement,
+        types: &[u32],
+        key: Option<&NormalisedBuf>,
+        context: &Rc<PlanContext>,
+    ) -> Result<Rc<Statement>, Fault> {
+        let effects = effects_of(raw, &context.snapshot);
+        let facts = SessionFacts {
+            in_transaction: self.block.is_open(),
+            has_temp_objects: self.pinned.is_some(),
+            search_path: context.search_path.clone(),
+        };
+        let triage = plan::triage(raw, &context.snapshot, &facts);
+        let cacheable = self.pinned.is_none() && effects.none();
+        match triage {
+            Triage::Home => {
+                let statement = self.statement(Action::Home, effects, raw.kind);
+                if cacheable {
+                    keep(context, text, types, key, &statement);
+                }
+                Ok(statement)
+            }
+            Triage::Analyze => {
+                let planned = self.plan_statement(text, raw, types, context).await?;
+                let shared = key
+                    .filter(|_| types.is_empty())
+                    .and_then(|key| Some((key, shared_keys(&planned.plan, raw, literals(text, key))?)));
+                let (key, planned) = match shared {
+                    Some((key, keys)) => (Some(key), Planned { keys, ..planned }),
+                    None => (None, planned),
+                };
+                let statement = self.statement(Action::Planned(Box::new(planned)), effects, raw.kind);
+                if cacheable {
+                    keep(context, text, types, key, &statement);
+                }
+                Ok(statement)
+            }
+            // SHOW is an ordinary statement of the home shard; what it shows of Drover is answered here.
+            Triage::Setting(sql::SettingCommand::Show { name }) if !name.starts_with("drover.") => {
+                Ok(self.statement(Action::Home, effects, raw.kind))
+            }
+            other => Ok(self.statement(Action::Other(Box::new(other)), effects, raw.kind)),
+        }
+    }
+
+    /// Analyses and plans one statement.
+    pub(super) async fn plan_statement(
+        &mut self,
+        text: &str,
+        raw: &RawStatement,
+        types: &[u32],
+        context: &Rc<PlanContext>,
+    ) -> Result<Planned, Fault> {
+        let analysis = self.analyze_text(text, types, context).await?;
+        let columns = analysis.columns.as_deref().map(result_columns).transpose()?.unwrap_or_default();
+        let analyzed = Analyzed {
+            text,
+            raw,
+            trees: &analysis.trees,
+            param_types: &analysis.param_types,
+            columns: &columns,
+        };
+        let plan = plan::plan(&analyzed, &context.snapshot).map_err(|refusal| Fault::refused(&refusal))?;
+        let keys = exact_keys(&plan);
+        Ok(Planned { plan, keys, param_types: analysis.param_types, columns: analysis.columns })
+    }
+
+    async fn analyze_text(
+        &mut self,
+        text: &str,
+        types: &[u32],
+        context: &Rc<PlanContext>,
+    ) -> Result<Analysis, Fault> {
+        let mut access = self.home_access(context.snapshot.home()).await?;
+        let local = match &access {
+            super::enlist::HomeAccess::Held(_) => String::new(),
+            super::enlist::HomeAccess::Lent(_) => self.settings.local_text(),
+        };
+        let server = self.asked(&mut access);
+        let result = analyze(server, text.as_bytes(), types, &local).await;
+        let broken = matches!(result, Err(AnalyzeError::Link(_)));
+        if broken {
+            match access {
+                super::enlist::HomeAccess::Held(index) => self.drop_server(index),
+                super::enlist::HomeAccess::Lent(lease) => lease.discard(),
+            }
+        } else {
+            self.done_asking(access);
+        }
+        result.map_err(|error| match error {
+            AnalyzeError::Rejected(fields) => Fault::Statement(fields),
+            AnalyzeError::Unreadable(why) => {
+                let code = plan::RefusalCode::UnknownNode;
+                Fault::refused(&plan::Refusal::with(code, why))
+            }
+            AnalyzeError::Link(error) => Fault::lost(&error, "the home shard"),
+        })
+    }
+
+    /// A text the grammar here does not read. Where nothing is sharded the server judges it; otherwise it is refused,
+    /// unless the server rejects it as well (then its error is the answer).
+    async fn unreadable(
+        &mut self,
+        text: &str,
+        types: &[u32],
+        context: &Rc<PlanContext>,
+        failure: ParseFailure,
+    ) -> Result<Rc<Statement>, Fault> {
+        if !context.snapshot.has_sharded() {
+            let effects = Effects { inspect: true, ..Effects::default() };
+            return Ok(self.statement(Action::Home, effects, StatementKind::OtherUtility("unknown")));
+        }
+        self.analyze_text(text, types, context).await?;
+        Err(Fault::error("0A000", format!("Drover cannot read this statement: {failure}")))
+    }
+
+    /// A new statement.
+    pub(super) fn statement(&self, action: Action, effects: Effects, kind: StatementKind) -> Rc<Statement> {
+        Rc::new(Statement { id: self.engine.next_statement_id(), action, effects, kind })
+    }
+}
+
+/// Parses with the session's lexical settings.
+pub(super) fn parse(text: &str, context: &PlanContext) -> Result<Vec<RawStatement>, ParseFailure> {
+    let options =
+        ParseOptions { standard_conforming_strings: context.conforming_strings, ..ParseOptions::default() };
+    sql::parse(text, &options)
+}
+
+fn literals<'a>(text: &'a str, key: &'a NormalisedBuf) -> Literals<'a> {
+    Literals { text, literals: &key.literals }
+}
+
+fn keep(
+    context: &PlanContext,
+    text: &str,
+    types: &[u32],
+    key: Option<&NormalisedBuf>,
+    statement: &Rc<Statement>,
+) {
+    match key {
+        Some(key) if types.is_empty() => context.statements.keep_normalised(&key.key, Rc::clone(statement)),
+        _ if types.is_empty() => context.statements.keep_exact(text, Rc::clone(statement)),
+        _ => context.statements.keep_exact(&typed_key(text, types), Rc::clone(statement)),
+    }
+}
+
+/// The key of a text whose client fixed parameter types.
+pub(super) fn typed_key(text: &str, types: &[u32]) -> String {
+    let mut key = String::with_capacity(text.len() + 1 + types.len() * 6);
+    key.push_str(text);
+    key.push('\0');
+    for oid in types {
+        key.push_str(&oid.to_string());
+        key.push(',');
+    }
+    key
+}
+
+/// The columns of a RowDescription body.
+pub(super) fn result_columns(body: &[u8]) -> Result<Vec<ResultColumn>, Fault> {
+    let described = decode_columns(body).ok_or_else(|| Fault::error("XX000", "unreadable row description"))?;
+    Ok(described
+        .iter()
+        .map(|column| ResultColumn {
+            name: String::from_utf8_lossy(column.name).into_owned(),
+            type_oid: column.type_oid,
+            type_modifier: column.typmod,
+        })
+        .collect())
+}
+
+/// Decodes a RowDescription body.
+pub(super) fn decode_columns(body: &[u8]) -> Option<RowDescription<'_>> {
+    match Backend::decode_body(wire::backend::tag::ROW_DESCRIPTION, body) {
+        Ok(Backend::RowDescription(columns)) => Some(columns),
+        _ => None,
+    }
+}
+
+/// A whole message, as the wire crate wants it.
+pub(super) fn whole(message: &[u8]) -> Option<Message<'_>> {
+    Message::whole(message)
+}

@@ -1,0 +1,683 @@
+//! A planned statement on several shards, or one that needs values computed first.
+
+use bytes::BytesMut;
+use catalog::{ShardId, Snapshot};
+use merge::{Bounds, Comparator};
+use plan::{
+    Combine, LimitPlan, LimitValue, Many, PreludeSource, PreludeValue, RowsPlan, SplitInsert, StatementKind, Target,
+};
+use wire::FormatCode;
+use wire::backend::ErrorFields;
+
+use super::block::Wrote;
+use super::enlist::HomeAccess;
+use super::learn::decode_columns;
+use super::{Fault, Session};
+use crate::exec::arrays::ArrayColumns;
+use crate::exec::link;
+use crate::exec::relay::{self, Verdict};
+use crate::exec::scatter::{self, Request, Sink, Source};
+use crate::exec::sinks::{Collect, Concat, Keep, Only, Ordered};
+use crate::exec::statement::{ParamValue, Planned, place_of};
+
+/// What a Bind message gave.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Args {
+    /// Values, `None` = NULL, with "is binary".
+    pub params: Vec<(Option<Vec<u8>>, bool)>,
+    /// Result formats as sent: none, one for all, or one each.
+    pub results: Vec<FormatCode>,
+}
+
+impl Args {
+    /// One parameter, from 0.
+    pub(super) fn param(&self, index: usize) -> Option<ParamValue<'_>> {
+        let (value, binary) = self.params.get(index)?;
+        Some(ParamValue { value: value.as_deref(), binary: *binary })
+    }
+
+    fn result_format(&self, column: usize) -> FormatCode {
+        match self.results.as_slice() {
+            [] => FormatCode::Text,
+            [all] => *all,
+            each => each.get(column).copied().unwrap_or(FormatCode::Text),
+        }
+    }
+}
+
+/// A value appended to the client's parameters.
+struct Extra {
+    value: Option<Vec<u8>>,
+    format: FormatCode,
+    type_oid: u32,
+}
+
+/// What ran on the shards came to.
+struct Gathered {
+    tags: Vec<Vec<u8>>,
+}
+
+/// The home shard's OIDs of built-in types are everybody's.
+const FIRST_USER_OID: u32 = 16384;
+
+impl Session {
+    /// Runs a plan on the given shards and answers the client, up to and without ReadyForQuery. `args` is absent in the
+    /// simple protocol, where the result columns are announced first.
+    pub(super) async fn run_many(
+        &mut self,
+        planned: &Planned,
+        shards: &[ShardId],
+        text: &str,
+        args: Option<&Args>,
+    ) -> Result<(), Fault> {
+        if let (Many::Refuse(refusal), true) = (&planned.plan.many, shards.len() > 1) {
+            return Err(Fault::refused(refusal));
+        }
+        let context = self.plan_context().await?;
+        let none = Args::default();
+        let arguments = args.unwrap_or(&none);
+        check_formats(planned, arguments, shards, &context.snapshot)?;
+        if planned.plan.writes && shards.len() > 1 && !self.block.is_open() {
+            self.block.open("BEGIN".to_owned(), true);
+            self.settings.begin();
+        }
+        let order = self.shard_order(planned, shards);
+        let indexes = self.enlist_all(&order).await?;
+        let extras = self.prelude(&planned.plan.prelude, indexes[0]).await?;
+        if args.is_none()
+            && let Some(columns) = &planned.columns
+        {
+            append_columns(self.client.conn.out(), columns);
+        }
+        let run = Run { planned, order: &order, indexes: &indexes, text, args: arguments, extras: &extras };
+        if order.len() == 1 {
+            return self.run_single(&run).await;
+        }
+        match &planned.plan.many {
+            Many::Refuse(refusal) => Err(Fault::refused(refusal)),
+            Many::SumTags { shard_sql } => {
+                let sql = shard_sql.as_deref().unwrap_or(text);
+                let mut sink = Concat::new(Bounds::default());
+                let gathered = self.scatter(&run, Texts::Same(sql), &[], 0, &mut sink).await?;
+                self.complete_sum(&gathered)
+            }
+            Many::Rows(rows) => self.run_rows(&run, rows).await,
+            Many::SplitInsert(split) => self.run_split(&run, split, &context.snapshot).await,
+        }
+    }
+
+    /// Home first where all shards are written alike, so that such statements queue up there and cannot deadlock.
+    fn shard_order(&self, planned: &Planned, shards: &[ShardId]) -> Vec<ShardId> {
+        let mut order = shards.to_vec();
+        if planned.plan.target == Target::Every {
+            let home = self.engine.cluster.home();
+            order.sort_by_key(|shard| (*shard != home, *shard));
+        }
+        order
+    }
+
+    /// One shard, but not with the client's text alone.
+    async fn run_single(&mut self, run: &Run<'_>) -> Result<(), Fault> {
+        let sql = run.planned.plan.text.as_deref().unwrap_or(run.text);
+        let formats = self.visible_formats(run);
+        let mut sink = Concat::new(Bounds::default());
+        let gathered = self.scatter(run, Texts::Same(sql), &formats, 0, &mut sink).await?;
+        self.complete_sum(&gathered)
+    }
+
+    async fn run_rows(&mut self, run: &Run<'_>, rows: &RowsPlan) -> Result<(), Fault> {
+        let sql = rows.shard_sql.as_deref().unwrap_or(run.text);
+        if run.planned.plan.target == Target::Every {
+            let formats = self.visible_formats(run);
+            let mut sink = Only { source: 0, rows: 0 };
+            let gathered = self.scatter(run, Texts::Same(sql), &formats, 0, &mut sink).await?;
+            return self.complete_equal(&gathered);
+        }
+        match &rows.combine {
+            Combine::Concat { limit } => {
+                let bounds = bounds(limit, run.args)?;
+                let mut sink = Concat::new(bounds);
+                let formats = self.visible_formats(run);
+                let gathered = self.scatter(run, Texts::Same(sql), &formats, per_source(bounds), &mut sink).await?;
+                self.complete_rows(run, rows, &gathered, sink.rows)
+            }
+            Combine::Ordered { keys, limit } => {
+                let bounds = bounds(limit, run.args)?;
+                let keys = sort_keys(keys)?;
+                let formats = ordered_formats(run, rows, &keys);
+                let mut sink = Ordered::new(keys, run.order.len(), bounds, rows.visible);
+                let gathered = self.scatter(run, Texts::Same(sql), &formats, per_source(bounds), &mut sink).await?;
+                self.complete_rows(run, rows, &gathered, sink.rows)
+            }
+            Combine::Finish { sql: finish, inputs } => {
+                let limit = self.engine.cluster.gather_bytes_max();
+                let arrays = ArrayColumns::new(inputs.iter().map(|input| input.type_oid), limit);
+                let mut sink = Collect { arrays };
+                let binary = vec![FormatCode::Binary; rows.width];
+                self.scatter(run, Texts::Same(sql), &binary, 0, &mut sink).await?;
+                self.finish(run, finish, inputs, sink.arrays).await
+            }
+        }
+    }
+
+    async fn run_split(&mut self, run: &Run<'_>, split: &SplitInsert, snapshot: &Snapshot) -> Result<(), Fault> {
+        let Target::Keys { map, .. } = &run.planned.plan.target else {
+            return Err(Fault::error("XX000", "a split INSERT has no key"));
+        };
+        let mut texts: Vec<String> = vec![String::new(); run.order.len()];
+        let mut places = Vec::with_capacity(split.rows.len());
+        for row in &split.rows {
+            let shard = place_of(&row.key, *map, snapshot, &|index| run.args.param(index))
+                .map_err(|problem| Fault::error("0A000", format!("the shard key cannot be used: {problem}")))?;
+            let Some(at) = run.order.iter().position(|other| *other == shard) else {
+                return Err(Fault::error("XX000", "a row belongs to no shard of the statement"));
+            };
+            let text = &mut texts[at];
+            text.push_str(if text.is_empty() { &split.head } else { ", " });
+            text.push_str(&row.sql);
+            places.push(at);
+        }
+        for text in &mut texts {
+            text.push_str(&split.tail);
+        }
+        let formats = self.visible_formats(run);
+        if split.returning && split.keeps_order {
+            let mut sink = Keep::new(run.order.len(), self.engine.cluster.gather_bytes_max());
+            let gathered = self.scatter(run, Texts::Each(&texts), &formats, 0, &mut sink).await?;
+            emit_in_order(self.client.conn.out(), sink, &places);
+            return self.complete_sum(&gathered);
+        }
+        let mut sink = Concat::new(Bounds::default());
+        let gathered = self.scatter(run, Texts::Each(&texts), &formats, 0, &mut sink).await?;
+        self.complete_sum(&gathered)
+    }
+
+    /// The client's formats, one per visible column.
+    fn visible_formats(&self, run: &Run<'_>) -> Vec<FormatCode> {
+        let width = column_count(run.planned);
+        (0..width).map(|column| run.args.result_format(column)).collect()
+    }
+
+    /// Sends to every shard and reads all answers.
+    async fn scatter(
+        &mut self,
+        run: &Run<'_>,
+        texts: Texts<'_>,
+        formats: &[FormatCode],
+        max_rows: u32,
+        sink: &mut impl Sink,
+    ) -> Result<Gathered, Fault> {
+        let mut skips = Vec::with_capacity(run.indexes.len());
+        for index in run.indexes {
+            skips.push(self.begin_on(*index).await?);
+        }
+        let wrote = if run.planned.plan.writes { Wrote::Yes } else { Wrote::No };
+        let home = self.engine.cluster.home();
+        for (turn, index) in run.indexes.iter().enumerate() {
+            let types = run.types(self.servers[*index].shard == home);
+            let params = run.params();
+            let request =
+                Request { sql: texts.of(turn), types: &types, params: &params, formats, max_rows, describe: false };
+            let server = &mut self.servers[*index];
+            server.wrote = server.wrote.max_with(wrote);
+            server.busy = true;
+            scatter::send(&mut server.lease, &request)
+                .map_err(|_| Fault::error("54000", "the statement is too long"))?;
+        }
+        let slot = std::sync::Arc::clone(&self.cancel.slot);
+        let mut sources = sources_of(&mut self.servers, run.indexes, &skips);
+        let result = scatter::run(&mut sources, &mut self.client.conn, sink, async || {
+            slot.cancel().await;
+        })
+        .await;
+        let ended: Vec<Ended> = sources
+            .into_iter()
+            .map(|source| Ended { tag: source.tag, error: source.error, lost: source.lost, done: source.done })
+            .collect();
+        for (index, ended) in run.indexes.iter().zip(&ended) {
+            self.servers[*index].busy = !ended.done || ended.lost.is_some();
+        }
+        let sink_error = result.map_err(Fault::from)?;
+        self.first_failure(run, ended, sink_error)
+    }
+
+    /// One error for the client: the sink's, else the first that is not merely the cancel it caused.
+    fn first_failure(
+        &mut self,
+        run: &Run<'_>,
+        ended: Vec<Ended>,
+        sink_error: Option<Box<ErrorFields>>,
+    ) -> Result<Gathered, Fault> {
+        let mut failure = sink_error.map(Fault::Statement);
+        let mut cancelled = None;
+        let mut tags = Vec::with_capacity(ended.len());
+        for (turn, source) in ended.into_iter().enumerate() {
+            if let Some(error) = &source.lost {
+                let name = self.shard_name(run.order[turn]);
+                failure.get_or_insert(Fault::lost(error, &name));
+            }
+            if let Some(mut error) = source.error {
+                // A position counts in the shard's text, a line number in its part of the data.
+                if !run.shows_positions() {
+                    error.position = None;
+                }
+                if error.code == "57014" {
+                    cancelled.get_or_insert(Fault::Statement(error));
+                } else {
+                    failure.get_or_insert(Fault::Statement(error));
+                }
+            }
+            tags.extend(source.tag);
+        }
+        match failure.or(cancelled) {
+            Some(fault) => {
+                // Lost ones are closed; the others have answered.
+                self.servers.retain(|server| !server.busy);
+                Err(fault)
+            }
+            None => Ok(Gathered { tags }),
+        }
+    }
+
+    /// Runs the finish statement and passes its rows on.
+    async fn finish(
+        &mut self,
+        run: &Run<'_>,
+        sql: &str,
+        inputs: &[plan::InputColumn],
+        arrays: ArrayColumns,
+    ) -> Result<(), Fault> {
+        let arrays = arrays.finish();
+        let mut types = run.types(true);
+        let mut params = run.params();
+        for (input, array) in inputs.iter().zip(&arrays) {
+            types.push(input.array_oid);
+            params.push((Some(&array[..]), FormatCode::Binary));
+        }
+        let formats = self.visible_formats(run);
+        let home = self.engine.cluster.home();
+        let mut access = self.home_access(home).await?;
+        let held = matches!(access, HomeAccess::Held(_));
+        let request =
+            Request { sql, types: &types, params: &params, formats: &formats, max_rows: 0, describe: true };
+        let result = match &mut access {
+            HomeAccess::Held(index) => {
+                self.servers[*index].busy = true;
+                let server = &mut self.servers[*index].lease;
+                relay_finish(server, &mut self.client.conn, &request, run.planned).await
+            }
+            HomeAccess::Lent(lease) => relay_finish(lease, &mut self.client.conn, &request, run.planned).await,
+        };
+        match (result, access) {
+            (Ok(error), access) => {
+                if let HomeAccess::Held(index) = &access {
+                    self.servers[*index].busy = false;
+                }
+                self.done_asking(access);
+                error.map_or(Ok(()), |error| Err(Fault::Statement(error)))
+            }
+            (Err(error), HomeAccess::Held(index)) if held => {
+                self.drop_server(index);
+                Err(error)
+            }
+            (Err(error), access) => {
+                drop(access);
+                Err(error)
+            }
+        }
+    }
+
+    /// Computes the values a plan wants before anything is sent.
+    async fn prelude(&mut self, wanted: &[PreludeValue], first: usize) -> Result<Vec<Extra>, Fault> {
+        let mut extras = Vec::with_capacity(wanted.len());
+        for value in wanted {
+            let extra = match &value.source {
+                PreludeSource::Now => self.time_of(first, "now", value.type_oid).await?,
+                PreludeSource::StatementTime => self.time_of(first, "statement_timestamp", value.type_oid).await?,
+                PreludeSource::HomeExpression { sql } => self.home_value(sql, value.type_oid).await?,
+            };
+            extras.push(extra);
+        }
+        Ok(extras)
+    }
+
+    async fn time_of(&mut self, index: usize, function: &str, type_oid: u32) -> Result<Extra, Fault> {
+        let skip = self.begin_on(index).await?;
+        let question =
+            format!("SELECT pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.{function}()), 'hex')");
+        let name = self.shard_name(self.servers[index].shard);
+        let lost = |error| Fault::lost(&error, &name);
+        let server = &mut self.servers[index].lease;
+        link::send_query(server, &question).map_err(lost)?;
+        link::skip_replies(server, skip).await.map_err(lost)?;
+        let reply = link::collect(server).await.map_err(lost)?;
+        let hex = reply.single().map(str::to_owned);
+        reply.into_rows().map_err(Fault::Statement)?;
+        let value = hex.as_deref().and_then(unhex).ok_or_else(|| Fault::error("XX000", "unreadable time"))?;
+        Ok(Extra { value: Some(value), format: FormatCode::Binary, type_oid })
+    }
+
+    async fn home_value(&mut self, sql: &str, type_oid: u32) -> Result<Extra, Fault> {
+        let home = self.engine.cluster.home();
+        let index = self.enlist(home).await?;
+        let skip = self.begin_on(index).await?;
+        self.servers[index].wrote = self.servers[index].wrote.max_with(Wrote::Unknown);
+        let lost = |error| Fault::lost(&error, "the home shard");
+        let server = &mut self.servers[index].lease;
+        link::send_query(server, &format!("SELECT ({sql})::pg_catalog.text")).map_err(lost)?;
+        link::skip_replies(server, skip).await.map_err(lost)?;
+        let reply = link::collect(server).await.map_err(lost)?;
+        let value = reply.single().map(|text| text.as_bytes().to_vec());
+        reply.into_rows().map_err(Fault::Statement)?;
+        Ok(Extra { value, format: FormatCode::Text, type_oid })
+    }
+
+    fn complete_sum(&mut self, gathered: &Gathered) -> Result<(), Fault> {
+        let tag = merge::tags::sum(gathered.tags.iter().map(Vec::as_slice))
+            .map_err(|error| Fault::error("XX000", error.to_string()))?;
+        self.complete(&tag)
+    }
+
+    /// Every shard did the same; if not, copies have drifted and nothing may be committed.
+    fn complete_equal(&mut self, gathered: &Gathered) -> Result<(), Fault> {
+        match gathered.tags.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|tag| tag == first) => {
+                let tag = String::from_utf8_lossy(first).into_owned();
+                self.complete(&tag)
+            }
+            _ => {
+                let fields = ErrorFields::error("XX001", "the copies of a reference table differ between shards")
+                    .with_hint("The statement was rolled back. Compare the copies on the shards.");
+                Err(Fault::Statement(Box::new(fields)))
+            }
+        }
+    }
+
+    fn complete_rows(
+        &mut self,
+        run: &Run<'_>,
+        rows: &RowsPlan,
+        gathered: &Gathered,
+        count: u64,
+    ) -> Result<(), Fault> {
+        if rows.tag_rows || run.planned.plan.kind != StatementKind::Select {
+            return self.complete_sum(gathered);
+        }
+        self.complete(&format!("SELECT {count}"))
+    }
+}
+
+/// One execution of a plan.
+struct Run<'a> {
+    planned: &'a Planned,
+    order: &'a [ShardId],
+    indexes: &'a [usize],
+    text: &'a str,
+    args: &'a Args,
+    extras: &'a [Extra],
+}
+
+impl Run<'_> {
+    /// Parameter types; user-defined ones have other OIDs on other shards and are inferred there.
+    fn types(&self, home: bool) -> Vec<u32> {
+        let own = self.planned.param_types.iter().copied();
+        let extra = self.extras.iter().map(|extra| extra.type_oid);
+        own.chain(extra).map(|oid| if home || oid < FIRST_USER_OID { oid } else { 0 }).collect()
+    }
+
+    fn params(&self) -> Vec<(Option<&[u8]>, FormatCode)> {
+        let own = self.args.params.iter().map(|(value, binary)| {
+            (value.as_deref(), if *binary { FormatCode::Binary } else { FormatCode::Text })
+        });
+        let extra = self.extras.iter().map(|extra| (extra.value.as_deref(), extra.format));
+        own.chain(extra).collect()
+    }
+
+    /// The shards run the client's own text.
+    fn shows_positions(&self) -> bool {
+        self.planned.plan.text.is_none()
+            && match &self.planned.plan.many {
+                Many::SumTags { shard_sql } => shard_sql.is_none(),
+                Many::Rows(rows) => rows.shard_sql.is_none(),
+                _ => self.order.len() == 1,
+            }
+    }
+}
+
+/// The text for each source.
+enum Texts<'a> {
+    Same(&'a str),
+    Each(&'a [String]),
+}
+
+impl Texts<'_> {
+    fn of(&self, turn: usize) -> &str {
+        match self {
+            Self::Same(text) => text,
+            Self::Each(texts) => texts.get(turn).map_or("", String::as_str),
+        }
+    }
+}
+
+struct Ended {
+    tag: Option<Vec<u8>>,
+    error: Option<Box<ErrorFields>>,
+    lost: Option<link::LinkError>,
+    done: bool,
+}
+
+/// The servers of a statement, in its own order.
+fn sources_of<'a>(
+    servers: &'a mut [super::block::Enlisted],
+    indexes: &[usize],
+    skips: &[usize],
+) -> Vec<Source<'a>> {
+    let mut found: Vec<(usize, Source<'a>)> = servers
+        .iter_mut()
+        .enumerate()
+        .filter_map(|(at, server)| {
+            let turn = indexes.iter().position(|index| *index == at)?;
+            Some((turn, Source::new(&mut server.lease, skips[turn])))
+        })
+        .collect();
+    found.sort_by_key(|(turn, _)| *turn);
+    found.into_iter().map(|(_, source)| source).collect()
+}
+
+/// Sends the finish statement and relays its rows. The error it answered with, if any.
+async fn relay_finish(
+    server: &mut crate::server::ServerConn,
+    client: &mut crate::conn::Conn,
+    request: &Request<'_>,
+    planned: &Planned,
+) -> Result<Option<Box<ErrorFields>>, Fault> {
+    scatter::send(server, request).map_err(|_| Fault::error("54000", "the statement is too long"))?;
+    let mut error = None;
+    let mut foreign = false;
+    let mut status = wire::TransactionStatus::Idle;
+    relay::pump(server, client, |kind, message, _| match kind {
+        wire::backend::tag::ROW_DESCRIPTION => {
+            foreign = !same_types(&message[5..], planned.columns.as_deref());
+            if foreign { Verdict::DropAndStop } else { Verdict::Drop }
+        }
+        wire::backend::tag::ERROR => {
+            if let Ok(fields) = wire::backend::Fields::decode(&message[5..]) {
+                let mut fields = fields.to_owned();
+                fields.position = None;
+                error = Some(Box::new(fields));
+            }
+            Verdict::Drop
+        }
+        wire::backend::tag::READY_FOR_QUERY => {
+            status = super::simple::status_of(message);
+            Verdict::DropAndStop
+        }
+        wire::backend::tag::COMMAND_COMPLETE
+        | wire::backend::tag::NOTICE
+        | wire::backend::tag::EMPTY_QUERY => Verdict::Forward,
+        _ => Verdict::Drop,
+    })
+    .await
+    .map_err(Fault::from)?;
+    if foreign {
+        server.dirty = true;
+        return Err(Fault::error("XX000", "the finished result has other column types than the statement"));
+    }
+    server.status = status;
+    Ok(error)
+}
+
+fn same_types(body: &[u8], expected: Option<&[u8]>) -> bool {
+    let (Some(found), Some(expected)) = (decode_columns(body), expected.and_then(decode_columns)) else {
+        return false;
+    };
+    found.len() == expected.len()
+        && found.iter().zip(expected.iter()).all(|(found, expected)| found.type_oid == expected.type_oid)
+}
+
+fn column_count(planned: &Planned) -> usize {
+    planned.columns.as_deref().and_then(decode_columns).map_or(0, |columns| columns.len())
+}
+
+/// Announces result columns (a RowDescription body in text format).
+pub(super) fn append_columns(out: &mut BytesMut, body: &[u8]) {
+    out.extend_from_slice(b"T");
+    out.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+    out.extend_from_slice(body);
+}
+
+/// Sort columns are compared in binary; the others have the client's formats. A sort column that the client sees in
+/// text cannot be both, so plans give sort keys columns of their own.
+fn ordered_formats(run: &Run<'_>, rows: &RowsPlan, keys: &[merge::SortKey]) -> Vec<FormatCode> {
+    (0..rows.width)
+        .map(|column| {
+            if column >= rows.visible || keys.iter().any(|key| key.column == column) {
+                FormatCode::Binary
+            } else {
+                run.args.result_format(column)
+            }
+        })
+        .collect()
+}
+
+fn sort_keys(keys: &[plan::SortKey]) -> Result<Vec<merge::SortKey>, Fault> {
+    keys.iter()
+        .map(|key| {
+            // The planner allows only orders that are bytewise where text is concerned.
+            let comparator = Comparator::for_type(key.type_oid, true)
+                .ok_or_else(|| Fault::error("XX000", "a sort key cannot be compared"))?;
+            Ok(merge::SortKey {
+                column: key.column,
+                comparator,
+                descending: key.descending,
+                nulls_first: key.nulls_first,
+            })
+        })
+        .collect()
+}
+
+fn per_source(bounds: Bounds) -> u32 {
+    bounds.per_source().and_then(|rows| u32::try_from(rows).ok()).filter(|rows| *rows < i32::MAX as u32).unwrap_or(0)
+}
+
+fn bounds(limit: &LimitPlan, args: &Args) -> Result<Bounds, Fault> {
+    let offset = limit_value(limit.offset, args, "2201X", "OFFSET must not be negative")?;
+    let limit = limit_value(limit.limit, args, "2201W", "LIMIT must not be negative")?;
+    Ok(Bounds { offset: offset.unwrap_or(0), limit })
+}
+
+fn limit_value(
+    value: Option<LimitValue>,
+    args: &Args,
+    code: &str,
+    negative: &str,
+) -> Result<Option<u64>, Fault> {
+    let number = match value {
+        None => return Ok(None),
+        Some(LimitValue::Const(number)) => number,
+        Some(LimitValue::Param { index }) => {
+            let param = args.param(usize::from(index).saturating_sub(1));
+            let Some(ParamValue { value: Some(bytes), binary }) = param else { return Ok(None) };
+            let parsed = if binary {
+                bytes.try_into().map(i64::from_be_bytes).ok()
+            } else {
+                std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok())
+            };
+            parsed.ok_or_else(|| Fault::error("22P02", "invalid input syntax for type bigint"))?
+        }
+    };
+    u64::try_from(number).map(Some).map_err(|_| Fault::error(code, negative))
+}
+
+fn emit_in_order(out: &mut BytesMut, sink: Keep, places: &[usize]) {
+    let mut counts = vec![0; sink.rows.len()];
+    for place in places {
+        counts[*place] += 1;
+    }
+    let exact = sink.rows.iter().zip(&counts).all(|(rows, count)| rows.len() == *count);
+    let mut queues: Vec<_> = sink.rows.into_iter().map(Vec::into_iter).collect();
+    if exact {
+        for place in places {
+            if let Some(row) = queues[*place].next() {
+                out.extend_from_slice(&row);
+            }
+        }
+        return;
+    }
+    // A trigger dropped rows: nothing says which, so each shard's rows stay together.
+    for row in queues.into_iter().flatten() {
+        out.extend_from_slice(&row);
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+/// User-defined arrays, composites and ranges carry type OIDs in their binary form, which differ between shards.
+fn check_formats(
+    planned: &Planned,
+    args: &Args,
+    shards: &[ShardId],
+    snapshot: &Snapshot,
+) -> Result<(), Fault> {
+    if shards.iter().all(|shard| *shard == snapshot.home()) {
+        return Ok(());
+    }
+    let columns = planned.columns.as_deref().and_then(decode_columns);
+    let bad_column = columns.into_iter().flat_map(|columns| columns.iter().collect::<Vec<_>>()).enumerate().any(
+        |(at, column)| {
+            args.result_format(at) == FormatCode::Binary && !portable_in_binary(column.type_oid, snapshot)
+        },
+    );
+    let bad_param = planned
+        .param_types
+        .iter()
+        .zip(&args.params)
+        .any(|(oid, (_, binary))| *binary && !portable_in_binary(*oid, snapshot));
+    if bad_column || bad_param {
+        let fields = ErrorFields::error("0A000", "a user-defined array, composite or range type in binary format")
+            .with_hint("Ask for it in text format, or cast it to text.");
+        return Err(Fault::Statement(Box::new(fields)));
+    }
+    Ok(())
+}
+
+pub(super) fn portable_in_binary(oid: u32, snapshot: &Snapshot) -> bool {
+    if oid < FIRST_USER_OID {
+        // record and its array may hold anything.
+        return oid != 2249 && oid != 2287;
+    }
+    let base = snapshot.base_type(catalog::Oid(oid));
+    base.0 < FIRST_USER_OID
+        || snapshot.type_info(base).is_some_and(|facts| {
+            matches!(facts.kind, catalog::TypeKind::Base | catalog::TypeKind::Enum)
+        })
+}

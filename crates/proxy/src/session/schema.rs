@@ -1,0 +1,282 @@
+//! DDL: where it runs, and what the rest of the cluster learns of it.
+//!
+//! The statements run like any write of several shards. What makes DDL special is that cached plans depend on it. At
+//! the commit of a change that can give a name another meaning, all proxies hold their statements back until they
+//! have loaded the new facts ([`SchemaChange::Barrier`]); other changes are only loaded everywhere before the client is
+//! answered ([`SchemaChange::Publish`]).
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use catalog::{ShardId, ShardingInput, TableSharding, TableShardingKind};
+use plan::{DdlPlace, DdlPlan, MetadataEffect};
+use sql::StatementKind;
+use topology::{ChangeGuard, ChangeScope};
+
+use super::block::{SchemaChange, Wrote};
+use super::{Fault, Session};
+use crate::cluster::{change_deadline, facts};
+use crate::engine::PlanContext;
+use crate::exec::link::{self, Reply};
+use crate::exec::statement::StatementCache;
+
+/// How long running statements are waited for before a change that needs a barrier is given up.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A change of the cluster that is under way while a block commits.
+pub(super) struct PendingChange {
+    guard: Box<ChangeGuard>,
+    effects: Vec<MetadataEffect>,
+    search_path: Vec<String>,
+}
+
+impl Session {
+    /// Runs a DDL plan. The answer is complete but for ReadyForQuery.
+    pub(super) async fn run_ddl(&mut self, plan: &DdlPlan, text: &str, kind: StatementKind) -> Result<(), Fault> {
+        if !plan.transactional {
+            return self.run_outside_blocks(plan, text).await;
+        }
+        if !self.block.is_open() {
+            self.block.open("BEGIN".to_owned(), true);
+            self.settings.begin();
+        }
+        let mut tag = String::new();
+        for step in &plan.steps {
+            let sql = step.sql.as_deref().unwrap_or(text);
+            for shard in self.places(step.place) {
+                let answer = if step.place == DdlPlace::OthersIfPossible {
+                    self.try_on(shard, sql).await?
+                } else {
+                    self.run_on(shard, sql).await?
+                };
+                if tag.is_empty() {
+                    self.client.conn.out().extend_from_slice(&answer.aside);
+                    tag = answer.tags.last().cloned().unwrap_or_default();
+                }
+            }
+        }
+        if plan.changes_schema || !plan.effects.is_empty() {
+            self.block.schema = self.block.schema.max(change_kind(plan, kind));
+            self.block.effects.extend(plan.effects.iter().cloned());
+            self.private_context = None;
+        }
+        self.complete(&tag)
+    }
+
+    /// Statements that PostgreSQL does not allow in a transaction block: one shard after the other.
+    async fn run_outside_blocks(&mut self, plan: &DdlPlan, text: &str) -> Result<(), Fault> {
+        if self.block.is_open() {
+            let verb: String = text.split_whitespace().next().unwrap_or_default().to_uppercase();
+            return Err(Fault::error("25001", format!("{verb} cannot run inside a transaction block")));
+        }
+        let mut tag = String::new();
+        for step in &plan.steps {
+            let sql = step.sql.as_deref().unwrap_or(text);
+            for shard in self.places(step.place) {
+                let answer = self.run_on(shard, sql).await?;
+                self.client.conn.out().extend_from_slice(&answer.aside);
+                if tag.is_empty() {
+                    tag = answer.tags.last().cloned().unwrap_or_default();
+                }
+            }
+        }
+        self.release_servers();
+        if plan.changes_schema {
+            self.block.schema = SchemaChange::Publish;
+            let change = self.begin_schema_change().await;
+            self.block.schema = SchemaChange::None;
+            self.finish_schema_change(change?, true).await?;
+        }
+        self.complete(&tag)
+    }
+
+    /// The shards of a step, home first.
+    fn places(&self, place: DdlPlace) -> Vec<ShardId> {
+        let home = self.engine.cluster.home();
+        let record = self.engine.cluster.record();
+        let others = record.shards.iter().map(|shard| shard.id).filter(|shard| *shard != home);
+        match place {
+            DdlPlace::Home => vec![home],
+            DdlPlace::All => std::iter::once(home).chain(others).collect(),
+            DdlPlace::Others | DdlPlace::OthersIfPossible => others.collect(),
+        }
+    }
+
+    /// Runs a text on one shard, in the open block if there is one.
+    pub(super) async fn run_on(&mut self, shard: ShardId, sql: &str) -> Result<Reply, Fault> {
+        let index = self.enlist(shard).await?;
+        let skip = self.begin_on(index).await?;
+        let name = self.shard_name(shard);
+        let lost = |error| Fault::lost(&error, &name);
+        let server = &mut self.servers[index];
+        server.wrote = server.wrote.max_with(Wrote::Yes);
+        link::send_query(&mut server.lease, sql).map_err(lost)?;
+        link::skip_replies(&mut server.lease, skip).await.map_err(lost)?;
+        let mut reply = link::collect(&mut server.lease).await.map_err(lost)?;
+        match reply.error.take() {
+            Some(mut error) => {
+                if shard != self.engine.cluster.home() {
+                    error.position = None;
+                }
+                Err(Fault::Statement(error))
+            }
+            None => Ok(reply),
+        }
+    }
+
+    /// The same, but an error there is only logged.
+    async fn try_on(&mut self, shard: ShardId, sql: &str) -> Result<Reply, Fault> {
+        self.run_on(shard, "SAVEPOINT drover_ddl; SET LOCAL check_function_bodies = off").await?;
+        match self.run_on(shard, sql).await {
+            Ok(reply) => {
+                self.run_on(shard, "SET LOCAL check_function_bodies = on; RELEASE SAVEPOINT drover_ddl").await?;
+                Ok(reply)
+            }
+            Err(Fault::Statement(fields)) => {
+                tracing::info!(shard = %shard, message = %fields.message, "an object exists on the home shard only");
+                self.run_on(shard, "ROLLBACK TO SAVEPOINT drover_ddl; RELEASE SAVEPOINT drover_ddl").await?;
+                Ok(Reply::default())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Before the commit of a block that changed the schema.
+    pub(super) async fn begin_schema_change(&mut self) -> Result<Option<PendingChange>, Fault> {
+        let scope = match self.block.schema {
+            SchemaChange::None => return Ok(None),
+            SchemaChange::Publish => ChangeScope::Nothing,
+            SchemaChange::Barrier => ChangeScope::Everything,
+        };
+        let search_path = self.plan_context().await?.search_path.clone();
+        let barrier = scope == ChangeScope::Everything;
+        let guard = self.engine.cluster.change(scope).await.map_err(|error| not_changed(&error))?;
+        if barrier {
+            // This statement is one of those that are waited for.
+            self.engine.running.leave();
+            let paused = guard.all_paused(Instant::now() + PAUSE_TIMEOUT).await;
+            self.engine.running.enter_anyway();
+            paused.map_err(|error| not_changed(&error))?;
+        }
+        let effects = std::mem::take(&mut self.block.effects);
+        Ok(Some(PendingChange { guard: Box::new(guard), effects, search_path }))
+    }
+
+    /// After the commit: everybody loads the new facts before the client is answered.
+    pub(super) async fn finish_schema_change(
+        &mut self,
+        change: Option<PendingChange>,
+        committed: bool,
+    ) -> Result<(), Fault> {
+        let Some(mut change) = change else { return Ok(()) };
+        if !committed {
+            return Ok(());
+        }
+        let cluster = &self.engine.cluster;
+        let applied = crate::ops::resolve_effects(cluster, &self.database, &change.search_path, &change.effects)
+            .await
+            .map_err(|fields| Fault::Statement(Box::new(fields)))?;
+        change
+            .guard
+            .publish(|record| {
+                record.schema_version += 1;
+                applied.apply(record);
+            })
+            .await
+            .map_err(|error| not_changed(&error))?;
+        // The pause ends with the new epoch: this statement must not hold the others up meanwhile.
+        self.engine.running.leave();
+        let finished = change.guard.finish(change_deadline()).await;
+        self.engine.running.enter_anyway();
+        if let Err(error) = finished {
+            tracing::warn!(%error, "a proxy has not acknowledged a schema change");
+        }
+        Ok(())
+    }
+
+    /// The context inside a block that changed the schema: facts as this block sees them.
+    pub(super) async fn load_private_context(&mut self) -> Result<Rc<PlanContext>, Fault> {
+        let shared = self.engine.cluster.snapshot(&self.database).await?;
+        let home = shared.home();
+        let base = self.shared_context().await?;
+        let record = self.engine.cluster.record();
+        let mut input = record
+            .sharding_input(&self.database)
+            .map_err(|error| Fault::error("XX000", format!("the cluster record makes no sense: {error}")))?;
+        for effect in self.block.effects.clone() {
+            add_effect(&mut input, &effect, &base.search_path);
+        }
+        let index = self.enlist(home).await?;
+        let skip = self.begin_on(index).await?;
+        let server = &mut self.servers[index].lease;
+        let lost = |error| Fault::lost(&error, "the home shard");
+        server.conn.flush().await.map_err(|_| Fault::error("08006", "the home shard was lost"))?;
+        link::skip_replies(server, skip).await.map_err(lost)?;
+        let snapshot = facts::load_in_block(server, &input).await.map_err(|error| Fault::error("XX000", error.to_string()))?;
+        let context = Rc::new(PlanContext {
+            snapshot: std::sync::Arc::new(snapshot),
+            version: base.version,
+            search_path: base.search_path.clone(),
+            conforming_strings: base.conforming_strings,
+            statements: StatementCache::default(),
+        });
+        self.private_context = Some(Rc::clone(&context));
+        Ok(context)
+    }
+}
+
+/// What a plan needs at its commit.
+fn change_kind(plan: &DdlPlan, kind: StatementKind) -> SchemaChange {
+    let creates = plan.effects.iter().any(|effect| !matches!(effect, MetadataEffect::Drop { .. }));
+    let gives_meaning = matches!(
+        kind,
+        StatementKind::View
+            | StatementKind::Function
+            | StatementKind::Rule
+            | StatementKind::Trigger
+            | StatementKind::Policy
+            | StatementKind::Rename
+            | StatementKind::SetSchema
+            | StatementKind::Type
+            | StatementKind::Extension
+            | StatementKind::OtherUtility(_)
+    );
+    if creates || gives_meaning { SchemaChange::Barrier } else { SchemaChange::Publish }
+}
+
+fn not_changed(error: &topology::ChangeError) -> Fault {
+    Fault::error("55P03", format!("the schema change could not be made known to all proxies: {error}"))
+}
+
+/// A table that exists only inside the block so far.
+fn add_effect(input: &mut ShardingInput, effect: &MetadataEffect, search_path: &[String]) {
+    let schema_of = |name: &sql::QualifiedName| {
+        name.schema.clone().or_else(|| search_path.first().cloned()).unwrap_or_else(|| "public".to_owned())
+    };
+    match effect {
+        MetadataEffect::CreateSharded { table, options } => {
+            let colocated = options.colocate_with.as_ref().and_then(|other| {
+                input.tables.iter().find(|known| known.name == other.name).and_then(|known| match known.kind {
+                    TableShardingKind::Sharded { map, .. } => Some(map),
+                    TableShardingKind::Reference => None,
+                })
+            });
+            let Some(map) = colocated.or_else(|| input.maps.first().map(|(map, _)| *map)) else { return };
+            input.tables.push(TableSharding {
+                schema: schema_of(table),
+                name: table.name.clone(),
+                kind: TableShardingKind::Sharded { column: options.key.clone(), map },
+            });
+        }
+        MetadataEffect::CreateReference { table } => input.tables.push(TableSharding {
+            schema: schema_of(table),
+            name: table.name.clone(),
+            kind: TableShardingKind::Reference,
+        }),
+        MetadataEffect::Drop { tables } => {
+            input.tables.retain(|known| {
+                !tables.iter().any(|(schema, name)| *schema == known.schema && *name == known.name)
+            });
+        }
+    }
+}

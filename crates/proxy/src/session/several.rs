@@ -1,0 +1,227 @@
+//! A Query message with several statements: one transaction, unless they say otherwise.
+
+use std::rc::Rc;
+
+use plan::Triage;
+use sql::{RawStatement, SettingCommand, StatementKind, TransactionCommand};
+use wire::TransactionStatus;
+
+use super::block::{Block, BlockState, Wrote};
+use super::effects::Effects;
+use super::learn::Learned;
+use super::simple::{OneShard, failed_block};
+use super::{Fault, Session};
+use crate::exec::statement::{Action, Literals, Statement};
+
+impl Session {
+    /// Runs the statements of one text in order. True when ReadyForQuery has gone to the client.
+    pub(super) async fn run_several(&mut self, text: &str, raws: &[RawStatement]) -> Result<bool, Fault> {
+        let context = self.plan_context().await?;
+        let mut statements = Vec::with_capacity(raws.len());
+        let mut all_home = true;
+        for raw in raws {
+            let piece = &text[raw.range.clone()];
+            let Some(statement) = self.triaged(piece, raw, &context) else {
+                all_home = false;
+                break;
+            };
+            all_home &= statement.effects == Effects::default();
+            statements.push(statement);
+        }
+        let home = self.engine.cluster.home();
+        let only_home = self.servers.iter().all(|server| server.shard == home);
+        if all_home && only_home && self.block.state != BlockState::Failed {
+            return self.run_verbatim(text, raws).await;
+        }
+        self.run_in_turn(text, raws).await
+    }
+
+    /// A statement that certainly concerns the home shard only, without asking a server; `None` otherwise.
+    fn triaged(
+        &self,
+        piece: &str,
+        raw: &RawStatement,
+        context: &Rc<crate::engine::PlanContext>,
+    ) -> Option<Rc<Statement>> {
+        let facts = plan::SessionFacts {
+            in_transaction: true,
+            has_temp_objects: self.pinned.is_some(),
+            search_path: context.search_path.clone(),
+        };
+        // Ranges of the raw statement refer to the whole text; for triage only names and kinds matter.
+        let _ = piece;
+        let action = match plan::triage(raw, &context.snapshot, &facts) {
+            Triage::Home => Action::Home,
+            Triage::Transaction(command) if !is_two_phase(&command) => {
+                Action::Other(Box::new(Triage::Transaction(command)))
+            }
+            Triage::Setting(command) if is_plain_set(&command) => Action::Other(Box::new(Triage::Setting(command))),
+            _ => return None,
+        };
+        let effects = super::effects::effects_of(raw, &context.snapshot);
+        Some(self.statement(action, effects, raw.kind))
+    }
+
+    /// All of it is the home shard's: the text goes there as it came, and what it did to the block and the settings
+    /// is read off its statements.
+    async fn run_verbatim(&mut self, text: &str, raws: &[RawStatement]) -> Result<bool, Fault> {
+        let index = self.enlist(self.engine.cluster.home()).await?;
+        let skip = self.begin_on(index).await?;
+        self.servers[index].wrote = Wrote::Unknown;
+        crate::exec::link::send_query(&mut self.servers[index].lease, text)
+            .map_err(|_| Fault::error("54000", "the statement is too long"))?;
+        let one = OneShard {
+            shard: self.engine.cluster.home(),
+            text,
+            columns: None,
+            wrote: Wrote::Unknown,
+            effects: Effects::default(),
+            offset: 0,
+        };
+        let outcome = self.relay_answer(index, skip, &one, false).await?;
+        self.follow(raws, text, outcome.failed);
+        match outcome.status {
+            TransactionStatus::Idle if self.block.is_open() => self.close_block(!outcome.failed),
+            TransactionStatus::Idle => {}
+            TransactionStatus::InTransaction => {
+                if !self.block.is_open() {
+                    self.block.open("BEGIN".to_owned(), false);
+                    self.settings.begin();
+                }
+                self.block.state = BlockState::Open;
+                self.servers[index].begun = true;
+            }
+            TransactionStatus::Failed => {
+                if !self.block.is_open() {
+                    self.block.open("BEGIN".to_owned(), false);
+                    self.settings.begin();
+                }
+                self.block.state = BlockState::Failed;
+                self.servers[index].begun = true;
+            }
+        }
+        if !self.block.is_open() {
+            let current = Rc::clone(self.settings.current());
+            if let Some(server) = self.servers.get_mut(index) {
+                // After an error it is not known which of the settings were kept.
+                server.lease.applied = if outcome.failed && raws.iter().any(is_set) {
+                    crate::server::Applied::Unknown
+                } else {
+                    crate::server::Applied::Known(current as Rc<dyn std::any::Any>)
+                };
+            }
+            self.release_servers();
+        }
+        Ok(false)
+    }
+
+    /// Repeats on the session's own books what the statements did.
+    fn follow(&mut self, raws: &[RawStatement], text: &str, failed: bool) {
+        // After an error the transaction that was open then is rolled back or failed; statements of transactions that
+        // had ended before it did happen.
+        let last_end = raws.iter().rposition(ends_transaction);
+        let upto = match (failed, last_end) {
+            (false, _) => raws.len(),
+            (true, Some(end)) => end + 1,
+            (true, None) => 0,
+        };
+        for raw in &raws[..upto] {
+            match &raw.detail {
+                sql::Detail::Transaction(command) => self.follow_transaction(command),
+                sql::Detail::Setting(command) => self.follow_setting(command, &text[raw.range.clone()]),
+                _ => {}
+            }
+        }
+    }
+
+    fn follow_transaction(&mut self, command: &TransactionCommand) {
+        match command {
+            TransactionCommand::Begin(modes) if !self.block.is_open() => {
+                self.block.open(super::control::begin_text(modes), false);
+                self.settings.begin();
+            }
+            TransactionCommand::Commit { chain } | TransactionCommand::Rollback { chain } => {
+                let committed = matches!(command, TransactionCommand::Commit { .. });
+                let begin = std::mem::take(&mut self.block.begin);
+                if self.block.is_open() {
+                    self.settings.end(committed);
+                }
+                let ticket = self.block.ticket.take();
+                self.block = Block::none();
+                self.block.ticket = ticket;
+                if *chain {
+                    self.block.open(begin, false);
+                    self.settings.begin();
+                }
+            }
+            TransactionCommand::Savepoint(name) => self.settings.savepoint(name),
+            TransactionCommand::Release(name) => self.settings.release(name),
+            TransactionCommand::RollbackTo(name) => self.settings.rollback_to(name),
+            _ => {}
+        }
+    }
+
+    fn follow_setting(&mut self, command: &SettingCommand, text: &str) {
+        match command {
+            SettingCommand::Set { scope: sql::SettingScope::Local, .. } => self.settings.set_local(text.to_owned()),
+            SettingCommand::Set { name, .. } => self.settings.set(name, text.to_owned()),
+            SettingCommand::Reset { name } => self.settings.reset(name),
+            _ => {}
+        }
+    }
+
+    /// One statement after the other, in a block that makes them one transaction.
+    async fn run_in_turn(&mut self, text: &str, raws: &[RawStatement]) -> Result<bool, Fault> {
+        for raw in raws {
+            let piece = &text[raw.range.clone()];
+            let statement = match self.learn(piece, &[], None).await? {
+                Learned::One(statement) => statement,
+                Learned::Several(_) => return Err(Fault::error("42601", "statement could not be separated")),
+            };
+            if self.block.state == BlockState::Failed && !super::simple::ends_block(&statement) {
+                return Err(failed_block());
+            }
+            let is_control = matches!(raw.kind, StatementKind::Transaction);
+            if !self.block.is_open() && !is_control {
+                self.block.open("BEGIN".to_owned(), true);
+                self.settings.begin();
+            }
+            let offset = text[..raw.range.start].chars().count();
+            let literals = Literals { text: piece, literals: &[] };
+            self.run_simple(&statement, piece, literals, false, offset).await?;
+            if self.block.state == BlockState::Failed {
+                break;
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn is_two_phase(command: &TransactionCommand) -> bool {
+    matches!(
+        command,
+        TransactionCommand::Prepare(_)
+            | TransactionCommand::CommitPrepared(_)
+            | TransactionCommand::RollbackPrepared(_)
+    )
+}
+
+/// Settings whose replay is their own text.
+fn is_plain_set(command: &SettingCommand) -> bool {
+    match command {
+        SettingCommand::Set { name, .. } => !name.starts_with("drover.") && !name.starts_with("transaction_"),
+        SettingCommand::Show { name } => !name.starts_with("drover."),
+        _ => false,
+    }
+}
+
+fn is_set(raw: &RawStatement) -> bool {
+    matches!(raw.kind, StatementKind::Set)
+}
+
+fn ends_transaction(raw: &RawStatement) -> bool {
+    matches!(
+        raw.detail,
+        sql::Detail::Transaction(TransactionCommand::Commit { .. } | TransactionCommand::Rollback { .. })
+    )
+}

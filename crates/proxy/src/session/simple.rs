@@ -1,0 +1,418 @@
+//! The simple protocol: a Query message, which may hold several statements.
+
+use std::rc::Rc;
+
+use catalog::ShardId;
+use wire::TransactionStatus;
+use wire::backend::{ErrorFields, encode, tag};
+
+use super::block::{BlockState, Wrote};
+use super::effects::Effects;
+use super::learn::Learned;
+use super::{Fault, Session};
+use crate::exec::relay::{self, PumpError, Verdict};
+use crate::exec::statement::{Action, Found, KeyProblem, Literals, Planned, Shards, Statement, resolve};
+
+/// What a relayed answer came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The server's state afterwards.
+    pub status: TransactionStatus,
+    /// It answered with an error (which the client has).
+    pub failed: bool,
+}
+
+/// A text on its way to one shard.
+pub(super) struct OneShard<'a> {
+    /// Where.
+    pub shard: ShardId,
+    /// The statement as SQL text.
+    pub text: &'a str,
+    /// Result columns as the home shard describes them, to be shown instead of the shard's own.
+    pub columns: Option<&'a [u8]>,
+    /// What it may do to the shard's data.
+    pub wrote: Wrote,
+    /// What it may do to the session.
+    pub effects: Effects,
+    /// Where the text begins in the client's own, in bytes; for error positions.
+    pub offset: usize,
+}
+
+impl Session {
+    /// Answers a Query message.
+    pub(super) async fn simple(&mut self, message: &[u8]) -> Result<(), Fault> {
+        let body = message.get(5..message.len().saturating_sub(1)).unwrap_or_default();
+        let result = match std::str::from_utf8(body) {
+            Ok(text) if !text.contains('\0') => self.simple_text(text).await,
+            _ => Err(Fault::error("22021", "invalid byte sequence for encoding \"UTF8\"")),
+        };
+        self.after_query(result).await
+    }
+
+    /// Ends a Query: reports an error, ends an implicit block, releases servers, says ReadyForQuery.
+    async fn after_query(&mut self, result: Result<bool, Fault>) -> Result<(), Fault> {
+        let ready_sent = match result {
+            Ok(ready_sent) => ready_sent,
+            Err(Fault::Statement(fields)) => {
+                encode::error(self.client.conn.out(), &fields);
+                self.fail_block();
+                false
+            }
+            Err(other) => return Err(other),
+        };
+        if self.block.is_open() && self.block.implicit {
+            self.end_implicit_block().await?;
+        }
+        if !self.block.is_open() {
+            self.release_servers();
+        }
+        if !ready_sent {
+            encode::ready_for_query(self.client.conn.out(), self.block.status());
+        }
+        Ok(())
+    }
+
+    /// Runs a text. True when ReadyForQuery has gone to the client already.
+    async fn simple_text(&mut self, text: &str) -> Result<bool, Fault> {
+        let context = self.plan_context().await?;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let found = context.statements.find(text, &mut scratch, context.conforming_strings);
+        let result = match found {
+            Found::Statement(statement) => {
+                let literals = Literals { text, literals: &scratch.literals };
+                self.run_simple(&statement, text, literals, true, 0).await
+            }
+            Found::Unknown { normalised } => {
+                let key = normalised.then_some(&scratch);
+                match self.learn(text, &[], key).await {
+                    Ok(Learned::One(statement)) => {
+                        let literals = Literals { text, literals: &scratch.literals };
+                        self.run_simple(&statement, text, literals, true, 0).await
+                    }
+                    Ok(Learned::Several(statements)) => self.run_several(text, &statements).await,
+                    Err(fault) => Err(fault),
+                }
+            }
+        };
+        self.scratch = scratch;
+        result
+    }
+
+    /// Runs one statement. `last`: ReadyForQuery may be passed on.
+    pub(super) async fn run_simple(
+        &mut self,
+        statement: &Rc<Statement>,
+        text: &str,
+        literals: Literals<'_>,
+        last: bool,
+        offset: usize,
+    ) -> Result<bool, Fault> {
+        if self.block.state == BlockState::Failed && !ends_block(statement) {
+            return Err(failed_block());
+        }
+        self.check_sequence_state(statement)?;
+        match &statement.action {
+            Action::Empty => {
+                encode::empty_query(self.client.conn.out());
+                Ok(false)
+            }
+            Action::Home => {
+                let one = OneShard {
+                    shard: self.engine.cluster.home(),
+                    text,
+                    columns: None,
+                    wrote: wrote_by_kind(statement.kind),
+                    effects: statement.effects,
+                    offset,
+                };
+                self.run_on_one(one, last).await
+            }
+            Action::Planned(planned) => {
+                let context = self.plan_context().await?;
+                match resolve(planned, &context.snapshot, literals, |_| None) {
+                    Ok(shards) => self.run_planned(statement, planned, shards, text, last, offset).await,
+                    Err(KeyProblem::Literal) => {
+                        let exact = self.learn_exact(text).await?;
+                        let fixed = Literals { text, literals: &[] };
+                        Box::pin(self.run_simple(&exact, text, fixed, last, offset)).await
+                    }
+                    Err(KeyProblem::Param) => Err(Fault::error("42P02", "there is no parameter $1")),
+                }
+            }
+            Action::Other(triage) => self.run_other(triage, statement, text).await.map(|()| false),
+        }
+    }
+
+    async fn run_planned(
+        &mut self,
+        statement: &Rc<Statement>,
+        planned: &Planned,
+        shards: Shards,
+        text: &str,
+        last: bool,
+        offset: usize,
+    ) -> Result<bool, Fault> {
+        let shard = match shards {
+            Shards::One(shard) => shard,
+            Shards::Any => self.any_shard(),
+            Shards::Many(shards) => {
+                self.run_many(planned, &shards, text, None).await?;
+                return Ok(false);
+            }
+        };
+        if planned.plan.text.is_some() || !planned.plan.prelude.is_empty() {
+            self.run_many(planned, &[shard], text, None).await?;
+            return Ok(false);
+        }
+        let one = OneShard {
+            shard,
+            text,
+            columns: planned.columns.as_deref(),
+            wrote: if planned.plan.writes { Wrote::Yes } else { Wrote::No },
+            effects: statement.effects,
+            offset,
+        };
+        self.run_on_one(one, last).await
+    }
+
+    /// A shard for a statement that any shard answers alike: one the session holds, else home.
+    pub(super) fn any_shard(&self) -> ShardId {
+        self.servers.first().map_or_else(|| self.engine.cluster.home(), |server| server.shard)
+    }
+
+    /// Sends a text to one shard and relays the answer. True when ReadyForQuery was passed on.
+    pub(super) async fn run_on_one(&mut self, one: OneShard<'_>, last: bool) -> Result<bool, Fault> {
+        let index = self.enlist(one.shard).await?;
+        let skip = self.begin_on(index).await?;
+        let server = &mut self.servers[index];
+        server.wrote = server.wrote.max_with(one.wrote);
+        crate::exec::link::send_query(&mut server.lease, one.text)
+            .map_err(|_| Fault::error("54000", "the statement is too long"))?;
+        // ReadyForQuery may pass when nothing remains to be done behind it.
+        let pass_ready = last && one.effects.none() && !self.block.implicit;
+        let outcome = self.relay_answer(index, skip, &one, pass_ready).await?;
+        self.after_one(index, outcome, one.effects).await?;
+        Ok(pass_ready)
+    }
+
+    pub(super) async fn relay_answer(
+        &mut self,
+        index: usize,
+        mut skip: usize,
+        one: &OneShard<'_>,
+        pass_ready: bool,
+    ) -> Result<Outcome, Fault> {
+        let home = self.engine.cluster.home();
+        let columns = one.columns.filter(|_| one.shard != home);
+        self.servers[index].busy = true;
+        let mut outcome = Outcome { status: TransactionStatus::Idle, failed: false };
+        let mut begin_failed = false;
+        loop {
+            let mut copy_in = false;
+            let mut foreign = false;
+            let mut fatal = None;
+            let server = &mut self.servers[index].lease;
+            let pumped = relay::pump(server, &mut self.client.conn, |kind, message, client| match kind {
+                tag::READY_FOR_QUERY if skip > 0 => {
+                    skip -= 1;
+                    Verdict::Drop
+                }
+                tag::ERROR if skip > 0 => {
+                    begin_failed = true;
+                    Verdict::Drop
+                }
+                tag::COMMAND_COMPLETE if skip > 0 => Verdict::Drop,
+                tag::READY_FOR_QUERY => {
+                    outcome.status = status_of(message);
+                    if pass_ready { Verdict::ForwardAndStop } else { Verdict::DropAndStop }
+                }
+                tag::ROW_DESCRIPTION => match columns {
+                    Some(home) if !relay::adopt_columns(message, home) => {
+                        foreign = true;
+                        Verdict::Stop
+                    }
+                    _ => Verdict::Forward,
+                },
+                tag::COPY_IN => {
+                    copy_in = true;
+                    Verdict::ForwardAndStop
+                }
+                tag::ERROR => {
+                    outcome.failed = true;
+                    match error_to_pass(message, one, home) {
+                        Passed::AsIs => Verdict::Forward,
+                        Passed::Changed(fields) => {
+                            encode::error(client.out(), &fields);
+                            Verdict::Drop
+                        }
+                        Passed::Fatal(fields) => {
+                            fatal = Some(fields);
+                            Verdict::DropAndStop
+                        }
+                    }
+                }
+                _ => Verdict::Forward,
+            })
+            .await;
+            if let Err(error) = pumped {
+                return Err(self.relay_failed(index, error));
+            }
+            if !copy_in {
+                self.servers[index].busy = false;
+            }
+            if let Some(fields) = fatal {
+                self.drop_server(index);
+                return Err(Fault::Fatal(fields));
+            }
+            if foreign {
+                self.drop_server(index);
+                return Err(Fault::error("XX000", "the shard's result columns differ from the home shard's"));
+            }
+            if copy_in {
+                self.copy_in_one(index).await?;
+                continue;
+            }
+            self.servers[index].lease.status = outcome.status;
+            if begin_failed {
+                self.drop_server(index);
+                return Err(Fault::fatal("08006", "a shard did not open the transaction"));
+            }
+            return Ok(outcome);
+        }
+    }
+
+    /// A relay that broke: the server is closed, the session learns why.
+    pub(super) fn relay_failed(&mut self, index: usize, error: PumpError) -> Fault {
+        let shard = self.servers.get(index).map(|server| server.shard);
+        match error {
+            PumpError::Client(_) => Fault::ClientGone,
+            PumpError::Server(error) => {
+                let name = shard.map_or_else(|| "a shard".to_owned(), |shard| self.shard_name(shard));
+                let was_pinned = self.pinned.is_some() && shard == Some(self.engine.cluster.home());
+                self.drop_server(index);
+                match Fault::lost(&error, &name) {
+                    // What pinned the session is gone with the server.
+                    Fault::Statement(fields) if was_pinned => Fault::Fatal(fields),
+                    other => other,
+                }
+            }
+        }
+    }
+
+    /// Brings the session's idea of its state in line with what a server reports after a statement.
+    pub(super) async fn after_one(
+        &mut self,
+        index: usize,
+        outcome: Outcome,
+        effects: Effects,
+    ) -> Result<(), Fault> {
+        match (self.block.is_open(), outcome.status) {
+            (true, TransactionStatus::Failed) => self.fail_block(),
+            (true, TransactionStatus::Idle) if !self.block.implicit => {
+                // The transaction ended inside the server (a procedure's COMMIT cannot; a lost race with a kill can).
+                self.block.state = BlockState::Failed;
+            }
+            (false, TransactionStatus::InTransaction | TransactionStatus::Failed) => {
+                return Err(Fault::fatal("XX000", "a server opened a transaction the session does not know"));
+            }
+            _ => {}
+        }
+        if !outcome.failed && !effects.none() {
+            if let Some(reason) = effects.pin {
+                self.pinned = self.pinned.or(Some(reason));
+                self.servers[index].unpreparable = true;
+            }
+            if effects.inspect && self.block.is_open() {
+                // What lasts beyond the block is seen at its end.
+                self.block.inspect = true;
+            } else if effects.inspect {
+                self.inspect(index).await?;
+            }
+        }
+        if !self.block.is_open() {
+            self.release_servers();
+        }
+        Ok(())
+    }
+
+    /// Sends a text to the home shard and relays the answer without ReadyForQuery.
+    pub(super) async fn relay_home(&mut self, text: &str) -> Result<(), Fault> {
+        let one = OneShard {
+            shard: self.engine.cluster.home(),
+            text,
+            columns: None,
+            wrote: Wrote::Unknown,
+            effects: Effects::default(),
+            offset: 0,
+        };
+        self.run_on_one(one, false).await.map(|_| ())
+    }
+
+    fn check_sequence_state(&self, statement: &Statement) -> Result<(), Fault> {
+        if statement.effects.reads_sequence_state && self.pinned.is_none() {
+            let fields = ErrorFields::error("0A000", "currval and lastval need the server that ran nextval")
+                .with_hint("Use INSERT … RETURNING, or the value that nextval returned.");
+            return Err(Fault::Statement(Box::new(fields)));
+        }
+        Ok(())
+    }
+}
+
+/// An error of a server on its way to the client.
+enum Passed {
+    AsIs,
+    Changed(Box<ErrorFields>),
+    Fatal(Box<ErrorFields>),
+}
+
+/// Positions count from the start of the client's text; OIDs and line numbers do not appear in other fields.
+fn error_to_pass(message: &[u8], one: &OneShard<'_>, _home: ShardId) -> Passed {
+    let Ok(fields) = wire::backend::Fields::decode(&message[5..]) else { return Passed::AsIs };
+    let severity = fields.get(wire::backend::field::SEVERITY_RAW).unwrap_or_default();
+    if severity == b"FATAL" || severity == b"PANIC" {
+        return Passed::Fatal(Box::new(fields.to_owned()));
+    }
+    if one.offset > 0 && fields.get(wire::backend::field::POSITION).is_some() {
+        let mut owned = fields.to_owned();
+        owned.position = owned.position.map(|position| position + one.offset as u32);
+        return Passed::Changed(Box::new(owned));
+    }
+    Passed::AsIs
+}
+
+/// The status byte of a ReadyForQuery message.
+pub(super) fn status_of(message: &[u8]) -> TransactionStatus {
+    match message.get(5) {
+        Some(b'T') => TransactionStatus::InTransaction,
+        Some(b'E') => TransactionStatus::Failed,
+        _ => TransactionStatus::Idle,
+    }
+}
+
+/// True for the statements that a failed block accepts.
+pub(super) fn ends_block(statement: &Statement) -> bool {
+    use sql::TransactionCommand::{Commit, Rollback, RollbackTo};
+    match &statement.action {
+        Action::Empty => true,
+        Action::Other(triage) => {
+            matches!(**triage, plan::Triage::Transaction(Commit { .. } | Rollback { .. } | RollbackTo(_)))
+        }
+        _ => false,
+    }
+}
+
+/// PostgreSQL's words for a statement in a failed block.
+pub(super) fn failed_block() -> Fault {
+    Fault::error("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+}
+
+/// What a statement that goes to the home shard unplanned may do to data.
+pub(super) fn wrote_by_kind(kind: sql::StatementKind) -> Wrote {
+    use sql::StatementKind as Kind;
+    match kind {
+        Kind::Show | Kind::Set | Kind::Explain | Kind::Listen | Kind::Unlisten => Wrote::No,
+        // A SELECT can call a function that writes.
+        Kind::Select | Kind::Fetch | Kind::DeclareCursor | Kind::CloseCursor => Wrote::Unknown,
+        _ => Wrote::Unknown,
+    }
+}

@@ -1,0 +1,186 @@
+//! The first words of a session, and its last.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sql::NormalisedBuf;
+use wire::TransactionStatus;
+use wire::backend::{ErrorFields, encode};
+
+use super::block::Block;
+use super::enlist::settle;
+use super::extended::Extended;
+use super::settings::{Settings, SettingsHistory};
+use super::{Fault, Session};
+use crate::client::StartupInfo;
+use crate::engine::Engine;
+use crate::server::Parameters;
+
+/// Startup parameters that are not settings.
+const NOT_SETTINGS: [&str; 4] = ["user", "database", "options", "replication"];
+
+impl Session {
+    /// Greets a client that has proved who it is. On failure the client has been told.
+    pub(super) async fn start(
+        engine: Rc<Engine>,
+        login: crate::worker::Session,
+    ) -> Result<Self, Fault> {
+        let crate::worker::Session { client, info: who, cancel, stop, .. } = login;
+        let message_limit = engine.cluster.limits().max_message_bytes;
+        let base = startup_settings(&who);
+        let mut session = Self {
+            engine,
+            client,
+            cancel,
+            user: Arc::clone(&who.user),
+            database: Arc::clone(&who.database),
+            settings: SettingsHistory::new(base.as_ref().cloned().unwrap_or_default()),
+            block: Block::none(),
+            servers: Vec::new(),
+            pinned: None,
+            extended: Extended::default(),
+            context: None,
+            private_context: None,
+            scratch: NormalisedBuf::default(),
+            message: BytesMut::new(),
+            message_limit,
+            announce_columns: true,
+            stop,
+            counted: false,
+        };
+        let greeted = match base {
+            Ok(_) if who.param("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) => {
+                Err(Fault::fatal("0A000", "replication connections are not passed through; connect to the server"))
+            }
+            Ok(_) => session.greet().await,
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = greeted {
+            if let Fault::Fatal(fields) | Fault::Statement(fields) = &fault {
+                session.say_fatal(fields).await;
+            }
+            return Err(fault);
+        }
+        Ok(session)
+    }
+
+    async fn greet(&mut self) -> Result<(), Fault> {
+        let parameters = self.initial_parameters().await?;
+        let out = self.client.conn.out();
+        for (name, value) in parameters.iter() {
+            // Neither can be too long: they came in a message.
+            let _ = encode::parameter_status(out, name.as_bytes(), value.as_bytes());
+        }
+        let _ = encode::backend_key_data(out, self.cancel.key.pid, &self.cancel.key.secret);
+        encode::ready_for_query(out, TransactionStatus::Idle);
+        Ok(())
+    }
+
+    /// What a server reports to a session with these settings; asked once per kind of session.
+    async fn initial_parameters(&mut self) -> Result<Rc<Parameters>, Fault> {
+        let fingerprint = self.settings.current().difference(&Settings::default()).unwrap_or_default();
+        if let Some(known) = self.engine.greeting(&self.database, &self.user, &fingerprint) {
+            return Ok(known);
+        }
+        let home = self.engine.cluster.home();
+        let index = self.enlist(home).await?;
+        let wanted = Rc::clone(self.settings.current());
+        settle(&mut self.servers[index].lease, &wanted).await?;
+        let parameters = self.servers[index].lease.parameters.clone();
+        self.release_servers();
+        Ok(self.engine.keep_greeting(&self.database, &self.user, fingerprint, parameters))
+    }
+
+    /// Tells the client why its session ends.
+    pub(super) async fn say_fatal(&mut self, fields: &ErrorFields) {
+        let mut fields = fields.clone();
+        "FATAL".clone_into(&mut fields.severity);
+        encode::error(self.client.conn.out(), &fields);
+        let _ = self.client.conn.flush().await;
+    }
+
+    /// The client is gone: what still runs for it is cancelled, what it left open is rolled back, and a server that
+    /// holds anything of the session is closed.
+    pub(super) async fn leave(mut self) {
+        if self.servers.iter().any(|server| server.busy) {
+            self.cancel.slot.cancel().await;
+        }
+        let home = self.engine.cluster.home();
+        for mut server in std::mem::take(&mut self.servers) {
+            if server.busy || (self.pinned.is_some() && server.shard == home) {
+                server.lease.discard();
+                continue;
+            }
+            if server.lease.status != TransactionStatus::Idle {
+                let rolled_back = crate::exec::link::query(&mut server.lease, "ROLLBACK").await;
+                if rolled_back.is_err() {
+                    continue;
+                }
+            }
+            server.lease.release();
+        }
+        let _ = self.client.conn.shutdown().await;
+    }
+}
+
+/// The settings a startup packet asks for.
+fn startup_settings(who: &StartupInfo) -> Result<Settings, Fault> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    if let Some(options) = who.param("options") {
+        pairs.extend(parse_options(options)?);
+    }
+    for (name, value) in &who.params {
+        if !NOT_SETTINGS.contains(&name.as_str()) && !name.starts_with("_pq_.") {
+            pairs.push((name.clone(), value.clone()));
+        }
+    }
+    Ok(Settings::from_startup(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+}
+
+/// `-c name=value` and `--name=value`, with backslash-escaped blanks, as `PGOPTIONS` has them.
+fn parse_options(options: &str) -> Result<Vec<(String, String)>, Fault> {
+    let mut pairs = Vec::new();
+    let mut words = split_words(options).into_iter();
+    while let Some(word) = words.next() {
+        let assignment = if word == "-c" {
+            words.next()
+        } else {
+            word.strip_prefix("-c").or_else(|| word.strip_prefix("--")).map(str::to_owned)
+        };
+        let pair = assignment.as_deref().and_then(|assignment| assignment.split_once('='));
+        let Some((name, value)) = pair else {
+            return Err(Fault::fatal("42601", format!("invalid command-line argument for server process: {word}")));
+        };
+        pairs.push((name.trim().replace('-', "_"), value.to_owned()));
+    }
+    Ok(pairs)
+}
+
+fn split_words(options: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => word.get_or_insert_default().extend(characters.next()),
+            blank if blank.is_whitespace() => words.extend(word.take()),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_as_the_server_reads_them() {
+        let pairs = parse_options(r"-c search_path=a,b --work-mem=1MB -ctimezone=Etc/UTC -c x.y=a\ b").unwrap();
+        let expected = [("search_path", "a,b"), ("work_mem", "1MB"), ("timezone", "Etc/UTC"), ("x.y", "a b")];
+        assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(parse_options("-c nonsense").is_err());
+    }
+}
