@@ -7,8 +7,8 @@ use super::{Literal, LiteralKind, NormalisedBuf};
 ///
 /// Two texts with the same key have the same raw parse tree up to the values of the literals listed, and each
 /// literal starts at the location PostgreSQL gives its constant. A literal stays in the key when its value can
-/// change what the statement means: ordinals, LIMIT, type modifiers, typed literals (`date '…'`) and whatever is
-/// not known to be an ordinary constant. A plan made for one text of a key that *contains* literal values (rewritten
+/// change what the statement means: ordinals, LIMIT, type modifiers, typed literals (`date '…'`), strings that may name
+/// a table (arguments of functions, casts) and whatever is not known to be an ordinary constant. A plan made for one text of a key that *contains* literal values (rewritten
 /// SQL) is only good for texts with the same literals.
 ///
 /// Does not allocate once `buf` has grown to the size of the text.
@@ -29,6 +29,7 @@ pub fn normalise(text: &str, buf: &mut NormalisedBuf, standard_conforming_string
         verbatim_from: u32::MAX,
         distinct_on: false,
         distinct_depth: None,
+        calls: 0,
         introduces: false,
     };
     n.run().is_some()
@@ -73,6 +74,8 @@ struct Normaliser<'a> {
     distinct_on: bool,
     /// Depth at which DISTINCT ON was met and its list has not ended.
     distinct_depth: Option<u32>,
+    /// One bit per open parenthesis, the innermost lowest: it encloses the arguments of a call.
+    calls: u64,
     /// The previous word is one that introduces an operand, like VARIADIC.
     introduces: bool,
 }
@@ -252,6 +255,9 @@ impl Normaliser<'_> {
         match p {
             b'(' => {
                 self.depth += 1;
+                // Parentheses around an argument change nothing.
+                let call = self.prev == Prev::Name || self.calls & 1 == 1;
+                self.calls = self.calls << 1 | u64::from(call);
                 let arguments_of_type = self.prev == Prev::Name
                     && (self.in_type
                         || matches!(
@@ -266,6 +272,7 @@ impl Normaliser<'_> {
             }
             b')' => {
                 self.depth = self.depth.saturating_sub(1);
+                self.calls >>= 1;
                 if self.verbatim_from != u32::MAX && self.depth < self.verbatim_from {
                     self.verbatim_from = u32::MAX;
                 }
@@ -390,7 +397,11 @@ impl Normaliser<'_> {
         if t.continued || self.prev == Prev::Taken {
             return None;
         }
-        if !self.takes_literal() {
+        // As an argument or before a cast, a string may be the name of a table (nextval, regclass), and then it
+        // decides where the statement belongs. Bits of parentheses beyond the 64 innermost are lost: keep those too.
+        let may_name = self.calls & 1 == 1 || self.depth > u64::BITS;
+        let cast = || may_be_cast(&self.text.as_bytes()[t.end..]);
+        if !self.takes_literal() || may_name || cast() {
             self.copy(t);
             self.leave_type(Prev::Ended);
             return Some(());
@@ -429,6 +440,14 @@ fn binds_tighter(rest: &[u8]) -> bool {
         rest,
         [b':' | b'[' | b'(' | b'.' | 0x0b, ..] | [b'-', b'-', ..] | [b'/', b'*', ..]
     )
+}
+
+/// May a constant be cast by what follows it, perhaps after closing parentheses? Says yes when a comment hides it.
+fn may_be_cast(mut rest: &[u8]) -> bool {
+    while let [b')' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, tail @ ..] = rest {
+        rest = tail;
+    }
+    matches!(rest, [b':', ..] | [b'-', b'-', ..] | [b'/', b'*', ..])
 }
 
 /// The type PostgreSQL gives an integer constant with an optional sign.
