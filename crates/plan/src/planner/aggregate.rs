@@ -24,7 +24,7 @@ const INTERVAL: u32 = 1186;
 const NUMERIC: u32 = 1700;
 
 /// Name of a built-in aggregate of `pg_catalog`.
-fn builtin_name<'s>(oid: u32, snapshot: &'s Snapshot) -> Option<&'s str> {
+fn builtin_name(oid: u32, snapshot: &Snapshot) -> Option<&str> {
     let function = snapshot.function(Oid(oid))?;
     (function.builtin && function.schema == "pg_catalog").then_some(function.name.as_str())
 }

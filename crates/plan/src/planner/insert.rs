@@ -291,24 +291,7 @@ pub(super) fn print<'a>(
         names.push(quote_ident(&column.name));
     }
     let replace = cx.replace();
-    let mut drawn = Vec::new();
-    for (row, node) in source.sequence_nodes() {
-        let (sql, type_oid) = draw(node, cx)?;
-        let param = cx
-            .prelude
-            .add(type_oid, PreludeSource::HomeExpression { sql }, false);
-        drawn.push(Drawn { row, node, param });
-    }
-    for (row, cells) in source.rows.iter().enumerate() {
-        for node in cells
-            .iter()
-            .copied()
-            .filter(|n| volatile.contains(&std::ptr::from_ref(*n)))
-        {
-            let param = home_value(cx, node)?;
-            drawn.push(Drawn { row, node, param });
-        }
-    }
+    let drawn = draw_all(cx, source, volatile)?;
     let object_names = Names(cx.snapshot);
     let mut rows = Vec::new();
     for (row, cells) in source.rows.iter().enumerate() {
@@ -349,6 +332,33 @@ pub(super) fn print<'a>(
         on_conflict: insert.on_conflict,
         drawn,
     })
+}
+
+/// One parameter for each sequence and each node in `volatile`, in the order of the rows.
+fn draw_all<'a>(
+    cx: &mut Cx<'a>,
+    source: &Rows<'a>,
+    volatile: &HashSet<*const Node>,
+) -> Result<Vec<Drawn<'a>>, Refusal> {
+    let mut drawn = Vec::new();
+    for (row, node) in source.sequence_nodes() {
+        let (sql, type_oid) = draw(node, cx)?;
+        let param = cx
+            .prelude
+            .add(type_oid, PreludeSource::HomeExpression { sql }, false);
+        drawn.push(Drawn { row, node, param });
+    }
+    for (row, cells) in source.rows.iter().enumerate() {
+        for node in cells
+            .iter()
+            .copied()
+            .filter(|n| volatile.contains(&std::ptr::from_ref(*n)))
+        {
+            let param = home_value(cx, node)?;
+            drawn.push(Drawn { row, node, param });
+        }
+    }
+    Ok(drawn)
 }
 
 /// What follows the rows in the client's text.

@@ -54,7 +54,7 @@ impl<'a> Graph<'a> {
     ) -> Result<Joined, Refusal> {
         if node.is("RANGETBLREF") {
             let rtindex = usize::try_from(node.i64("rtindex")?).unwrap_or(0);
-            let anchors = self.from_entry(rtindex, env)?;
+            let anchors = self.entry(rtindex, env)?;
             return Ok(Joined {
                 entries: vec![rtindex],
                 anchors,
@@ -74,10 +74,7 @@ impl<'a> Graph<'a> {
             return Ok(joined);
         }
         if !node.is("JOINEXPR") {
-            return Err(Refusal::with(
-                RefusalCode::UnexpectedClause,
-                node.name.to_string(),
-            ));
+            return Err(Refusal::with(RefusalCode::UnexpectedClause, &node.name));
         }
         self.join_expr(node, env, required)
     }
@@ -306,7 +303,7 @@ impl<'a> Graph<'a> {
         let Some(operator) = node.oid("opno").ok().and_then(|o| self.snapshot.operator(Oid(o))) else {
             return false;
         };
-        let left = operator.left.and_then(|t| KeyType::from_base_oid(t));
+        let left = operator.left.and_then(KeyType::from_base_oid);
         let (Some(left), Some(right)) = (left, KeyType::from_base_oid(operator.right)) else {
             return false;
         };

@@ -171,7 +171,7 @@ impl<'a> Graph<'a> {
     }
 
     /// A range table entry that is used in FROM. Returns its anchors, and whether it is a plain relation.
-    pub fn from_entry(&mut self, rtindex: usize, env: &Env<'_, 'a>) -> Result<Vec<Vec<Col>>, Refusal> {
+    pub fn entry(&mut self, rtindex: usize, env: &Env<'_, 'a>) -> Result<Vec<Vec<Col>>, Refusal> {
         let level = env.level;
         let unreadable = || Refusal::new(RefusalCode::Unreadable);
         let rte = *level.rtable.get(rtindex.wrapping_sub(1)).ok_or_else(unreadable)?;
@@ -299,7 +299,7 @@ impl<'a> Graph<'a> {
             .count();
         let own = self.instance()?;
         for arm in arms {
-            self.from_entry(arm, env)?;
+            self.entry(arm, env)?;
             let instance = env.level.instances[arm - 1];
             for at in 1..=i32::try_from(visible).unwrap_or(0) {
                 let (output, column) = (self.column(own, at), self.column(instance, at));

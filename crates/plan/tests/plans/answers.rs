@@ -1,7 +1,7 @@
 //! The SQL of plans, executed: four databases with a quarter of the rows each must give what one with all rows gives.
 
 use catalog::{ShardId, hash_sql};
-use plan::{Combine, KeySource, LimitPlan, LimitValue, Many, Plan, PreludeSource, Target, Triage};
+use plan::{Combine, KeySource, LimitPlan, LimitValue, Many, Plan, PreludeSource, SortKey, Target, Triage};
 use testkit::TestPostgres;
 use testkit::client::{Client, Extended, Format, Parameter};
 
@@ -66,38 +66,7 @@ impl Shards {
         Ok(match &rows.combine {
             Combine::Concat { limit } => cut(found.concat(), limit, rows.visible),
             Combine::Ordered { keys, limit } => {
-                // Merging is another crate's: here the server sorts what came, to see that keys and limits suffice.
-                let order: Vec<String> = keys
-                    .iter()
-                    .map(|k| {
-                        let direction = if k.descending { "DESC" } else { "ASC" };
-                        let nulls = if k.nulls_first { "FIRST" } else { "LAST" };
-                        format!("c{} {direction} NULLS {nulls}", k.column + 1)
-                    })
-                    .collect();
-                let types = vec!["text".to_owned(); rows.visible];
-                let keys = keys.iter().map(|k| {
-                    self.lab
-                        .snapshot
-                        .type_info(catalog::Oid(k.type_oid))
-                        .unwrap()
-                        .name
-                        .clone()
-                });
-                let types: Vec<String> = types.into_iter().chain(keys).collect();
-                let arrays: Vec<String> = types
-                    .iter()
-                    .enumerate()
-                    .map(|(at, name)| format!("${}::{name}[]", at + 1))
-                    .collect();
-                let columns: Vec<String> = (1..=types.len()).map(|at| format!("c{at}")).collect();
-                let sql = format!(
-                    "SELECT * FROM unnest({}) u({}) ORDER BY {}",
-                    arrays.join(", "),
-                    columns.join(", "),
-                    order.join(", ")
-                );
-                let sorted = run(&mut self.all, &sql, &arrays_of(&found.concat(), rows.width));
+                let sorted = self.sorted(&found.concat(), keys, rows.visible);
                 cut(sorted, limit, rows.visible)
             }
             Combine::Finish { sql, inputs } => {
@@ -108,6 +77,41 @@ impl Shards {
                 run_typed(&mut self.all, sql, &all, &types)
             }
         })
+    }
+
+    fn sorted(&mut self, rows: &Rows, sorted_by: &[SortKey], visible: usize) -> Rows {
+        // Merging is another crate's: here the server sorts what came, to see that keys and limits suffice.
+        let order: Vec<String> = sorted_by
+            .iter()
+            .map(|k| {
+                let direction = if k.descending { "DESC" } else { "ASC" };
+                let nulls = if k.nulls_first { "FIRST" } else { "LAST" };
+                format!("c{} {direction} NULLS {nulls}", k.column + 1)
+            })
+            .collect();
+        let types = vec!["text".to_owned(); visible];
+        let keys = sorted_by.iter().map(|k| {
+            self.lab
+                .snapshot
+                .type_info(catalog::Oid(k.type_oid))
+                .unwrap()
+                .name
+                .clone()
+        });
+        let types: Vec<String> = types.into_iter().chain(keys).collect();
+        let arrays: Vec<String> = types
+            .iter()
+            .enumerate()
+            .map(|(at, name)| format!("${}::{name}[]", at + 1))
+            .collect();
+        let columns: Vec<String> = (1..=types.len()).map(|at| format!("c{at}")).collect();
+        let sql = format!(
+            "SELECT * FROM unnest({}) u({}) ORDER BY {}",
+            arrays.join(", "),
+            columns.join(", "),
+            order.join(", ")
+        );
+        run(&mut self.all, &sql, &arrays_of(rows, visible + sorted_by.len()))
     }
 
     fn targets(&self, plan: &Plan) -> Vec<usize> {
