@@ -156,6 +156,9 @@ impl<'a> Cx<'a> {
         if reference_written {
             return Err(Refusal::new(RefusalCode::ReferenceWrite));
         }
+        if self.calls.sequence {
+            return Err(Refusal::new(RefusalCode::Sequence));
+        }
         if let Some(rows) = self.rows.take() {
             // Other sharded tables (in subqueries of the rows) must be pinned like the target.
             if self.graph.sharded.len() > 1 && self.pinned_keys().is_none() {
@@ -170,9 +173,6 @@ impl<'a> Cx<'a> {
                 merge_keys(keys, others);
             }
             return Ok(self.finish(target, many, text));
-        }
-        if self.calls.sequence {
-            return Err(Refusal::new(RefusalCode::Sequence));
         }
         self.keys_or_all(map)
     }
@@ -265,6 +265,12 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// Whether a literal means a time relative to the clock: it is read anew wherever the text runs, and only once when
+    /// the tree is printed.
+    fn relative_time(&self) -> bool {
+        self.calls.time_constant && has_relative_time(self.analyzed.text)
+    }
+
     /// Whether the client's text would give each shard a clock of its own.
     fn needs_text(&self) -> bool {
         self.calls.now || self.calls.statement_time
@@ -302,8 +308,7 @@ impl<'a> Cx<'a> {
         if let Some(name) = &calls.volatile {
             return Err(Refusal::with(RefusalCode::VolatileMany, name));
         }
-        let relative = calls.time_constant && has_relative_time(self.analyzed.text);
-        if calls.today || relative {
+        if calls.today || self.relative_time() {
             return Err(Refusal::with(RefusalCode::VolatileMany, "the current date"));
         }
         if calls.system_column {

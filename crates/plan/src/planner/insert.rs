@@ -117,7 +117,7 @@ pub(super) fn sharded<'a>(
     let draws = !rows.sequence_nodes().is_empty();
     let mut keys = Vec::new();
     let printed = if draws {
-        Some(print(cx, rows, &HashSet::new())?)
+        Some(print(cx, rows, &HashSet::new(), clock_of(rows))?)
     } else {
         None
     };
@@ -147,7 +147,7 @@ pub(super) fn sharded<'a>(
     if let Some(printed) = printed {
         let split = printed.split(keys);
         let text = split.whole();
-        return Ok((target, Some(text), many(cx, rows, split)));
+        return Ok((target, Some(text), many(cx, split)));
     }
     if rows.rows.len() == 1 {
         return Ok((
@@ -156,16 +156,21 @@ pub(super) fn sharded<'a>(
             Many::Refuse(Refusal::new(RefusalCode::SeveralShards)),
         ));
     }
-    let split = if cx.calls.now || cx.calls.statement_time {
-        print(cx, rows, &HashSet::new())?.split(keys)
+    let split = if cx.relative_time() {
+        Err(Refusal::with(RefusalCode::VolatileMany, "the current date"))
+    } else if cx.calls.now || cx.calls.statement_time {
+        print(cx, rows, &HashSet::new(), Clock::Once).map(|printed| printed.split(keys))
     } else {
-        slices(cx, keys)?
+        slices(cx, keys)
     };
-    Ok((target, None, many(cx, rows, split)))
+    let many = match split {
+        Ok(split) => many(cx, split),
+        Err(refusal) => Many::Refuse(refusal),
+    };
+    Ok((target, None, many))
 }
 
-fn many(cx: &Cx<'_>, rows: &Rows<'_>, split: SplitInsert) -> Many {
-    let _ = rows;
+fn many(cx: &Cx<'_>, split: SplitInsert) -> Many {
     if cx.graph.shapes.modifying_cte || cx.graph.shapes.subqueries > 0 || cx.graph.reference > 0 {
         return Many::Refuse(Refusal::new(RefusalCode::SeveralShards));
     }
@@ -268,12 +273,34 @@ impl SplitInsert {
     }
 }
 
+/// Who reads the clock for a printed INSERT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// It is read once and passed as a parameter.
+    Once,
+    /// The one shard that runs the statement.
+    OfTheShard,
+}
+
+/// A single row is on a single shard.
+fn clock_of(rows: &Rows<'_>) -> Clock {
+    if rows.rows.len() == 1 {
+        Clock::OfTheShard
+    } else {
+        Clock::Once
+    }
+}
+
 /// Prints an INSERT with sequences, the clock and the nodes in `volatile` replaced by parameters.
 pub(super) fn print<'a>(
     cx: &mut Cx<'a>,
     source: &Rows<'a>,
     volatile: &HashSet<*const Node>,
+    clock: Clock,
 ) -> Result<Printed<'a>, Refusal> {
+    if cx.relative_time() {
+        return Err(Refusal::with(RefusalCode::VolatileMany, "the current date"));
+    }
     let refuse = |why: &str| Refusal::with(RefusalCode::Sequence, why);
     let Detail::Insert(insert) = &cx.analyzed.raw.detail else {
         return Err(refuse("not a plain INSERT"));
@@ -290,7 +317,10 @@ pub(super) fn print<'a>(
         overriding |= column.identity == Some(Identity::Always);
         names.push(quote_ident(&column.name));
     }
-    let replace = cx.replace();
+    let replace = match clock {
+        Clock::Once => cx.replace(),
+        Clock::OfTheShard => Replace::nothing(cx.snapshot),
+    };
     let drawn = draw_all(cx, source, volatile)?;
     let object_names = Names(cx.snapshot);
     let mut rows = Vec::new();

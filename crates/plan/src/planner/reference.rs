@@ -77,7 +77,10 @@ fn check_slices(cx: &Cx<'_>) -> Result<(), Refusal> {
 /// The text for every shard: the client's, unless something in it would be computed anew on each.
 fn every_text(cx: &mut Cx<'_>) -> Result<Option<String>, Refusal> {
     let refuse = |name: &str| Refusal::with(RefusalCode::ReferenceVolatile, name);
-    if cx.calls.today {
+    if cx.calls.sequence {
+        return Err(Refusal::new(RefusalCode::Sequence));
+    }
+    if cx.calls.today || cx.relative_time() {
         return Err(refuse("the current date"));
     }
     if let Some(rows) = cx.rows.take() {
@@ -92,16 +95,15 @@ fn every_text(cx: &mut Cx<'_>) -> Result<Option<String>, Refusal> {
             changes |= found.now || found.statement_time;
         }
         if changes {
-            return Ok(Some(insert::print(cx, &rows, &volatile)?.text()));
+            return Ok(Some(
+                insert::print(cx, &rows, &volatile, insert::Clock::Once)?.text(),
+            ));
         }
         return match &cx.calls.volatile {
             // Outside of the rows: in ON CONFLICT or RETURNING.
             Some(name) => Err(refuse(name)),
             None => Ok(None),
         };
-    }
-    if cx.calls.sequence {
-        return Err(Refusal::new(RefusalCode::Sequence));
     }
     if let Some(name) = &cx.calls.volatile {
         return Err(refuse(name));

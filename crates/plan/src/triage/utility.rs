@@ -138,7 +138,7 @@ pub(super) fn other(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         Detail::Cursor(_) | Detail::Channel { .. } => Ok(Triage::Home),
         Detail::Truncate(truncate) => tables(raw, &truncate.tables, cx, true),
         Detail::Lock(lock) => tables(raw, &lock.tables, cx, true),
-        Detail::Maintenance(maintenance) => maintain(raw, &maintenance.tables, cx),
+        Detail::Maintenance(maintenance) => maintain(raw, &maintenance.tables, &maintenance.options, cx),
         Detail::Function(function) => {
             let mut plan = DdlPlan::best_effort();
             if function.name.schema.as_deref() == Some("drover") {
@@ -231,7 +231,7 @@ fn tables(raw: &RawStatement, names: &[QualifiedName], cx: &Resolver<'_>, transa
 }
 
 /// VACUUM, ANALYZE, REINDEX, CLUSTER.
-fn maintain(raw: &RawStatement, names: &[QualifiedName], cx: &Resolver<'_>) -> Decision {
+fn maintain(raw: &RawStatement, names: &[QualifiedName], options: &[String], cx: &Resolver<'_>) -> Decision {
     if !cx.snapshot.has_sharded() {
         return Ok(Triage::Home);
     }
@@ -246,7 +246,11 @@ fn maintain(raw: &RawStatement, names: &[QualifiedName], cx: &Resolver<'_>) -> D
         return Err(Refusal::new(RefusalCode::MixedUtility));
     }
     let mut plan = DdlPlan::at(DdlPlace::All);
-    plan.transactional = raw.kind == Kind::Analyze;
+    plan.transactional = match raw.kind {
+        Kind::Analyze | Kind::Cluster => true,
+        Kind::Reindex => !options.iter().any(|o| o == "concurrently"),
+        _ => false,
+    };
     plan.changes_schema = false;
     Ok(plan.into_triage())
 }
@@ -409,6 +413,7 @@ fn by_kind(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         }
         Kind::Type | Kind::Extension | Kind::Role => Ok(DdlPlan::at(DdlPlace::All).into_triage()),
         Kind::Server => Ok(Triage::Home),
+        Kind::SetConstraints if !cx.snapshot.has_sharded() => Ok(Triage::Home),
         Kind::SetConstraints => Ok(DdlPlan {
             changes_schema: false,
             ..DdlPlan::at(DdlPlace::All)
