@@ -1,8 +1,10 @@
 //! Drover: testkit.
 
+pub mod campaign;
 pub mod casefile;
 pub mod client;
 pub mod cluster;
+pub mod dev;
 pub mod leak;
 pub mod oracle;
 pub mod placement;

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use testkit::campaign::Campaign;
 use testkit::casefile::CaseFile;
 use testkit::client::{Client, Target};
+use testkit::dev::DroverDev;
 use testkit::leak::{LeakOptions, hunt};
 use testkit::oracle::{Mode, Options, Oracle, Outcome, Totals, random_cases};
 use testkit::placement::{Layout, Shard, verify};
@@ -18,7 +20,9 @@ const USAGE: &str = "usage:
       checks that every row is on the shard its key belongs to. Asks the shards directly, at the addresses in
       drover.shards, with the URL's own user and password unless --login names others.
   drover-testkit leak --target URL [--seed N] [--seconds N] [--victims N] [--checkers N] [--sharded]
-      cuts clients off at random bytes and watches whether others see anything of them.";
+      cuts clients off at random bytes and watches whether others see anything of them.
+  drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS] FILE-OR-FOLDER…
+      for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "oracle" => oracle(rest),
         Some((verb, rest)) if verb == "placement" => placement(rest),
         Some((verb, rest)) if verb == "leak" => leak(rest),
+        Some((verb, rest)) if verb == "all" => all(rest),
         _ => Err(Failure::Usage(String::new())),
     };
     match result {
@@ -131,11 +136,7 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
     };
     let shown_max = arguments.number("--max-shown", 40)? as usize;
     let mut files = case_files(&arguments.rest)?;
-    if let Some(text) = arguments.value("--random") {
-        let parts = text
-            .split_once(':')
-            .and_then(|(seed, count)| Some((seed.parse().ok()?, count.parse().ok()?)));
-        let (seed, count) = parts.ok_or_else(|| Failure::Usage("--random needs SEED:COUNT".to_string()))?;
+    if let Some((seed, count)) = random(&arguments)? {
         files.push(random_cases(seed, count));
     }
     if files.is_empty() {
@@ -235,6 +236,49 @@ fn leak(list: &[String]) -> Result<bool, Failure> {
     let report = hunt(&options).map_err(run_error)?;
     println!("{report}");
     Ok(report.violations.is_empty())
+}
+
+fn all(list: &[String]) -> Result<bool, Failure> {
+    let values = [
+        "--binary", "--shards", "--modes", "--random", "--leak", "--filter",
+    ];
+    let arguments = Arguments::parse(list, &["--strict"], &values)?;
+    let binary = arguments
+        .value("--binary")
+        .ok_or_else(|| Failure::Usage("--binary is missing".to_string()))?;
+    let files = case_files(&arguments.rest)?;
+    let mut good = true;
+    for shards in arguments.value("--shards").unwrap_or("1,2,4").split(',') {
+        let count = shards
+            .parse()
+            .map_err(|_| Failure::Usage(format!("bad number of shards {shards}")))?;
+        let drover = DroverDev::start(Path::new(binary), count, 0).map_err(run_error)?;
+        println!("{shards} shards");
+        let mut campaign = Campaign::new(drover.target().clone());
+        campaign.options.strict = arguments.has("--strict");
+        campaign.options.modes = modes(arguments.value("--modes"))?;
+        campaign.options.filter = arguments.value("--filter").map(ToString::to_string);
+        campaign.random = random(&arguments)?.unwrap_or(campaign.random);
+        campaign.leak = Duration::from_secs(arguments.number("--leak", campaign.leak.as_secs())?);
+        let failures = campaign.run(files.clone(), |line| println!("  {line}"));
+        failures.iter().for_each(|failure| println!("{failure}"));
+        println!("{shards} shards: {} failures", failures.len());
+        good &= failures.is_empty();
+    }
+    Ok(good)
+}
+
+/// `--random SEED:COUNT`
+fn random(arguments: &Arguments) -> Result<Option<(u64, u32)>, Failure> {
+    let Some(text) = arguments.value("--random") else {
+        return Ok(None);
+    };
+    let parts = text
+        .split_once(':')
+        .and_then(|(seed, count)| Some((seed.parse().ok()?, count.parse().ok()?)));
+    parts
+        .map(Some)
+        .ok_or_else(|| Failure::Usage("--random needs SEED:COUNT".to_string()))
 }
 
 fn modes(text: Option<&str>) -> Result<Vec<Mode>, Failure> {
