@@ -290,7 +290,7 @@ impl Normaliser<'_> {
         }
     }
 
-    /// The key ends in `name(`; is it a built-in type that takes modifiers?
+    /// The key ends in `name(`; is it a built-in type, or a keyword like CURRENT_TIME, that takes modifiers?
     fn ends_in_type_name(&self) -> bool {
         let key = &self.buf.key;
         let Some((_, head)) = key.split_last() else {
@@ -302,7 +302,7 @@ impl Normaliser<'_> {
             .rposition(|b| !b.is_ascii_alphanumeric() && *b != b'_')
             .map_or(0, |p| p + 1);
         let name = &head[start..];
-        const TYPES: [&[u8]; 15] = [
+        const TYPES: [&[u8]; 19] = [
             b"numeric",
             b"decimal",
             b"dec",
@@ -318,6 +318,10 @@ impl Normaliser<'_> {
             b"interval",
             b"float",
             b"second",
+            b"current_time",
+            b"current_timestamp",
+            b"localtime",
+            b"localtimestamp",
         ];
         TYPES.iter().any(|t| name.eq_ignore_ascii_case(t))
     }
