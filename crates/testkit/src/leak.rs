@@ -92,6 +92,8 @@ impl std::fmt::Display for LeakReport {
 /// What all threads share.
 struct Hunt {
     options: LeakOptions,
+    /// What a session sees of itself when nobody else is there.
+    untouched: Vec<Option<String>>,
     stop: AtomicBool,
     killed: AtomicU64,
     survived: AtomicU64,
@@ -119,9 +121,10 @@ impl Hunt {
 
 /// Runs victims and checkers; creates and drops the tables `leak_rows` and `leak_pairs` in the target's database.
 pub fn hunt(options: &LeakOptions) -> Result<LeakReport, ClientError> {
-    set_up(options)?;
+    let untouched = set_up(options)?;
     let hunt = Hunt {
         options: options.clone(),
+        untouched,
         stop: AtomicBool::new(false),
         killed: AtomicU64::new(0),
         survived: AtomicU64::new(0),
@@ -163,7 +166,8 @@ fn row_tag(key: u32) -> String {
     format!("row-{key}")
 }
 
-fn set_up(options: &LeakOptions) -> Result<(), ClientError> {
+/// Makes the tables; returns what [`checker::STATE`] says before anything can have leaked.
+fn set_up(options: &LeakOptions) -> Result<Vec<Option<String>>, ClientError> {
     let mut client = Client::open(&options.target)?;
     let values: Vec<String> = (0..ROWS)
         .map(|key| format!("({key}, '{}')", row_tag(key)))
@@ -182,8 +186,9 @@ fn set_up(options: &LeakOptions) -> Result<(), ClientError> {
     for sql in statements {
         must(&mut client, &sql)?;
     }
+    let state = client.simple(checker::STATE)?;
     client.close();
-    Ok(())
+    Ok(state.text_rows().into_iter().next().unwrap_or_default())
 }
 
 fn tear_down(options: &LeakOptions) -> Result<(), ClientError> {

@@ -135,7 +135,7 @@ impl Server {
                 FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
              FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
              WHERE relkind IN ('r', 'p') AND NOT relispartition AND relpersistence <> 't'
-               AND nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'drover')",
+               AND nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'drover', 'drover_internal')",
         )?;
         let pair = |row: Vec<Option<String>>| {
             let mut row = row.into_iter();

@@ -5,20 +5,19 @@ use crate::client::{Answer, Client, ClientError, Extended, Format, Parameter, Pi
 use crate::random::Random;
 
 /// What a session of one's own looks like.
-const STATE: &str = "SELECT current_setting('search_path'), current_setting('TimeZone'), current_setting('DateStyle'),
+pub(super) const STATE: &str = "SELECT current_setting('search_path'), current_setting('TimeZone'), current_setting('DateStyle'),
   current_setting('work_mem'), current_setting('drovertest.secret', true), to_regclass('pg_temp.leak_temp')::text,
   (SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'leak%')::text,
   (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())::text,
-  (SELECT count(*) FROM pg_listening_channels())::text, current_setting('application_name')";
+  (SELECT count(*) FROM pg_listening_channels())::text";
 /// Lives of a checker before it connects anew, so that both fresh and long sessions are looked at.
 const EXCHANGES_PER_SESSION: u64 = 40;
 
 pub(super) fn run(hunt: &Hunt, number: u64) {
     let mut random = Random::new(hunt.options.seed.wrapping_mul(7_919).wrapping_add(number));
     let tag = format!("checker-{number}");
-    let mut expected = None;
     while hunt.running() {
-        match session(hunt, &tag, &mut expected, &mut random) {
+        match session(hunt, &tag, &mut random) {
             Ok(()) => {}
             Err(ClientError::Refused(_)) => {
                 hunt.count(&hunt.turned_down);
@@ -29,19 +28,14 @@ pub(super) fn run(hunt: &Hunt, number: u64) {
     }
 }
 
-fn session(
-    hunt: &Hunt,
-    tag: &str,
-    expected: &mut Option<Vec<Option<String>>>,
-    random: &mut Random,
-) -> Result<(), ClientError> {
+fn session(hunt: &Hunt, tag: &str, random: &mut Random) -> Result<(), ClientError> {
     let target = hunt.options.target.clone().with_option("application_name", tag);
     let mut client = Client::open(&target)?;
     for _ in 0..EXCHANGES_PER_SESSION {
         if !hunt.running() {
             break;
         }
-        if let Some(problem) = exchange(&mut client, tag, expected, random)? {
+        if let Some(problem) = exchange(&mut client, tag, &hunt.untouched, random)? {
             hunt.violation(format!("{tag}: {problem}"));
         }
         hunt.count(&hunt.checks);
@@ -54,12 +48,12 @@ fn session(
 fn exchange(
     client: &mut Client,
     tag: &str,
-    expected: &mut Option<Vec<Option<String>>>,
+    untouched: &[Option<String>],
     random: &mut Random,
 ) -> Result<Option<String>, ClientError> {
     let key = random.below(u64::from(ROWS)) as u32;
     let nonce = format!("{tag}-{}", random.next_u64());
-    let (answer, wanted) = match random.below(6) {
+    let (answer, wanted) = match random.below(7) {
         0 => (
             client.simple(&format!("SELECT '{nonce}'"))?,
             vec![vec![Some(nonce)]],
@@ -104,14 +98,11 @@ fn exchange(
             client.simple("SELECT count(*)::text FROM leak_rows")?,
             vec![vec![Some(ROWS.to_string())]],
         ),
-        _ => {
-            let answer = client.simple(STATE)?;
-            let seen = answer.text_rows().into_iter().next().unwrap_or_default();
-            // The first look tells what this server's defaults are; a leak would have to be there from the start
-            // and always the same to hide in it.
-            let wanted = expected.get_or_insert_with(|| seen.clone()).clone();
-            (answer, vec![wanted])
-        }
+        5 => (client.simple(STATE)?, vec![untouched.to_vec()]),
+        _ => (
+            client.simple("SHOW application_name")?,
+            vec![vec![Some(tag.to_string())]],
+        ),
     };
     Ok(judge(&answer, &wanted))
 }

@@ -6,7 +6,7 @@ use crate::client::Client;
 const LEFTOVERS: &str = "
 WITH mine AS (
   SELECT oid, nspname FROM pg_namespace
-  WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'drover')
+  WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'drover', 'drover_internal')
 ), foreign_free AS (
   SELECT objid, classid FROM pg_depend WHERE deptype = 'e'
 ), list AS (
