@@ -90,3 +90,13 @@ SELECT x.id FROM (SELECT id, city FROM users WHERE age > 3) x JOIN orders o ON o
 SELECT name FROM users WHERE name LIKE '%5' ORDER BY upper(name), id;
 SELECT name, age FROM users WHERE (age, id) > (5, 50) ORDER BY id;
 SELECT grouping(city), city, count(*) FROM users GROUP BY city ORDER BY city;
+SELECT count(DISTINCT city), count(*) FROM users;
+SELECT city, count(DISTINCT age), sum(DISTINCT age), avg(DISTINCT age) FROM users GROUP BY city ORDER BY city;
+SELECT string_agg(name, ',' ORDER BY id DESC), array_agg(age ORDER BY age, id) FROM users;
+SELECT city, string_agg(name || '!', ',' ORDER BY name COLLATE "C", id) FILTER (WHERE age > 3) AS s FROM users GROUP BY 1 HAVING count(DISTINCT name) > 2 ORDER BY s DESC LIMIT 3;
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY age), mode() WITHIN GROUP (ORDER BY city) FROM users;
+SELECT stddev(age), variance(id::bigint), corr(age, id)::numeric(10, 6) FROM users;
+SELECT lower(city), count(DISTINCT lower(city) || name) FROM users GROUP BY lower(city) ORDER BY 1;
+SELECT u.city, json_agg(o.id ORDER BY o.id) FROM users u JOIN orders o ON o.user_id = u.id WHERE o.id < 20 GROUP BY u.city ORDER BY 1;
+SELECT count(DISTINCT (city, age)) FROM users;
+SELECT date_trunc('year', born), count(DISTINCT city) FROM users WHERE born < now() GROUP BY 1 ORDER BY 1;

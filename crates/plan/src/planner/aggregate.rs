@@ -99,7 +99,7 @@ pub(super) fn split(
         "min" | "max" | "bool_and" | "bool_or" | "every" | "bit_and" | "bit_or"
     );
     if distinct && !distinct_is_key && !harmless {
-        return Err(Refusal::with(RefusalCode::DistinctAggregate, name));
+        return Err(Refusal::with(RefusalCode::Aggregate, name));
     }
     let call = Call {
         name,

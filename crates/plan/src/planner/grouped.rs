@@ -27,23 +27,28 @@ pub(super) fn plan(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
             return Err(Refusal::with(RefusalCode::Subquery, "beside aggregates"));
         }
     }
+    match halves(cx, anchor) {
+        // What has no halves is computed from the rows themselves.
+        Err(refusal) if refusal.code == RefusalCode::Aggregate => pulled(cx).map_err(|why| {
+            if why.code == RefusalCode::FinishType {
+                why
+            } else {
+                refusal
+            }
+        }),
+        planned => planned,
+    }
+}
+
+/// Partial groups from the shards.
+fn halves(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
+    let query = cx.tree;
     let replace = cx.replace();
     let names = Names(cx.snapshot);
     let deparser = Deparser::new(query, &names, &replace)?;
-    let mut parts = deparser.select_parts()?;
     let mut finish = Finish::new(cx);
-    let mut items: Vec<SelectItem> = Vec::new();
-    let mut known: Vec<(&Node, String)> = Vec::new();
-    let mut group_by = Vec::new();
-    for expr in group_expressions(query)? {
-        let (type_oid, collation) = type_of(expr).ok_or_else(|| unknown_type(expr))?;
-        let text = finish.input(cx, type_oid, collation)?;
-        let sql = deparser.expr(expr)?;
-        group_by.push(sql.clone());
-        items.push(item(sql));
-        finish.group_by.push(text.clone());
-        known.push((expr, text));
-    }
+    let (mut items, mut known) = group_columns(cx, &deparser, &mut finish)?;
+    let group_by = items.clone();
     for agg in aggregates(query) {
         if known.iter().any(|(node, _)| same_expr(node, agg)) {
             continue;
@@ -53,12 +58,78 @@ pub(super) fn plan(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
         let mut whole = halves.whole;
         for (at, (sql, type_oid)) in halves.partials.into_iter().enumerate() {
             let text = finish.input(cx, type_oid, 0)?;
-            items.push(item(sql));
+            items.push(sql);
             whole = whole.replace(&format!("{{{at}}}"), &text);
         }
         known.push((agg, format!("({whole})")));
     }
-    parts.items = items;
+    let shard_sql = shard_sql(&deparser, items, group_by)?;
+    let whole_groups = Whole {
+        known,
+        rows: false,
+        inner: cx.replace(),
+    };
+    whole(cx, finish, &whole_groups, shard_sql)
+}
+
+/// The columns that groups and aggregates are made of, row by row; PostgreSQL groups and aggregates them.
+fn pulled(cx: &mut Cx<'_>) -> Result<Many, Refusal> {
+    let query = cx.tree;
+    let replace = cx.replace();
+    let names = Names(cx.snapshot);
+    let deparser = Deparser::new(query, &names, &replace)?;
+    let mut finish = Finish::new(cx);
+    let (mut items, mut known) = group_columns(cx, &deparser, &mut finish)?;
+    for agg in aggregates(query) {
+        let grouped: Vec<&Node> = known.iter().map(|(node, _)| *node).collect();
+        let mut columns = Vec::new();
+        agg.fields
+            .iter()
+            .for_each(|(_, value)| loose_columns(value, &grouped, &mut columns));
+        for column in columns {
+            if known.iter().any(|(node, _)| same_expr(node, column)) {
+                continue;
+            }
+            let (type_oid, collation) = type_of(column).ok_or_else(|| unknown_type(column))?;
+            let text = finish.input(cx, type_oid, collation)?;
+            items.push(deparser.expr(column)?);
+            known.push((column, text));
+        }
+    }
+    let shard_sql = shard_sql(&deparser, items, Vec::new())?;
+    let whole_groups = Whole {
+        known,
+        rows: true,
+        inner: cx.replace(),
+    };
+    whole(cx, finish, &whole_groups, shard_sql)
+}
+
+/// What the shards return for GROUP BY, as SQL there and as text in the finish statement.
+type Groups<'a> = (Vec<String>, Vec<(&'a Node, String)>);
+
+fn group_columns<'a>(
+    cx: &Cx<'a>,
+    deparser: &Deparser<'a>,
+    finish: &mut Finish,
+) -> Result<Groups<'a>, Refusal> {
+    let (mut items, mut known) = (Vec::new(), Vec::new());
+    for expr in group_expressions(cx.tree)? {
+        let (type_oid, collation) = type_of(expr).ok_or_else(|| unknown_type(expr))?;
+        let text = finish.input(cx, type_oid, collation)?;
+        items.push(deparser.expr(expr)?);
+        finish.group_by.push(text.clone());
+        known.push((expr, text));
+    }
+    Ok((items, known))
+}
+
+fn shard_sql(deparser: &Deparser<'_>, items: Vec<String>, group_by: Vec<String>) -> Result<String, Refusal> {
+    if items.is_empty() {
+        return Err(Refusal::with(RefusalCode::Aggregate, "nothing to aggregate"));
+    }
+    let mut parts = deparser.select_parts()?;
+    parts.items = items.into_iter().map(item).collect();
     parts.group_by = group_by;
     parts.having = None;
     parts.distinct = None;
@@ -66,11 +137,7 @@ pub(super) fn plan(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
     parts.limit = None;
     parts.offset = None;
     parts.with_ties = false;
-    let whole_groups = Whole {
-        known,
-        inner: replace,
-    };
-    whole(cx, finish, &whole_groups, parts.to_sql())
+    Ok(parts.to_sql())
 }
 
 fn item(expr: String) -> SelectItem {
@@ -239,6 +306,8 @@ fn distinct_is_key(cx: &mut Cx<'_>, agg: &Node, anchor: &[Col]) -> bool {
 /// Replaces groups and aggregates by what came from the shards.
 struct Whole<'a> {
     known: Vec<(&'a Node, String)>,
+    /// The rows themselves came, so aggregates are computed here.
+    rows: bool,
     inner: super::rewrite::Replace<'a>,
 }
 
@@ -248,7 +317,7 @@ impl Whole<'_> {
         if self.known.iter().any(|(node, _)| same_expr(node, expr)) {
             return Ok(());
         }
-        if expr.is("VAR") || expr.is("SUBLINK") || expr.is("AGGREF") {
+        if expr.is("VAR") || expr.is("SUBLINK") || (expr.is("AGGREF") && !self.rows) {
             return Err(Refusal::with(
                 RefusalCode::Aggregate,
                 "an expression beside the groups",
