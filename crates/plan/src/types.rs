@@ -32,9 +32,11 @@ pub enum StatementKind {
 
 /// Everything the executor has to know about an optimizable statement.
 ///
-/// How to read it. Evaluate `prelude` if there is one and append its values to the parameters. Resolve `target` to
-/// a set of shards. Exactly one shard: send `text` (or the client's text) there and pass the rows through untouched.
-/// More than one: follow `many`. No shard at all (every key was NULL): any shard gives the right answer, as with one.
+/// How to read it. Resolve `target` to a set of shards. Exactly one shard: send `text` (or, without one, the client's
+/// text) there and pass the rows through untouched; `prelude` is needed only with `text`. More than one: evaluate
+/// `prelude`, append its values to the parameters and follow `many`. Keys among the prelude's values have to be
+/// evaluated before `target` can be resolved. No shard at all (every key was NULL): any shard gives the right answer, as
+/// with one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// What the statement is.
