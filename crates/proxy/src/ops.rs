@@ -1,0 +1,106 @@
+//! Operator statements: tables that become sharded or reference tables, functions declared local.
+//!
+//! A move happens in one transaction per shard while every proxy is paused, and is committed like a client's
+//! transaction over several shards (DESIGN §4), so that it is there everywhere or nowhere:
+//!
+//! ```text
+//! checks · barrier, all proxies paused · lock on home, facts read again under it
+//! table made on the other shards · rows copied · indexes and constraints · rows deleted on home · rows counted
+//! record Pending, naming the transaction · PREPARE elsewhere · decision + COMMIT on home · COMMIT PREPARED
+//! record Active · barrier removed, all proxies have the new epoch
+//! ```
+//! Up to the Pending record a failure leaves nothing behind. From then on the decision on the home shard tells what
+//! happened, and [`repair`] brings shards and record in line with it. While a record is pending and nobody leads the
+//! change ([`is_unfinished`]), no statement may run: the record does not say where the rows are.
+
+mod check;
+mod copy;
+mod decide;
+mod effects;
+mod error;
+mod faults;
+mod join;
+mod part;
+mod progress;
+mod relocate;
+mod repair;
+#[cfg(test)]
+mod tests;
+mod views;
+
+pub use effects::{RecordChange, resolve_effects, resolve_effects_on};
+pub use repair::{is_unfinished, repair};
+
+use std::time::Duration;
+
+use plan::ShardOptions;
+use topology::ChangeScope;
+use topology::records::FunctionRecord;
+use wire::backend::ErrorFields;
+
+use crate::cluster::{Cluster, change_deadline};
+use error::OpError;
+use faults::Faults;
+
+/// How long a move waits for transactions that hold locks on the table.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shards an existing table, its rows included. `progress` gets a line at most once per second; the statement that
+/// asked for this must not count as running meanwhile, because the cluster is paused.
+#[expect(clippy::result_large_err, reason = "once per operator statement")]
+pub async fn shard_table(
+    cluster: &Cluster,
+    database: &str,
+    schema: &str,
+    table: &str,
+    options: &ShardOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), ErrorFields> {
+    let wanted = relocate::Wanted { database, schema, table, options: Some(options) };
+    relocate::run(cluster, &wanted, progress, &Faults::default()).await.map_err(OpError::into_fields)
+}
+
+/// Makes an existing table a reference table: all its rows on every shard. `progress` as for [`shard_table`].
+#[expect(clippy::result_large_err, reason = "once per operator statement")]
+pub async fn reference_table(
+    cluster: &Cluster,
+    database: &str,
+    schema: &str,
+    table: &str,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), ErrorFields> {
+    let wanted = relocate::Wanted { database, schema, table, options: None };
+    relocate::run(cluster, &wanted, progress, &Faults::default()).await.map_err(OpError::into_fields)
+}
+
+/// Takes the operator's word that a function, all its overloads, touches no sharded table.
+#[expect(clippy::result_large_err, reason = "once per operator statement")]
+pub async fn declare_local(
+    cluster: &Cluster,
+    database: &str,
+    schema: &str,
+    name: &str,
+) -> Result<(), ErrorFields> {
+    declare(cluster, database, schema, name).await.map_err(OpError::into_fields)
+}
+
+async fn declare(cluster: &Cluster, database: &str, schema: &str, name: &str) -> Result<(), OpError> {
+    let function = FunctionRecord {
+        database: database.to_owned(),
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+    };
+    // Nothing that runs becomes wrong: what was refused is allowed from now on.
+    let mut guard = cluster.change(ChangeScope::Nothing).await?;
+    if !guard.cluster().declared_local.contains(&function) {
+        guard
+            .publish(|record| {
+                if !record.declared_local.contains(&function) {
+                    record.declared_local.push(function.clone());
+                }
+            })
+            .await?;
+    }
+    guard.finish(change_deadline()).await?;
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Whether a table can be moved: everything that is known to go wrong is said before anything is touched.
+
+use std::fmt::Write as _;
+
+use catalog::{KeyColumn, MapId, Oid, Relation, RelationKind, ShardId, ShardMap, Snapshot};
+use sql::quote_ident;
+use topology::ClusterRecord;
+use topology::records::{TableKind, TableState};
+
+use super::OpError;
+use super::effects::{NewKind, NewTable, find_colocated, key_type_of, key_type_sql, text_sql};
+use super::join::try_join_all;
+use super::part::shard_name;
+use super::relocate::Wanted;
+use crate::admin_link::{AdminError, AdminLink};
+use crate::cluster::{Cluster, facts};
+
+/// A table that can be moved.
+pub(super) struct Movable {
+    /// As it will be recorded.
+    pub(super) table: NewTable,
+    /// Its full name as SQL.
+    pub(super) sql_name: String,
+    /// The columns to copy, as SQL, in order.
+    pub(super) columns: String,
+    /// How rows are divided; `None`: every shard has all.
+    pub(super) division: Option<Division>,
+    /// The facts as they are once it has moved.
+    pub(super) snapshot: Snapshot,
+}
+
+/// Which rows belong where.
+pub(super) struct Division {
+    map: ShardMap,
+    key: KeyColumn,
+    /// The key column as SQL.
+    column: String,
+}
+
+impl Division {
+    /// True for the rows of this shard and no others; never NULL.
+    pub(super) fn predicate(&self, shard: ShardId) -> String {
+        self.map.range_predicate_sql(shard, self.key, &self.column)
+    }
+}
+
+/// Looks at everything before other proxies are bothered.
+pub(super) async fn preflight(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<(), OpError> {
+    let record = cluster.record();
+    let home = shard_name(cluster, record.home);
+    let mut link = cluster.admin_link(record.home, wanted.database).await.map_err(OpError::on(&home))?;
+    link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(OpError::on(&home))?;
+    look(&mut link, &home, &record, wanted).await?;
+    let others = record.shards.iter().map(|shard| shard.id).filter(|shard| *shard != record.home);
+    try_join_all(others.map(|shard| is_free(cluster, shard, wanted))).await.map(|_| ())
+}
+
+/// The name must not be taken on another shard.
+async fn is_free(cluster: &Cluster, shard: ShardId, wanted: &Wanted<'_>) -> Result<(), OpError> {
+    let name = shard_name(cluster, shard);
+    let mut link = cluster.admin_link(shard, wanted.database).await.map_err(OpError::on(&name))?;
+    match link.value(&find_sql(wanted)).await.map_err(OpError::on(&name))? {
+        None => Ok(()),
+        Some(_) => Err(OpError::refused_with(
+            "42P07",
+            format!("relation {} exists on {name} already", wanted.title()),
+            "It was not made by Drover as part of this table; drop or rename it there.",
+        )),
+    }
+}
+
+/// The table as the open transaction on the home shard sees it.
+pub(super) async fn look(
+    link: &mut AdminLink,
+    home: &str,
+    record: &ClusterRecord,
+    wanted: &Wanted<'_>,
+) -> Result<Movable, OpError> {
+    let on = OpError::on(home);
+    let rows = link.rows(&find_sql(wanted)).await.map_err(&on)?;
+    let oid = ordinary_table(rows.first().map(Vec::as_slice), wanted)?;
+    not_moved_yet(record, wanted)?;
+    let kind = match wanted.options {
+        None => NewKind::Reference,
+        Some(options) => {
+            let row = link.rows(&key_type_sql(oid, &options.key)).await.map_err(&on)?;
+            let key_type = key_type_of(row.first().map(Vec::as_slice), &options.key)?;
+            let other = options.colocate_with.as_ref();
+            let other = other.map(|other| find_colocated(record, wanted.database, other, wanted.schema));
+            NewKind::Sharded { column: options.key.clone(), key_type, colocate_with: other.transpose()? }
+        }
+    };
+    let table = NewTable {
+        database: wanted.database.to_owned(),
+        schema: wanted.schema.to_owned(),
+        name: wanted.table.to_owned(),
+        home_oid: oid,
+        kind,
+    };
+    let mut after = record.clone();
+    let recorded = table.add_to(&mut after, TableState::Active)?;
+    let input = after.sharding_input(wanted.database).map_err(|error| on(AdminError::State(error.to_string())))?;
+    let snapshot = facts::load_in_block(&mut link.server, &input).await.map_err(&on)?;
+    let Some(relation) = snapshot.relation(oid) else {
+        return Err(OpError::refused("0A000", format!("{} is not a table of this database", wanted.title())));
+    };
+    judge(&snapshot, relation, wanted)?;
+    let columns = columns_sql(relation, wanted)?;
+    let division = match &recorded {
+        TableKind::Reference => None,
+        TableKind::Sharded { map, .. } => Some(division(&snapshot, relation, *map, wanted)?),
+    };
+    let sql_name = format!("{}.{}", quote_ident(wanted.schema), quote_ident(wanted.table));
+    Ok(Movable { table, sql_name, columns, division, snapshot })
+}
+
+fn find_sql(wanted: &Wanted<'_>) -> String {
+    format!(
+        "SELECT c.oid, c.relkind, c.relpersistence, c.relispartition, EXISTS (SELECT FROM pg_catalog.pg_inherits i \
+             WHERE c.oid IN (i.inhrelid, i.inhparent)), c.reloftype <> 0 \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = {} AND c.relname = {}",
+        text_sql(wanted.schema),
+        text_sql(wanted.table)
+    )
+}
+
+/// The OID, when it is a table of the plain kind.
+fn ordinary_table(row: Option<&[Option<String>]>, wanted: &Wanted<'_>) -> Result<Oid, OpError> {
+    let Some([Some(oid), Some(kind), Some(persistence), Some(partition), Some(inherits), Some(typed)]) = row else {
+        return Err(OpError::refused("42P01", format!("relation {} does not exist", wanted.title())));
+    };
+    let what = match (kind.as_str(), persistence.as_str()) {
+        (_, "t") => "a temporary table",
+        ("r", _) if partition == "t" => "a partition",
+        ("r", _) if inherits == "t" => "a table with inheritance",
+        ("r", _) if typed == "t" => "a typed table",
+        ("r", _) => {
+            return oid.parse().map(Oid).map_err(|_| OpError::refused("XX000", "the answer about a table cannot be read"));
+        }
+        ("p", _) => "a partitioned table",
+        ("v", _) => "a view",
+        ("m", _) => "a materialized view",
+        ("f", _) => "a foreign table",
+        ("S", _) => "a sequence",
+        _ => "not a table",
+    };
+    let hint = if kind == "p" {
+        "Create it sharded: CREATE TABLE … PARTITION BY … WITH (drover.shard_key = '…')."
+    } else {
+        "Only ordinary tables can be moved to the shards."
+    };
+    Err(OpError::refused_with("0A000", format!("{} is {what}", wanted.title()), hint))
+}
+
+fn not_moved_yet(record: &ClusterRecord, wanted: &Wanted<'_>) -> Result<(), OpError> {
+    let Some(known) = record.table(wanted.database, wanted.schema, wanted.table) else { return Ok(()) };
+    let title = wanted.title();
+    Err(match (&known.state, &known.kind) {
+        (TableState::Pending { .. }, _) => {
+            OpError::refused("55006", format!("another change of table {title} is not finished yet"))
+        }
+        (TableState::Active, TableKind::Sharded { columns, .. }) => {
+            OpError::refused("42710", format!("table {title} is sharded already, by {}", columns.join(", ")))
+        }
+        (TableState::Active, TableKind::Reference) => {
+            OpError::refused("42710", format!("table {title} is a reference table already"))
+        }
+    })
+}
+
+/// What the facts say, with the table placed as wanted.
+fn judge(snapshot: &Snapshot, relation: &Relation, wanted: &Wanted<'_>) -> Result<(), OpError> {
+    let title = wanted.title();
+    let no = |why: &str, hint: &str| {
+        Err(OpError::refused_with("0A000", format!("table {title} cannot be moved to the shards: {why}"), hint))
+    };
+    if relation.system || relation.schema == "drover" {
+        return no("it is a system table", "Only tables of applications can be moved.");
+    }
+    if let Some(extension) = &relation.extension {
+        return no(&format!("it belongs to extension {extension}"), "Only tables of applications can be moved.");
+    }
+    if relation.kind != RelationKind::Table {
+        return no("it is not an ordinary table", "Only ordinary tables can be moved to the shards.");
+    }
+    if relation.has_rules {
+        return no("it has rules", "Drop its rules, or replace them by triggers.");
+    }
+    if let Some(index) = relation.unenforceable_unique() {
+        let why = if index.exclusion {
+            format!("exclusion constraint {} cannot be enforced over shards", index.name)
+        } else {
+            format!("unique index {} does not contain the shard key as it is", index.name)
+        };
+        return no(&why, "Rows of different shards cannot be compared: add the key to the constraint, or drop it.");
+    }
+    if let Some(why) = foreign_key_reason(snapshot, relation) {
+        return no(
+            &why,
+            "Make the other table a reference table, or drop the foreign key, shard both tables by it, and add it again.",
+        );
+    }
+    if let Some(why) = relation.unsafe_reason.as_ref().or(relation.read_unsafe_reason.as_ref()) {
+        return no(why, "A function that touches no sharded table can be declared so: drover.declare_local('name').");
+    }
+    Ok(())
+}
+
+/// The foreign key that stands in the way, if the reason is one.
+fn foreign_key_reason(snapshot: &Snapshot, relation: &Relation) -> Option<String> {
+    let reason = relation.unsafe_reason.as_ref()?;
+    let keys = relation.foreign_keys.iter().chain(&relation.referenced_by);
+    let is_about = |name: &str| reason.starts_with(&format!("foreign key {name} from "));
+    let known = |oid| snapshot.relation(oid).is_some();
+    keys.filter(|key| known(key.table) && known(key.referenced))
+        .any(|key| is_about(&key.name))
+        .then(|| reason.clone())
+}
+
+/// Columns with values of their own.
+fn columns_sql(relation: &Relation, wanted: &Wanted<'_>) -> Result<String, OpError> {
+    let mut sql = String::new();
+    for column in relation.live_columns().filter(|column| column.generated.is_none()) {
+        let separator = if sql.is_empty() { "" } else { ", " };
+        // Writing to a String does not fail.
+        let _ = write!(sql, "{separator}{}", quote_ident(&column.name));
+    }
+    if sql.is_empty() {
+        return Err(OpError::refused("0A000", format!("table {} has no columns to copy", wanted.title())));
+    }
+    Ok(sql)
+}
+
+fn division(
+    snapshot: &Snapshot,
+    relation: &Relation,
+    map: MapId,
+    wanted: &Wanted<'_>,
+) -> Result<Division, OpError> {
+    let key = relation.key_column();
+    let column = key.and_then(|key| relation.column(key.attnum));
+    match (snapshot.map(map), key, column) {
+        (Some(map), Some(key), Some(column)) => {
+            Ok(Division { map: map.clone(), key, column: quote_ident(&column.name) })
+        }
+        _ => Err(OpError::refused("XX000", format!("the shard map of {} cannot be found", wanted.title()))),
+    }
+}

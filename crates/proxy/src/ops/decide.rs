@@ -1,0 +1,257 @@
+//! The end of a move: pending record, prepared parts, decision on the home shard.
+
+use commit::{Gid, Secret};
+use topology::ChangeGuard;
+use topology::records::TableState;
+
+use super::OpError;
+use super::effects::NewTable;
+use super::faults::{Faults, Step};
+use super::join::{join_all, try_join_all};
+use super::part::{Part, shard_name};
+use crate::admin_link::AdminError;
+use crate::cluster::Cluster;
+
+/// How often a decision is carried out again when shards cannot be reached.
+const SETTLE_ATTEMPTS_MAX: u32 = 5;
+
+/// What the transaction is called.
+struct Name {
+    gid: Gid,
+    secret: Secret,
+}
+
+/// The parts of a move.
+pub(super) struct Parts {
+    /// Decides.
+    pub(super) home: Part,
+    /// All other shards.
+    pub(super) others: Vec<Part>,
+}
+
+impl Parts {
+    /// Gives everything up that is not prepared.
+    pub(super) async fn roll_back(self) {
+        join_all(self.others.into_iter().chain([self.home]).map(Part::roll_back)).await;
+    }
+}
+
+/// Commits a move and records the table. After an error other than [`OpError::Unfinished`] nothing has changed.
+pub(super) async fn commit(
+    cluster: &Cluster,
+    guard: &mut ChangeGuard,
+    parts: Parts,
+    table: &NewTable,
+    faults: &Faults,
+) -> Result<(), OpError> {
+    let secret = crate::cancel::random::<16>()
+        .map(Secret)
+        .map_err(|_| OpError::refused("XX000", "the system has no random numbers"))?;
+    let gid = Gid::new(commit::ShardId(parts.home.shard.0), secret);
+    let announced = announce(guard, table, &gid).await;
+    if let Err(error) = announced {
+        parts.roll_back().await;
+        // A write whose outcome is not known may have left the record.
+        withdraw(guard, table).await?;
+        return Err(error);
+    }
+    match decide(cluster, guard, parts, table, Name { gid, secret }, faults).await {
+        Ok(()) => {}
+        Err(error @ (OpError::Unfinished(_) | OpError::Died)) => return Err(error),
+        Err(error) => {
+            withdraw(guard, table).await?;
+            return Err(error);
+        }
+    }
+    faults.reached(Step::Finished)?;
+    record(guard, table, &TableState::Active)
+        .await
+        .map_err(|error| OpError::Unfinished(format!("the table was moved, but not recorded: {error}")))
+}
+
+async fn announce(guard: &mut ChangeGuard, table: &NewTable, gid: &Gid) -> Result<(), OpError> {
+    // The transaction's name is what identifies the change: its decision tells how it ended.
+    let state = TableState::Pending {
+        change: gid.to_string(),
+        what: format!("table {}.{} is being moved to the shards", table.schema, table.name),
+    };
+    record(guard, table, &state).await
+}
+
+async fn record(guard: &mut ChangeGuard, table: &NewTable, state: &TableState) -> Result<(), OpError> {
+    let mut failure = None;
+    guard
+        .publish(|record| {
+            record.schema_version += 1;
+            failure = table.add_to(record, state.clone()).err();
+        })
+        .await?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Removes the pending record of a move that surely does not happen.
+async fn withdraw(guard: &mut ChangeGuard, table: &NewTable) -> Result<(), OpError> {
+    let removed = guard.publish(|record| record.tables.retain(|known| !table.is(known))).await;
+    removed.map(|_| ()).map_err(|error| {
+        OpError::Unfinished(format!("the move was given up, but is still recorded as pending: {error}"))
+    })
+}
+
+async fn decide(
+    cluster: &Cluster,
+    guard: &ChangeGuard,
+    mut parts: Parts,
+    table: &NewTable,
+    name: Name,
+    faults: &Faults,
+) -> Result<(), OpError> {
+    let Name { gid, secret } = &name;
+    faults.reached(Step::Announced)?;
+    if let Err(error) = prepare(&mut parts.others, gid, faults).await {
+        if !matches!(error, OpError::Died) {
+            undo(cluster, parts, gid).await;
+        }
+        return Err(error);
+    }
+    faults.reached(Step::Prepared)?;
+    // Others may have gone on without this proxy; they would find the pending record and exclude the commit, but
+    // asking first gives the better error.
+    if let Err(error) = guard.check_held().await {
+        undo(cluster, parts, gid).await;
+        return Err(error.into());
+    }
+    let participants: Vec<commit::ShardId> =
+        parts.others.iter().map(|part| commit::ShardId(part.shard.0)).collect();
+    let decided = parts.home.run(&commit::sql::decide(gid, &participants, *secret)).await;
+    if let Err(error @ OpError::Shard { source: AdminError::Server(_), .. }) = decided {
+        // Not committed, and COMMIT will not be sent.
+        undo(cluster, parts, gid).await;
+        return Err(error);
+    }
+    let committed = match decided {
+        Ok(()) => parts.home.tag("COMMIT").await.is_ok_and(|tag| tag == "COMMIT"),
+        Err(_) => false,
+    };
+    faults.reached(Step::Decided)?;
+    if committed && finish(&mut parts.others, gid, faults).await? {
+        return Ok(());
+    }
+    match settle_patiently(cluster, &table.database, gid).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(OpError::refused("40000", "the home shard did not commit the move; nothing has changed")),
+        Err(error) => {
+            cluster.ask_recovery();
+            Err(OpError::Unfinished(format!("the move is decided but not carried out everywhere: {error}")))
+        }
+    }
+}
+
+/// Prepares all parts at once.
+async fn prepare(others: &mut [Part], gid: &Gid, faults: &Faults) -> Result<(), OpError> {
+    if faults.reached(Step::HalfPrepared).is_err() {
+        if let Some(first) = others.first_mut() {
+            prepare_one(first, gid).await?;
+        }
+        return Err(OpError::Died);
+    }
+    try_join_all(others.iter_mut().map(|part| prepare_one(part, gid))).await.map(|_| ())
+}
+
+async fn prepare_one(part: &mut Part, gid: &Gid) -> Result<(), OpError> {
+    part.run(commit::sql::MAKE_DURABLE).await?;
+    match part.tag(&commit::sql::prepare(gid)).await?.as_str() {
+        "PREPARE TRANSACTION" => Ok(()),
+        other => Err(part.failed(AdminError::State(format!("PREPARE TRANSACTION was answered by {other}")))),
+    }
+}
+
+/// Rolls back before anything was decided; what cannot be reached is left to recovery.
+async fn undo(cluster: &Cluster, parts: Parts, gid: &Gid) {
+    let Parts { home, others } = parts;
+    home.roll_back().await;
+    let undone = join_all(others.into_iter().map(async |mut part| {
+        use wire::TransactionStatus;
+        if part.link.server.dirty {
+            return false;
+        }
+        if part.link.server.status != TransactionStatus::Idle {
+            part.roll_back().await;
+            return true;
+        }
+        match part.run(&commit::sql::rollback_prepared(gid)).await {
+            Ok(()) => true,
+            // It failed to be prepared, or recovery was faster.
+            Err(error) => error.sqlstate() == Some("42704"),
+        }
+    }))
+    .await;
+    if undone.contains(&false) {
+        cluster.ask_recovery();
+    }
+}
+
+/// Commits the prepared parts. False: not all could be.
+async fn finish(others: &mut [Part], gid: &Gid, faults: &Faults) -> Result<bool, OpError> {
+    let sql = commit::sql::commit_prepared(gid);
+    if faults.reached(Step::HalfFinished).is_err() {
+        if let Some(first) = others.first_mut() {
+            first.run(&sql).await?;
+        }
+        return Err(OpError::Died);
+    }
+    let done = join_all(others.iter_mut().map(|part| part.run(&sql))).await;
+    Ok(done.iter().all(Result::is_ok))
+}
+
+async fn settle_patiently(cluster: &Cluster, database: &str, gid: &Gid) -> Result<bool, OpError> {
+    let mut attempt = 1;
+    loop {
+        match settle(cluster, database, gid).await {
+            Err(error) if attempt < SETTLE_ATTEMPTS_MAX => {
+                tracing::warn!(%error, gid = %gid, "a table move cannot be finished yet");
+                tokio::time::sleep(std::time::Duration::from_millis(200 << attempt)).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Finds out how a move was decided, excluding that it still is, and carries that out on every shard. True: it was
+/// committed.
+pub(super) async fn settle(cluster: &Cluster, database: &str, gid: &Gid) -> Result<bool, OpError> {
+    let decider = catalog::ShardId(gid.decider().0);
+    let name = shard_name(cluster, decider);
+    let on = OpError::on(&name);
+    let mut link = cluster.admin_link(decider, database).await.map_err(&on)?;
+    link.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map_err(&on)?;
+    let decision = link.value(&commit::sql::resolve(gid, &[])).await.map_err(&on)?;
+    link.run("COMMIT").await.map_err(&on)?;
+    let committed = decision.as_deref() == Some("t");
+    let record = cluster.record();
+    let shards = record.shards.iter().map(|shard| shard.id);
+    try_join_all(shards.map(|shard| settle_shard(cluster, shard, database, gid, committed))).await?;
+    Ok(committed)
+}
+
+async fn settle_shard(
+    cluster: &Cluster,
+    shard: catalog::ShardId,
+    database: &str,
+    gid: &Gid,
+    committed: bool,
+) -> Result<(), OpError> {
+    let name = shard_name(cluster, shard);
+    let on = OpError::on(&name);
+    let mut link = cluster.admin_link(shard, database).await.map_err(&on)?;
+    let look = format!("SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE gid = '{gid}'");
+    if link.value(&look).await.map_err(&on)?.is_none() {
+        return Ok(());
+    }
+    let sql = if committed { commit::sql::commit_prepared(gid) } else { commit::sql::rollback_prepared(gid) };
+    match link.run(&sql).await {
+        // Recovery was faster.
+        Err(AdminError::Server(fields)) if fields.code == "42704" => Ok(()),
+        other => other.map_err(&on),
+    }
+}

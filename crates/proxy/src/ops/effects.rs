@@ -1,0 +1,413 @@
+//! What a statement means for the cluster record.
+
+use catalog::{KeyType, MapId, Oid, ShardId};
+use plan::{MetadataEffect, ShardOptions};
+use sql::QualifiedName;
+use topology::ClusterRecord;
+use topology::records::{MapRecord, Scheme, TableKind, TableRecord, TableState};
+use wire::backend::ErrorFields;
+
+use super::OpError;
+use super::part::shard_name;
+use crate::admin_link::AdminError;
+use crate::cluster::Cluster;
+use crate::exec::link;
+use crate::server::ServerConn;
+
+/// A change of the cluster record's tables that was checked against the home shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordChange {
+    database: String,
+    /// In the order of the statements.
+    changes: Vec<TableChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum TableChange {
+    Add(NewTable),
+    /// Whatever is recorded under this name is gone, unless it has this OID.
+    Remove { schema: String, name: String, unless_oid: Option<u32> },
+}
+
+/// A table that is to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NewTable {
+    pub(super) database: String,
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) home_oid: Oid,
+    pub(super) kind: NewKind,
+}
+
+/// How it is placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NewKind {
+    /// By this column.
+    Sharded { column: String, key_type: KeyType, colocate_with: Option<(String, String)> },
+    /// Everywhere.
+    Reference,
+}
+
+/// Turns effects of a transaction into a change of the record. The home shard is asked after the transaction has
+/// committed; a name without a schema is looked up in `search_path`.
+#[expect(clippy::result_large_err, reason = "once per DDL statement")]
+pub async fn resolve_effects(
+    cluster: &Cluster,
+    database: &str,
+    search_path: &[String],
+    effects: &[MetadataEffect],
+) -> Result<RecordChange, ErrorFields> {
+    if effects.is_empty() {
+        return Ok(RecordChange { database: database.to_owned(), changes: Vec::new() });
+    }
+    let home = cluster.home();
+    let failed = |error| OpError::on(&shard_name(cluster, home))(error).into_fields();
+    let mut link = cluster.admin_link(home, database).await.map_err(failed)?;
+    resolve_effects_on(&mut link.server, &cluster.record(), database, search_path, effects).await
+}
+
+/// The same on a connection of the caller's, whose open transaction is seen: what the record does not allow can be
+/// refused before it is committed.
+#[expect(clippy::result_large_err, reason = "once per DDL statement")]
+pub async fn resolve_effects_on(
+    home: &mut ServerConn,
+    record: &ClusterRecord,
+    database: &str,
+    search_path: &[String],
+    effects: &[MetadataEffect],
+) -> Result<RecordChange, ErrorFields> {
+    let resolver = Resolver { home, database, search_path };
+    resolver.resolve(record, effects).await.map_err(OpError::into_fields)
+}
+
+impl RecordChange {
+    /// Makes the change. May be repeated on other versions of the record.
+    pub fn apply(&self, record: &mut ClusterRecord) {
+        // It was tried when it was made, and nothing changes tables without the barrier; a table that could not be
+        // added all the same is reported when the record is checked.
+        for change in &self.changes {
+            if let Err(error) = change.apply(&self.database, record) {
+                tracing::error!(%error, "a table cannot be recorded");
+            }
+        }
+    }
+
+    /// Whether it changes anything.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+impl TableChange {
+    fn apply(&self, database: &str, record: &mut ClusterRecord) -> Result<(), OpError> {
+        match self {
+            Self::Add(table) => table.add_to(record, TableState::Active).map(|_| ()),
+            Self::Remove { schema, name, unless_oid } => {
+                record.tables.retain(|table| {
+                    table.database != database
+                        || table.schema != *schema
+                        || table.name != *name
+                        || Some(table.home_oid) == *unless_oid
+                });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl NewTable {
+    /// Records the table, instead of any of the same name. Gives the kind as recorded.
+    pub(super) fn add_to(&self, record: &mut ClusterRecord, state: TableState) -> Result<TableKind, OpError> {
+        let kind = match &self.kind {
+            NewKind::Reference => TableKind::Reference,
+            NewKind::Sharded { column, key_type, colocate_with } => TableKind::Sharded {
+                columns: vec![column.clone()],
+                key_types: vec![key_type.name().to_owned()],
+                map: self.map(record, *key_type, colocate_with.as_ref())?,
+            },
+        };
+        record.tables.retain(|table| !self.is(table));
+        record.tables.push(TableRecord {
+            database: self.database.clone(),
+            schema: self.schema.clone(),
+            name: self.name.clone(),
+            home_oid: self.home_oid.0,
+            kind: kind.clone(),
+            state,
+        });
+        Ok(kind)
+    }
+
+    /// Whether this is the record of this table.
+    pub(super) fn is(&self, table: &TableRecord) -> bool {
+        table.database == self.database && table.schema == self.schema && table.name == self.name
+    }
+
+    fn map(
+        &self,
+        record: &mut ClusterRecord,
+        key_type: KeyType,
+        colocate_with: Option<&(String, String)>,
+    ) -> Result<MapId, OpError> {
+        if let Some((schema, name)) = colocate_with {
+            return colocated_map(record, &self.database, schema, name, key_type);
+        }
+        // Tables without other wishes share a map as far as their keys can be compared.
+        let fits = |map: MapId| {
+            record
+                .tables
+                .iter()
+                .filter(|table| table.database == self.database && !self.is(table))
+                .filter_map(|table| sharded_by(table).filter(|(of, _)| *of == map))
+                .all(|(_, known)| known.is_some_and(|known| known.family() == key_type.family()))
+        };
+        if let Some(map) = record.maps.iter().map(|map| map.id).find(|map| fits(*map)) {
+            return Ok(map);
+        }
+        let id = record.next_map_id();
+        let shards: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
+        let scheme = Scheme::even_hash(&shards)
+            .map_err(|error| OpError::refused("XX000", format!("no shard map can be made: {error}")))?;
+        record.maps.push(MapRecord { id, scheme });
+        Ok(id)
+    }
+}
+
+fn colocated_map(
+    record: &ClusterRecord,
+    database: &str,
+    schema: &str,
+    name: &str,
+    key_type: KeyType,
+) -> Result<MapId, OpError> {
+    let Some(other) = record.table(database, schema, name) else {
+        return Err(OpError::refused("42809", format!("table {schema}.{name} is not sharded: nothing can be colocated with it")));
+    };
+    let Some((map, known)) = sharded_by(other) else {
+        return Err(OpError::refused(
+            "42809",
+            format!("{schema}.{name} is a reference table: every table meets it already, without colocate_with"),
+        ));
+    };
+    if known.is_none_or(|known| known.family() != key_type.family()) {
+        let of = known.map_or("of an unknown type", KeyType::name);
+        return Err(OpError::refused(
+            "42804",
+            format!("a key of type {} cannot be colocated with {schema}.{name}, whose key is {of}", key_type.name()),
+        ));
+    }
+    Ok(map)
+}
+
+/// Map and key type of a sharded table.
+fn sharded_by(table: &TableRecord) -> Option<(MapId, Option<KeyType>)> {
+    match &table.kind {
+        TableKind::Sharded { key_types, map, .. } => {
+            Some((*map, key_types.first().and_then(|name| key_type_named(name))))
+        }
+        TableKind::Reference => None,
+    }
+}
+
+fn key_type_named(name: &str) -> Option<KeyType> {
+    use KeyType::{Bpchar, Int2, Int4, Int8, Text, Uuid, Varchar};
+    [Int2, Int4, Int8, Text, Varchar, Bpchar, Uuid].into_iter().find(|known| known.name() == name)
+}
+
+/// The table that `colocate_with` means: with a schema that one; without, the one of its name in `preferred`, or else
+/// the only one.
+pub(super) fn find_colocated(
+    record: &ClusterRecord,
+    database: &str,
+    name: &QualifiedName,
+    preferred: &str,
+) -> Result<(String, String), OpError> {
+    let found: Vec<&TableRecord> = record
+        .tables
+        .iter()
+        .filter(|table| table.database == database && table.name == name.name)
+        .filter(|table| name.schema.as_ref().is_none_or(|schema| *schema == table.schema))
+        .collect();
+    let table = match found.as_slice() {
+        [] => {
+            return Err(OpError::refused_with(
+                "42P01",
+                format!("there is no sharded table {name} to be colocated with"),
+                "Shard that table first.",
+            ));
+        }
+        [table] => *table,
+        several => match several.iter().find(|table| table.schema == preferred) {
+            Some(table) => *table,
+            None => {
+                return Err(OpError::refused_with(
+                    "42P09",
+                    format!("several sharded tables are named {name}"),
+                    "Write colocate_with with a schema.",
+                ));
+            }
+        },
+    };
+    Ok((table.schema.clone(), table.name.clone()))
+}
+
+/// What the home shard says about a table.
+pub(super) struct Found {
+    pub(super) oid: Oid,
+    pub(super) schema: String,
+}
+
+struct Resolver<'a> {
+    home: &'a mut ServerConn,
+    database: &'a str,
+    search_path: &'a [String],
+}
+
+impl Resolver<'_> {
+    async fn resolve(mut self, record: &ClusterRecord, effects: &[MetadataEffect]) -> Result<RecordChange, OpError> {
+        let mut trial = record.clone();
+        let mut changes = Vec::new();
+        for effect in effects {
+            let new = match effect {
+                MetadataEffect::CreateSharded { table, options } => self.created(table, Some(options), &trial).await?,
+                MetadataEffect::CreateReference { table } => self.created(table, None, &trial).await?,
+                MetadataEffect::Drop { tables } => {
+                    for (schema, name) in tables {
+                        let change = self.dropped(schema, name).await?;
+                        change.apply(self.database, &mut trial)?;
+                        changes.push(change);
+                    }
+                    continue;
+                }
+            };
+            // Created and dropped again in the same transaction: nothing to record.
+            let Some(new) = new else { continue };
+            let change = TableChange::Add(new);
+            change.apply(self.database, &mut trial)?;
+            changes.push(change);
+        }
+        Ok(RecordChange { database: self.database.to_owned(), changes })
+    }
+
+    async fn dropped(&mut self, schema: &str, name: &str) -> Result<TableChange, OpError> {
+        let found = self.find(&QualifiedName::qualified(schema, name)).await?;
+        Ok(TableChange::Remove {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            unless_oid: found.map(|found| found.oid.0),
+        })
+    }
+
+    async fn created(
+        &mut self,
+        table: &QualifiedName,
+        options: Option<&ShardOptions>,
+        record: &ClusterRecord,
+    ) -> Result<Option<NewTable>, OpError> {
+        let Some(found) = self.find(table).await? else { return Ok(None) };
+        let kind = match options {
+            None => NewKind::Reference,
+            Some(options) => NewKind::Sharded {
+                column: options.key.clone(),
+                key_type: self.key_type(&found, &options.key).await?,
+                colocate_with: options
+                    .colocate_with
+                    .as_ref()
+                    .map(|other| find_colocated(record, self.database, other, &found.schema))
+                    .transpose()?,
+            },
+        };
+        Ok(Some(NewTable {
+            database: self.database.to_owned(),
+            schema: found.schema,
+            name: table.name.clone(),
+            home_oid: found.oid,
+            kind,
+        }))
+    }
+
+    async fn find(&mut self, table: &QualifiedName) -> Result<Option<Found>, OpError> {
+        let schemas: Vec<String> = match &table.schema {
+            Some(schema) => vec![text_sql(schema)],
+            None => self.search_path.iter().map(|schema| text_sql(schema)).collect(),
+        };
+        let sql = format!(
+            "SELECT c.oid, pg_catalog.encode(pg_catalog.convert_to(n.nspname, 'UTF8'), 'hex') \
+             FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) WITH ORDINALITY AS s(name, at) \
+             JOIN pg_catalog.pg_namespace n ON n.nspname = s.name \
+             JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = {} \
+             WHERE c.relkind IN ('r', 'p') ORDER BY s.at LIMIT 1",
+            schemas.join(", "),
+            text_sql(&table.name)
+        );
+        let rows = self.rows(&sql).await?;
+        let Some([Some(oid), Some(schema)]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
+        let (Ok(oid), Some(schema)) = (oid.parse(), text_of_hex(schema)) else {
+            return Err(OpError::refused("XX000", "the answer about a table cannot be read"));
+        };
+        Ok(Some(Found { oid: Oid(oid), schema }))
+    }
+
+    async fn key_type(&mut self, table: &Found, column: &str) -> Result<KeyType, OpError> {
+        let sql = key_type_sql(table.oid, column);
+        let rows = self.rows(&sql).await?;
+        key_type_of(rows.first().map(Vec::as_slice), column)
+    }
+
+    async fn rows(&mut self, sql: &str) -> Result<Vec<link::TextRow>, OpError> {
+        let on = OpError::on("the home shard");
+        let reply = link::query(self.home, sql).await.map_err(|error| on(AdminError::Link(error)))?;
+        reply.into_rows().map_err(|fields| on(AdminError::Server(fields)))
+    }
+}
+
+/// Asks for the type under all domains, whether equal values are equal bytes, and whether the column is generated.
+pub(super) fn key_type_sql(table: Oid, column: &str) -> String {
+    format!(
+        "SELECT (WITH RECURSIVE b(oid, base) AS (SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t \
+             WHERE t.oid = a.atttypid UNION ALL SELECT t.oid, t.typbasetype FROM b JOIN pg_catalog.pg_type t \
+             ON t.oid = b.base WHERE b.base <> 0) SELECT b.oid FROM b WHERE b.base = 0 LIMIT 1), \
+             coalesce((SELECT c.collisdeterministic FROM pg_catalog.pg_collation c WHERE c.oid = a.attcollation), true), \
+             a.attgenerated <> '' \
+         FROM pg_catalog.pg_attribute a WHERE a.attrelid = {table} AND a.attnum > 0 AND NOT a.attisdropped \
+         AND a.attname = {}",
+        text_sql(column)
+    )
+}
+
+/// The key type from a row of [`key_type_sql`].
+pub(super) fn key_type_of(row: Option<&[Option<String>]>, column: &str) -> Result<KeyType, OpError> {
+    let Some([Some(oid), Some(deterministic), Some(generated)]) = row else {
+        return Err(OpError::refused("42703", format!("column \"{column}\" does not exist")));
+    };
+    let Some(key_type) = oid.parse().ok().and_then(|oid| KeyType::from_base_oid(Oid(oid))) else {
+        return Err(OpError::refused_with(
+            "0A000",
+            format!("column \"{column}\" cannot be a shard key: its type is not supported"),
+            "Keys are smallint, integer, bigint, text, character varying, character or uuid.",
+        ));
+    };
+    if generated == "t" {
+        return Err(OpError::refused("0A000", format!("column \"{column}\" cannot be a shard key: it is generated")));
+    }
+    if deterministic != "t" {
+        return Err(OpError::refused(
+            "0A000",
+            format!("column \"{column}\" cannot be a shard key: its collation is not deterministic"),
+        ));
+    }
+    Ok(key_type)
+}
+
+/// A text as SQL that means the same whatever the session's encoding and lexical settings are.
+pub(super) fn text_sql(text: &str) -> String {
+    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("pg_catalog.convert_from(pg_catalog.decode('{hex}', 'hex'), 'UTF8')")
+}
+
+fn text_of_hex(hex: &str) -> Option<String> {
+    let digits: Vec<u8> =
+        hex.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
+    let bytes = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    String::from_utf8(bytes).ok()
+}

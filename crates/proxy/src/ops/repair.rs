@@ -1,0 +1,93 @@
+//! Changes that nobody leads any more: the record is brought in line with what the shards decided.
+
+use commit::Gid;
+use topology::records::{TableRecord, TableState};
+use topology::{ChangeScope, ClusterRecord};
+use wire::backend::ErrorFields;
+
+use super::OpError;
+use super::decide::settle;
+use super::effects::text_sql;
+use super::join::try_join_all;
+use super::part::shard_name;
+use crate::cluster::Cluster;
+
+/// Whether the record has changes that were begun and are not recorded as done or given up. When no barrier is there
+/// either, statements must wait for [`repair`].
+pub fn is_unfinished(record: &ClusterRecord) -> bool {
+    record.tables.iter().any(|table| table.state != TableState::Active)
+}
+
+/// Finishes changes whose leader is gone, in one database. Waits for a leader that is not. Does not wait for proxies to
+/// load the new record, so the thread that follows the cluster may call it.
+#[expect(clippy::result_large_err, reason = "once per lost change")]
+pub async fn repair(cluster: &Cluster, database: &str) -> Result<(), ErrorFields> {
+    if !cluster.record().tables.iter().any(|table| is_pending_in(table, database)) {
+        return Ok(());
+    }
+    finish(cluster, database).await.map_err(OpError::into_fields)
+}
+
+fn is_pending_in(table: &TableRecord, database: &str) -> bool {
+    table.database == database && table.state != TableState::Active
+}
+
+async fn finish(cluster: &Cluster, database: &str) -> Result<(), OpError> {
+    // The barrier keeps other changes and other repairs away, and shows that no leader is left.
+    let mut guard = cluster.change(ChangeScope::Nothing).await?;
+    let mut verdicts = Vec::new();
+    for table in guard.cluster().tables.iter().filter(|table| is_pending_in(table, database)) {
+        let moved = is_done(cluster, guard.cluster(), table).await?;
+        tracing::warn!(
+            schema = %table.schema, table = %table.name, moved,
+            "a table move whose leader is gone was brought to its end"
+        );
+        verdicts.push((table.clone(), moved));
+    }
+    if verdicts.is_empty() {
+        return Ok(());
+    }
+    guard
+        .publish(|record| {
+            record.schema_version += 1;
+            for (table, moved) in &verdicts {
+                if *moved {
+                    record.tables.iter_mut().filter(|known| *known == table).for_each(|known| {
+                        known.state = TableState::Active;
+                    });
+                } else {
+                    record.tables.retain(|known| known != table);
+                }
+            }
+        })
+        .await?;
+    // Dropped, not finished: the proxies are told by the record itself.
+    Ok(())
+}
+
+/// Whether the change was decided; carries the decision out.
+async fn is_done(cluster: &Cluster, record: &ClusterRecord, table: &TableRecord) -> Result<bool, OpError> {
+    let TableState::Pending { change, .. } = &table.state else { return Ok(true) };
+    match change.parse::<Gid>() {
+        Ok(gid) => settle(cluster, &table.database, &gid).await,
+        // Not a move of this kind: the table is either everywhere or on the home shard.
+        Err(_) => exists_elsewhere(cluster, record, table).await,
+    }
+}
+
+async fn exists_elsewhere(cluster: &Cluster, record: &ClusterRecord, table: &TableRecord) -> Result<bool, OpError> {
+    let sql = format!(
+        "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = {} AND c.relname = {}",
+        text_sql(&table.schema),
+        text_sql(&table.name)
+    );
+    let others = record.shards.iter().map(|shard| shard.id).filter(|shard| *shard != record.home);
+    let found = try_join_all(others.map(async |shard| {
+        let on = OpError::on(&shard_name(cluster, shard));
+        let mut link = cluster.admin_link(shard, &table.database).await.map_err(&on)?;
+        link.value(&sql).await.map_err(&on).map(|value| value.is_some())
+    }))
+    .await?;
+    Ok(!found.is_empty() && found.iter().all(|there| *there))
+}
