@@ -309,14 +309,6 @@ pub(super) fn print<'a>(
     if insert.with || insert.has_indirection || !plain {
         return Err(refuse("WITH or assignment to a part of a column"));
     }
-    let relation = source.relation;
-    let mut names = Vec::new();
-    let mut overriding = false;
-    for attno in &source.columns {
-        let column = relation.column(*attno).ok_or_else(|| refuse("unknown column"))?;
-        overriding |= column.identity == Some(Identity::Always);
-        names.push(quote_ident(&column.name));
-    }
     let replace = match clock {
         Clock::Once => cx.replace(),
         Clock::OfTheShard => Replace::nothing(cx.snapshot),
@@ -338,9 +330,30 @@ pub(super) fn print<'a>(
             .collect::<Result<Vec<_>, _>>()?;
         rows.push(format!("({})", cells.join(", ")));
     }
-    let alias = insert
-        .alias
-        .as_ref()
+    let head = head(source, insert.alias.as_deref())?;
+    Ok(Printed {
+        head,
+        rows,
+        tail: tail(cx)?,
+        returning: insert.returning,
+        on_conflict: insert.on_conflict,
+        drawn,
+    })
+}
+
+/// `INSERT INTO table AS alias (columns) OVERRIDING SYSTEM VALUE VALUES `.
+fn head(source: &Rows<'_>, alias: Option<&str>) -> Result<String, Refusal> {
+    let relation = source.relation;
+    let mut names = Vec::new();
+    let mut overriding = false;
+    for attno in &source.columns {
+        let column = relation
+            .column(*attno)
+            .ok_or_else(|| Refusal::with(RefusalCode::Sequence, "unknown column"))?;
+        overriding |= column.identity == Some(Identity::Always);
+        names.push(quote_ident(&column.name));
+    }
+    let alias = alias
         .map(|a| format!(" AS {}", quote_ident(a)))
         .unwrap_or_default();
     let overriding = if overriding {
@@ -350,18 +363,10 @@ pub(super) fn print<'a>(
     };
     let table = sql::QualifiedName::qualified(&relation.schema, &relation.name);
     // An unaliased table goes by its name in RETURNING and ON CONFLICT; qualifying it changes nothing there.
-    let head = format!(
+    Ok(format!(
         "INSERT INTO {table}{alias} ({}){overriding} VALUES ",
         names.join(", ")
-    );
-    Ok(Printed {
-        head,
-        rows,
-        tail: tail(cx)?,
-        returning: insert.returning,
-        on_conflict: insert.on_conflict,
-        drawn,
-    })
+    ))
 }
 
 /// One parameter for each sequence and each node in `volatile`, in the order of the rows.
