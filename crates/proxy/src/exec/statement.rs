@@ -347,9 +347,10 @@ pub fn exact_keys(plan: &Plan) -> Vec<Key> {
 
 /// The keys of a plan for all texts with the same normalised form, or `None` when the plan holds for this text only.
 ///
-/// A plan may serve other literals only if no literal's value went into it except as the one key the statement is
-/// routed by: exactly one relation (so that no two occurrences of a key were compared with each other), the client's
-/// own text everywhere, nothing evaluated beforehand.
+/// A plan may serve other literals only if no literal's value went into it except as the key the statement is routed
+/// by: exactly one relation (so that no two occurrences of a key were compared with each other), no other literal of
+/// the same value (`SET k = 5 WHERE k = 5` is allowed only because they are equal), the client's own text everywhere,
+/// nothing evaluated beforehand.
 pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>) -> Option<Vec<Key>> {
     if raw.names.relations.len() != 1 || !raw.names.ctes.is_empty() || !uses_client_text(plan) {
         return None;
@@ -365,7 +366,10 @@ pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>)
                 let literal = &literals.literals[index];
                 // The same rule that will read the next text must read this one, and agree.
                 let read = literal_value(literal, literals.text, *key_type).ok()?;
-                let trusted = literal.kind != LiteralKind::Numeric && read == *value;
+                let alone = literals.literals.iter().enumerate().all(|(other, literal)| {
+                    other == index || literal_value(literal, literals.text, *key_type).as_ref() != Ok(value)
+                });
+                let trusted = literal.kind != LiteralKind::Numeric && read == *value && alone;
                 trusted.then_some(Key::Literal { index, key_type: *key_type })
             }
             other => Some(fixed_key(other)),

@@ -70,7 +70,8 @@ impl Session {
         text: &str,
         args: Option<&Args>,
     ) -> Result<(), Fault> {
-        if let (Many::Refuse(refusal), true) = (&planned.plan.many, shards.len() > 1) {
+        let everywhere = planned.plan.target == Target::Every;
+        if let (Many::Refuse(refusal), true, false) = (&planned.plan.many, shards.len() > 1, everywhere) {
             return Err(Fault::refused(refusal));
         }
         let context = self.plan_context().await?;
@@ -90,6 +91,9 @@ impl Session {
             append_columns(self.client.conn.out(), columns);
         }
         let run = Run { planned, order: &order, indexes: &indexes, text, args: arguments, extras: &extras };
+        if everywhere {
+            return self.run_everywhere(&run).await;
+        }
         if order.len() == 1 {
             return self.run_single(&run).await;
         }
@@ -125,14 +129,17 @@ impl Session {
         self.complete_sum(&gathered)
     }
 
+    /// The same statement on every shard; they must all do the same, and the home shard's rows are the answer.
+    async fn run_everywhere(&mut self, run: &Run<'_>) -> Result<(), Fault> {
+        let sql = run.planned.plan.text.as_deref().unwrap_or(run.text);
+        let formats = self.visible_formats(run);
+        let mut sink = Only { source: 0, rows: 0 };
+        let gathered = self.scatter(run, Texts::Same(sql), &formats, 0, &mut sink).await?;
+        self.complete_equal(&gathered)
+    }
+
     async fn run_rows(&mut self, run: &Run<'_>, rows: &RowsPlan) -> Result<(), Fault> {
         let sql = rows.shard_sql.as_deref().unwrap_or(run.text);
-        if run.planned.plan.target == Target::Every {
-            let formats = self.visible_formats(run);
-            let mut sink = Only { source: 0, rows: 0 };
-            let gathered = self.scatter(run, Texts::Same(sql), &formats, 0, &mut sink).await?;
-            return self.complete_equal(&gathered);
-        }
         match &rows.combine {
             Combine::Concat { limit } => {
                 let bounds = bounds(limit, run.args)?;

@@ -33,6 +33,8 @@ pub(super) struct PendingChange {
 impl Session {
     /// Runs a DDL plan. The answer is complete but for ReadyForQuery.
     pub(super) async fn run_ddl(&mut self, plan: &DdlPlan, text: &str, kind: StatementKind) -> Result<(), Fault> {
+        let stripped = plan.strips_options.then(|| sql::strip_drover_options(text));
+        let text = stripped.as_deref().unwrap_or(text);
         if !plan.transactional {
             return self.run_outside_blocks(plan, text).await;
         }
