@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use drover::config::{Config, ConfigError};
 
-use crate::dev;
+use crate::{dev, proxy_cmd};
 
 /// Makes many PostgreSQL servers behave like one database.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a whole cluster on this machine, from the PostgreSQL found on it
     Dev(dev::DevArgs),
+    /// Run one proxy of a cluster
+    Proxy(proxy_cmd::ProxyArgs),
     /// Say everything that is wrong with a configuration
     Check(CheckArgs),
 }

@@ -1,19 +1,9 @@
 //! `drover dev`: a whole cluster on this machine, until Ctrl-C.
 
-/// A line on standard error. That it cannot be written (the terminal was closed, say) must not end the
-/// cluster, and `eprintln!` would panic.
-macro_rules! say {
-    ($($argument:tt)*) => {{
-        let text = format!($($argument)*);
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("drover: {text}\n"));
-    }};
-}
-
 mod display;
 mod serving;
 
 use std::cell::RefCell;
-use std::error::Error;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -23,10 +13,11 @@ use std::time::Duration;
 use agent::{ClusterError, ClusterInfo, ClusterOptions, DevCluster, Durability};
 use clap::Args;
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::serve::{ServeError, Serving};
+use crate::terminal::{Signals, chain, say};
 use display::Display;
 
 /// The spinner turns this often.
@@ -80,7 +71,10 @@ pub enum DevError {
     Cluster(#[from] ClusterError),
     /// The proxy did not start.
     #[error("the proxy did not start")]
-    Serve(#[from] serving::ServeError),
+    Serve(#[from] ServeError),
+    /// The store does not work, or the servers make no cluster.
+    #[error(transparent)]
+    Plan(#[from] serving::PlanError),
     /// A signal came before everything was ready.
     #[error("stopped before it was ready")]
     Interrupted,
@@ -148,13 +142,12 @@ async fn serve(
     ready: impl FnOnce(SocketAddr, SocketAddr),
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), DevError> {
-    let (info, directory, listen) = (cluster.clone(), state_dir.to_owned(), args.listen);
-    let started = tokio::task::spawn_blocking(move || serving::start(&info, &directory, listen)).await;
-    let running = started.map_err(|_| serving::ServeError::Interrupted)??;
-    ready(running.address(), args.http);
+    let plan = serving::plan(cluster, state_dir, args.listen, args.http)?;
+    let serving = Serving::start(plan).await?;
+    ready(serving.address(), serving.http());
     // An error means that the sender is gone, which asks for the same.
     let _ = stopping.wait_for(|stop| *stop).await;
-    let _ = tokio::task::spawn_blocking(move || running.shutdown()).await;
+    serving.shutdown().await;
     Ok(())
 }
 
@@ -262,43 +255,6 @@ fn check_listen(address: SocketAddr, option: &'static str) -> Result<(), DevErro
             })
         }
     }
-}
-
-/// The signals that end Drover. SIGHUP comes when the terminal is closed.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => (),
-            _ = self.terminate.recv() => (),
-            _ = self.hangup.recv() => (),
-        }
-    }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 mod cli;
 mod dev;
+mod proxy_cmd;
+mod serve;
+mod terminal;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -25,12 +28,18 @@ fn main() -> ExitCode {
     match command {
         Command::Check(args) => cli::check(&args),
         Command::Dev(args) => with_runtime(dev::run(args)),
+        Command::Proxy(args) => with_runtime(proxy_cmd::run(args)),
     }
 }
 
 fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // Whatever a command has left running it no longer waits for.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             eprintln!("drover: cannot start: {error}");
             ExitCode::FAILURE

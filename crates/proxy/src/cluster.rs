@@ -105,6 +105,11 @@ impl Cluster {
         }
     }
 
+    /// The facts of a database, for those who only look; `None` when there is no such database.
+    pub fn facts(&self, database: &str) -> Option<Arc<Snapshot>> {
+        self.databases.get(database).map(|database| database.snapshot.load_full())
+    }
+
     /// Whether this proxy may still trust what it knows; a proxy that has lost its lease serves nothing.
     pub fn is_valid(&self) -> bool {
         self.membership.get().is_none_or(|membership| membership.is_valid(Instant::now()))

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use agent::{Phase, ProgressEvent};
 
+use crate::terminal::say;
+
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 /// Carriage return, then erase the line.
 const CLEAR: &str = "\r\x1b[2K";

@@ -4,42 +4,46 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use admin::{HttpConfig, Role};
 use agent::{ClusterInfo, NodeInfo};
 use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, UserConfig};
 use topology::records::{NodeRecord, ShardRecord};
 use topology::{ClusterRecord, FileStore, ProxyId, ShardId};
 
+use crate::serve::Plan;
+
 /// Rows gathered for one statement may take this many bytes.
 const GATHER_BYTES_MAX: usize = 256 << 20;
 
-/// Why the proxy of a development cluster did not start.
+/// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub enum PlanError {
     /// The store in the cluster's directory does not work.
     #[error("the cluster's store cannot be used")]
     Store(#[source] topology::StoreError),
     /// The servers do not make a cluster.
     #[error("the servers do not make a cluster")]
     Record(#[source] topology::records::ClusterRecordError),
-    /// The proxy did not start.
-    #[error(transparent)]
-    Proxy(#[from] proxy::RunningError),
-    /// A thread failed.
-    #[error("the proxy's start was interrupted")]
-    Interrupted,
+    /// No name could be made for the proxy.
+    #[error("the proxy's name is not valid")]
+    Name(#[source] topology::KeyError),
 }
 
-/// Starts the proxy over running servers. Blocks.
-pub fn start(cluster: &ClusterInfo, state_dir: &Path, listen: SocketAddr) -> Result<proxy::Running, ServeError> {
-    let store = FileStore::open(state_dir).map_err(ServeError::Store)?;
-    let id = ProxyId::parse(&format!("dev-{}", std::process::id())).map_err(|_| ServeError::Interrupted)?;
-    let record = record_of(cluster)?;
-    let config = ProxyConfig {
+/// The proxy over running servers. Opens the store, which blocks for a moment.
+pub fn plan(
+    cluster: &ClusterInfo,
+    state_dir: &Path,
+    listen: SocketAddr,
+    http: SocketAddr,
+) -> Result<Plan, PlanError> {
+    let store = FileStore::open(state_dir).map_err(PlanError::Store)?;
+    let (user, password) = (cluster.app_user.clone(), cluster.app_password.expose().to_owned());
+    let proxy = ProxyConfig {
         listen,
         workers: 0,
         users: vec![UserConfig {
-            name: cluster.app_user.clone(),
-            auth: ClientAuth::Password(cluster.app_password.expose().to_owned()),
+            name: user.clone(),
+            auth: ClientAuth::Password(password.clone()),
             server_password: None,
         }],
         databases: vec![cluster.database.clone()],
@@ -51,10 +55,25 @@ pub fn start(cluster: &ClusterInfo, state_dir: &Path, listen: SocketAddr) -> Res
             password: Some(cluster.admin_password.expose().to_owned()),
         },
     };
-    Ok(proxy::start(config, Arc::new(store), id, record, GATHER_BYTES_MAX)?)
+    Ok(Plan {
+        proxy,
+        store: Arc::new(store),
+        id: ProxyId::parse(&format!("dev-{}", std::process::id())).map_err(PlanError::Name)?,
+        cluster: record_of(cluster)?,
+        gather_bytes_max: GATHER_BYTES_MAX,
+        http,
+        // A request without a token is the application's; on other addresses than loopback there are none.
+        http_access: HttpConfig {
+            default_role: Some(Role {
+                user,
+                password: Some(password),
+            }),
+            ..HttpConfig::default()
+        },
+    })
 }
 
-fn record_of(cluster: &ClusterInfo) -> Result<ClusterRecord, ServeError> {
+fn record_of(cluster: &ClusterInfo) -> Result<ClusterRecord, PlanError> {
     let shards = cluster
         .shards
         .iter()
@@ -66,9 +85,12 @@ fn record_of(cluster: &ClusterInfo) -> Result<ClusterRecord, ServeError> {
             replicas: shard.replicas.iter().map(node_of).collect(),
         })
         .collect();
-    ClusterRecord::new("dev", vec![cluster.database.clone()], shards).map_err(ServeError::Record)
+    ClusterRecord::new("dev", vec![cluster.database.clone()], shards).map_err(PlanError::Record)
 }
 
 fn node_of(node: &NodeInfo) -> NodeRecord {
-    NodeRecord { host: node.host.clone(), port: node.port }
+    NodeRecord {
+        host: node.host.clone(),
+        port: node.port,
+    }
 }

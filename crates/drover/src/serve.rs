@@ -1,0 +1,168 @@
+//! A proxy with its HTTP side: what `drover dev` and `drover proxy` have in common.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use admin::proxy_backend::{ProxyBackendConfig, View};
+use admin::{BoxFuture, HttpConfig, ProxyBackend};
+use catalog::{ShardId, Snapshot};
+use proxy::cluster::Cluster;
+use proxy::config::ProxyConfig;
+use proxy::worker::Shared;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use topology::{ClusterRecord, ProxyId, TopologyStore};
+
+use crate::terminal::say;
+
+/// Everything a proxy is told at its start.
+pub struct Plan {
+    /// The proxy's own part.
+    pub proxy: ProxyConfig,
+    /// Where cluster state is kept.
+    pub store: Arc<dyn TopologyStore>,
+    /// The proxy's name in the cluster.
+    pub id: ProxyId,
+    /// The cluster's first record, for a store that holds none.
+    pub cluster: ClusterRecord,
+    /// Rows gathered for one statement may take this many bytes.
+    pub gather_bytes_max: usize,
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    /// Who may do what over HTTP.
+    pub http_access: HttpConfig,
+}
+
+/// Why no proxy was started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address of the HTTP side cannot be listened on.
+    #[error("cannot listen on {address} for HTTP")]
+    Http {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The proxy did not start.
+    #[error(transparent)]
+    Proxy(#[from] proxy::RunningError),
+    /// A thread failed.
+    #[error("the start was interrupted")]
+    Interrupted,
+}
+
+/// A running proxy with its HTTP side.
+pub struct Serving {
+    running: proxy::Running,
+    http: SocketAddr,
+    stop_http: watch::Sender<bool>,
+    serving_http: JoinHandle<io::Result<()>>,
+}
+
+impl Serving {
+    /// Starts both; clients can connect when it returns.
+    pub async fn start(plan: Plan) -> Result<Serving, ServeError> {
+        let address = plan.http;
+        let failed = |source| ServeError::Http { address, source };
+        // Before the proxy, whose start takes longer and shows itself to the cluster.
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let http = listener.local_addr().map_err(failed)?;
+        let database = plan.proxy.databases.first().cloned().unwrap_or_default();
+        let probe_user = plan.proxy.admin.user.clone();
+        let starting = tokio::task::spawn_blocking(move || {
+            proxy::start(
+                plan.proxy,
+                plan.store,
+                plan.id,
+                plan.cluster,
+                plan.gather_bytes_max,
+            )
+        });
+        let running = starting.await.map_err(|_| ServeError::Interrupted)??;
+        let view = ProxyView {
+            cluster: Arc::clone(running.cluster()),
+            shared: Arc::clone(running.shared()),
+            database: database.clone(),
+        };
+        let backend = ProxyBackendConfig::new(running.address(), database, probe_user);
+        let backend = Arc::new(ProxyBackend::new(Arc::new(view), backend));
+        let (stop_http, mut stopping) = watch::channel(false);
+        let stopped = async move {
+            // An error means that the sender is gone, which asks for the same.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        let serving_http = tokio::spawn(admin::serve(listener, backend, plan.http_access, stopped));
+        Ok(Serving {
+            running,
+            http,
+            stop_http,
+            serving_http,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.running.address()
+    }
+
+    /// Where HTTP is served.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Ends all sessions (57P01 to their clients) as soon as their transactions have ended, then HTTP, and leaves the
+    /// cluster. HTTP lasts as long as sessions do, so that a load balancer sees the proxy's last state.
+    pub async fn shutdown(self) {
+        let running = self.running;
+        if tokio::task::spawn_blocking(move || running.shutdown())
+            .await
+            .is_err()
+        {
+            say!("the proxy did not end as it should");
+        }
+        // It has ended already if nobody listens.
+        let _ = self.stop_http.send(true);
+        if let Ok(Err(error)) = self.serving_http.await {
+            say!("HTTP ended: {error}");
+        }
+    }
+}
+
+/// What the HTTP side sees of the proxy.
+struct ProxyView {
+    cluster: Arc<Cluster>,
+    shared: Arc<Shared>,
+    database: String,
+}
+
+impl View for ProxyView {
+    fn facts(&self) -> Option<Arc<Snapshot>> {
+        self.cluster.facts(&self.database)
+    }
+
+    fn cluster(&self) -> Arc<ClusterRecord> {
+        self.cluster.record()
+    }
+
+    fn not_serving(&self) -> Option<String> {
+        if self.shared.is_stopping() {
+            return Some("the proxy shuts down".to_owned());
+        }
+        (!self.cluster.is_valid()).then(|| "the proxy has lost touch with the cluster".to_owned())
+    }
+
+    fn active_connections(&self, shard: ShardId) -> BoxFuture<'_, usize> {
+        Box::pin(async move {
+            let pools = self.shared.pool_stats().await;
+            let of_shard = pools.iter().filter(|pool| pool.key.shard == shard.0);
+            of_shard.map(|pool| pool.stats.leased).sum()
+        })
+    }
+
+    fn metrics(&self) -> String {
+        self.shared.metrics.prometheus()
+    }
+}
