@@ -306,8 +306,10 @@ pub(super) fn print<'a>(
         return Err(refuse("not a plain INSERT"));
     };
     let plain = insert.values.as_ref().is_none_or(|v| v.plain);
-    if insert.with || insert.has_indirection || !plain {
-        return Err(refuse("WITH or assignment to a part of a column"));
+    // Through a view, the columns of RETURNING have the view's names.
+    let direct = insert.table.name == source.relation.name;
+    if insert.with || insert.has_indirection || !plain || !direct {
+        return Err(refuse("a view, WITH, or assignment to a part of a column"));
     }
     let replace = match clock {
         Clock::Once => cx.replace(),

@@ -20,6 +20,7 @@ pub const SCHEMA: &str = "
     CREATE TABLE nullable (k int, v text);
     CREATE TABLE countries (code text PRIMARY KEY, name text, at timestamptz DEFAULT now());
     CREATE TABLE tags (id serial PRIMARY KEY, label text, token uuid DEFAULT gen_random_uuid());
+    CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text);
     CREATE TABLE settings (name text PRIMARY KEY, value text);
     CREATE VIEW adults AS SELECT id, name, city FROM users WHERE age >= 18;
     CREATE VIEW totals AS SELECT user_id, sum(total) AS total FROM orders GROUP BY user_id;
@@ -181,6 +182,7 @@ fn sharding() -> ShardingInput {
             sharded("orders", "user_id", 1),
             sharded("nullable", "k", 1),
             sharded("tickets", "id", 1),
+            sharded("items", "id", 1),
             sharded("tenants", "slug", 3),
             sharded("events", "id", 2),
             table("countries", TableShardingKind::Reference),
