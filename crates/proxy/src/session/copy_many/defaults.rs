@@ -30,9 +30,17 @@ impl HomeValues {
     /// Draws from a home connection of its own: sequences belong to no transaction, and the session's home connection is
     /// busy with the COPY.
     pub(super) fn new(lease: Lease, plan: &CopyPlan, options: &CopyOptions) -> Self {
-        let each = plan.home_defaults.iter().map(|(_, default)| format!("({default})::pg_catalog.text"));
+        let each = plan
+            .home_defaults
+            .iter()
+            .map(|(_, default)| format!("({default})::pg_catalog.text"));
         let expressions = each.collect::<Vec<_>>().join(", ");
-        Self { lease, expressions, options: options.clone(), block: BLOCK_FIRST }
+        Self {
+            lease,
+            expressions,
+            options: options.clone(),
+            block: BLOCK_FIRST,
+        }
     }
 
     /// The next block, as what is to be appended to each row.
@@ -70,7 +78,11 @@ fn appendix(options: &CopyOptions, row: &[Option<String>]) -> Vec<u8> {
                     Some(value) => escape(value.as_bytes(), &mut out),
                 }
             }
-            CopyFormat::Csv { delimiter, quote, escape } => {
+            CopyFormat::Csv {
+                delimiter,
+                quote,
+                escape,
+            } => {
                 out.push(delimiter);
                 match value {
                     None => out.extend_from_slice(&options.null),
@@ -83,10 +95,11 @@ fn appendix(options: &CopyOptions, row: &[Option<String>]) -> Vec<u8> {
     out
 }
 
-/// Every byte that could mean something in text format, as octal digits.
+/// Every byte that could mean something in text format as octal digits, and the first one, so that the text that
+/// stands for NULL is not met. (Lower case letters and digits are no delimiters.)
 fn escape(value: &[u8], out: &mut Vec<u8>) {
-    for byte in value {
-        if byte.is_ascii_alphanumeric() || !byte.is_ascii() {
+    for (at, byte) in value.iter().enumerate() {
+        if !byte.is_ascii() || (at > 0 && (byte.is_ascii_lowercase() || byte.is_ascii_digit())) {
             out.push(*byte);
         } else {
             out.extend_from_slice(format!("\\{byte:03o}").as_bytes());
@@ -107,7 +120,11 @@ fn quoted(value: &[u8], quote: u8, escape: u8, out: &mut Vec<u8>) {
 
 /// What a header line gets appended.
 pub(super) fn header_end(options: &CopyOptions, plan: &CopyPlan) -> Vec<u8> {
-    let names: Vec<_> = plan.home_defaults.iter().map(|(name, _)| Some(name.clone())).collect();
+    let names: Vec<_> = plan
+        .home_defaults
+        .iter()
+        .map(|(name, _)| Some(name.clone()))
+        .collect();
     appendix(options, &names)
 }
 
@@ -120,10 +137,17 @@ pub(super) fn with_columns(text: &str, plan: &CopyPlan, conforming_strings: bool
             TokenKind::Punct(b'(') => depth += 1,
             TokenKind::Punct(b')') => depth = depth.checked_sub(1)?,
             TokenKind::Ident if depth == 0 && text[token.start..token.end].eq_ignore_ascii_case("from") => {
-                let names = plan.columns.iter().chain(plan.home_defaults.iter().map(|(name, _)| name));
+                let names = plan
+                    .columns
+                    .iter()
+                    .chain(plan.home_defaults.iter().map(|(name, _)| name));
                 let names: Vec<String> = names.map(|name| sql::quote_ident(name)).collect();
                 let table = sql::QualifiedName::qualified(plan.schema.clone(), plan.table.clone());
-                return Some(format!("COPY {table} ({}) {}", names.join(", "), &text[token.start..]));
+                return Some(format!(
+                    "COPY {table} ({}) {}",
+                    names.join(", "),
+                    &text[token.start..]
+                ));
             }
             _ => {}
         }
@@ -162,7 +186,10 @@ mod tests {
             assert_eq!(with_columns(text, &plan(), true), Some(expect));
         };
         check("COPY \"from\" FROM STDIN", "FROM STDIN");
-        check("copy /* from */ s.\"from\" (\"a\"\"b\") from stdin (null 'x')", "from stdin (null 'x')");
+        check(
+            "copy /* from */ s.\"from\" (\"a\"\"b\") from stdin (null 'x')",
+            "from stdin (null 'x')",
+        );
         assert_eq!(with_columns("COPY t", &plan(), true), None);
     }
 
@@ -173,7 +200,9 @@ mod tests {
             let mut row = b"x".to_vec();
             row.extend_from_slice(&appendix(&options, &[Some(value.clone()), None]));
             let field = |index| {
-                wire::copy::field(&options, wire::copy::FieldRules::default(), &row, index).unwrap().unwrap()
+                wire::copy::field(&options, wire::copy::FieldRules::default(), &row, index)
+                    .unwrap()
+                    .unwrap()
             };
             assert_eq!(field(1), wire::copy::Field::Value(value.as_bytes().into()));
             assert_eq!(field(2), wire::copy::Field::Null);

@@ -39,6 +39,8 @@ pub(super) struct Intake<'a> {
     pub peers: Peers<'a>,
     /// What happens to the stream.
     pub feed: Feed,
+    /// The stream cannot be read; said only if the servers themselves find nothing wrong with the options.
+    pub unreadable: Option<Fault>,
     /// Where values for columns with defaults of the home shard come from.
     pub values: Option<HomeValues>,
     /// Cancels what the servers are doing.
@@ -73,17 +75,22 @@ impl Intake<'_> {
     /// Runs it to the end. All servers have answered afterwards, or are lost. `Ok(Some(…))` is a failure found here; the
     /// error is that the client is gone.
     pub(super) async fn run(&mut self) -> Result<Option<Fault>, PumpError> {
-        while !self.peers.none_at(Stage::Starting) && !self.peers.failed() {
-            self.listen(false).await?;
-        }
+        self.peers.start(self.client).await?;
         if self.peers.failed() {
             self.abandon(b"another shard cannot take it").await?;
             return Ok(None);
         }
         let Some(response) = self.peers.response() else {
             self.abandon(b"the shards differ").await?;
-            return Ok(Some(Fault::error("XX001", "the columns of the table differ between shards")));
+            return Ok(Some(Fault::error(
+                "XX001",
+                "the columns of the table differ between shards",
+            )));
         };
+        if let Some(fault) = self.unreadable.take() {
+            self.abandon(b"the options cannot be understood").await?;
+            return Ok(Some(fault));
+        }
         self.client.out().extend_from_slice(response);
         match self.stream().await? {
             End::Complete => {
@@ -184,7 +191,9 @@ impl Intake<'_> {
     }
 
     async fn deal(&mut self, finished: bool) -> Result<(), Fault> {
-        let (Feed::Dealt(router) | Feed::All(router)) = &mut self.feed else { return Ok(()) };
+        let (Feed::Dealt(router) | Feed::All(router)) = &mut self.feed else {
+            return Ok(());
+        };
         loop {
             match router.deal(finished).map_err(|error| route_fault(&error))? {
                 Dealt::All => return Ok(()),
@@ -197,7 +206,13 @@ impl Intake<'_> {
     }
 
     fn reason(&self, len: usize) -> Vec<u8> {
-        match self.client.unread().get(..len).and_then(Message::whole).map(Frontend::decode) {
+        match self
+            .client
+            .unread()
+            .get(..len)
+            .and_then(Message::whole)
+            .map(Frontend::decode)
+        {
             Some(Ok(Frontend::CopyFail { reason })) => reason.to_vec(),
             _ => Vec::new(),
         }
@@ -236,8 +251,8 @@ impl Intake<'_> {
         }
     }
 
-    async fn listen(&mut self, hear_client: bool) -> Result<(), PumpError> {
-        self.peers.wait(self.client, hear_client).await?;
+    async fn listen(&mut self) -> Result<(), PumpError> {
+        self.peers.wait(self.client, false).await?;
         self.absorb();
         Ok(())
     }
@@ -246,7 +261,7 @@ impl Intake<'_> {
     async fn drain(&mut self) -> Result<(), PumpError> {
         self.absorb();
         while !self.all_done() {
-            self.listen(false).await?;
+            self.listen().await?;
             if self.peers.failed() {
                 self.cancel_rest().await?;
             }
@@ -266,10 +281,10 @@ impl Intake<'_> {
         self.absorb();
         while !self.all_done() {
             if cancelled {
-                self.listen(false).await?;
+                self.listen().await?;
                 continue;
             }
-            match tokio::time::timeout(PATIENCE, self.listen(false)).await {
+            match tokio::time::timeout(PATIENCE, self.listen()).await {
                 Ok(heard) => heard?,
                 Err(_) => {
                     cancelled = true;

@@ -52,7 +52,9 @@ pub(in crate::session) struct KeyReader {
 impl KeyReader {
     /// Where a row goes that was cut by the splitter.
     pub(in crate::session) fn place(&self, row: &[u8]) -> Result<Place, KeyProblem> {
-        let Some(index) = self.field else { return Ok(Place::Hash(NULL_KEY_HASH)) };
+        let Some(index) = self.field else {
+            return Ok(Place::Hash(NULL_KEY_HASH));
+        };
         let field = match self.unquoted(row, index) {
             Some(raw) => Some(self.interpret_unquoted(raw)?),
             None => self.field(row, index)?,
@@ -69,7 +71,9 @@ impl KeyReader {
 
     /// The bytes of a CSV field with no quote in it or before it: the usual case, without building the value.
     fn unquoted<'r>(&self, row: &'r [u8], index: usize) -> Option<&'r [u8]> {
-        let CopyFormat::Csv { delimiter, quote, .. } = self.options.format else { return None };
+        let CopyFormat::Csv { delimiter, quote, .. } = self.options.format else {
+            return None;
+        };
         let mut start = 0;
         let mut left = index;
         for (at, byte) in row.iter().enumerate() {
@@ -94,14 +98,24 @@ impl KeyReader {
         if raw != self.options.null {
             return Ok(Field::Value(Cow::Borrowed(raw)));
         }
-        if self.forced { Err(KeyProblem::Forced) } else { Ok(Field::Null) }
+        if self.forced {
+            Err(KeyProblem::Forced)
+        } else {
+            Ok(Field::Null)
+        }
     }
 
     fn field<'r>(&self, row: &'r [u8], index: usize) -> Result<Option<Field<'r>>, KeyProblem> {
         let plain = wire::copy::field(&self.options, FieldRules::default(), row, index)?;
         if self.forced {
-            let null = FieldRules { force_null: true, force_not_null: false };
-            let not_null = FieldRules { force_null: false, force_not_null: true };
+            let null = FieldRules {
+                force_null: true,
+                force_not_null: false,
+            };
+            let not_null = FieldRules {
+                force_null: false,
+                force_not_null: true,
+            };
             for rules in [null, not_null] {
                 if wire::copy::field(&self.options, rules, row, index)? != plain {
                     return Err(KeyProblem::Forced);
@@ -114,7 +128,10 @@ impl KeyReader {
     fn binary(&self, value: &[u8]) -> Place {
         match self.key_type.family() {
             KeyFamily::Text | KeyFamily::Bpchar => self.characters(value),
-            _ => self.key_type.from_binary(value).map_or(Place::Faulty, |key| Place::Hash(key.hash())),
+            _ => self
+                .key_type
+                .from_binary(value)
+                .map_or(Place::Faulty, |key| Place::Hash(key.hash())),
         }
     }
 
@@ -128,7 +145,9 @@ impl KeyReader {
 
     /// text, varchar and character: the bytes count, without the blanks that the server drops.
     fn characters(&self, value: &[u8]) -> Place {
-        let Ok(text) = std::str::from_utf8(value) else { return Place::Faulty };
+        let Ok(text) = std::str::from_utf8(value) else {
+            return Place::Faulty;
+        };
         if value.contains(&0) {
             return Place::Faulty;
         }
@@ -173,7 +192,10 @@ enum Number {
 fn integer(text: &[u8]) -> Number {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r');
     let start = text.iter().position(|byte| !blank(byte)).unwrap_or(text.len());
-    let end = text.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    let end = text
+        .iter()
+        .rposition(|byte| !blank(byte))
+        .map_or(start, |last| last + 1);
     let (negative, digits) = match &text[start..end] {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
@@ -187,7 +209,11 @@ fn integer(text: &[u8]) -> Number {
     for byte in digits {
         if !byte.is_ascii_digit() {
             let other_base = matches!(digits, [b'0', b'x' | b'X' | b'o' | b'O' | b'b' | b'B', ..]);
-            return if other_base || digits.contains(&b'_') { Number::New } else { Number::Wrong };
+            return if other_base || digits.contains(&b'_') {
+                Number::New
+            } else {
+                Number::Wrong
+            };
         }
         let digit = i64::from(byte - b'0');
         // Built downwards: the smallest number has no positive twin.
@@ -227,7 +253,13 @@ mod tests {
     use super::*;
 
     fn reader(key_type: KeyType) -> KeyReader {
-        KeyReader { options: CopyOptions::csv(15), field: Some(1), key_type, chars_max: None, forced: false }
+        KeyReader {
+            options: CopyOptions::csv(15),
+            field: Some(1),
+            key_type,
+            chars_max: None,
+            forced: false,
+        }
     }
 
     fn check(reader: &KeyReader, row: &str, expect: Result<Place, KeyProblem>) {
@@ -248,14 +280,26 @@ mod tests {
         check(&int4, ",-2147483648", at(KeyValue::Int(-2_147_483_648)));
         check(&int4, "x,,", at(KeyValue::Null));
         check(&int4, "x,\"\"", Ok(Place::Faulty));
-        for row in ["x", "x,2147483648", "x,9999999999999999999999", "x,1.0", "x,- 1", "x,0x1F", "x,1_0"] {
+        for row in [
+            "x",
+            "x,2147483648",
+            "x,9999999999999999999999",
+            "x,1.0",
+            "x,- 1",
+            "x,0x1F",
+            "x,1_0",
+        ] {
             check(&int4, row, Ok(Place::Faulty));
         }
         int4.options.server_major = 16;
         check(&int4, "x,0x1F", Err(KeyProblem::Form));
         check(&int4, "x,1_0", Err(KeyProblem::Form));
         check(&int4, "x,12a", Ok(Place::Faulty));
-        check(&reader(KeyType::Int8), "x,-9223372036854775808", at(KeyValue::Int(i64::MIN)));
+        check(
+            &reader(KeyType::Int8),
+            "x,-9223372036854775808",
+            at(KeyValue::Int(i64::MIN)),
+        );
         check(&reader(KeyType::Int8), "x,9223372036854775808", Ok(Place::Faulty));
     }
 
@@ -269,7 +313,12 @@ mod tests {
         ] {
             check(&reader(KeyType::Uuid), &format!("x,{text}"), at(value.clone()));
         }
-        for text in ["0123456789abcdef0123456789abcde", "012-34567-89ab-cdef-0123-456789abcdef", "{0123", " "] {
+        for text in [
+            "0123456789abcdef0123456789abcde",
+            "012-34567-89ab-cdef-0123-456789abcdef",
+            "{0123",
+            " ",
+        ] {
             check(&reader(KeyType::Uuid), &format!("x,{text}"), Ok(Place::Faulty));
         }
     }

@@ -60,9 +60,7 @@ impl Outflow<'_> {
             broken: false,
         };
         // Rows of fast servers wait until the slowest has begun.
-        while !self.peers.none_at(Stage::Starting) && !self.peers.failed() {
-            self.peers.wait_starting(self.client).await?;
-        }
+        self.peers.start(self.client).await?;
         let mut fault = None;
         if !self.peers.failed() {
             match self.peers.response() {
@@ -76,7 +74,9 @@ impl Outflow<'_> {
         let mut cancelled = false;
         loop {
             joiner.wanted = fault.is_none() && !self.peers.failed();
-            self.peers.absorb(self.client, &mut |number, server, client| joiner.pass(number, server, client));
+            self.peers.absorb(self.client, &mut |number, server, client| {
+                joiner.pass(number, server, client)
+            });
             if joiner.broken && fault.is_none() {
                 fault = Some(Fault::error("XX000", "a shard sent an unexpected COPY header"));
             }
@@ -115,7 +115,9 @@ impl Joiner {
                 return self.forward(len, server, client);
             }
         }
-        let Some(len) = data_len(server.conn.unread()) else { return };
+        let Some(len) = data_len(server.conn.unread()) else {
+            return;
+        };
         if !self.begun[number] {
             self.begun[number] = true;
             self.first(&server.conn.unread()[..len], client);
@@ -150,7 +152,11 @@ impl Joiner {
             return;
         };
         let tuple = if rest == binary::TRAILER { &[][..] } else { rest };
-        let whole = if first_of_all { [binary::HEADER, tuple].concat() } else { tuple.to_vec() };
+        let whole = if first_of_all {
+            [binary::HEADER, tuple].concat()
+        } else {
+            tuple.to_vec()
+        };
         if !whole.is_empty() {
             // It was a message of the same length or longer.
             let _ = encode::copy_data(client.out(), &whole);

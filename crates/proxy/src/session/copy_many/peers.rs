@@ -96,7 +96,12 @@ impl<'a> Peers<'a> {
             .collect();
         found.sort_by_key(|(turn, _)| *turn);
         let list = found.into_iter().map(|(_, peer)| peer).collect();
-        Self { list, response: None, differ: false, notices_of: None }
+        Self {
+            list,
+            response: None,
+            differ: false,
+            notices_of: None,
+        }
     }
 
     /// What became of them.
@@ -112,7 +117,9 @@ impl<'a> Peers<'a> {
 
     /// Some server cannot go on.
     pub(super) fn failed(&self) -> bool {
-        self.list.iter().any(|peer| peer.error.is_some() || peer.lost.is_some())
+        self.list
+            .iter()
+            .any(|peer| peer.error.is_some() || peer.lost.is_some())
     }
 
     /// No server is at this stage.
@@ -127,12 +134,20 @@ impl<'a> Peers<'a> {
 
     /// The most that waits for any server, in bytes.
     pub(super) fn pending_max(&self) -> usize {
-        self.list.iter().map(|peer| peer.server.conn.pending_out()).max().unwrap_or(0)
+        self.list
+            .iter()
+            .map(|peer| peer.server.conn.pending_out())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Handles everything received. Data goes to `data`, which is called with a complete CopyData message at the front
     /// and consumes at least that.
-    pub(super) fn absorb(&mut self, client: &mut Conn, data: &mut impl FnMut(usize, &mut ServerConn, &mut Conn)) {
+    pub(super) fn absorb(
+        &mut self,
+        client: &mut Conn,
+        data: &mut impl FnMut(usize, &mut ServerConn, &mut Conn),
+    ) {
         for number in 0..self.list.len() {
             while self.list[number].stage != Stage::Done && self.absorb_one(number, client, data) {}
         }
@@ -186,16 +201,44 @@ impl<'a> Peers<'a> {
         true
     }
 
+    /// Waits until every server has begun, or one has failed. The data of those that have is left unread.
+    pub(super) async fn start(&mut self, client: &mut Conn) -> Result<(), PumpError> {
+        loop {
+            for number in 0..self.list.len() {
+                while self.list[number].stage == Stage::Starting
+                    && self.absorb_one(number, client, &mut |_, server, _| {
+                        server.conn.consume(usize::MAX)
+                    })
+                {}
+            }
+            if self.failed() || self.none_at(Stage::Starting) {
+                return Ok(());
+            }
+            self.wait_for(client, false, |stage| stage == Stage::Starting)
+                .await?;
+        }
+    }
+
     /// Sends what is pending and waits until some server said more or took everything, or, if it is listened to, the
     /// client said more. The error is that the client is gone.
     pub(super) async fn wait(&mut self, client: &mut Conn, hear_client: bool) -> Result<(), PumpError> {
+        self.wait_for(client, hear_client, |stage| stage != Stage::Done)
+            .await
+    }
+
+    async fn wait_for(
+        &mut self,
+        client: &mut Conn,
+        hear_client: bool,
+        which: impl Fn(Stage) -> bool,
+    ) -> Result<(), PumpError> {
         poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = client.poll_flush(cx) {
                 return Poll::Ready(Err(PumpError::Client(error)));
             }
             let listen = client.pending_out() <= CLIENT_PENDING_MAX;
             let mut heard = false;
-            for peer in self.list.iter_mut().filter(|peer| peer.stage != Stage::Done) {
+            for peer in self.list.iter_mut().filter(|peer| which(peer.stage)) {
                 if !listen {
                     // Errors show when it is read again.
                     let _ = peer.server.conn.poll_flush(cx);
@@ -239,7 +282,11 @@ impl<'a> Peers<'a> {
 
     /// Appends CopyFail to every server that still waits for data.
     pub(super) fn fail_all(&mut self, reason: &[u8]) {
-        for peer in self.list.iter_mut().filter(|peer| !peer.ended && peer.stage != Stage::Done) {
+        for peer in self
+            .list
+            .iter_mut()
+            .filter(|peer| !peer.ended && peer.stage != Stage::Done)
+        {
             peer.ended = true;
             if peer.error.is_none() {
                 // Only a reason with a zero byte or of 2 GB cannot be encoded.
@@ -253,7 +300,10 @@ impl<'a> Peers<'a> {
 
     /// The outgoing bytes of all servers that still take some.
     pub(super) fn outs(&mut self) -> impl Iterator<Item = &mut BytesMut> {
-        self.list.iter_mut().filter(|peer| peer.stage != Stage::Done).map(|peer| peer.server.conn.out())
+        self.list
+            .iter_mut()
+            .filter(|peer| peer.stage != Stage::Done)
+            .map(|peer| peer.server.conn.out())
     }
 }
 

@@ -116,9 +116,15 @@ impl Router {
 
     /// Deals out what is there. After [`Self::finish`] and [`Dealt::All`] the lanes hold everything but CopyDone.
     pub(in crate::session) fn deal(&mut self, finished: bool) -> Result<Dealt, RouteError> {
-        let end: &[u8] = if self.format == CopyFormat::Binary { &[] } else { b"\n" };
+        let end: &[u8] = if self.format == CopyFormat::Binary {
+            &[]
+        } else {
+            b"\n"
+        };
         if let (Some(row), Some(values)) = (&self.waiting, &mut self.values) {
-            let Some(value) = values.pop() else { return Ok(Dealt::WantsValues) };
+            let Some(value) = values.pop() else {
+                return Ok(Dealt::WantsValues);
+            };
             self.dealer.row(row, &[row, &value, end])?;
             self.waiting = None;
         }
@@ -147,7 +153,9 @@ impl Router {
 
     /// Moves what a lane holds to `out`.
     pub(in crate::session) fn take(&mut self, lane: usize, out: &mut BytesMut) {
-        let Some(lane) = self.dealer.lanes.get_mut(lane) else { return };
+        let Some(lane) = self.dealer.lanes.get_mut(lane) else {
+            return;
+        };
         lane.close();
         if out.is_empty() {
             std::mem::swap(out, &mut lane.bytes);
@@ -159,12 +167,19 @@ impl Router {
 
     /// Moves what the only lane holds to every one of `outs`.
     pub(in crate::session) fn take_for_all<'a>(&mut self, outs: impl Iterator<Item = &'a mut BytesMut>) {
-        let Some(lane) = self.dealer.lanes.first_mut() else { return };
+        let Some(lane) = self.dealer.lanes.first_mut() else {
+            return;
+        };
         lane.close();
         for out in outs {
             out.extend_from_slice(&lane.bytes);
         }
         lane.bytes.clear();
+    }
+
+    /// Bytes in all lanes.
+    pub(in crate::session) fn held_bytes(&self) -> usize {
+        self.dealer.lanes.iter().map(|lane| lane.bytes.len()).sum()
     }
 
     /// Rows dealt to a lane so far.
@@ -181,7 +196,11 @@ impl Router {
 impl Dealer {
     fn new(lanes: usize, key: Option<(KeyReader, ShardMap)>) -> Self {
         let lanes = (0..lanes).map(|_| Lane::default()).collect();
-        Dealer { key, lanes, faulty: false }
+        Dealer {
+            key,
+            lanes,
+            faulty: false,
+        }
     }
 
     fn row(&mut self, row: &[u8], pieces: &[&[u8]]) -> Result<(), KeyProblem> {

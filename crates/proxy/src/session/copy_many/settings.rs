@@ -1,0 +1,197 @@
+//! What a COPY statement says about its stream, and what of that is refused over several shards.
+
+use catalog::{Relation, Snapshot, TypeKind};
+use plan::{CopyPlace, CopyPlan, Refusal, RefusalCode};
+use wire::backend::ErrorFields;
+use wire::copy::{CopyFormat, CopyOptions};
+
+use super::key::KeyReader;
+use crate::session::Fault;
+
+/// A COPY statement as it is carried out.
+pub(super) struct Stream {
+    /// How the stream is written.
+    pub options: CopyOptions,
+    /// Some option has a value that no server accepts.
+    pub odd: bool,
+    /// `ENCODING` says UTF-8: the session's encoding does not matter.
+    pub is_utf8: bool,
+    /// `ON_ERROR`: a row with an unreadable value may be skipped.
+    pub skips_errors: bool,
+}
+
+/// Reads the options.
+pub(super) fn stream_of(plan: &CopyPlan, snapshot: &Snapshot) -> Result<Stream, Fault> {
+    let said = &plan.statement.options;
+    let major = u16::try_from(snapshot.database().server_version / 10_000).unwrap_or(u16::MAX);
+    let mut odd = false;
+    let mut single = |text: &Option<String>, default: u8| match text.as_deref().map(str::as_bytes) {
+        None => default,
+        Some([byte]) => *byte,
+        Some(_) => {
+            odd = true;
+            default
+        }
+    };
+    let mut options = match said.format.as_deref() {
+        Some("csv") => {
+            let quote = single(&said.quote, b'"');
+            let escape = single(&said.escape, quote);
+            let delimiter = single(&said.delimiter, b',');
+            let mut options = CopyOptions::csv(major);
+            options.format = CopyFormat::Csv {
+                delimiter,
+                quote,
+                escape,
+            };
+            options
+        }
+        Some("binary") => CopyOptions::binary(major),
+        other => {
+            let delimiter = single(&said.delimiter, b'\t');
+            odd |= other.is_some_and(|format| format != "text");
+            let mut options = CopyOptions::text(major);
+            options.format = CopyFormat::Text { delimiter };
+            options
+        }
+    };
+    if let Some(null) = &said.null {
+        options.null = null.clone().into_bytes();
+    }
+    options.default = said.default.clone().map(String::into_bytes);
+    options.header = said.header.as_deref().is_some_and(|header| header != "false");
+    let is_utf8 = said.encoding.as_deref().is_some_and(is_utf8);
+    if plan.from && said.encoding.is_some() && !is_utf8 {
+        return Err(wrong_encoding());
+    }
+    let skips_errors = said.others.iter().any(|name| name == "on_error");
+    Ok(Stream {
+        options,
+        odd,
+        is_utf8,
+        skips_errors,
+    })
+}
+
+/// PostgreSQL's names of UTF-8.
+pub(super) fn is_utf8(name: &str) -> bool {
+    let letters = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase());
+    matches!(letters.collect::<String>().as_str(), "utf8" | "unicode")
+}
+
+/// The refusal of streams that would have to be converted.
+pub(super) fn wrong_encoding() -> Fault {
+    let fields = ErrorFields::error("0A000", "COPY FROM over several shards reads UTF-8 only")
+        .with_hint("SET client_encoding TO 'UTF8', or leave ENCODING out.");
+    Fault::Statement(Box::new(fields))
+}
+
+/// Refuses what would come out differently than on one server.
+pub(super) fn check(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) -> Result<(), Fault> {
+    let refuse = |code, detail: &str| Err(Fault::refused(&Refusal::with(code, detail)));
+    let Some(table) = snapshot.relation_in(&plan.schema, &plan.table) else {
+        return Err(Fault::error(
+            "XX000",
+            "COPY of a table that is not in the snapshot",
+        ));
+    };
+    let sharded = matches!(plan.place, CopyPlace::Sharded { .. });
+    if sharded
+        && plan
+            .statement
+            .options
+            .others
+            .iter()
+            .any(|name| name == "reject_limit")
+    {
+        return refuse(RefusalCode::CopyOption, "REJECT_LIMIT");
+    }
+    if !plan.home_defaults.is_empty() && stream.options.format == CopyFormat::Binary {
+        return refuse(
+            RefusalCode::CopyOption,
+            "FORMAT binary with a column that draws from a sequence",
+        );
+    }
+    for column in table.live_columns() {
+        let listed = plan.columns.contains(&column.name);
+        let by_marker = listed && stream.options.default.is_some();
+        if by_marker && (column.home_sequence || column.identity.is_some()) {
+            return refuse(
+                RefusalCode::CopyOption,
+                "DEFAULT with a column that draws from a sequence",
+            );
+        }
+        let appended = plan.home_defaults.iter().any(|(name, _)| *name == column.name);
+        if !sharded && (by_marker || !listed) && !appended && column.default.as_deref().is_some_and(varies) {
+            return refuse(
+                RefusalCode::ReferenceVolatile,
+                &format!("DEFAULT of {}", column.name),
+            );
+        }
+    }
+    if matches!(plan.place, CopyPlace::Sharded { key_field: None, .. }) && key_is_domain(table, snapshot) {
+        return refuse(
+            RefusalCode::CopyOption,
+            "the shard key has a domain type and is not among the columns",
+        );
+    }
+    Ok(())
+}
+
+/// A default that may have another value on another server.
+fn varies(default: &str) -> bool {
+    default.contains('(') || default.contains("CURRENT_") || default.contains("LOCALTIME")
+}
+
+fn key_is_domain(table: &Relation, snapshot: &Snapshot) -> bool {
+    key_type_oid(table)
+        .and_then(|oid| snapshot.type_info(oid))
+        .is_some_and(|facts| facts.kind == TypeKind::Domain)
+}
+
+fn key_type_oid(table: &Relation) -> Option<catalog::Oid> {
+    Some(table.column(table.key_column()?.attnum)?.type_oid)
+}
+
+/// How the key is read from a row.
+pub(super) fn key_reader(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) -> Result<KeyReader, Fault> {
+    let CopyPlace::Sharded {
+        key_field, key_type, ..
+    } = plan.place
+    else {
+        return Err(Fault::error("XX000", "a reference table has no shard key"));
+    };
+    let table = snapshot.relation_in(&plan.schema, &plan.table);
+    let forced = plan
+        .statement
+        .options
+        .others
+        .iter()
+        .any(|name| name.starts_with("force_n"));
+    Ok(KeyReader {
+        options: stream.options.clone(),
+        field: key_field,
+        key_type,
+        chars_max: table.and_then(|table| chars_max(table, snapshot)),
+        forced,
+    })
+}
+
+/// `n` of a key column of type `varchar(n)`, or of a domain over it.
+fn chars_max(table: &Relation, snapshot: &Snapshot) -> Option<usize> {
+    let column = table.column(table.key_column()?.attnum)?;
+    let mut typmod = column.typmod;
+    let mut oid = column.type_oid;
+    while let Some(facts) = snapshot
+        .type_info(oid)
+        .filter(|facts| facts.kind == TypeKind::Domain)
+    {
+        typmod = facts.typmod;
+        oid = facts.base?;
+    }
+    // The modifier counts a header of four bytes.
+    usize::try_from(typmod).ok()?.checked_sub(4)
+}
