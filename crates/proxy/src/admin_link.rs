@@ -53,7 +53,9 @@ impl AdminLink {
             timeout: DIAL_TIMEOUT,
             prepared_statements: 1,
         };
-        Ok(Self { server: dialler.dial(Buffers::new()).await? })
+        Ok(Self {
+            server: dialler.dial(Buffers::new()).await?,
+        })
     }
 
     /// Runs a text and gives its rows.
@@ -70,6 +72,9 @@ impl AdminLink {
     /// The first column of the first row.
     pub async fn value(&mut self, sql: &str) -> Result<Option<String>, AdminError> {
         let rows = self.rows(sql).await?;
-        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+        Ok(rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten()))
     }
 }

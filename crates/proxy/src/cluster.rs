@@ -50,12 +50,20 @@ struct Database {
 
 impl Cluster {
     /// A cluster that has not loaded anything yet.
-    pub(crate) fn new(record: ClusterRecord, admin: AdminConfig, limits: Limits, gather_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        record: ClusterRecord,
+        admin: AdminConfig,
+        limits: Limits,
+        gather_bytes_max: usize,
+    ) -> Self {
         let databases = record
             .databases
             .iter()
             .map(|name| {
-                let database = Database { snapshot: ArcSwap::default(), version: AtomicU64::new(0) };
+                let database = Database {
+                    snapshot: ArcSwap::default(),
+                    version: AtomicU64::new(0),
+                };
                 (name.clone(), database)
             })
             .collect();
@@ -94,31 +102,44 @@ impl Cluster {
 
     /// Changes whenever plans of this database may have to change.
     pub fn version(&self, database: &str) -> u64 {
-        self.databases.get(database).map_or(0, |database| database.version.load(Ordering::Acquire))
+        self.databases
+            .get(database)
+            .map_or(0, |database| database.version.load(Ordering::Acquire))
     }
 
     /// The facts of a database.
     pub(crate) async fn snapshot(&self, database: &str) -> Result<Arc<Snapshot>, Fault> {
         match self.databases.get(database) {
             Some(database) => Ok(database.snapshot.load_full()),
-            None => Err(Fault::error("3D000", format!("database \"{database}\" does not exist"))),
+            None => Err(Fault::error(
+                "3D000",
+                format!("database \"{database}\" does not exist"),
+            )),
         }
     }
 
     /// The facts of a database, for those who only look; `None` when there is no such database.
     pub fn facts(&self, database: &str) -> Option<Arc<Snapshot>> {
-        self.databases.get(database).map(|database| database.snapshot.load_full())
+        self.databases
+            .get(database)
+            .map(|database| database.snapshot.load_full())
     }
 
     /// Whether this proxy may still trust what it knows; a proxy that has lost its lease serves nothing.
     pub fn is_valid(&self) -> bool {
-        self.membership.get().is_none_or(|membership| membership.is_valid(Instant::now()))
+        self.membership
+            .get()
+            .is_none_or(|membership| membership.is_valid(Instant::now()))
     }
 
     /// Begins a change of the cluster; only one is under way at a time.
     pub async fn change(&self, scope: ChangeScope) -> Result<ChangeGuard, ChangeError> {
-        let Some(membership) = self.membership.get() else { return Err(ChangeError::NoCluster) };
-        ChangeCoordinator::new(Arc::clone(membership)).begin(scope, change_deadline()).await
+        let Some(membership) = self.membership.get() else {
+            return Err(ChangeError::NoCluster);
+        };
+        ChangeCoordinator::new(Arc::clone(membership))
+            .begin(scope, change_deadline())
+            .await
     }
 
     /// A connection of the proxy's own.
@@ -127,7 +148,10 @@ impl Cluster {
         let Some(shard) = record.shard(shard) else {
             return Err(AdminError::State(format!("there is no shard {shard}")));
         };
-        let address = Address { host: shard.primary.host.clone(), port: shard.primary.port };
+        let address = Address {
+            host: shard.primary.host.clone(),
+            port: shard.primary.port,
+        };
         AdminLink::connect(address, &self.admin, database).await
     }
 
@@ -138,7 +162,9 @@ impl Cluster {
         record: &ClusterRecord,
         database: &str,
     ) -> Result<Snapshot, AdminError> {
-        let input = record.sharding_input(database).map_err(|error| AdminError::State(error.to_string()))?;
+        let input = record
+            .sharding_input(database)
+            .map_err(|error| AdminError::State(error.to_string()))?;
         facts::load(link, &input).await
     }
 

@@ -106,7 +106,11 @@ impl Engine {
             user: Arc::clone(user),
             fingerprint: fingerprint.to_owned(),
         };
-        self.contexts.borrow().get(&key).filter(|context| context.version == version).cloned()
+        self.contexts
+            .borrow()
+            .get(&key)
+            .filter(|context| context.version == version)
+            .cloned()
     }
 
     /// Keeps a context for sessions to come.
@@ -117,7 +121,11 @@ impl Engine {
         fingerprint: String,
         context: &Rc<PlanContext>,
     ) {
-        let key = ContextKey { database: Arc::clone(database), user: Arc::clone(user), fingerprint };
+        let key = ContextKey {
+            database: Arc::clone(database),
+            user: Arc::clone(user),
+            fingerprint,
+        };
         let mut contexts = self.contexts.borrow_mut();
         if contexts.len() >= CONTEXTS_MAX {
             contexts.clear();
@@ -144,7 +152,10 @@ impl Engine {
         if greetings.len() >= CONTEXTS_MAX {
             greetings.clear();
         }
-        greetings.insert((Arc::clone(database), Arc::clone(user), startup), Rc::clone(&parameters));
+        greetings.insert(
+            (Arc::clone(database), Arc::clone(user), startup),
+            Rc::clone(&parameters),
+        );
         parameters
     }
 }

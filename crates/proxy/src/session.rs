@@ -81,7 +81,9 @@ enum Next {
 
 /// Serves a client until it leaves. Everything that goes wrong is told to the client here or was told before.
 pub async fn run(engine: Rc<Engine>, login: crate::worker::Session) {
-    let Ok(mut session) = Session::start(engine, login).await else { return };
+    let Ok(mut session) = Session::start(engine, login).await else {
+        return;
+    };
     loop {
         match session.step().await {
             Ok(Next::Continue) => {}
@@ -156,7 +158,10 @@ impl Session {
         }
         self.counted = true;
         if !self.engine.cluster.is_valid() {
-            return Err(Fault::fatal("57P03", "this proxy has lost touch with the cluster; connect again"));
+            return Err(Fault::fatal(
+                "57P03",
+                "this proxy has lost touch with the cluster; connect again",
+            ));
         }
         Ok(())
     }
@@ -172,9 +177,11 @@ impl Session {
     /// Before waiting, everything pending goes out.
     async fn next_message(&mut self) -> Result<Option<u8>, Fault> {
         loop {
-            let frame = self.client.conn.peek(self.message_limit).map_err(|error| {
-                Fault::fatal("08P01", format!("invalid message length: {error}"))
-            })?;
+            let frame = self
+                .client
+                .conn
+                .peek(self.message_limit)
+                .map_err(|error| Fault::fatal("08P01", format!("invalid message length: {error}")))?;
             if let Some(frame) = frame
                 && let Some(bytes) = self.client.conn.unread().get(..frame.len)
             {
@@ -229,7 +236,10 @@ fn ends_transaction(message: &[u8]) -> bool {
     let body = message.get(5..).unwrap_or_default();
     let text = match message.first() {
         Some(&tag::QUERY) => body,
-        Some(&tag::PARSE) => body.iter().position(|byte| *byte == 0).map_or(body, |end| &body[end + 1..]),
+        Some(&tag::PARSE) => body
+            .iter()
+            .position(|byte| *byte == 0)
+            .map_or(body, |end| &body[end + 1..]),
         Some(&tag::BIND | &tag::EXECUTE | &tag::SYNC) => return true,
         _ => return false,
     };

@@ -27,7 +27,9 @@ struct Bench {
 
 impl Bench {
     fn new(policy: Policy) -> Self {
-        Self { pool: Pool::new(policy) }
+        Self {
+            pool: Pool::new(policy),
+        }
     }
 
     fn effects(&mut self) -> String {
@@ -50,7 +52,11 @@ impl Bench {
             Answer::Refused(reason) => format!("{reason:?}"),
         };
         let effects = self.effects();
-        if effects.is_empty() { answer } else { format!("{answer}: {effects}") }
+        if effects.is_empty() {
+            answer
+        } else {
+            format!("{answer}: {effects}")
+        }
     }
 
     fn after(&mut self, call: impl FnOnce(&mut Pool)) -> String {
@@ -76,7 +82,10 @@ fn dials_up_to_the_limit_then_queues_in_order() {
     assert_eq!(bench.after(|pool| pool.release(s(0), at(9))), "");
     assert_eq!(bench.request(Class::First, at(10)), "s0");
     let stats = bench.pool.stats(at(10));
-    assert_eq!((stats.leased, stats.idle, stats.dialling, stats.waiting), (2, 0, 0, 0));
+    assert_eq!(
+        (stats.leased, stats.idle, stats.dialling, stats.waiting),
+        (2, 0, 0, 0)
+    );
 }
 
 #[test]
@@ -101,8 +110,14 @@ fn waits_are_bounded_and_cancelled_waits_are_forgotten() {
     assert!(!bench.pool.cancel(RequestId(1)));
     assert_eq!(bench.pool.next_timeout(), Some(at(1000)));
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(999))), "");
-    assert_eq!(bench.after(|pool| pool.handle_timeout(at(1000))), "refuse r0 TimedOut");
-    assert_eq!(bench.after(|pool| pool.handle_timeout(at(1200))), "refuse r2 TimedOut");
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(1000))),
+        "refuse r0 TimedOut"
+    );
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(1200))),
+        "refuse r2 TimedOut"
+    );
     // The logins still end somewhere.
     assert_eq!(bench.after(|pool| pool.dialled(s(0), at(1300), 0)), "");
     assert_eq!(bench.pool.stats(at(1300)).idle, 1);
@@ -119,7 +134,11 @@ fn the_reserve_is_not_for_first_shards_but_may_borrow_from_them() {
     assert_eq!(bench.request(Class::First, at(2)), "r2");
     assert_eq!(bench.request(Class::Further, at(2)), "r3: dial s2 Further");
     assert_eq!(bench.after(|pool| pool.dialled(s(2), at(3), 0)), "grant s2 to r3");
-    assert_eq!(bench.after(|pool| pool.release(s(2), at(4))), "", "the reserve stays free for ticket holders");
+    assert_eq!(
+        bench.after(|pool| pool.release(s(2), at(4))),
+        "",
+        "the reserve stays free for ticket holders"
+    );
     assert_eq!(bench.request(Class::Further, at(5)), "s2");
     // An ordinary connection that comes back serves a ticket holder first: it may hold locks elsewhere.
     assert_eq!(bench.request(Class::Further, at(6)), "r4");
@@ -152,13 +171,31 @@ fn logins_that_fail_are_paused_and_waiters_hear_of_it() {
     assert_eq!(bench.pool.next_timeout(), Some(at(60)));
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(59))), "");
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(60))), "dial s0 First");
-    assert_eq!(bench.after(|pool| pool.dial_failed(s(0), at(70))), "", "100 ms pause, 200 ms not over yet");
+    assert_eq!(
+        bench.after(|pool| pool.dial_failed(s(0), at(70))),
+        "",
+        "100 ms pause, 200 ms not over yet"
+    );
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(170))), "dial s0 First");
     assert_eq!(bench.request(Class::First, at(171)), "r1", "one probe at a time");
-    assert_eq!(bench.after(|pool| pool.dial_failed(s(0), at(210))), "refuse r0 Failing, refuse r1 Failing");
-    assert_eq!(bench.request(Class::First, at(211)), "Failing", "at once while nothing is tried");
-    assert_eq!(bench.request(Class::First, at(500)), "r3: dial s0 First", "the next request after the pause tries");
-    assert_eq!(bench.after(|pool| pool.dialled(s(0), at(501), 0)), "grant s0 to r3");
+    assert_eq!(
+        bench.after(|pool| pool.dial_failed(s(0), at(210))),
+        "refuse r0 Failing, refuse r1 Failing"
+    );
+    assert_eq!(
+        bench.request(Class::First, at(211)),
+        "Failing",
+        "at once while nothing is tried"
+    );
+    assert_eq!(
+        bench.request(Class::First, at(500)),
+        "r3: dial s0 First",
+        "the next request after the pause tries"
+    );
+    assert_eq!(
+        bench.after(|pool| pool.dialled(s(0), at(501), 0)),
+        "grant s0 to r3"
+    );
     assert_eq!(bench.request(Class::First, at(502)), "r4: dial s1 First");
 }
 
@@ -187,7 +224,11 @@ fn a_full_server_does_not_fail_those_who_can_wait_for_a_release() {
     assert_eq!(bench.request(Class::First, at(2)), "r1: dial s1 First");
     assert_eq!(bench.after(|pool| pool.dial_failed(s(1), at(3))), "");
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(300))), "dial s1 First");
-    assert_eq!(bench.after(|pool| pool.dial_failed(s(1), at(301))), "", "s0 will come back");
+    assert_eq!(
+        bench.after(|pool| pool.dial_failed(s(1), at(301))),
+        "",
+        "s0 will come back"
+    );
     assert_eq!(bench.after(|pool| pool.release(s(0), at(302))), "grant s0 to r1");
 }
 
@@ -238,15 +279,28 @@ fn a_denied_permit_is_asked_for_again() {
     let mut bench = Bench::new(policy());
     assert_eq!(bench.request(Class::First, at(100)), "r0: dial s0 First");
     assert_eq!(bench.after(|pool| pool.dial_denied(s(0), at(100))), "");
-    assert_eq!(bench.request(Class::First, at(101)), "r1", "not asked again at once");
+    assert_eq!(
+        bench.request(Class::First, at(101)),
+        "r1",
+        "not asked again at once"
+    );
     assert_eq!(bench.pool.next_timeout(), Some(at(120)));
-    assert_eq!(bench.after(|pool| pool.handle_timeout(at(120))), "dial s0 First, dial s1 First");
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(120))),
+        "dial s0 First, dial s1 First"
+    );
     bench.pool.dial_denied(s(0), at(120));
     bench.pool.dial_denied(s(1), at(120));
-    assert_eq!(bench.after(|pool| pool.retry_denied(Class::First, at(121))), "dial s1 First, dial s0 First");
+    assert_eq!(
+        bench.after(|pool| pool.retry_denied(Class::First, at(121))),
+        "dial s1 First, dial s0 First"
+    );
     bench.pool.dial_denied(s(0), at(122));
     bench.pool.dial_denied(s(1), at(122));
-    assert_eq!(bench.after(|pool| assert_eq!(pool.adopt(at(123), 0), s(1))), "grant s1 to r0");
+    assert_eq!(
+        bench.after(|pool| assert_eq!(pool.adopt(at(123), 0), s(1))),
+        "grant s1 to r0"
+    );
     assert_eq!(bench.after(|pool| pool.release(s(1), at(124))), "grant s1 to r1");
     bench.pool.release(s(1), at(125));
     assert_eq!(bench.pool.give_away(), Some(s(1)));
@@ -258,10 +312,15 @@ fn random_histories_keep_the_books() {
     // A small generator instead of a dependency: the same histories every time.
     let mut seed = 42_u64;
     let mut random = move |bound: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % bound
     };
-    let mut bench = Bench::new(Policy { queue_limit: 8, ..policy() });
+    let mut bench = Bench::new(Policy {
+        queue_limit: 8,
+        ..policy()
+    });
     let (mut leased, mut dialling, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     let mut now = 0;
     for _ in 0..200_000 {
@@ -321,8 +380,14 @@ fn random_histories_keep_the_books() {
             (stats.leased, stats.dialling, stats.waiting),
             (leased.len(), dialling.len(), waiting.len())
         );
-        assert!(stats.leased + stats.idle + stats.dialling <= 2 + 1 + 1, "limits hold: {stats:?}");
-        assert!(stats.waiting == 0 || bench.pool.next_timeout().is_some(), "nobody waits for ever");
+        assert!(
+            stats.leased + stats.idle + stats.dialling <= 2 + 1 + 1,
+            "limits hold: {stats:?}"
+        );
+        assert!(
+            stats.waiting == 0 || bench.pool.next_timeout().is_some(),
+            "nobody waits for ever"
+        );
         // An idle connection and a request it could serve never coexist.
         for class in CLASSES {
             let lane = &bench.pool.lanes[class as usize];

@@ -7,7 +7,9 @@ use std::time::Duration;
 use catalog::ShardId;
 use tokio::sync::{oneshot, watch};
 use topology::change::{SetupError, ensure_cluster};
-use topology::{ClusterEvent, ClusterRecord, ClusterWatch, Membership, MembershipError, ProxyId, TopologyStore};
+use topology::{
+    ClusterEvent, ClusterRecord, ClusterWatch, Membership, MembershipError, ProxyId, TopologyStore,
+};
 
 use super::{Cluster, recovery};
 use crate::admin_link::AdminError;
@@ -93,7 +95,12 @@ pub fn start(
     let cluster = is_ready
         .recv()
         .map_err(|_| ControlError::Thread("it ended before it was ready".to_owned()))??;
-    Ok(Control { cluster, shared, stop: Some(stop), thread: Some(thread) })
+    Ok(Control {
+        cluster,
+        shared,
+        stop: Some(stop),
+        thread: Some(thread),
+    })
 }
 
 impl Control {
@@ -121,8 +128,12 @@ async fn set_up(
     gather_bytes_max: usize,
 ) -> Result<(Arc<Cluster>, Arc<Membership>, ClusterWatch), ControlError> {
     let record = ensure_cluster(store.as_ref(), &wanted).await?;
-    let cluster =
-        Arc::new(Cluster::new(record.clone(), config.admin.clone(), config.limits.clone(), gather_bytes_max));
+    let cluster = Arc::new(Cluster::new(
+        record.clone(),
+        config.admin.clone(),
+        config.limits.clone(),
+        gather_bytes_max,
+    ));
     bootstrap(&cluster, &record).await?;
     let membership = Arc::new(Membership::join(store, proxy, LEASE).await?);
     let _ = cluster.membership.set(Arc::clone(&membership));
@@ -132,7 +143,10 @@ async fn set_up(
     let mut watch = ClusterWatch::new(Arc::clone(&membership));
     // The first cluster must be loaded before anybody is served.
     while !membership.is_valid(std::time::Instant::now()) {
-        let event = watch.next().await.map_err(|error| ControlError::Thread(error.to_string()))?;
+        let event = watch
+            .next()
+            .await
+            .map_err(|error| ControlError::Thread(error.to_string()))?;
         handle(&cluster, &watch, event, None).await;
     }
     for database in &record.databases {
@@ -147,8 +161,11 @@ async fn set_up(
 async fn bootstrap(cluster: &Cluster, record: &ClusterRecord) -> Result<(), ControlError> {
     for shard in &record.shards {
         for database in &record.databases {
-            let failed =
-                |source| ControlError::Shard { shard: shard.id, database: database.clone(), source };
+            let failed = |source| ControlError::Shard {
+                shard: shard.id,
+                database: database.clone(),
+                source,
+            };
             let mut link = cluster.admin_link(shard.id, database).await.map_err(failed)?;
             link.run("BEGIN").await.map_err(failed)?;
             for statement in commit::sql::BOOTSTRAP {
@@ -220,7 +237,9 @@ async fn handle(cluster: &Arc<Cluster>, watch: &ClusterWatch, event: ClusterEven
             }
         }
         ClusterEvent::Resumed { .. } => cluster.gate.open(),
-        ClusterEvent::Fenced => tracing::warn!("this proxy lost its registration and serves nothing until it is back"),
+        ClusterEvent::Fenced => {
+            tracing::warn!("this proxy lost its registration and serves nothing until it is back")
+        }
     }
 }
 
@@ -236,7 +255,9 @@ async fn load_all(cluster: &Cluster, record: &ClusterRecord) -> Result<(), Admin
 /// Looks for prepared transactions now and then, and when asked.
 async fn recover(cluster: Arc<Cluster>) {
     loop {
-        let asked = tokio::time::timeout(RECOVERY_EVERY, cluster.recovery.notified()).await.is_ok();
+        let asked = tokio::time::timeout(RECOVERY_EVERY, cluster.recovery.notified())
+            .await
+            .is_ok();
         if asked {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

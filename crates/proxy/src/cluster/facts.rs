@@ -16,12 +16,19 @@ pub(super) async fn load(link: &mut AdminLink, input: &ShardingInput) -> Result<
 }
 
 /// The same inside an open transaction whose changes are to be seen; the transaction is left as it was.
-pub(crate) async fn load_in_block(server: &mut ServerConn, input: &ShardingInput) -> Result<Snapshot, AdminError> {
+pub(crate) async fn load_in_block(
+    server: &mut ServerConn,
+    input: &ShardingInput,
+) -> Result<Snapshot, AdminError> {
     // The preamble's settings without its BEGIN.
     let settings = PREAMBLE.split_once(';').map_or("", |(_, rest)| rest);
     rows(server, &format!("SAVEPOINT drover_facts; {settings}")).await?;
     let snapshot = read(server, input).await;
-    rows(server, "ROLLBACK TO SAVEPOINT drover_facts; RELEASE SAVEPOINT drover_facts").await?;
+    rows(
+        server,
+        "ROLLBACK TO SAVEPOINT drover_facts; RELEASE SAVEPOINT drover_facts",
+    )
+    .await?;
     snapshot
 }
 
@@ -35,7 +42,10 @@ async fn read(server: &mut ServerConn, input: &ShardingInput) -> Result<Snapshot
 }
 
 async fn rows(server: &mut ServerConn, sql: &str) -> Result<Vec<TextRow>, AdminError> {
-    link::query(server, sql).await?.into_rows().map_err(AdminError::Server)
+    link::query(server, sql)
+        .await?
+        .into_rows()
+        .map_err(AdminError::Server)
 }
 
 /// Reads function bodies with PostgreSQL's own grammar.

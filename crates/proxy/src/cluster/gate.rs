@@ -53,7 +53,11 @@ impl Gate {
 
     /// Waits until no statement runs.
     pub async fn quiet(&self) {
-        while self.counters().iter().any(|count| count.load(Ordering::SeqCst) > 0) {
+        while self
+            .counters()
+            .iter()
+            .any(|count| count.load(Ordering::SeqCst) > 0)
+        {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

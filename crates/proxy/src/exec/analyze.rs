@@ -52,7 +52,10 @@ pub async fn analyze(
 ) -> Result<Analysis, AnalyzeError> {
     let in_block = server.status == wire::TransactionStatus::InTransaction;
     let (open, close) = if in_block {
-        ("SAVEPOINT drover_analysis", "ROLLBACK TO SAVEPOINT drover_analysis; RELEASE SAVEPOINT drover_analysis")
+        (
+            "SAVEPOINT drover_analysis",
+            "ROLLBACK TO SAVEPOINT drover_analysis; RELEASE SAVEPOINT drover_analysis",
+        )
     } else {
         ("BEGIN READ ONLY", "ROLLBACK")
     };
@@ -86,15 +89,19 @@ fn read_analysis(reply: Reply) -> Result<Analysis, AnalyzeError> {
         if notice.message == TREE_MESSAGE
             && let Some(detail) = &notice.detail
         {
-            let parsed =
-                sql::nodes::parse_wrapped(detail).map_err(|error| AnalyzeError::Unreadable(error.to_string()))?;
+            let parsed = sql::nodes::parse_wrapped(detail)
+                .map_err(|error| AnalyzeError::Unreadable(error.to_string()))?;
             collect_queries(parsed, &mut trees);
         }
     }
     if trees.is_empty() {
         return Err(AnalyzeError::Unreadable("the server printed no tree".to_owned()));
     }
-    Ok(Analysis { trees, param_types: reply.params.unwrap_or_default(), columns: reply.columns })
+    Ok(Analysis {
+        trees,
+        param_types: reply.params.unwrap_or_default(),
+        columns: reply.columns,
+    })
 }
 
 fn collect_queries(value: sql::Value, trees: &mut Vec<sql::Node>) {

@@ -39,10 +39,19 @@ impl ArrayColumns {
             .map(|element_oid| {
                 let mut bytes = BytesMut::new();
                 bytes.put_bytes(0, HEADER_BYTES);
-                Column { element_oid, has_null: false, bytes }
+                Column {
+                    element_oid,
+                    has_null: false,
+                    bytes,
+                }
             })
             .collect();
-        Self { columns, rows: 0, bytes: 0, limit_bytes }
+        Self {
+            columns,
+            rows: 0,
+            bytes: 0,
+            limit_bytes,
+        }
     }
 
     /// Number of columns.
@@ -73,7 +82,13 @@ impl ArrayColumns {
             }
         }
         self.rows += 1;
-        if self.bytes > self.limit_bytes { Err(TooLarge { limit_bytes: self.limit_bytes }) } else { Ok(()) }
+        if self.bytes > self.limit_bytes {
+            Err(TooLarge {
+                limit_bytes: self.limit_bytes,
+            })
+        } else {
+            Ok(())
+        }
     }
 
     /// The arrays in PostgreSQL's binary form.
@@ -114,7 +129,12 @@ mod tests {
         let mut columns = ArrayColumns::new([23, 25].into_iter(), 100);
         columns.push([Some(&[0, 0, 0, 7][..]), None].into_iter()).unwrap();
         let arrays = columns.finish();
-        assert_eq!(&arrays[0][..], &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 23, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 7]);
+        assert_eq!(
+            &arrays[0][..],
+            &[
+                0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 23, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 7
+            ]
+        );
         assert_eq!(&arrays[1][20..], &[255, 255, 255, 255]);
         assert_eq!(arrays[1][7], 1);
     }

@@ -83,7 +83,8 @@ pub async fn query(server: &mut ServerConn, sql: &str) -> Result<Reply, LinkErro
 
 /// Appends a Query message without sending it.
 pub fn send_query(server: &mut ServerConn, sql: &str) -> Result<(), LinkError> {
-    frontend::encode::query(server.conn.out(), sql.as_bytes()).map_err(|_| LinkError::Protocol("statement too long"))
+    frontend::encode::query(server.conn.out(), sql.as_bytes())
+        .map_err(|_| LinkError::Protocol("statement too long"))
 }
 
 /// Collects an answer up to the next ReadyForQuery; what is pending is sent meanwhile.
@@ -139,10 +140,17 @@ pub fn note_parameter(server: &mut ServerConn, len: usize, tag: u8) {
     if tag != wire::backend::tag::PARAMETER_STATUS {
         return;
     }
-    let (name, value) = match server.conn.unread().get(..len).and_then(Message::whole).map(Backend::decode) {
-        Some(Ok(Backend::ParameterStatus { name, value })) => {
-            (String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned())
-        }
+    let (name, value) = match server
+        .conn
+        .unread()
+        .get(..len)
+        .and_then(Message::whole)
+        .map(Backend::decode)
+    {
+        Some(Ok(Backend::ParameterStatus { name, value })) => (
+            String::from_utf8_lossy(name).into_owned(),
+            String::from_utf8_lossy(value).into_owned(),
+        ),
         _ => return,
     };
     server.parameters.set(&name, &value);
@@ -150,7 +158,10 @@ pub fn note_parameter(server: &mut ServerConn, len: usize, tag: u8) {
 
 /// Takes one message into the reply; the status when it was ReadyForQuery.
 fn absorb(reply: &mut Reply, message: Message<'_>) -> Result<Option<TransactionStatus>, LinkError> {
-    if matches!(message.tag, tag::NOTICE | tag::NOTIFICATION | tag::PARAMETER_STATUS) {
+    if matches!(
+        message.tag,
+        tag::NOTICE | tag::NOTIFICATION | tag::PARAMETER_STATUS
+    ) {
         reply.aside.extend_from_slice(message.bytes);
     }
     let decoded = Backend::decode(message).map_err(|_| LinkError::Protocol("undecodable message"))?;
@@ -175,12 +186,19 @@ fn absorb(reply: &mut Reply, message: Message<'_>) -> Result<Option<TransactionS
 
 fn text_row(row: wire::backend::DataRow<'_>) -> TextRow {
     (0..row.len())
-        .map(|index| row.column(index).flatten().map(|value| String::from_utf8_lossy(value).into_owned()))
+        .map(|index| {
+            row.column(index)
+                .flatten()
+                .map(|value| String::from_utf8_lossy(value).into_owned())
+        })
         .collect()
 }
 
 /// Drops everything up to and including the next `count` ReadyForQuery messages; the first error among them.
-pub async fn skip_replies(server: &mut ServerConn, count: usize) -> Result<Option<Box<ErrorFields>>, LinkError> {
+pub async fn skip_replies(
+    server: &mut ServerConn,
+    count: usize,
+) -> Result<Option<Box<ErrorFields>>, LinkError> {
     let mut error = None;
     for _ in 0..count {
         let reply = collect(server).await?;

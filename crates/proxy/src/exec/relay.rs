@@ -90,7 +90,9 @@ fn drain(
             }
             continue;
         }
-        let Some(header) = server.conn.unread()[run..].first_chunk::<5>() else { break };
+        let Some(header) = server.conn.unread()[run..].first_chunk::<5>() else {
+            break;
+        };
         let kind = header[0];
         let length = i32::from_be_bytes([header[1], header[2], header[3], header[4]]);
         let length = usize::try_from(length).ok().filter(|length| *length >= 4);
@@ -168,8 +170,13 @@ fn discard(server: &mut ServerConn, client: &mut Conn, run: &mut usize, total: u
 fn remember_parameter(server: &mut ServerConn, at: usize, total: usize) {
     let body = &server.conn.unread()[at + 5..at + total];
     let mut parts = body.split(|byte| *byte == 0);
-    let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return };
-    let (name, value) = (String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned());
+    let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+        return;
+    };
+    let (name, value) = (
+        String::from_utf8_lossy(name).into_owned(),
+        String::from_utf8_lossy(value).into_owned(),
+    );
     server.parameters.set(&name, &value);
 }
 
@@ -219,13 +226,17 @@ fn lost_eof() -> PumpError {
 /// Puts the home shard's OIDs into a RowDescription of another shard; column formats stay. `home` is the body of the
 /// home shard's RowDescription. False when the two do not describe the same columns.
 pub fn adopt_columns(message: &mut [u8], home: &[u8]) -> bool {
-    let Some(body) = message.get_mut(5..) else { return false };
+    let Some(body) = message.get_mut(5..) else {
+        return false;
+    };
     if body.len() != home.len() || body.get(..2) != home.get(..2) {
         return false;
     }
     let mut at = 2;
     while at < home.len() {
-        let Some(name) = home[at..].iter().position(|byte| *byte == 0) else { return false };
+        let Some(name) = home[at..].iter().position(|byte| *byte == 0) else {
+            return false;
+        };
         let fixed = at + name + 1;
         if fixed + 18 > home.len() || body[at..fixed] != home[at..fixed] {
             return false;

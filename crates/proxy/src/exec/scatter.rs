@@ -43,10 +43,12 @@ pub struct Request<'a> {
 pub fn send(server: &mut ServerConn, request: &Request<'_>) -> Result<(), LinkError> {
     let too_long = |_| LinkError::Protocol("statement too long");
     let out = server.conn.out();
-    frontend::encode::parse(out, b"", request.sql.as_bytes(), request.types.iter().copied()).map_err(too_long)?;
+    frontend::encode::parse(out, b"", request.sql.as_bytes(), request.types.iter().copied())
+        .map_err(too_long)?;
     let formats: Vec<FormatCode> = request.params.iter().map(|(_, format)| *format).collect();
     let values = request.params.iter().map(|(value, _)| *value);
-    frontend::encode::bind(out, b"", b"", formats, values, request.formats.iter().copied()).map_err(too_long)?;
+    frontend::encode::bind(out, b"", b"", formats, values, request.formats.iter().copied())
+        .map_err(too_long)?;
     if request.describe {
         frontend::encode::describe(out, Target::Portal, b"").map_err(too_long)?;
     }
@@ -68,7 +70,8 @@ pub enum Flow {
 /// What becomes of the rows.
 pub trait Sink {
     /// One row (a whole DataRow message) of a source.
-    fn row(&mut self, source: usize, message: &[u8], client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>>;
+    fn row(&mut self, source: usize, message: &[u8], client: &mut BytesMut)
+    -> Result<Flow, Box<ErrorFields>>;
 
     /// A source has sent its last row.
     fn finished(&mut self, source: usize, client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>>;
@@ -99,7 +102,14 @@ pub struct Source<'a> {
 impl<'a> Source<'a> {
     /// A source whose request has been appended to its connection.
     pub fn new(server: &'a mut ServerConn, skip: usize) -> Self {
-        Self { server, skip, tag: None, error: None, lost: None, done: false }
+        Self {
+            server,
+            skip,
+            tag: None,
+            error: None,
+            lost: None,
+            done: false,
+        }
     }
 
     fn failed(&self) -> bool {

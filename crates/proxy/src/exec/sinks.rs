@@ -18,12 +18,20 @@ pub struct Concat {
 impl Concat {
     /// LIMIT and OFFSET hold for all sources together.
     pub fn new(bounds: Bounds) -> Self {
-        Self { limit: OffsetLimit::new(bounds), rows: 0 }
+        Self {
+            limit: OffsetLimit::new(bounds),
+            rows: 0,
+        }
     }
 }
 
 impl Sink for Concat {
-    fn row(&mut self, _source: usize, message: &[u8], client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+    fn row(
+        &mut self,
+        _source: usize,
+        message: &[u8],
+        client: &mut BytesMut,
+    ) -> Result<Flow, Box<ErrorFields>> {
         match self.limit.admit() {
             Admit::Skip => return Ok(Flow::More),
             Admit::Done => return Ok(Flow::Enough),
@@ -32,7 +40,11 @@ impl Sink for Concat {
                 self.rows += 1;
             }
         }
-        Ok(if self.limit.is_done() { Flow::Enough } else { Flow::More })
+        Ok(if self.limit.is_done() {
+            Flow::Enough
+        } else {
+            Flow::More
+        })
     }
 
     fn finished(&mut self, _source: usize, _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
@@ -49,7 +61,12 @@ pub struct Only {
 }
 
 impl Sink for Only {
-    fn row(&mut self, source: usize, message: &[u8], client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+    fn row(
+        &mut self,
+        source: usize,
+        message: &[u8],
+        client: &mut BytesMut,
+    ) -> Result<Flow, Box<ErrorFields>> {
         if source == self.source {
             client.extend_from_slice(message);
             self.rows += 1;
@@ -74,7 +91,12 @@ pub struct Ordered {
 impl Ordered {
     /// `sources` streams; the client sees the first `visible` columns.
     pub fn new(keys: Vec<merge::SortKey>, sources: usize, bounds: Bounds, visible: usize) -> Self {
-        Self { merger: Merger::new(keys, sources, bounds), visible, rows: 0, held: vec![0; sources] }
+        Self {
+            merger: Merger::new(keys, sources, bounds),
+            visible,
+            rows: 0,
+            held: vec![0; sources],
+        }
     }
 
     fn emit(&mut self, client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
@@ -93,7 +115,12 @@ impl Ordered {
 }
 
 impl Sink for Ordered {
-    fn row(&mut self, source: usize, message: &[u8], client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+    fn row(
+        &mut self,
+        source: usize,
+        message: &[u8],
+        client: &mut BytesMut,
+    ) -> Result<Flow, Box<ErrorFields>> {
         self.held[source] += message.len();
         self.merger.push(source, Bytes::copy_from_slice(message));
         self.emit(client)
@@ -116,15 +143,25 @@ pub struct Collect {
 }
 
 impl Sink for Collect {
-    fn row(&mut self, _source: usize, message: &[u8], _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+    fn row(
+        &mut self,
+        _source: usize,
+        message: &[u8],
+        _client: &mut BytesMut,
+    ) -> Result<Flow, Box<ErrorFields>> {
         let Some(Ok(Backend::DataRow(row))) = Message::whole(message).map(Backend::decode) else {
-            return Err(Box::new(ErrorFields::error("XX000", "a shard sent an unreadable row")));
+            return Err(Box::new(ErrorFields::error(
+                "XX000",
+                "a shard sent an unreadable row",
+            )));
         };
-        self.arrays.push((0..row.len()).map(|index| row.column(index).flatten())).map_err(|error| {
-            let fields = ErrorFields::error("53400", error.to_string())
-                .with_hint("Raise gather_max_bytes, or make the statement return fewer groups.");
-            Box::new(fields)
-        })?;
+        self.arrays
+            .push((0..row.len()).map(|index| row.column(index).flatten()))
+            .map_err(|error| {
+                let fields = ErrorFields::error("53400", error.to_string())
+                    .with_hint("Raise gather_max_bytes, or make the statement return fewer groups.");
+                Box::new(fields)
+            })?;
         Ok(Flow::More)
     }
 
@@ -144,12 +181,21 @@ pub struct Keep {
 impl Keep {
     /// Keeps at most `limit_bytes`.
     pub fn new(sources: usize, limit_bytes: usize) -> Self {
-        Self { rows: vec![Vec::new(); sources], bytes: 0, limit_bytes }
+        Self {
+            rows: vec![Vec::new(); sources],
+            bytes: 0,
+            limit_bytes,
+        }
     }
 }
 
 impl Sink for Keep {
-    fn row(&mut self, source: usize, message: &[u8], _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+    fn row(
+        &mut self,
+        source: usize,
+        message: &[u8],
+        _client: &mut BytesMut,
+    ) -> Result<Flow, Box<ErrorFields>> {
         self.bytes += message.len();
         if self.bytes > self.limit_bytes {
             let text = format!("the returned rows exceed {} bytes", self.limit_bytes);
@@ -165,5 +211,8 @@ impl Sink for Keep {
 }
 
 fn internal(error: impl std::fmt::Display) -> Box<ErrorFields> {
-    Box::new(ErrorFields::error("XX000", format!("the rows of several shards cannot be merged: {error}")))
+    Box::new(ErrorFields::error(
+        "XX000",
+        format!("the rows of several shards cannot be merged: {error}"),
+    ))
 }

@@ -144,9 +144,17 @@ pub fn place_of<'a>(
 ) -> Result<ShardId, KeyProblem> {
     let mut shard = snapshot.home();
     let key = fixed_key(source);
-    for_each_value(&key, Literals { text: "", literals: &[] }, param, |value| {
-        shard = snapshot.shard_of(map, &value).unwrap_or(snapshot.home());
-    })?;
+    for_each_value(
+        &key,
+        Literals {
+            text: "",
+            literals: &[],
+        },
+        param,
+        |value| {
+            shard = snapshot.shard_of(map, &value).unwrap_or(snapshot.home());
+        },
+    )?;
     Ok(shard)
 }
 
@@ -218,7 +226,11 @@ fn for_each_value<'a>(
             let literal = literals.literals.get(*index).ok_or(KeyProblem::Literal)?;
             each(literal_value(literal, literals.text, *key_type)?);
         }
-        Key::Param { index, key_type, chars_max } => {
+        Key::Param {
+            index,
+            key_type,
+            chars_max,
+        } => {
             let value = param_value(param(*index), *key_type)?;
             if too_long(&value, *chars_max) {
                 return Err(KeyProblem::Param);
@@ -232,7 +244,9 @@ fn for_each_value<'a>(
 
 fn literal_value(literal: &Literal, text: &str, key_type: KeyType) -> Result<KeyValue, KeyProblem> {
     let value = literal.value(text);
-    key_type.from_text(value.as_bytes()).map_err(|_| KeyProblem::Literal)
+    key_type
+        .from_text(value.as_bytes())
+        .map_err(|_| KeyProblem::Literal)
 }
 
 fn param_value(param: Option<ParamValue<'_>>, key_type: KeyType) -> Result<KeyValue, KeyProblem> {
@@ -245,7 +259,9 @@ fn param_value(param: Option<ParamValue<'_>>, key_type: KeyType) -> Result<KeyVa
 }
 
 fn too_long(value: &KeyValue, chars_max: Option<u32>) -> bool {
-    let (KeyValue::Text(bytes), Some(limit)) = (value, chars_max) else { return false };
+    let (KeyValue::Text(bytes), Some(limit)) = (value, chars_max) else {
+        return false;
+    };
     // UTF-8: every byte that does not continue a character begins one.
     let chars = bytes.iter().filter(|byte| (**byte & 0xC0) != 0x80).count();
     chars > limit as usize
@@ -296,11 +312,17 @@ fn array_values(
 
 /// `{a,"b",NULL}` of one dimension; anything fancier is left to PostgreSQL.
 fn text_array(bytes: &[u8], key_type: KeyType, mut each: impl FnMut(KeyValue)) -> Result<(), KeyProblem> {
-    let inner = bytes.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).ok_or(KeyProblem::Param)?;
+    let inner = bytes
+        .strip_prefix(b"{")
+        .and_then(|rest| rest.strip_suffix(b"}"))
+        .ok_or(KeyProblem::Param)?;
     if inner.is_empty() {
         return Ok(());
     }
-    if inner.iter().any(|byte| matches!(byte, b'{' | b'}' | b'\\' | b' ' | b'\t' | b'\n' | b'\r')) {
+    if inner
+        .iter()
+        .any(|byte| matches!(byte, b'{' | b'}' | b'\\' | b' ' | b'\t' | b'\n' | b'\r'))
+    {
         return Err(KeyProblem::Param);
     }
     for element in inner.split(|byte| *byte == b',') {
@@ -323,17 +345,24 @@ fn text_array(bytes: &[u8], key_type: KeyType, mut each: impl FnMut(KeyValue)) -
 fn fixed_key(source: &KeySource) -> Key {
     match source {
         KeySource::Const { value, .. } => Key::Const(value.clone()),
-        KeySource::Param { index, key_type } => {
-            Key::Param { index: usize::from(index.saturating_sub(1)), key_type: *key_type, chars_max: None }
-        }
-        KeySource::LimitedParam { index, key_type, chars_max } => Key::Param {
+        KeySource::Param { index, key_type } => Key::Param {
+            index: usize::from(index.saturating_sub(1)),
+            key_type: *key_type,
+            chars_max: None,
+        },
+        KeySource::LimitedParam {
+            index,
+            key_type,
+            chars_max,
+        } => Key::Param {
             index: usize::from(index.saturating_sub(1)),
             key_type: *key_type,
             chars_max: Some(*chars_max),
         },
-        KeySource::ParamArray { index, key_type } => {
-            Key::ParamArray { index: usize::from(index.saturating_sub(1)), key_type: *key_type }
-        }
+        KeySource::ParamArray { index, key_type } => Key::ParamArray {
+            index: usize::from(index.saturating_sub(1)),
+            key_type: *key_type,
+        },
     }
 }
 
@@ -360,9 +389,16 @@ pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>)
     };
     keys.iter()
         .map(|source| match source {
-            KeySource::Const { value, location, key_type } => {
+            KeySource::Const {
+                value,
+                location,
+                key_type,
+            } => {
                 let location = (*location)?;
-                let index = literals.literals.iter().position(|literal| literal.start == location)?;
+                let index = literals
+                    .literals
+                    .iter()
+                    .position(|literal| literal.start == location)?;
                 let literal = &literals.literals[index];
                 // The same rule that will read the next text must read this one, and agree.
                 let read = literal_value(literal, literals.text, *key_type).ok()?;
@@ -370,7 +406,10 @@ pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>)
                     other == index || literal_value(literal, literals.text, *key_type).as_ref() != Ok(value)
                 });
                 let trusted = literal.kind != LiteralKind::Numeric && read == *value && alone;
-                trusted.then_some(Key::Literal { index, key_type: *key_type })
+                trusted.then_some(Key::Literal {
+                    index,
+                    key_type: *key_type,
+                })
             }
             other => Some(fixed_key(other)),
         })
@@ -382,7 +421,11 @@ fn uses_client_text(plan: &Plan) -> bool {
         Many::Refuse(_) => true,
         Many::SumTags { shard_sql } => shard_sql.is_none(),
         Many::Rows(rows) => {
-            rows.shard_sql.is_none() && matches!(rows.combine, plan::Combine::Concat { .. } | plan::Combine::Ordered { .. })
+            rows.shard_sql.is_none()
+                && matches!(
+                    rows.combine,
+                    plan::Combine::Concat { .. } | plan::Combine::Ordered { .. }
+                )
         }
         Many::SplitInsert(_) => false,
     };

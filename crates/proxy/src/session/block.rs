@@ -88,7 +88,15 @@ pub struct Block {
 impl Block {
     /// No block.
     pub fn none() -> Self {
-        Self { state: BlockState::None, begin: String::new(), implicit: false, schema: SchemaChange::None, effects: Vec::new(), inspect: false, ticket: None }
+        Self {
+            state: BlockState::None,
+            begin: String::new(),
+            implicit: false,
+            schema: SchemaChange::None,
+            effects: Vec::new(),
+            inspect: false,
+            ticket: None,
+        }
     }
 
     /// Opens a block.

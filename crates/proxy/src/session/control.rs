@@ -26,14 +26,19 @@ impl Session {
             Triage::Drover(wanted) => self.run_drover(wanted, text).await,
             Triage::Explain(plan) => self.run_explain(plan, text).await,
             Triage::Refuse(refusal) => Err(Fault::refused(refusal)),
-            Triage::Home | Triage::Analyze => {
-                Err(Fault::error("XX000", format!("statement {} has no plan", statement.id.0)))
-            }
+            Triage::Home | Triage::Analyze => Err(Fault::error(
+                "XX000",
+                format!("statement {} has no plan", statement.id.0),
+            )),
         }
     }
 
     /// A transaction control statement.
-    pub(super) async fn transaction(&mut self, command: &TransactionCommand, text: &str) -> Result<(), Fault> {
+    pub(super) async fn transaction(
+        &mut self,
+        command: &TransactionCommand,
+        text: &str,
+    ) -> Result<(), Fault> {
         match command {
             TransactionCommand::Begin(modes) => self.begin(modes),
             TransactionCommand::Commit { chain } => self.commit_command(*chain).await,
@@ -65,7 +70,10 @@ impl Session {
     async fn commit_command(&mut self, chain: bool) -> Result<(), Fault> {
         if !self.block.is_open() || self.block.implicit {
             if chain {
-                return Err(Fault::error("25P01", "COMMIT AND CHAIN can only be used in transaction blocks"));
+                return Err(Fault::error(
+                    "25P01",
+                    "COMMIT AND CHAIN can only be used in transaction blocks",
+                ));
             }
             self.warn("25P01", "there is no transaction in progress");
             if !self.block.is_open() {
@@ -84,7 +92,10 @@ impl Session {
     async fn rollback_command(&mut self, chain: bool) -> Result<(), Fault> {
         if !self.block.is_open() || self.block.implicit {
             if chain {
-                return Err(Fault::error("25P01", "ROLLBACK AND CHAIN can only be used in transaction blocks"));
+                return Err(Fault::error(
+                    "25P01",
+                    "ROLLBACK AND CHAIN can only be used in transaction blocks",
+                ));
             }
             self.warn("25P01", "there is no transaction in progress");
             if !self.block.is_open() {
@@ -102,7 +113,8 @@ impl Session {
 
     async fn savepoint(&mut self, name: &str) -> Result<(), Fault> {
         self.need_block("SAVEPOINT")?;
-        self.on_all_begun(&format!("SAVEPOINT {}", sql::quote_ident(name))).await?;
+        self.on_all_begun(&format!("SAVEPOINT {}", sql::quote_ident(name)))
+            .await?;
         self.settings.savepoint(name);
         self.complete("SAVEPOINT")
     }
@@ -110,7 +122,8 @@ impl Session {
     async fn release(&mut self, name: &str) -> Result<(), Fault> {
         self.need_block("RELEASE SAVEPOINT")?;
         self.need_savepoint(name)?;
-        self.on_all_begun(&format!("RELEASE SAVEPOINT {}", sql::quote_ident(name))).await?;
+        self.on_all_begun(&format!("RELEASE SAVEPOINT {}", sql::quote_ident(name)))
+            .await?;
         self.settings.release(name);
         self.complete("RELEASE")
     }
@@ -118,7 +131,8 @@ impl Session {
     async fn rollback_to(&mut self, name: &str) -> Result<(), Fault> {
         self.need_block("ROLLBACK TO SAVEPOINT")?;
         self.need_savepoint(name)?;
-        self.on_all_begun(&format!("ROLLBACK TO SAVEPOINT {}", sql::quote_ident(name))).await?;
+        self.on_all_begun(&format!("ROLLBACK TO SAVEPOINT {}", sql::quote_ident(name)))
+            .await?;
         self.settings.rollback_to(name);
         self.block.state = BlockState::Open;
         self.complete("ROLLBACK")
@@ -128,14 +142,20 @@ impl Session {
         if self.block.is_open() && !self.block.implicit {
             return Ok(());
         }
-        Err(Fault::error("25P01", format!("{what} can only be used in transaction blocks")))
+        Err(Fault::error(
+            "25P01",
+            format!("{what} can only be used in transaction blocks"),
+        ))
     }
 
     fn need_savepoint(&self, name: &str) -> Result<(), Fault> {
         if self.settings.has_savepoint(name) {
             return Ok(());
         }
-        Err(Fault::error("3B001", format!("savepoint \"{name}\" does not exist")))
+        Err(Fault::error(
+            "3B001",
+            format!("savepoint \"{name}\" does not exist"),
+        ))
     }
 
     /// Runs a text on every server that takes part in the block; the first error is the answer.
@@ -146,7 +166,9 @@ impl Session {
             }
             let name = self.shard_name(self.servers[index].shard);
             let server = &mut self.servers[index].lease;
-            let reply = link::query(server, text).await.map_err(|error| Fault::lost(&error, &name))?;
+            let reply = link::query(server, text)
+                .await
+                .map_err(|error| Fault::lost(&error, &name))?;
             reply.into_rows().map_err(Fault::Statement)?;
         }
         Ok(())
@@ -163,8 +185,9 @@ impl Session {
             _ => false,
         };
         if elsewhere || reserved {
-            let fields = ErrorFields::error("0A000", "PREPARE TRANSACTION over several shards is Drover's own")
-                .with_hint("Use COMMIT: it is atomic over all shards.");
+            let fields =
+                ErrorFields::error("0A000", "PREPARE TRANSACTION over several shards is Drover's own")
+                    .with_hint("Use COMMIT: it is atomic over all shards.");
             return Err(Fault::Statement(Box::new(fields)));
         }
         if self.block.state == BlockState::Failed {
@@ -174,7 +197,10 @@ impl Session {
         if ends {
             self.need_block("PREPARE TRANSACTION")?;
         } else if self.block.is_open() {
-            return Err(Fault::error("25001", "COMMIT PREPARED cannot run inside a transaction block"));
+            return Err(Fault::error(
+                "25001",
+                "COMMIT PREPARED cannot run inside a transaction block",
+            ));
         }
         let index = self.enlist(home).await?;
         let skip = self.begin_on(index).await?;
@@ -184,7 +210,8 @@ impl Session {
         link::skip_replies(server, skip).await.map_err(lost)?;
         let reply = link::collect(server).await.map_err(lost)?;
         if ends {
-            self.settings.end(reply.tags.last().is_some_and(|tag| tag == "PREPARE TRANSACTION"));
+            self.settings
+                .end(reply.tags.last().is_some_and(|tag| tag == "PREPARE TRANSACTION"));
             self.block = Block::none();
         }
         let tag = reply.tags.last().cloned();
@@ -200,7 +227,10 @@ impl Session {
 
     /// Appends a WARNING.
     pub(super) fn warn(&mut self, code: &str, message: &str) {
-        encode::notice(self.client.conn.out(), &ErrorFields::new("WARNING", code, message));
+        encode::notice(
+            self.client.conn.out(),
+            &ErrorFields::new("WARNING", code, message),
+        );
     }
 }
 

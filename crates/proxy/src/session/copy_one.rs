@@ -45,7 +45,10 @@ impl Session {
     pub(super) async fn function_call(&mut self, message: &[u8]) -> Result<(), Fault> {
         let context = self.plan_context().await?;
         let result = if context.snapshot.has_sharded() {
-            Err(Fault::error("0A000", "the function call message is not supported in a database with sharded tables"))
+            Err(Fault::error(
+                "0A000",
+                "the function call message is not supported in a database with sharded tables",
+            ))
         } else {
             self.function_call_home(message).await
         };
@@ -117,7 +120,9 @@ fn pass_messages(client: &mut Conn, server: &mut ServerConn, limit: usize) -> Re
             // PostgreSQL ignores them during a COPY.
             client_tag::FLUSH | client_tag::SYNC => client.consume(frame.len),
             other => {
-                return Err(CopyEnd::Broken(format!("unexpected message type 0x{other:02X} during COPY from stdin")));
+                return Err(CopyEnd::Broken(format!(
+                    "unexpected message type 0x{other:02X} during COPY from stdin"
+                )));
             }
         }
     }
@@ -126,7 +131,9 @@ fn pass_messages(client: &mut Conn, server: &mut ServerConn, limit: usize) -> Re
 /// Passes on what a server may say during a COPY. True when it ended the COPY with an error.
 fn server_objects(client: &mut Conn, server: &mut ServerConn) -> bool {
     loop {
-        let Ok(Some(message)) = server.conn.message(64 << 20) else { return false };
+        let Ok(Some(message)) = server.conn.message(64 << 20) else {
+            return false;
+        };
         let (tag, len) = (message.tag, message.bytes.len());
         match tag {
             server_tag::NOTICE | server_tag::PARAMETER_STATUS | server_tag::NOTIFICATION => {
@@ -155,9 +162,7 @@ async fn hear(client: &mut Conn, server: &mut ServerConn) -> Result<Heard, PumpE
             return Poll::Pending;
         }
         match client.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => {
-                Poll::Ready(Err(PumpError::Client(io::ErrorKind::UnexpectedEof.into())))
-            }
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(PumpError::Client(io::ErrorKind::UnexpectedEof.into()))),
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(Heard::Client)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(PumpError::Client(error))),
             Poll::Pending => Poll::Pending,

@@ -6,9 +6,9 @@ use wire::FormatCode;
 use wire::backend::{Column, ErrorFields, encode};
 
 use super::{Fault, Session};
+use crate::exec::link;
 use crate::exec::scatter::{self, Request};
 use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
-use crate::exec::link;
 
 /// Type OID of text.
 const TEXT_OID: u32 = 25;
@@ -28,10 +28,11 @@ impl Session {
                 let mut notices = BytesMut::new();
                 let cluster = std::sync::Arc::clone(&self.engine.cluster);
                 self.engine.running.leave();
-                let result = crate::ops::shard_table(&cluster, &self.database, &schema, &name, options, &mut |line| {
-                    encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
-                })
-                .await;
+                let result =
+                    crate::ops::shard_table(&cluster, &self.database, &schema, &name, options, &mut |line| {
+                        encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
+                    })
+                    .await;
                 self.engine.running.enter_anyway();
                 self.client.conn.out().extend_from_slice(&notices);
                 self.done("shard_table", result)
@@ -42,10 +43,11 @@ impl Session {
                 let mut notices = BytesMut::new();
                 let cluster = std::sync::Arc::clone(&self.engine.cluster);
                 self.engine.running.leave();
-                let result = crate::ops::reference_table(&cluster, &self.database, &schema, &name, &mut |line| {
-                    encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
-                })
-                .await;
+                let result =
+                    crate::ops::reference_table(&cluster, &self.database, &schema, &name, &mut |line| {
+                        encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
+                    })
+                    .await;
                 self.engine.running.enter_anyway();
                 self.client.conn.out().extend_from_slice(&notices);
                 self.done("reference_table", result)
@@ -58,9 +60,17 @@ impl Session {
                     .functions_named(&function.name)
                     .iter()
                     .filter_map(|oid| context.snapshot.function(*oid))
-                    .find(|known| function.schema.as_ref().is_none_or(|schema| *schema == known.schema));
+                    .find(|known| {
+                        function
+                            .schema
+                            .as_ref()
+                            .is_none_or(|schema| *schema == known.schema)
+                    });
                 let Some(found) = found else {
-                    return Err(Fault::error("42883", format!("function {function} does not exist")));
+                    return Err(Fault::error(
+                        "42883",
+                        format!("function {function} does not exist"),
+                    ));
                 };
                 let cluster = std::sync::Arc::clone(&self.engine.cluster);
                 self.engine.running.leave();
@@ -80,7 +90,10 @@ impl Session {
     /// Table moves commit by themselves.
     fn outside_blocks(&self, what: &str) -> Result<(), Fault> {
         if self.block.is_open() {
-            return Err(Fault::error("25001", format!("{what} cannot run inside a transaction block")));
+            return Err(Fault::error(
+                "25001",
+                format!("{what} cannot run inside a transaction block"),
+            ));
         }
         Ok(())
     }
@@ -99,10 +112,20 @@ impl Session {
         let mut access = self.home_access(home).await?;
         let reply = link::query(self.asked(&mut access), &question).await;
         self.done_asking(access);
-        let rows = reply.map_err(|error| Fault::lost(&error, "the home shard"))?.into_rows().map_err(Fault::Statement)?;
-        match rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()) {
+        let rows = reply
+            .map_err(|error| Fault::lost(&error, "the home shard"))?
+            .into_rows()
+            .map_err(Fault::Statement)?;
+        match rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten())
+        {
             Some(schema) => Ok((schema, name.name.clone())),
-            None => Err(Fault::error("42P01", format!("relation \"{}\" does not exist", name.name))),
+            None => Err(Fault::error(
+                "42P01",
+                format!("relation \"{}\" does not exist", name.name),
+            )),
         }
     }
 
@@ -139,7 +162,11 @@ impl Session {
                 }
             }
             DroverView::Tables => {
-                for table in record.tables.iter().filter(|table| *table.database == *self.database) {
+                for table in record
+                    .tables
+                    .iter()
+                    .filter(|table| *table.database == *self.database)
+                {
                     let (kind, key, map) = match &table.kind {
                         topology::records::TableKind::Sharded { columns, map, .. } => {
                             ("sharded", Some(columns.join(", ")), text(&map.0))
@@ -193,11 +220,18 @@ impl Session {
             Triage::Ddl(plan) => {
                 let mut lines = vec!["Tier: schema".to_owned()];
                 for step in &plan.steps {
-                    lines.push(format!("{:?}: {}", step.place, step.sql.as_deref().unwrap_or(piece)));
+                    lines.push(format!(
+                        "{:?}: {}",
+                        step.place,
+                        step.sql.as_deref().unwrap_or(piece)
+                    ));
                 }
                 lines
             }
-            Triage::Copy(plan) => vec!["Tier: split".to_owned(), format!("COPY of {}.{}", plan.schema, plan.table)],
+            Triage::Copy(plan) => vec![
+                "Tier: split".to_owned(),
+                format!("COPY of {}.{}", plan.schema, plan.table),
+            ],
             _ => vec!["answered by Drover".to_owned()],
         };
         self.plan_rows(lines)
@@ -207,9 +241,14 @@ impl Session {
         let context = self.plan_context().await?;
         let raws = super::learn::parse(piece, &context)
             .map_err(|failure| Fault::error("42601", failure.to_string()))?;
-        let [raw] = raws.as_slice() else { return Err(Fault::error("42601", "EXPLAIN takes one statement")) };
+        let [raw] = raws.as_slice() else {
+            return Err(Fault::error("42601", "EXPLAIN takes one statement"));
+        };
         let planned = self.plan_statement(piece, raw, &[], &context).await?;
-        let none = Literals { text: "", literals: &[] };
+        let none = Literals {
+            text: "",
+            literals: &[],
+        };
         let shards = match resolve(&planned, &context.snapshot, none, |_| None) {
             Ok(Shards::One(shard)) => Some(vec![shard]),
             Ok(Shards::Many(shards)) => Some(shards),
@@ -221,14 +260,28 @@ impl Session {
 
     /// Drover's plan with each shard's own plan under it.
     pub(super) async fn run_explain(&mut self, wanted: &ExplainPlan, text: &str) -> Result<(), Fault> {
-        if wanted.explain.analyze || wanted.explain.format.as_deref().is_some_and(|format| format != "text") {
-            return Err(Fault::error("0A000", "EXPLAIN ANALYZE and formats other than text over several shards"));
+        if wanted.explain.analyze
+            || wanted
+                .explain
+                .format
+                .as_deref()
+                .is_some_and(|format| format != "text")
+        {
+            return Err(Fault::error(
+                "0A000",
+                "EXPLAIN ANALYZE and formats other than text over several shards",
+            ));
         }
-        let piece = text.get(wanted.explain.inner.clone()).unwrap_or_default().to_owned();
+        let piece = text
+            .get(wanted.explain.inner.clone())
+            .unwrap_or_default()
+            .to_owned();
         let (planned, shards) = self.plan_inner(&piece).await?;
         let context = self.plan_context().await?;
         let mut lines = plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref());
-        let Some(shards) = shards else { return self.plan_rows(lines) };
+        let Some(shards) = shards else {
+            return self.plan_rows(lines);
+        };
         if let (Many::Refuse(refusal), true) = (&planned.plan.many, shards.len() > 1) {
             return Err(Fault::refused(refusal));
         }
@@ -239,11 +292,23 @@ impl Session {
             _ => piece.clone(),
         };
         if planned.plan.prelude.is_empty() && planned.plan.target != Target::Every {
-            let options: String = if wanted.explain.verbose { "(VERBOSE) ".to_owned() } else { String::new() };
+            let options: String = if wanted.explain.verbose {
+                "(VERBOSE) ".to_owned()
+            } else {
+                String::new()
+            };
             for shard in shards {
                 lines.push(format!("{}:", self.shard_name(shard)));
-                let reply = self.run_on_reading(shard, &format!("EXPLAIN {options}{sql}")).await?;
-                lines.extend(reply.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).map(|line| format!("  {line}")));
+                let reply = self
+                    .run_on_reading(shard, &format!("EXPLAIN {options}{sql}"))
+                    .await?;
+                lines.extend(
+                    reply
+                        .rows
+                        .into_iter()
+                        .filter_map(|row| row.into_iter().next().flatten())
+                        .map(|line| format!("  {line}")),
+                );
             }
         }
         self.plan_rows(lines)
@@ -251,7 +316,11 @@ impl Session {
 
     /// Runs a text that only reads on one shard and collects its rows.
     async fn run_on_reading(&mut self, shard: catalog::ShardId, sql: &str) -> Result<link::Reply, Fault> {
-        let wrote = self.servers.iter().find(|server| server.shard == shard).map(|server| server.wrote);
+        let wrote = self
+            .servers
+            .iter()
+            .find(|server| server.shard == shard)
+            .map(|server| server.wrote);
         let reply = self.run_on(shard, sql).await?;
         if let Some(server) = self.servers.iter_mut().find(|server| server.shard == shard) {
             server.wrote = wrote.unwrap_or(super::block::Wrote::No);
@@ -272,7 +341,9 @@ impl Session {
                 Triage::Drover(DroverStatement::ShardTable { .. }) => Some(vec!["shard_table"]),
                 Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
                 Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
-                Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => Some(vec!["QUERY PLAN"]),
+                Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => {
+                    Some(vec!["QUERY PLAN"])
+                }
                 Triage::Setting(sql::SettingCommand::Show { name }) => Some(vec![name.as_str()]),
                 _ => None,
             },
@@ -295,17 +366,31 @@ impl Session {
         bind: &wire::frontend::Bind<'_>,
     ) -> Result<Vec<Option<Vec<u8>>>, Fault> {
         self.settle_batch_for_question().await?;
-        let columns: Vec<String> =
-            (1..=planned.param_types.len()).map(|number| format!("(${number})::pg_catalog.text")).collect();
+        let columns: Vec<String> = (1..=planned.param_types.len())
+            .map(|number| format!("(${number})::pg_catalog.text"))
+            .collect();
         let sql = format!("SELECT {}", columns.join(", "));
         let params: Vec<(Option<&[u8]>, FormatCode)> = (0..bind.params.len())
             .map(|index| {
                 let binary = super::extended::is_binary(bind, index);
-                (bind.param(index).flatten(), if binary { FormatCode::Binary } else { FormatCode::Text })
+                (
+                    bind.param(index).flatten(),
+                    if binary {
+                        FormatCode::Binary
+                    } else {
+                        FormatCode::Text
+                    },
+                )
             })
             .collect();
-        let request =
-            Request { sql: &sql, types: &planned.param_types, params: &params, formats: &[], max_rows: 0, describe: false };
+        let request = Request {
+            sql: &sql,
+            types: &planned.param_types,
+            params: &params,
+            formats: &[],
+            max_rows: 0,
+            describe: false,
+        };
         let home = self.engine.cluster.home();
         let mut access = self.home_access(home).await?;
         let server = self.asked(&mut access);
@@ -315,7 +400,10 @@ impl Session {
         self.done_asking(access);
         let rows = reply.into_rows().map_err(Fault::Statement)?;
         let row = rows.into_iter().next().unwrap_or_default();
-        Ok(row.into_iter().map(|value| value.map(String::into_bytes)).collect())
+        Ok(row
+            .into_iter()
+            .map(|value| value.map(String::into_bytes))
+            .collect())
     }
 }
 

@@ -64,16 +64,28 @@ impl Effects {
 
 /// Reads a statement's effects.
 pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
-    let mut effects = Effects { pin: pin_by_kind(raw), ..Effects::default() };
+    let mut effects = Effects {
+        pin: pin_by_kind(raw),
+        ..Effects::default()
+    };
     if matches!(raw.kind, StatementKind::Do | StatementKind::Call) {
         effects.inspect = true;
     }
-    if raw.names.relations.iter().any(|name| name.schema.as_deref() == Some("pg_temp")) || raw.names.select_into {
+    if raw
+        .names
+        .relations
+        .iter()
+        .any(|name| name.schema.as_deref() == Some("pg_temp"))
+        || raw.names.select_into
+    {
         effects.pin = effects.pin.or(Some(PinReason::TemporaryObject));
     }
     for function in &raw.names.functions {
         match function.name.as_str() {
-            "pg_advisory_lock" | "pg_advisory_lock_shared" | "pg_try_advisory_lock" | "pg_try_advisory_lock_shared" => {
+            "pg_advisory_lock"
+            | "pg_advisory_lock_shared"
+            | "pg_try_advisory_lock"
+            | "pg_try_advisory_lock_shared" => {
                 effects.pin = effects.pin.or(Some(PinReason::AdvisoryLock));
             }
             "setseed" => effects.pin = effects.pin.or(Some(PinReason::ProcessState)),
@@ -106,7 +118,11 @@ fn pin_by_kind(raw: &RawStatement) -> Option<PinReason> {
 /// its body could do is known from its proof. Everything unknown counts.
 fn may_touch_session(name: &str, snapshot: &Snapshot) -> bool {
     let known = snapshot.functions_named(name);
-    known.is_empty() || known.iter().filter_map(|oid| snapshot.function(*oid)).any(|function| {
-        !function.builtin && function.extension.is_none() && !matches!(function.proof, Proof::Pure)
-    })
+    known.is_empty()
+        || known
+            .iter()
+            .filter_map(|oid| snapshot.function(*oid))
+            .any(|function| {
+                !function.builtin && function.extension.is_none() && !matches!(function.proof, Proof::Pure)
+            })
 }

@@ -34,17 +34,35 @@ impl Session {
         }
         let key = self.pool_key(shard);
         let lease = if self.servers.is_empty() {
-            self.engine.pools.checkout(&key, Purpose::First, Some(&self.cancel.slot)).await?
+            self.engine
+                .pools
+                .checkout(&key, Purpose::First, Some(&self.cancel.slot))
+                .await?
         } else {
             if self.block.ticket.is_none() {
                 self.block.ticket = Some(self.engine.pools.ticket().await?);
             }
-            let Some(ticket) = &self.block.ticket else { return Err(Fault::error("XX000", "no ticket")) };
-            self.engine.pools.checkout(&key, Purpose::Further(ticket), Some(&self.cancel.slot)).await?
+            let Some(ticket) = &self.block.ticket else {
+                return Err(Fault::error("XX000", "no ticket"));
+            };
+            self.engine
+                .pools
+                .checkout(&key, Purpose::Further(ticket), Some(&self.cancel.slot))
+                .await?
         };
-        let mut enlisted =
-            Enlisted { shard, lease, begun: false, wrote: Wrote::No, busy: false, unpreparable: false };
-        let wanted = if self.block.is_open() { self.settings.before_transaction() } else { self.settings.current() };
+        let mut enlisted = Enlisted {
+            shard,
+            lease,
+            begun: false,
+            wrote: Wrote::No,
+            busy: false,
+            unpreparable: false,
+        };
+        let wanted = if self.block.is_open() {
+            self.settings.before_transaction()
+        } else {
+            self.settings.current()
+        };
         settle(&mut enlisted.lease, wanted).await?;
         self.servers.push(enlisted);
         Ok(self.servers.len() - 1)
@@ -60,7 +78,11 @@ impl Session {
     }
 
     pub(super) fn pool_key(&self, shard: ShardId) -> PoolKey {
-        PoolKey { shard: shard.0, user: self.user.clone(), database: self.database.clone() }
+        PoolKey {
+            shard: shard.0,
+            user: self.user.clone(),
+            database: self.database.clone(),
+        }
     }
 
     /// Opens the session's block on a server if that was not done yet. A plain `BEGIN` is only appended, to leave with
@@ -75,10 +97,13 @@ impl Session {
         let server = &mut self.servers[index];
         server.begun = true;
         if plain {
-            link::send_query(&mut server.lease, &self.block.begin).map_err(|error| Fault::lost(&error, &name))?;
+            link::send_query(&mut server.lease, &self.block.begin)
+                .map_err(|error| Fault::lost(&error, &name))?;
             return Ok(1);
         }
-        let reply = link::query(&mut server.lease, &text).await.map_err(|error| Fault::lost(&error, &name))?;
+        let reply = link::query(&mut server.lease, &text)
+            .await
+            .map_err(|error| Fault::lost(&error, &name))?;
         match reply.error {
             Some(error) => Err(Fault::Statement(error)),
             None => Ok(0),
@@ -91,16 +116,26 @@ impl Session {
         if let Some(index) = held
             && self.servers[index].lease.status != TransactionStatus::Failed
         {
-            let skip = if self.servers[index].begun { 0 } else { self.begin_for_question(index).await? };
+            let skip = if self.servers[index].begun {
+                0
+            } else {
+                self.begin_for_question(index).await?
+            };
             if skip > 0 {
                 let name = self.shard_name(home);
                 let lost = |error| Fault::lost(&error, &name);
-                link::skip_replies(&mut self.servers[index].lease, skip).await.map_err(lost)?;
+                link::skip_replies(&mut self.servers[index].lease, skip)
+                    .await
+                    .map_err(lost)?;
             }
             return Ok(HomeAccess::Held(index));
         }
         let key = self.pool_key(home);
-        let mut lease = self.engine.pools.checkout(&key, Purpose::Control, Some(&self.cancel.slot)).await?;
+        let mut lease = self
+            .engine
+            .pools
+            .checkout(&key, Purpose::Control, Some(&self.cancel.slot))
+            .await?;
         settle(&mut lease, self.settings.current()).await?;
         Ok(HomeAccess::Lent(Box::new(lease)))
     }
@@ -109,7 +144,12 @@ impl Session {
     async fn begin_for_question(&mut self, index: usize) -> Result<usize, Fault> {
         let skip = self.begin_on(index).await?;
         if skip > 0 {
-            self.servers[index].lease.conn.flush().await.map_err(|_| Fault::error("08006", "a shard was lost"))?;
+            self.servers[index]
+                .lease
+                .conn
+                .flush()
+                .await
+                .map_err(|_| Fault::error("08006", "a shard was lost"))?;
         }
         Ok(skip)
     }
@@ -177,12 +217,15 @@ impl Session {
         }
         let local = self.settings.local_text();
         let fingerprint = self.settings.current().plan_fingerprint() + &local;
-        let found = self.engine.context(&self.database, &self.user, &fingerprint, version);
+        let found = self
+            .engine
+            .context(&self.database, &self.user, &fingerprint, version);
         let context = match found {
             Some(context) => context,
             None => {
                 let context = self.make_context(version, &local).await?;
-                self.engine.keep_context(&self.database, &self.user, fingerprint, &context);
+                self.engine
+                    .keep_context(&self.database, &self.user, fingerprint, &context);
                 context
             }
         };
@@ -210,11 +253,19 @@ impl Session {
              FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) s"
                 .to_owned()
         };
-        let reply = link::query(server, &question).await.map_err(|error| Fault::lost(&error, "the home shard"))?;
+        let reply = link::query(server, &question)
+            .await
+            .map_err(|error| Fault::lost(&error, "the home shard"))?;
         self.done_asking(access);
         let rows = reply.into_rows().map_err(Fault::Statement)?;
-        let conforming_strings = rows.first().and_then(|row| row.first()?.as_deref()).is_none_or(|on| on == "on");
-        let search_path = rows.into_iter().filter_map(|row| row.into_iter().nth(1).flatten()).collect();
+        let conforming_strings = rows
+            .first()
+            .and_then(|row| row.first()?.as_deref())
+            .is_none_or(|on| on == "on");
+        let search_path = rows
+            .into_iter()
+            .filter_map(|row| row.into_iter().nth(1).flatten())
+            .collect();
         Ok(Rc::new(PlanContext {
             snapshot,
             version,
@@ -334,7 +385,9 @@ pub(super) async fn settle(server: &mut ServerConn, wanted: &Rc<Settings>) -> Re
     let mut aside = BytesMut::new();
     if let Some(text) = text {
         server.applied = Applied::Unknown;
-        let mut reply = link::query(server, &text).await.map_err(|error| Fault::lost(&error, "a shard"))?;
+        let mut reply = link::query(server, &text)
+            .await
+            .map_err(|error| Fault::lost(&error, "a shard"))?;
         aside = std::mem::take(&mut reply.aside);
         reply.into_rows().map_err(Fault::Statement)?;
     }

@@ -67,7 +67,11 @@ pub(super) enum Step {
     /// Nothing of the server: these bytes go to the client now.
     Local(BytesMut),
     /// ParseComplete of a statement; to be forgotten again if it does not come.
-    Parse { pass: bool, forget: Option<Vec<u8>>, registered: Option<StatementId> },
+    Parse {
+        pass: bool,
+        forget: Option<Vec<u8>>,
+        registered: Option<StatementId>,
+    },
     /// BindComplete.
     Bind,
     /// ParameterDescription (for statements) and RowDescription or NoData.
@@ -160,7 +164,10 @@ impl Session {
             .map_err(|_| Fault::error("22021", "invalid byte sequence for encoding \"UTF8\""))?;
         if !parse.name.is_empty() && self.extended.statements.contains_key(parse.name) {
             let name = String::from_utf8_lossy(parse.name);
-            return Err(Fault::error("42P05", format!("prepared statement \"{name}\" already exists")));
+            return Err(Fault::error(
+                "42P05",
+                format!("prepared statement \"{name}\" already exists"),
+            ));
         }
         let mut types: Vec<u32> = parse.types.iter().collect();
         if types.iter().all(|oid| *oid == 0) {
@@ -189,10 +196,15 @@ impl Session {
         let context = self.plan_context().await?;
         let mut scratch = std::mem::take(&mut self.scratch);
         let found = if types.is_empty() {
-            context.statements.find(text, &mut scratch, context.conforming_strings)
+            context
+                .statements
+                .find(text, &mut scratch, context.conforming_strings)
         } else {
             scratch.literals.clear();
-            match context.statements.find_exact(&super::learn::typed_key(text, &types)) {
+            match context
+                .statements
+                .find_exact(&super::learn::typed_key(text, &types))
+            {
                 Some(statement) => Found::Statement(statement),
                 None => Found::Unknown { normalised: false },
             }
@@ -219,7 +231,15 @@ impl Session {
         self.scratch = scratch;
         let statement = learned?;
         let id = self.engine.prepared_id(text, &types);
-        Ok(Prepared { id, text: text.to_owned(), types, statement, literals, version: context.version, unnamed })
+        Ok(Prepared {
+            id,
+            text: text.to_owned(),
+            types,
+            statement,
+            literals,
+            version: context.version,
+            unnamed,
+        })
     }
 
     /// A prepared statement as it is to be run now: planned again if the catalog has changed since.
@@ -228,7 +248,10 @@ impl Session {
             let message = if name.is_empty() {
                 "unnamed prepared statement does not exist".to_owned()
             } else {
-                format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name))
+                format!(
+                    "prepared statement \"{}\" does not exist",
+                    String::from_utf8_lossy(name)
+                )
             };
             return Err(Fault::error("26000", message));
         };
@@ -236,8 +259,11 @@ impl Session {
         if prepared.version == context.version {
             return Ok(prepared);
         }
-        let fresh = self.prepare(&prepared.text, prepared.types.clone(), prepared.unnamed).await?;
-        if let (Action::Planned(old), Action::Planned(new)) = (&prepared.statement.action, &fresh.statement.action)
+        let fresh = self
+            .prepare(&prepared.text, prepared.types.clone(), prepared.unnamed)
+            .await?;
+        if let (Action::Planned(old), Action::Planned(new)) =
+            (&prepared.statement.action, &fresh.statement.action)
             && old.columns != new.columns
         {
             return Err(Fault::error("0A000", "cached plan must not change result type"));
@@ -259,14 +285,18 @@ impl Session {
         let place = match &prepared.statement.action {
             Action::Home => PortalPlace::Server(self.engine.cluster.home()),
             Action::Planned(planned) => self.place(planned, &prepared, bind).await?,
-            Action::Empty | Action::Other(_) => PortalPlace::Local { args: Rc::new(args_of(bind)) },
+            Action::Empty | Action::Other(_) => PortalPlace::Local {
+                args: Rc::new(args_of(bind)),
+            },
         };
         if let PortalPlace::Server(shard) = place {
             self.bind_on(shard, &prepared, whole).await?;
         } else {
             self.answer(encode::bind_complete)?;
         }
-        self.extended.portals.insert(bind.portal.to_vec(), Portal { prepared, place });
+        self.extended
+            .portals
+            .insert(bind.portal.to_vec(), Portal { prepared, place });
         Ok(())
     }
 
@@ -286,19 +316,32 @@ impl Session {
             return Err(Fault::error("08P01", text));
         }
         let context = self.plan_context().await?;
-        let literals = Literals { text: &prepared.text, literals: &prepared.literals };
+        let literals = Literals {
+            text: &prepared.text,
+            literals: &prepared.literals,
+        };
         let param = |index: usize| param_of(bind, index);
         let shards = match resolve(planned, &context.snapshot, literals, param) {
             Ok(shards) => shards,
-            Err(KeyProblem::Literal | KeyProblem::Param) => self.doubtful_place(planned, bind, &context).await?,
+            Err(KeyProblem::Literal | KeyProblem::Param) => {
+                self.doubtful_place(planned, bind, &context).await?
+            }
         };
         let shard = match shards {
             Shards::One(shard) => shard,
             Shards::Any => self.extended.open_on.unwrap_or_else(|| self.any_shard()),
-            Shards::Many(shards) => return Ok(PortalPlace::Many { shards, args: Rc::new(args_of(bind)) }),
+            Shards::Many(shards) => {
+                return Ok(PortalPlace::Many {
+                    shards,
+                    args: Rc::new(args_of(bind)),
+                });
+            }
         };
         if planned.plan.text.is_some() || !planned.plan.prelude.is_empty() {
-            return Ok(PortalPlace::Many { shards: vec![shard], args: Rc::new(args_of(bind)) });
+            return Ok(PortalPlace::Many {
+                shards: vec![shard],
+                args: Rc::new(args_of(bind)),
+            });
         }
         Ok(PortalPlace::Server(shard))
     }
@@ -314,14 +357,30 @@ impl Session {
         let canonical = self.canonical_params(planned, bind).await?;
         let param = |index: usize| {
             let value = canonical.get(index)?;
-            Some(ParamValue { value: value.as_deref(), binary: false })
+            Some(ParamValue {
+                value: value.as_deref(),
+                binary: false,
+            })
         };
-        resolve(planned, &context.snapshot, Literals { text: "", literals: &[] }, param)
-            .map_err(|problem| Fault::error("0A000", format!("the shard key cannot be used: {problem}")))
+        resolve(
+            planned,
+            &context.snapshot,
+            Literals {
+                text: "",
+                literals: &[],
+            },
+            param,
+        )
+        .map_err(|problem| Fault::error("0A000", format!("the shard key cannot be used: {problem}")))
     }
 
     /// Prepares and binds on one server.
-    async fn bind_on(&mut self, shard: ShardId, prepared: &Rc<Prepared>, whole: Message<'_>) -> Result<(), Fault> {
+    async fn bind_on(
+        &mut self,
+        shard: ShardId,
+        prepared: &Rc<Prepared>,
+        whole: Message<'_>,
+    ) -> Result<(), Fault> {
         let index = self.open_server(shard).await?;
         let name = self.prepare_on(index, prepared)?;
         let out = self.servers[index].lease.conn.out();
@@ -345,7 +404,8 @@ impl Session {
         }
         self.parse_on(index, prepared, false, None)?;
         let name = self.servers[index].lease.prepared.get(prepared.id);
-        name.map(|name| name.to_string()).ok_or_else(|| Fault::error("XX000", "a statement was not registered"))
+        name.map(|name| name.to_string())
+            .ok_or_else(|| Fault::error("XX000", "a statement was not registered"))
     }
 
     /// Appends a Parse unless the server has the statement. `pass`: the client waits for the answer.
@@ -380,15 +440,26 @@ impl Session {
         };
         const FIRST_USER_OID: u32 = 16384;
         let types: Vec<u32> = match &prepared.statement.action {
-            Action::Planned(planned) => {
-                planned.param_types.iter().map(|oid| if home || *oid < FIRST_USER_OID { *oid } else { 0 }).collect()
-            }
+            Action::Planned(planned) => planned
+                .param_types
+                .iter()
+                .map(|oid| if home || *oid < FIRST_USER_OID { *oid } else { 0 })
+                .collect(),
             _ => prepared.types.clone(),
         };
         let out = self.servers[index].lease.conn.out();
-        wire::frontend::encode::parse(out, name.as_bytes(), prepared.text.as_bytes(), types.iter().copied())
-            .map_err(|_| Fault::error("54000", "the statement is too long"))?;
-        self.extended.steps.push_back(Step::Parse { pass, forget, registered });
+        wire::frontend::encode::parse(
+            out,
+            name.as_bytes(),
+            prepared.text.as_bytes(),
+            types.iter().copied(),
+        )
+        .map_err(|_| Fault::error("54000", "the statement is too long"))?;
+        self.extended.steps.push_back(Step::Parse {
+            pass,
+            forget,
+            registered,
+        });
         Ok(())
     }
 
@@ -474,7 +545,9 @@ impl Session {
     }
 
     async fn execute(&mut self, whole: Message<'_>, name: &[u8], max_rows: i32) -> Result<(), Fault> {
-        let Some(portal) = self.extended.portals.get(name).cloned() else { return Err(no_portal(name)) };
+        let Some(portal) = self.extended.portals.get(name).cloned() else {
+            return Err(no_portal(name));
+        };
         let statement = Rc::clone(&portal.prepared.statement);
         if self.block.state == BlockState::Failed && !ends_block(&statement) {
             return Err(failed_block());
@@ -497,12 +570,16 @@ impl Session {
             }
             PortalPlace::Many { shards, args } => {
                 if max_rows > 0 {
-                    return Err(Fault::error("0A000", "a row limit on a portal that reads several shards"));
+                    return Err(Fault::error(
+                        "0A000",
+                        "a row limit on a portal that reads several shards",
+                    ));
                 }
                 self.settle_batch_for_block().await?;
                 match &statement.action {
                     Action::Planned(planned) => {
-                        self.run_many(planned, shards, &portal.prepared.text, Some(args)).await
+                        self.run_many(planned, shards, &portal.prepared.text, Some(args))
+                            .await
                     }
                     _ => Err(Fault::error("XX000", "a portal over several shards has no plan")),
                 }
@@ -532,7 +609,10 @@ impl Session {
                 self.extended.statements.remove(name);
             }
             Target::Portal => {
-                if let Some(Portal { place: PortalPlace::Server(shard), .. }) = self.extended.portals.remove(name)
+                if let Some(Portal {
+                    place: PortalPlace::Server(shard),
+                    ..
+                }) = self.extended.portals.remove(name)
                     && self.extended.open_on.is_none_or(|open| open == shard)
                     && let Some(server) = self.servers.iter_mut().find(|server| server.shard == shard)
                 {
@@ -587,12 +667,18 @@ fn args_of(bind: &Bind<'_>) -> Args {
             (value, is_binary(bind, index))
         })
         .collect();
-    Args { params, results: bind.result_formats.iter().collect() }
+    Args {
+        params,
+        results: bind.result_formats.iter().collect(),
+    }
 }
 
 fn param_of<'a>(bind: &Bind<'a>, index: usize) -> Option<ParamValue<'a>> {
     let value = bind.param(index)?;
-    Some(ParamValue { value, binary: is_binary(bind, index) })
+    Some(ParamValue {
+        value,
+        binary: is_binary(bind, index),
+    })
 }
 
 /// One format code stands for all parameters.
@@ -602,7 +688,10 @@ pub(super) fn is_binary(bind: &Bind<'_>, index: usize) -> bool {
 }
 
 fn no_portal(name: &[u8]) -> Fault {
-    Fault::error("34000", format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)))
+    Fault::error(
+        "34000",
+        format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)),
+    )
 }
 
 /// Writes the client's result formats into a RowDescription message in text format.
@@ -610,7 +699,9 @@ fn set_formats(message: &mut BytesMut, formats: &[FormatCode]) {
     let mut at = 7;
     let mut column = 0;
     while at < message.len() {
-        let Some(name) = message[at..].iter().position(|byte| *byte == 0) else { return };
+        let Some(name) = message[at..].iter().position(|byte| *byte == 0) else {
+            return;
+        };
         let code_at = at + name + 1 + 16;
         let format = match formats {
             [] => FormatCode::Text,

@@ -33,10 +33,19 @@ impl Session {
         let context = self.plan_context().await?;
         let raws = match parse(text, &context) {
             Ok(raws) => raws,
-            Err(failure) => return self.unreadable(text, types, &context, failure).await.map(Learned::One),
+            Err(failure) => {
+                return self
+                    .unreadable(text, types, &context, failure)
+                    .await
+                    .map(Learned::One);
+            }
         };
         match raws.as_slice() {
-            [] => Ok(Learned::One(self.statement(Action::Empty, Effects::default(), StatementKind::Select))),
+            [] => Ok(Learned::One(self.statement(
+                Action::Empty,
+                Effects::default(),
+                StatementKind::Select,
+            ))),
             [raw] => {
                 let statement = self.learn_one(text, raw, types, key, &context).await?;
                 Ok(Learned::One(statement))
@@ -114,7 +123,12 @@ impl Session {
         context: &Rc<PlanContext>,
     ) -> Result<Planned, Fault> {
         let analysis = self.analyze_text(text, types, context).await?;
-        let columns = analysis.columns.as_deref().map(result_columns).transpose()?.unwrap_or_default();
+        let columns = analysis
+            .columns
+            .as_deref()
+            .map(result_columns)
+            .transpose()?
+            .unwrap_or_default();
         let analyzed = Analyzed {
             text,
             raw,
@@ -124,7 +138,12 @@ impl Session {
         };
         let plan = plan::plan(&analyzed, &context.snapshot).map_err(|refusal| Fault::refused(&refusal))?;
         let keys = exact_keys(&plan);
-        Ok(Planned { plan, keys, param_types: analysis.param_types, columns: analysis.columns })
+        Ok(Planned {
+            plan,
+            keys,
+            param_types: analysis.param_types,
+            columns: analysis.columns,
+        })
     }
 
     async fn analyze_text(
@@ -169,28 +188,44 @@ impl Session {
         failure: ParseFailure,
     ) -> Result<Rc<Statement>, Fault> {
         if !context.snapshot.has_sharded() {
-            let effects = Effects { inspect: true, ..Effects::default() };
+            let effects = Effects {
+                inspect: true,
+                ..Effects::default()
+            };
             return Ok(self.statement(Action::Home, effects, StatementKind::OtherUtility("unknown")));
         }
         self.analyze_text(text, types, context).await?;
-        Err(Fault::error("0A000", format!("Drover cannot read this statement: {failure}")))
+        Err(Fault::error(
+            "0A000",
+            format!("Drover cannot read this statement: {failure}"),
+        ))
     }
 
     /// A new statement.
     pub(super) fn statement(&self, action: Action, effects: Effects, kind: StatementKind) -> Rc<Statement> {
-        Rc::new(Statement { id: self.engine.next_statement_id(), action, effects, kind })
+        Rc::new(Statement {
+            id: self.engine.next_statement_id(),
+            action,
+            effects,
+            kind,
+        })
     }
 }
 
 /// Parses with the session's lexical settings.
 pub(super) fn parse(text: &str, context: &PlanContext) -> Result<Vec<RawStatement>, ParseFailure> {
-    let options =
-        ParseOptions { standard_conforming_strings: context.conforming_strings, ..ParseOptions::default() };
+    let options = ParseOptions {
+        standard_conforming_strings: context.conforming_strings,
+        ..ParseOptions::default()
+    };
     sql::parse(text, &options)
 }
 
 fn literals<'a>(text: &'a str, key: &'a NormalisedBuf) -> Literals<'a> {
-    Literals { text, literals: &key.literals }
+    Literals {
+        text,
+        literals: &key.literals,
+    }
 }
 
 fn keep(
@@ -203,7 +238,9 @@ fn keep(
     match key {
         Some(key) if types.is_empty() => context.statements.keep_normalised(&key.key, Rc::clone(statement)),
         _ if types.is_empty() => context.statements.keep_exact(text, Rc::clone(statement)),
-        _ => context.statements.keep_exact(&typed_key(text, types), Rc::clone(statement)),
+        _ => context
+            .statements
+            .keep_exact(&typed_key(text, types), Rc::clone(statement)),
     }
 }
 
@@ -221,7 +258,8 @@ pub(super) fn typed_key(text: &str, types: &[u32]) -> String {
 
 /// The columns of a RowDescription body.
 pub(super) fn result_columns(body: &[u8]) -> Result<Vec<ResultColumn>, Fault> {
-    let described = decode_columns(body).ok_or_else(|| Fault::error("XX000", "unreadable row description"))?;
+    let described =
+        decode_columns(body).ok_or_else(|| Fault::error("XX000", "unreadable row description"))?;
     Ok(described
         .iter()
         .map(|column| ResultColumn {

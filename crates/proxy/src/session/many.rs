@@ -4,7 +4,8 @@ use bytes::BytesMut;
 use catalog::{ShardId, Snapshot};
 use merge::{Bounds, Comparator};
 use plan::{
-    Combine, LimitPlan, LimitValue, Many, PreludeSource, PreludeValue, RowsPlan, SplitInsert, StatementKind, Target,
+    Combine, LimitPlan, LimitValue, Many, PreludeSource, PreludeValue, RowsPlan, SplitInsert, StatementKind,
+    Target,
 };
 use wire::FormatCode;
 use wire::backend::ErrorFields;
@@ -33,7 +34,10 @@ impl Args {
     /// One parameter, from 0.
     pub(super) fn param(&self, index: usize) -> Option<ParamValue<'_>> {
         let (value, binary) = self.params.get(index)?;
-        Some(ParamValue { value: value.as_deref(), binary: *binary })
+        Some(ParamValue {
+            value: value.as_deref(),
+            binary: *binary,
+        })
     }
 
     fn result_format(&self, column: usize) -> FormatCode {
@@ -90,7 +94,14 @@ impl Session {
         {
             append_columns(self.client.conn.out(), columns);
         }
-        let run = Run { planned, order: &order, indexes: &indexes, text, args: arguments, extras: &extras };
+        let run = Run {
+            planned,
+            order: &order,
+            indexes: &indexes,
+            text,
+            args: arguments,
+            extras: &extras,
+        };
         if everywhere {
             return self.run_everywhere(&run).await;
         }
@@ -125,7 +136,9 @@ impl Session {
         let sql = run.planned.plan.text.as_deref().unwrap_or(run.text);
         let formats = self.visible_formats(run);
         let mut sink = Concat::new(Bounds::default());
-        let gathered = self.scatter(run, Texts::Same(sql), &formats, 0, &mut sink).await?;
+        let gathered = self
+            .scatter(run, Texts::Same(sql), &formats, 0, &mut sink)
+            .await?;
         self.complete_sum(&gathered)
     }
 
@@ -134,7 +147,9 @@ impl Session {
         let sql = run.planned.plan.text.as_deref().unwrap_or(run.text);
         let formats = self.visible_formats(run);
         let mut sink = Only { source: 0, rows: 0 };
-        let gathered = self.scatter(run, Texts::Same(sql), &formats, 0, &mut sink).await?;
+        let gathered = self
+            .scatter(run, Texts::Same(sql), &formats, 0, &mut sink)
+            .await?;
         self.complete_equal(&gathered)
     }
 
@@ -145,7 +160,9 @@ impl Session {
                 let bounds = bounds(limit, run.args)?;
                 let mut sink = Concat::new(bounds);
                 let formats = self.visible_formats(run);
-                let gathered = self.scatter(run, Texts::Same(sql), &formats, per_source(bounds), &mut sink).await?;
+                let gathered = self
+                    .scatter(run, Texts::Same(sql), &formats, per_source(bounds), &mut sink)
+                    .await?;
                 self.complete_rows(run, rows, &gathered, sink.rows)
             }
             Combine::Ordered { keys, limit } => {
@@ -153,7 +170,9 @@ impl Session {
                 let keys = sort_keys(keys)?;
                 let formats = ordered_formats(run, rows, &keys);
                 let mut sink = Ordered::new(keys, run.order.len(), bounds, rows.visible);
-                let gathered = self.scatter(run, Texts::Same(sql), &formats, per_source(bounds), &mut sink).await?;
+                let gathered = self
+                    .scatter(run, Texts::Same(sql), &formats, per_source(bounds), &mut sink)
+                    .await?;
                 self.complete_rows(run, rows, &gathered, sink.rows)
             }
             Combine::Finish { sql: finish, inputs } => {
@@ -167,17 +186,27 @@ impl Session {
         }
     }
 
-    async fn run_split(&mut self, run: &Run<'_>, split: &SplitInsert, snapshot: &Snapshot) -> Result<(), Fault> {
+    async fn run_split(
+        &mut self,
+        run: &Run<'_>,
+        split: &SplitInsert,
+        snapshot: &Snapshot,
+    ) -> Result<(), Fault> {
         let Target::Keys { map, .. } = &run.planned.plan.target else {
             return Err(Fault::error("XX000", "a split INSERT has no key"));
         };
         let mut texts: Vec<String> = vec![String::new(); run.order.len()];
         let mut places = Vec::with_capacity(split.rows.len());
         for row in &split.rows {
-            let shard = place_of(&row.key, *map, snapshot, &|index| run.args.param(index))
-                .map_err(|problem| Fault::error("0A000", format!("the shard key cannot be used: {problem}")))?;
+            let shard =
+                place_of(&row.key, *map, snapshot, &|index| run.args.param(index)).map_err(|problem| {
+                    Fault::error("0A000", format!("the shard key cannot be used: {problem}"))
+                })?;
             let Some(at) = run.order.iter().position(|other| *other == shard) else {
-                return Err(Fault::error("XX000", "a row belongs to no shard of the statement"));
+                return Err(Fault::error(
+                    "XX000",
+                    "a row belongs to no shard of the statement",
+                ));
             };
             let text = &mut texts[at];
             text.push_str(if text.is_empty() { &split.head } else { ", " });
@@ -190,12 +219,16 @@ impl Session {
         let formats = self.visible_formats(run);
         if split.returning && split.keeps_order {
             let mut sink = Keep::new(run.order.len(), self.engine.cluster.gather_bytes_max());
-            let gathered = self.scatter(run, Texts::Each(&texts), &formats, 0, &mut sink).await?;
+            let gathered = self
+                .scatter(run, Texts::Each(&texts), &formats, 0, &mut sink)
+                .await?;
             emit_in_order(self.client.conn.out(), sink, &places);
             return self.complete_sum(&gathered);
         }
         let mut sink = Concat::new(Bounds::default());
-        let gathered = self.scatter(run, Texts::Each(&texts), &formats, 0, &mut sink).await?;
+        let gathered = self
+            .scatter(run, Texts::Each(&texts), &formats, 0, &mut sink)
+            .await?;
         self.complete_sum(&gathered)
     }
 
@@ -218,13 +251,23 @@ impl Session {
         for index in run.indexes {
             skips.push(self.begin_on(*index).await?);
         }
-        let wrote = if run.planned.plan.writes { Wrote::Yes } else { Wrote::No };
+        let wrote = if run.planned.plan.writes {
+            Wrote::Yes
+        } else {
+            Wrote::No
+        };
         let home = self.engine.cluster.home();
         for (turn, index) in run.indexes.iter().enumerate() {
             let types = run.types(self.servers[*index].shard == home);
             let params = run.params();
-            let request =
-                Request { sql: texts.of(turn), types: &types, params: &params, formats, max_rows, describe: false };
+            let request = Request {
+                sql: texts.of(turn),
+                types: &types,
+                params: &params,
+                formats,
+                max_rows,
+                describe: false,
+            };
             let server = &mut self.servers[*index];
             server.wrote = server.wrote.max_with(wrote);
             server.busy = true;
@@ -239,7 +282,12 @@ impl Session {
         .await;
         let ended: Vec<Ended> = sources
             .into_iter()
-            .map(|source| Ended { tag: source.tag, error: source.error, lost: source.lost, done: source.done })
+            .map(|source| Ended {
+                tag: source.tag,
+                error: source.error,
+                lost: source.lost,
+                done: source.done,
+            })
             .collect();
         for (index, ended) in run.indexes.iter().zip(&ended) {
             self.servers[*index].busy = !ended.done || ended.lost.is_some();
@@ -305,15 +353,23 @@ impl Session {
         let home = self.engine.cluster.home();
         let mut access = self.home_access(home).await?;
         let held = matches!(access, HomeAccess::Held(_));
-        let request =
-            Request { sql, types: &types, params: &params, formats: &formats, max_rows: 0, describe: true };
+        let request = Request {
+            sql,
+            types: &types,
+            params: &params,
+            formats: &formats,
+            max_rows: 0,
+            describe: true,
+        };
         let result = match &mut access {
             HomeAccess::Held(index) => {
                 self.servers[*index].busy = true;
                 let server = &mut self.servers[*index].lease;
                 relay_finish(server, &mut self.client.conn, &request, run.planned).await
             }
-            HomeAccess::Lent(lease) => relay_finish(lease, &mut self.client.conn, &request, run.planned).await,
+            HomeAccess::Lent(lease) => {
+                relay_finish(lease, &mut self.client.conn, &request, run.planned).await
+            }
         };
         match (result, access) {
             (Ok(error), access) => {
@@ -340,7 +396,9 @@ impl Session {
         for value in wanted {
             let extra = match &value.source {
                 PreludeSource::Now => self.time_of(first, "now", value.type_oid).await?,
-                PreludeSource::StatementTime => self.time_of(first, "statement_timestamp", value.type_oid).await?,
+                PreludeSource::StatementTime => {
+                    self.time_of(first, "statement_timestamp", value.type_oid).await?
+                }
                 PreludeSource::HomeExpression { sql } => self.home_value(sql, value.type_oid).await?,
             };
             extras.push(extra);
@@ -360,8 +418,15 @@ impl Session {
         let reply = link::collect(server).await.map_err(lost)?;
         let hex = reply.single().map(str::to_owned);
         reply.into_rows().map_err(Fault::Statement)?;
-        let value = hex.as_deref().and_then(unhex).ok_or_else(|| Fault::error("XX000", "unreadable time"))?;
-        Ok(Extra { value: Some(value), format: FormatCode::Binary, type_oid })
+        let value = hex
+            .as_deref()
+            .and_then(unhex)
+            .ok_or_else(|| Fault::error("XX000", "unreadable time"))?;
+        Ok(Extra {
+            value: Some(value),
+            format: FormatCode::Binary,
+            type_oid,
+        })
     }
 
     async fn home_value(&mut self, sql: &str, type_oid: u32) -> Result<Extra, Fault> {
@@ -376,7 +441,11 @@ impl Session {
         let reply = link::collect(server).await.map_err(lost)?;
         let value = reply.single().map(|text| text.as_bytes().to_vec());
         reply.into_rows().map_err(Fault::Statement)?;
-        Ok(Extra { value, format: FormatCode::Text, type_oid })
+        Ok(Extra {
+            value,
+            format: FormatCode::Text,
+            type_oid,
+        })
     }
 
     fn complete_sum(&mut self, gathered: &Gathered) -> Result<(), Fault> {
@@ -393,8 +462,9 @@ impl Session {
                 self.complete(&tag)
             }
             _ => {
-                let fields = ErrorFields::error("XX001", "the copies of a reference table differ between shards")
-                    .with_hint("The statement was rolled back. Compare the copies on the shards.");
+                let fields =
+                    ErrorFields::error("XX001", "the copies of a reference table differ between shards")
+                        .with_hint("The statement was rolled back. Compare the copies on the shards.");
                 Err(Fault::Statement(Box::new(fields)))
             }
         }
@@ -429,14 +499,26 @@ impl Run<'_> {
     fn types(&self, home: bool) -> Vec<u32> {
         let own = self.planned.param_types.iter().copied();
         let extra = self.extras.iter().map(|extra| extra.type_oid);
-        own.chain(extra).map(|oid| if home || oid < FIRST_USER_OID { oid } else { 0 }).collect()
+        own.chain(extra)
+            .map(|oid| if home || oid < FIRST_USER_OID { oid } else { 0 })
+            .collect()
     }
 
     fn params(&self) -> Vec<(Option<&[u8]>, FormatCode)> {
         let own = self.args.params.iter().map(|(value, binary)| {
-            (value.as_deref(), if *binary { FormatCode::Binary } else { FormatCode::Text })
+            (
+                value.as_deref(),
+                if *binary {
+                    FormatCode::Binary
+                } else {
+                    FormatCode::Text
+                },
+            )
         });
-        let extra = self.extras.iter().map(|extra| (extra.value.as_deref(), extra.format));
+        let extra = self
+            .extras
+            .iter()
+            .map(|extra| (extra.value.as_deref(), extra.format));
         own.chain(extra).collect()
     }
 
@@ -505,7 +587,11 @@ async fn relay_finish(
     relay::pump(server, client, |kind, message, _| match kind {
         wire::backend::tag::ROW_DESCRIPTION => {
             foreign = !same_types(&message[5..], planned.columns.as_deref());
-            if foreign { Verdict::DropAndStop } else { Verdict::Drop }
+            if foreign {
+                Verdict::DropAndStop
+            } else {
+                Verdict::Drop
+            }
         }
         wire::backend::tag::ERROR => {
             if let Ok(fields) = wire::backend::Fields::decode(&message[5..]) {
@@ -528,7 +614,10 @@ async fn relay_finish(
     .map_err(Fault::from)?;
     if foreign {
         server.dirty = true;
-        return Err(Fault::error("XX000", "the finished result has other column types than the statement"));
+        return Err(Fault::error(
+            "XX000",
+            "the finished result has other column types than the statement",
+        ));
     }
     server.status = status;
     Ok(error)
@@ -539,11 +628,18 @@ fn same_types(body: &[u8], expected: Option<&[u8]>) -> bool {
         return false;
     };
     found.len() == expected.len()
-        && found.iter().zip(expected.iter()).all(|(found, expected)| found.type_oid == expected.type_oid)
+        && found
+            .iter()
+            .zip(expected.iter())
+            .all(|(found, expected)| found.type_oid == expected.type_oid)
 }
 
 fn column_count(planned: &Planned) -> usize {
-    planned.columns.as_deref().and_then(decode_columns).map_or(0, |columns| columns.len())
+    planned
+        .columns
+        .as_deref()
+        .and_then(decode_columns)
+        .map_or(0, |columns| columns.len())
 }
 
 /// Announces result columns (a RowDescription body in text format).
@@ -584,13 +680,20 @@ fn sort_keys(keys: &[plan::SortKey]) -> Result<Vec<merge::SortKey>, Fault> {
 }
 
 fn per_source(bounds: Bounds) -> u32 {
-    bounds.per_source().and_then(|rows| u32::try_from(rows).ok()).filter(|rows| *rows < i32::MAX as u32).unwrap_or(0)
+    bounds
+        .per_source()
+        .and_then(|rows| u32::try_from(rows).ok())
+        .filter(|rows| *rows < i32::MAX as u32)
+        .unwrap_or(0)
 }
 
 fn bounds(limit: &LimitPlan, args: &Args) -> Result<Bounds, Fault> {
     let offset = limit_value(limit.offset, args, "2201X", "OFFSET must not be negative")?;
     let limit = limit_value(limit.limit, args, "2201W", "LIMIT must not be negative")?;
-    Ok(Bounds { offset: offset.unwrap_or(0), limit })
+    Ok(Bounds {
+        offset: offset.unwrap_or(0),
+        limit,
+    })
 }
 
 fn limit_value(
@@ -604,16 +707,26 @@ fn limit_value(
         Some(LimitValue::Const(number)) => number,
         Some(LimitValue::Param { index }) => {
             let param = args.param(usize::from(index).saturating_sub(1));
-            let Some(ParamValue { value: Some(bytes), binary }) = param else { return Ok(None) };
+            let Some(ParamValue {
+                value: Some(bytes),
+                binary,
+            }) = param
+            else {
+                return Ok(None);
+            };
             let parsed = if binary {
                 bytes.try_into().map(i64::from_be_bytes).ok()
             } else {
-                std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok())
+                std::str::from_utf8(bytes)
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok())
             };
             parsed.ok_or_else(|| Fault::error("22P02", "invalid input syntax for type bigint"))?
         }
     };
-    u64::try_from(number).map(Some).map_err(|_| Fault::error(code, negative))
+    u64::try_from(number)
+        .map(Some)
+        .map_err(|_| Fault::error(code, negative))
 }
 
 fn emit_in_order(out: &mut BytesMut, sink: Keep, places: &[usize]) {
@@ -621,7 +734,11 @@ fn emit_in_order(out: &mut BytesMut, sink: Keep, places: &[usize]) {
     for place in places {
         counts[*place] += 1;
     }
-    let exact = sink.rows.iter().zip(&counts).all(|(rows, count)| rows.len() == *count);
+    let exact = sink
+        .rows
+        .iter()
+        .zip(&counts)
+        .all(|(rows, count)| rows.len() == *count);
     let mut queues: Vec<_> = sink.rows.into_iter().map(Vec::into_iter).collect();
     if exact {
         for place in places {
@@ -659,19 +776,24 @@ fn check_formats(
         return Ok(());
     }
     let columns = planned.columns.as_deref().and_then(decode_columns);
-    let bad_column = columns.into_iter().flat_map(|columns| columns.iter().collect::<Vec<_>>()).enumerate().any(
-        |(at, column)| {
+    let bad_column = columns
+        .into_iter()
+        .flat_map(|columns| columns.iter().collect::<Vec<_>>())
+        .enumerate()
+        .any(|(at, column)| {
             args.result_format(at) == FormatCode::Binary && !portable_in_binary(column.type_oid, snapshot)
-        },
-    );
+        });
     let bad_param = planned
         .param_types
         .iter()
         .zip(&args.params)
         .any(|(oid, (_, binary))| *binary && !portable_in_binary(*oid, snapshot));
     if bad_column || bad_param {
-        let fields = ErrorFields::error("0A000", "a user-defined array, composite or range type in binary format")
-            .with_hint("Ask for it in text format, or cast it to text.");
+        let fields = ErrorFields::error(
+            "0A000",
+            "a user-defined array, composite or range type in binary format",
+        )
+        .with_hint("Ask for it in text format, or cast it to text.");
         return Err(Fault::Statement(Box::new(fields)));
     }
     Ok(())
@@ -684,7 +806,7 @@ pub(super) fn portable_in_binary(oid: u32, snapshot: &Snapshot) -> bool {
     }
     let base = snapshot.base_type(catalog::Oid(oid));
     base.0 < FIRST_USER_OID
-        || snapshot.type_info(base).is_some_and(|facts| {
-            matches!(facts.kind, catalog::TypeKind::Base | catalog::TypeKind::Enum)
-        })
+        || snapshot
+            .type_info(base)
+            .is_some_and(|facts| matches!(facts.kind, catalog::TypeKind::Base | catalog::TypeKind::Enum))
 }

@@ -32,7 +32,12 @@ pub(super) struct PendingChange {
 
 impl Session {
     /// Runs a DDL plan. The answer is complete but for ReadyForQuery.
-    pub(super) async fn run_ddl(&mut self, plan: &DdlPlan, text: &str, kind: StatementKind) -> Result<(), Fault> {
+    pub(super) async fn run_ddl(
+        &mut self,
+        plan: &DdlPlan,
+        text: &str,
+        kind: StatementKind,
+    ) -> Result<(), Fault> {
         let stripped = plan.strips_options.then(|| sql::strip_drover_options(text));
         let text = stripped.as_deref().unwrap_or(text);
         if !plan.transactional {
@@ -69,7 +74,10 @@ impl Session {
     async fn run_outside_blocks(&mut self, plan: &DdlPlan, text: &str) -> Result<(), Fault> {
         if self.block.is_open() {
             let verb: String = text.split_whitespace().next().unwrap_or_default().to_uppercase();
-            return Err(Fault::error("25001", format!("{verb} cannot run inside a transaction block")));
+            return Err(Fault::error(
+                "25001",
+                format!("{verb} cannot run inside a transaction block"),
+            ));
         }
         let mut tag = String::new();
         for step in &plan.steps {
@@ -96,7 +104,11 @@ impl Session {
     fn places(&self, place: DdlPlace) -> Vec<ShardId> {
         let home = self.engine.cluster.home();
         let record = self.engine.cluster.record();
-        let others = record.shards.iter().map(|shard| shard.id).filter(|shard| *shard != home);
+        let others = record
+            .shards
+            .iter()
+            .map(|shard| shard.id)
+            .filter(|shard| *shard != home);
         match place {
             DdlPlace::Home => vec![home],
             DdlPlace::All => std::iter::once(home).chain(others).collect(),
@@ -128,15 +140,27 @@ impl Session {
 
     /// The same, but an error there is only logged.
     async fn try_on(&mut self, shard: ShardId, sql: &str) -> Result<Reply, Fault> {
-        self.run_on(shard, "SAVEPOINT drover_ddl; SET LOCAL check_function_bodies = off").await?;
+        self.run_on(
+            shard,
+            "SAVEPOINT drover_ddl; SET LOCAL check_function_bodies = off",
+        )
+        .await?;
         match self.run_on(shard, sql).await {
             Ok(reply) => {
-                self.run_on(shard, "SET LOCAL check_function_bodies = on; RELEASE SAVEPOINT drover_ddl").await?;
+                self.run_on(
+                    shard,
+                    "SET LOCAL check_function_bodies = on; RELEASE SAVEPOINT drover_ddl",
+                )
+                .await?;
                 Ok(reply)
             }
             Err(Fault::Statement(fields)) => {
                 tracing::info!(shard = %shard, message = %fields.message, "an object exists on the home shard only");
-                self.run_on(shard, "ROLLBACK TO SAVEPOINT drover_ddl; RELEASE SAVEPOINT drover_ddl").await?;
+                self.run_on(
+                    shard,
+                    "ROLLBACK TO SAVEPOINT drover_ddl; RELEASE SAVEPOINT drover_ddl",
+                )
+                .await?;
                 Ok(Reply::default())
             }
             Err(other) => Err(other),
@@ -152,7 +176,12 @@ impl Session {
         };
         let search_path = self.plan_context().await?.search_path.clone();
         let barrier = scope == ChangeScope::Everything;
-        let guard = self.engine.cluster.change(scope).await.map_err(|error| not_changed(&error))?;
+        let guard = self
+            .engine
+            .cluster
+            .change(scope)
+            .await
+            .map_err(|error| not_changed(&error))?;
         if barrier {
             // This statement is one of those that are waited for.
             self.engine.running.leave();
@@ -161,7 +190,11 @@ impl Session {
             paused.map_err(|error| not_changed(&error))?;
         }
         let effects = std::mem::take(&mut self.block.effects);
-        Ok(Some(PendingChange { guard: Box::new(guard), effects, search_path }))
+        Ok(Some(PendingChange {
+            guard: Box::new(guard),
+            effects,
+            search_path,
+        }))
     }
 
     /// After the commit: everybody loads the new facts before the client is answered.
@@ -175,9 +208,10 @@ impl Session {
             return Ok(());
         }
         let cluster = &self.engine.cluster;
-        let applied = crate::ops::resolve_effects(cluster, &self.database, &change.search_path, &change.effects)
-            .await
-            .map_err(|fields| Fault::Statement(Box::new(fields)))?;
+        let applied =
+            crate::ops::resolve_effects(cluster, &self.database, &change.search_path, &change.effects)
+                .await
+                .map_err(|fields| Fault::Statement(Box::new(fields)))?;
         change
             .guard
             .publish(|record| {
@@ -212,9 +246,15 @@ impl Session {
         let skip = self.begin_on(index).await?;
         let server = &mut self.servers[index].lease;
         let lost = |error| Fault::lost(&error, "the home shard");
-        server.conn.flush().await.map_err(|_| Fault::error("08006", "the home shard was lost"))?;
+        server
+            .conn
+            .flush()
+            .await
+            .map_err(|_| Fault::error("08006", "the home shard was lost"))?;
         link::skip_replies(server, skip).await.map_err(lost)?;
-        let snapshot = facts::load_in_block(server, &input).await.map_err(|error| Fault::error("XX000", error.to_string()))?;
+        let snapshot = facts::load_in_block(server, &input)
+            .await
+            .map_err(|error| Fault::error("XX000", error.to_string()))?;
         let context = Rc::new(PlanContext {
             snapshot: std::sync::Arc::new(snapshot),
             version: base.version,
@@ -229,7 +269,10 @@ impl Session {
 
 /// What a plan needs at its commit.
 fn change_kind(plan: &DdlPlan, kind: StatementKind) -> SchemaChange {
-    let creates = plan.effects.iter().any(|effect| !matches!(effect, MetadataEffect::Drop { .. }));
+    let creates = plan
+        .effects
+        .iter()
+        .any(|effect| !matches!(effect, MetadataEffect::Drop { .. }));
     let gives_meaning = matches!(
         kind,
         StatementKind::View
@@ -243,31 +286,50 @@ fn change_kind(plan: &DdlPlan, kind: StatementKind) -> SchemaChange {
             | StatementKind::Extension
             | StatementKind::OtherUtility(_)
     );
-    if creates || gives_meaning { SchemaChange::Barrier } else { SchemaChange::Publish }
+    if creates || gives_meaning {
+        SchemaChange::Barrier
+    } else {
+        SchemaChange::Publish
+    }
 }
 
 fn not_changed(error: &topology::ChangeError) -> Fault {
-    Fault::error("55P03", format!("the schema change could not be made known to all proxies: {error}"))
+    Fault::error(
+        "55P03",
+        format!("the schema change could not be made known to all proxies: {error}"),
+    )
 }
 
 /// A table that exists only inside the block so far.
 fn add_effect(input: &mut ShardingInput, effect: &MetadataEffect, search_path: &[String]) {
     let schema_of = |name: &sql::QualifiedName| {
-        name.schema.clone().or_else(|| search_path.first().cloned()).unwrap_or_else(|| "public".to_owned())
+        name.schema
+            .clone()
+            .or_else(|| search_path.first().cloned())
+            .unwrap_or_else(|| "public".to_owned())
     };
     match effect {
         MetadataEffect::CreateSharded { table, options } => {
             let colocated = options.colocate_with.as_ref().and_then(|other| {
-                input.tables.iter().find(|known| known.name == other.name).and_then(|known| match known.kind {
-                    TableShardingKind::Sharded { map, .. } => Some(map),
-                    TableShardingKind::Reference => None,
-                })
+                input
+                    .tables
+                    .iter()
+                    .find(|known| known.name == other.name)
+                    .and_then(|known| match known.kind {
+                        TableShardingKind::Sharded { map, .. } => Some(map),
+                        TableShardingKind::Reference => None,
+                    })
             });
-            let Some(map) = colocated.or_else(|| input.maps.first().map(|(map, _)| *map)) else { return };
+            let Some(map) = colocated.or_else(|| input.maps.first().map(|(map, _)| *map)) else {
+                return;
+            };
             input.tables.push(TableSharding {
                 schema: schema_of(table),
                 name: table.name.clone(),
-                kind: TableShardingKind::Sharded { column: options.key.clone(), map },
+                kind: TableShardingKind::Sharded {
+                    column: options.key.clone(),
+                    map,
+                },
             });
         }
         MetadataEffect::CreateReference { table } => input.tables.push(TableSharding {
@@ -277,7 +339,9 @@ fn add_effect(input: &mut ShardingInput, effect: &MetadataEffect, search_path: &
         }),
         MetadataEffect::Drop { tables } => {
             input.tables.retain(|known| {
-                !tables.iter().any(|(schema, name)| *schema == known.schema && *name == known.name)
+                !tables
+                    .iter()
+                    .any(|(schema, name)| *schema == known.schema && *name == known.name)
             });
         }
     }

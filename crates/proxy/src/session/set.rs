@@ -25,7 +25,9 @@ impl Session {
     /// Runs a settings statement.
     pub(super) async fn setting(&mut self, command: &SettingCommand, text: &str) -> Result<(), Fault> {
         match command {
-            SettingCommand::Set { name, values, .. } if name.starts_with("drover.") => self.set_drover(name, values),
+            SettingCommand::Set { name, values, .. } if name.starts_with("drover.") => {
+                self.set_drover(name, values)
+            }
             SettingCommand::Set { scope, name, sql, .. } => {
                 let replay = match sql {
                     Some(value) => format!("SET {} TO {value}", quote_name(name)),
@@ -33,12 +35,17 @@ impl Session {
                 };
                 self.set(*scope, name, replay, text).await
             }
-            SettingCommand::SetDefault { scope: SettingScope::Local, .. } => self.set_local(text).await,
+            SettingCommand::SetDefault {
+                scope: SettingScope::Local,
+                ..
+            } => self.set_local(text).await,
             SettingCommand::SetDefault { name, .. } => self.reset(name, "SET").await,
             SettingCommand::Reset { name } => self.reset(name, "RESET").await,
             SettingCommand::ResetAll => self.reset_all().await,
             SettingCommand::Show { name } if name.starts_with("drover.") => self.show_drover(name),
-            SettingCommand::Show { .. } | SettingCommand::SetFromCurrent { .. } => self.relay_home(text).await,
+            SettingCommand::Show { .. } | SettingCommand::SetFromCurrent { .. } => {
+                self.relay_home(text).await
+            }
             SettingCommand::Transaction(_) => self.set_local(text).await,
             SettingCommand::TransactionSnapshot(_) => self.set_snapshot(text).await,
             SettingCommand::SessionCharacteristics(modes) => self.set_characteristics(modes, text).await,
@@ -46,7 +53,13 @@ impl Session {
         }
     }
 
-    async fn set(&mut self, scope: SettingScope, name: &str, replay: String, text: &str) -> Result<(), Fault> {
+    async fn set(
+        &mut self,
+        scope: SettingScope,
+        name: &str,
+        replay: String,
+        text: &str,
+    ) -> Result<(), Fault> {
         // These name the transaction, not the session.
         if scope == SettingScope::Local || name.starts_with("transaction_") {
             return self.set_local(text).await;
@@ -74,7 +87,11 @@ impl Session {
     }
 
     async fn reset_all(&mut self) -> Result<(), Fault> {
-        let base = self.settings.base().difference(&Settings::default()).unwrap_or_default();
+        let base = self
+            .settings
+            .base()
+            .difference(&Settings::default())
+            .unwrap_or_default();
         self.try_setting(&format!("RESET ALL;{base}")).await?;
         self.settings.reset_all(false);
         self.settings_done("RESET")
@@ -84,18 +101,29 @@ impl Session {
         self.try_setting(text).await?;
         let words = super::control::begin_text(modes);
         if let Some((_, rest)) = words.split_once("ISOLATION LEVEL ") {
-            let level = ["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
-                .into_iter()
-                .find(|level| rest.starts_with(level));
+            let level = [
+                "READ UNCOMMITTED",
+                "READ COMMITTED",
+                "REPEATABLE READ",
+                "SERIALIZABLE",
+            ]
+            .into_iter()
+            .find(|level| rest.starts_with(level));
             if let Some(level) = level {
                 self.remember("default_transaction_isolation", &level.to_ascii_lowercase());
             }
         }
         if let Some(read_only) = modes.read_only {
-            self.remember("default_transaction_read_only", if read_only { "on" } else { "off" });
+            self.remember(
+                "default_transaction_read_only",
+                if read_only { "on" } else { "off" },
+            );
         }
         if let Some(deferrable) = modes.deferrable {
-            self.remember("default_transaction_deferrable", if deferrable { "on" } else { "off" });
+            self.remember(
+                "default_transaction_deferrable",
+                if deferrable { "on" } else { "off" },
+            );
         }
         self.settings_done("SET")
     }
@@ -107,14 +135,19 @@ impl Session {
     async fn set_snapshot(&mut self, text: &str) -> Result<(), Fault> {
         let home = self.engine.cluster.home();
         if self.servers.iter().any(|server| server.shard != home) {
-            return Err(Fault::error("0A000", "a snapshot of one shard cannot be used for several"));
+            return Err(Fault::error(
+                "0A000",
+                "a snapshot of one shard cannot be used for several",
+            ));
         }
         self.relay_home(text).await
     }
 
     /// Runs a settings text where it has to hold: on every server of the open block, or on the home shard.
     async fn try_setting(&mut self, text: &str) -> Result<(), Fault> {
-        let mut indexes: Vec<usize> = (0..self.servers.len()).filter(|index| self.servers[*index].begun).collect();
+        let mut indexes: Vec<usize> = (0..self.servers.len())
+            .filter(|index| self.servers[*index].begun)
+            .collect();
         if indexes.is_empty() {
             let home = self.engine.cluster.home();
             indexes.push(self.enlist(home).await?);
@@ -140,7 +173,8 @@ impl Session {
         if !self.block.is_open() {
             let current = Rc::clone(self.settings.current());
             for server in &mut self.servers {
-                server.lease.applied = crate::server::Applied::Known(Rc::clone(&current) as Rc<dyn std::any::Any>);
+                server.lease.applied =
+                    crate::server::Applied::Known(Rc::clone(&current) as Rc<dyn std::any::Any>);
             }
         }
         self.complete(tag)
@@ -160,7 +194,10 @@ impl Session {
 
     async fn discard_all(&mut self) -> Result<(), Fault> {
         if self.block.is_open() {
-            return Err(Fault::error("25001", "DISCARD ALL cannot run inside a transaction block"));
+            return Err(Fault::error(
+                "25001",
+                "DISCARD ALL cannot run inside a transaction block",
+            ));
         }
         // What pinned the session is discarded with its server.
         self.discard_servers();
@@ -172,7 +209,11 @@ impl Session {
             // A server that goes the same way reports what changes for the client.
             let home = self.engine.cluster.home();
             let key = self.pool_key(home);
-            let mut lease = self.engine.pools.checkout(&key, crate::pools::Purpose::First, None).await?;
+            let mut lease = self
+                .engine
+                .pools
+                .checkout(&key, crate::pools::Purpose::First, None)
+                .await?;
             settle(&mut lease, &before).await?;
             let aside = settle(&mut lease, &Rc::clone(self.settings.current())).await?;
             self.client.conn.out().extend_from_slice(&aside);
@@ -222,7 +263,8 @@ impl Session {
             encode::row_description(out, columns).map_err(too_long)?;
         }
         for row in rows {
-            encode::data_row(out, row.iter().map(|value| value.as_deref().map(str::as_bytes))).map_err(too_long)?;
+            encode::data_row(out, row.iter().map(|value| value.as_deref().map(str::as_bytes)))
+                .map_err(too_long)?;
         }
         self.complete(tag)
     }
@@ -230,7 +272,10 @@ impl Session {
 
 fn unknown_setting(name: &str) -> Fault {
     let known: Vec<&str> = DROVER_SETTINGS.iter().map(|(known, _)| *known).collect();
-    let fields = ErrorFields::error("42704", format!("unrecognized configuration parameter \"{name}\""))
-        .with_hint(format!("Drover knows {}.", known.join(", ")));
+    let fields = ErrorFields::error(
+        "42704",
+        format!("unrecognized configuration parameter \"{name}\""),
+    )
+    .with_hint(format!("Drover knows {}.", known.join(", ")));
     Fault::Statement(Box::new(fields))
 }

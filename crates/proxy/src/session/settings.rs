@@ -68,13 +68,23 @@ impl Settings {
             return None;
         }
         let mut text = String::new();
-        let identity_changed = IDENTITY.iter().any(|name| self.values.get(*name) != applied.values.get(*name));
+        let identity_changed = IDENTITY
+            .iter()
+            .any(|name| self.values.get(*name) != applied.values.get(*name));
         if identity_changed {
-            for name in IDENTITY.iter().rev().filter(|name| applied.values.contains_key(**name)) {
+            for name in IDENTITY
+                .iter()
+                .rev()
+                .filter(|name| applied.values.contains_key(**name))
+            {
                 text.push_str(&format!("RESET {name};"));
             }
         }
-        for name in applied.values.keys().filter(|name| !self.values.contains_key(*name) && !is_identity(name)) {
+        for name in applied
+            .values
+            .keys()
+            .filter(|name| !self.values.contains_key(*name) && !is_identity(name))
+        {
             text.push_str(&format!("RESET {};", quote_name(name)));
         }
         for (name, statement) in self.values.iter().filter(|(name, _)| !is_identity(name)) {
@@ -141,7 +151,13 @@ impl SettingsHistory {
     /// A history that starts from the start-up settings.
     pub fn new(base: Settings) -> Self {
         let base = Rc::new(base);
-        Self { current: Rc::clone(&base), base, at_begin: None, savepoints: Vec::new(), local: Vec::new() }
+        Self {
+            current: Rc::clone(&base),
+            base,
+            at_begin: None,
+            savepoints: Vec::new(),
+            local: Vec::new(),
+        }
     }
 
     /// The settings in force for the next server, without `SET LOCAL`.
@@ -174,7 +190,10 @@ impl SettingsHistory {
 
     /// The `SET LOCAL` statements of the open transaction, as one text.
     pub fn local_text(&self) -> String {
-        self.local.iter().map(|statement| format!("{statement};")).collect()
+        self.local
+            .iter()
+            .map(|statement| format!("{statement};"))
+            .collect()
     }
 
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {
@@ -213,7 +232,11 @@ impl SettingsHistory {
                 }
             }
         }
-        self.current = if fresh == *self.base { Rc::clone(&self.base) } else { Rc::new(fresh) };
+        self.current = if fresh == *self.base {
+            Rc::clone(&self.base)
+        } else {
+            Rc::new(fresh)
+        };
     }
 
     /// What the session started with.
@@ -270,7 +293,9 @@ impl SettingsHistory {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        self.savepoints.iter().rposition(|savepoint| savepoint.name == name)
+        self.savepoints
+            .iter()
+            .rposition(|savepoint| savepoint.name == name)
     }
 }
 
@@ -293,19 +318,28 @@ mod tests {
 
     #[test]
     fn equal_settings_need_nothing() {
-        assert_eq!(settings(&[("TimeZone", "UTC")]).difference(&settings(&[("timezone", "UTC")])), None);
+        assert_eq!(
+            settings(&[("TimeZone", "UTC")]).difference(&settings(&[("timezone", "UTC")])),
+            None
+        );
     }
 
     #[test]
     fn the_difference_resets_what_is_gone_and_sets_what_is_new() {
         let text = settings(&[("timezone", "UTC")]).difference(&settings(&[("work_mem", "1MB")]));
-        assert_eq!(text.as_deref(), Some("RESET \"work_mem\";SET \"timezone\" TO 'UTC';"));
+        assert_eq!(
+            text.as_deref(),
+            Some("RESET \"work_mem\";SET \"timezone\" TO 'UTC';")
+        );
     }
 
     #[test]
     fn a_role_is_left_before_other_settings_and_entered_after_them() {
         let text = settings(&[("role", "b"), ("work_mem", "1MB")]).difference(&settings(&[("role", "a")]));
-        assert_eq!(text.as_deref(), Some("RESET role;SET \"work_mem\" TO '1MB';SET \"role\" TO 'b';"));
+        assert_eq!(
+            text.as_deref(),
+            Some("RESET role;SET \"work_mem\" TO '1MB';SET \"role\" TO 'b';")
+        );
     }
 
     #[test]
@@ -321,7 +355,10 @@ mod tests {
             "BEGIN;SET timezone TO 'UTC';SAVEPOINT \"a\";SET timezone TO 'CET';SET LOCAL work_mem = '1MB';"
         );
         history.rollback_to("a");
-        assert_eq!(history.joining("BEGIN"), "BEGIN;SET timezone TO 'UTC';SAVEPOINT \"a\";");
+        assert_eq!(
+            history.joining("BEGIN"),
+            "BEGIN;SET timezone TO 'UTC';SAVEPOINT \"a\";"
+        );
         history.end(false);
         assert!(history.current().is_empty());
         history.begin();

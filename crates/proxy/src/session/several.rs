@@ -55,7 +55,9 @@ impl Session {
             Triage::Transaction(command) if !is_two_phase(&command) => {
                 Action::Other(Box::new(Triage::Transaction(command)))
             }
-            Triage::Setting(command) if is_plain_set(&command) => Action::Other(Box::new(Triage::Setting(command))),
+            Triage::Setting(command) if is_plain_set(&command) => {
+                Action::Other(Box::new(Triage::Setting(command)))
+            }
             _ => return None,
         };
         let effects = super::effects::effects_of(raw, &context.snapshot);
@@ -163,7 +165,10 @@ impl Session {
 
     fn follow_setting(&mut self, command: &SettingCommand, text: &str) {
         match command {
-            SettingCommand::Set { scope: sql::SettingScope::Local, .. } => self.settings.set_local(text.to_owned()),
+            SettingCommand::Set {
+                scope: sql::SettingScope::Local,
+                ..
+            } => self.settings.set_local(text.to_owned()),
             SettingCommand::Set { name, .. } => self.settings.set(name, text.to_owned()),
             SettingCommand::Reset { name } => self.settings.reset(name),
             _ => {}
@@ -187,8 +192,12 @@ impl Session {
                 self.settings.begin();
             }
             let offset = text[..raw.range.start].chars().count();
-            let literals = Literals { text: piece, literals: &[] };
-            self.run_simple(&statement, piece, literals, false, offset).await?;
+            let literals = Literals {
+                text: piece,
+                literals: &[],
+            };
+            self.run_simple(&statement, piece, literals, false, offset)
+                .await?;
             if self.block.state == BlockState::Failed {
                 break;
             }

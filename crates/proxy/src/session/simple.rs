@@ -41,10 +41,15 @@ pub(super) struct OneShard<'a> {
 impl Session {
     /// Answers a Query message.
     pub(super) async fn simple(&mut self, message: &[u8]) -> Result<(), Fault> {
-        let body = message.get(5..message.len().saturating_sub(1)).unwrap_or_default();
+        let body = message
+            .get(5..message.len().saturating_sub(1))
+            .unwrap_or_default();
         let result = match std::str::from_utf8(body) {
             Ok(text) if !text.contains('\0') => self.simple_text(text).await,
-            _ => Err(Fault::error("22021", "invalid byte sequence for encoding \"UTF8\"")),
+            _ => Err(Fault::error(
+                "22021",
+                "invalid byte sequence for encoding \"UTF8\"",
+            )),
         };
         self.after_query(result).await
     }
@@ -76,17 +81,25 @@ impl Session {
     async fn simple_text(&mut self, text: &str) -> Result<bool, Fault> {
         let context = self.plan_context().await?;
         let mut scratch = std::mem::take(&mut self.scratch);
-        let found = context.statements.find(text, &mut scratch, context.conforming_strings);
+        let found = context
+            .statements
+            .find(text, &mut scratch, context.conforming_strings);
         let result = match found {
             Found::Statement(statement) => {
-                let literals = Literals { text, literals: &scratch.literals };
+                let literals = Literals {
+                    text,
+                    literals: &scratch.literals,
+                };
                 self.run_simple(&statement, text, literals, true, 0).await
             }
             Found::Unknown { normalised } => {
                 let key = normalised.then_some(&scratch);
                 match self.learn(text, &[], key).await {
                     Ok(Learned::One(statement)) => {
-                        let literals = Literals { text, literals: &scratch.literals };
+                        let literals = Literals {
+                            text,
+                            literals: &scratch.literals,
+                        };
                         self.run_simple(&statement, text, literals, true, 0).await
                     }
                     Ok(Learned::Several(statements)) => self.run_several(text, &statements).await,
@@ -130,7 +143,10 @@ impl Session {
             Action::Planned(planned) => {
                 let context = self.plan_context().await?;
                 match resolve(planned, &context.snapshot, literals, |_| None) {
-                    Ok(shards) => self.run_planned(statement, planned, shards, text, last, offset).await,
+                    Ok(shards) => {
+                        self.run_planned(statement, planned, shards, text, last, offset)
+                            .await
+                    }
                     Err(KeyProblem::Literal) => {
                         let exact = self.learn_exact(text).await?;
                         let fixed = Literals { text, literals: &[] };
@@ -168,7 +184,11 @@ impl Session {
             shard,
             text,
             columns: planned.columns.as_deref(),
-            wrote: if planned.plan.writes { Wrote::Yes } else { Wrote::No },
+            wrote: if planned.plan.writes {
+                Wrote::Yes
+            } else {
+                Wrote::No
+            },
             effects: statement.effects,
             offset,
         };
@@ -177,7 +197,9 @@ impl Session {
 
     /// A shard for a statement that any shard answers alike: one the session holds, else home.
     pub(super) fn any_shard(&self) -> ShardId {
-        self.servers.first().map_or_else(|| self.engine.cluster.home(), |server| server.shard)
+        self.servers
+            .first()
+            .map_or_else(|| self.engine.cluster.home(), |server| server.shard)
     }
 
     /// Sends a text to one shard and relays the answer. True when ReadyForQuery was passed on.
@@ -205,54 +227,65 @@ impl Session {
         let home = self.engine.cluster.home();
         let columns = one.columns.filter(|_| one.shard != home);
         self.servers[index].busy = true;
-        let mut outcome = Outcome { status: TransactionStatus::Idle, failed: false };
+        let mut outcome = Outcome {
+            status: TransactionStatus::Idle,
+            failed: false,
+        };
         let mut begin_failed = false;
         loop {
             let mut copy_in = false;
             let mut foreign = false;
             let mut fatal = None;
             let server = &mut self.servers[index].lease;
-            let pumped = relay::pump(server, &mut self.client.conn, |kind, message, client| match kind {
-                tag::READY_FOR_QUERY if skip > 0 => {
-                    skip -= 1;
-                    Verdict::Drop
-                }
-                tag::ERROR if skip > 0 => {
-                    begin_failed = true;
-                    Verdict::Drop
-                }
-                tag::COMMAND_COMPLETE if skip > 0 => Verdict::Drop,
-                tag::READY_FOR_QUERY => {
-                    outcome.status = status_of(message);
-                    if pass_ready { Verdict::ForwardAndStop } else { Verdict::DropAndStop }
-                }
-                tag::ROW_DESCRIPTION => match columns {
-                    Some(home) if !relay::adopt_columns(message, home) => {
-                        foreign = true;
-                        Verdict::Stop
+            let pumped = relay::pump(
+                server,
+                &mut self.client.conn,
+                |kind, message, client| match kind {
+                    tag::READY_FOR_QUERY if skip > 0 => {
+                        skip -= 1;
+                        Verdict::Drop
                     }
-                    _ => Verdict::Forward,
-                },
-                tag::COPY_IN => {
-                    copy_in = true;
-                    Verdict::ForwardAndStop
-                }
-                tag::ERROR => {
-                    outcome.failed = true;
-                    match error_to_pass(message, one, home) {
-                        Passed::AsIs => Verdict::Forward,
-                        Passed::Changed(fields) => {
-                            encode::error(client.out(), &fields);
-                            Verdict::Drop
-                        }
-                        Passed::Fatal(fields) => {
-                            fatal = Some(fields);
+                    tag::ERROR if skip > 0 => {
+                        begin_failed = true;
+                        Verdict::Drop
+                    }
+                    tag::COMMAND_COMPLETE if skip > 0 => Verdict::Drop,
+                    tag::READY_FOR_QUERY => {
+                        outcome.status = status_of(message);
+                        if pass_ready {
+                            Verdict::ForwardAndStop
+                        } else {
                             Verdict::DropAndStop
                         }
                     }
-                }
-                _ => Verdict::Forward,
-            })
+                    tag::ROW_DESCRIPTION => match columns {
+                        Some(home) if !relay::adopt_columns(message, home) => {
+                            foreign = true;
+                            Verdict::Stop
+                        }
+                        _ => Verdict::Forward,
+                    },
+                    tag::COPY_IN => {
+                        copy_in = true;
+                        Verdict::ForwardAndStop
+                    }
+                    tag::ERROR => {
+                        outcome.failed = true;
+                        match error_to_pass(message, one, home) {
+                            Passed::AsIs => Verdict::Forward,
+                            Passed::Changed(fields) => {
+                                encode::error(client.out(), &fields);
+                                Verdict::Drop
+                            }
+                            Passed::Fatal(fields) => {
+                                fatal = Some(fields);
+                                Verdict::DropAndStop
+                            }
+                        }
+                    }
+                    _ => Verdict::Forward,
+                },
+            )
             .await;
             if let Err(error) = pumped {
                 return Err(self.relay_failed(index, error));
@@ -266,7 +299,10 @@ impl Session {
             }
             if foreign {
                 self.drop_server(index);
-                return Err(Fault::error("XX000", "the shard's result columns differ from the home shard's"));
+                return Err(Fault::error(
+                    "XX000",
+                    "the shard's result columns differ from the home shard's",
+                ));
             }
             if copy_in {
                 self.copy_in_one(index).await?;
@@ -313,7 +349,10 @@ impl Session {
                 self.block.state = BlockState::Failed;
             }
             (false, TransactionStatus::InTransaction | TransactionStatus::Failed) => {
-                return Err(Fault::fatal("XX000", "a server opened a transaction the session does not know"));
+                return Err(Fault::fatal(
+                    "XX000",
+                    "a server opened a transaction the session does not know",
+                ));
             }
             _ => {}
         }
@@ -367,7 +406,9 @@ enum Passed {
 
 /// Positions count from the start of the client's text; OIDs and line numbers do not appear in other fields.
 fn error_to_pass(message: &[u8], one: &OneShard<'_>, _home: ShardId) -> Passed {
-    let Ok(fields) = wire::backend::Fields::decode(&message[5..]) else { return Passed::AsIs };
+    let Ok(fields) = wire::backend::Fields::decode(&message[5..]) else {
+        return Passed::AsIs;
+    };
     let severity = fields.get(wire::backend::field::SEVERITY_RAW).unwrap_or_default();
     if severity == b"FATAL" || severity == b"PANIC" {
         return Passed::Fatal(Box::new(fields.to_owned()));
@@ -395,7 +436,10 @@ pub(super) fn ends_block(statement: &Statement) -> bool {
     match &statement.action {
         Action::Empty => true,
         Action::Other(triage) => {
-            matches!(**triage, plan::Triage::Transaction(Commit { .. } | Rollback { .. } | RollbackTo(_)))
+            matches!(
+                **triage,
+                plan::Triage::Transaction(Commit { .. } | Rollback { .. } | RollbackTo(_))
+            )
         }
         _ => false,
     }
@@ -403,7 +447,10 @@ pub(super) fn ends_block(statement: &Statement) -> bool {
 
 /// PostgreSQL's words for a statement in a failed block.
 pub(super) fn failed_block() -> Fault {
-    Fault::error("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+    Fault::error(
+        "25P02",
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
 }
 
 /// What a statement that goes to the home shard unplanned may do to data.

@@ -22,11 +22,14 @@ const NOT_SETTINGS: [&str; 4] = ["user", "database", "options", "replication"];
 
 impl Session {
     /// Greets a client that has proved who it is. On failure the client has been told.
-    pub(super) async fn start(
-        engine: Rc<Engine>,
-        login: crate::worker::Session,
-    ) -> Result<Self, Fault> {
-        let crate::worker::Session { client, info: who, cancel, stop, .. } = login;
+    pub(super) async fn start(engine: Rc<Engine>, login: crate::worker::Session) -> Result<Self, Fault> {
+        let crate::worker::Session {
+            client,
+            info: who,
+            cancel,
+            stop,
+            ..
+        } = login;
         let message_limit = engine.cluster.limits().max_message_bytes;
         let base = startup_settings(&who);
         let mut session = Self {
@@ -50,8 +53,15 @@ impl Session {
             counted: false,
         };
         let greeted = match base {
-            Ok(_) if who.param("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) => {
-                Err(Fault::fatal("0A000", "replication connections are not passed through; connect to the server"))
+            Ok(_)
+                if who
+                    .param("replication")
+                    .is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) =>
+            {
+                Err(Fault::fatal(
+                    "0A000",
+                    "replication connections are not passed through; connect to the server",
+                ))
             }
             Ok(_) => session.greet().await,
             Err(fault) => Err(fault),
@@ -79,7 +89,11 @@ impl Session {
 
     /// What a server reports to a session with these settings; asked once per kind of session.
     async fn initial_parameters(&mut self) -> Result<Rc<Parameters>, Fault> {
-        let fingerprint = self.settings.current().difference(&Settings::default()).unwrap_or_default();
+        let fingerprint = self
+            .settings
+            .current()
+            .difference(&Settings::default())
+            .unwrap_or_default();
         if let Some(known) = self.engine.greeting(&self.database, &self.user, &fingerprint) {
             return Ok(known);
         }
@@ -89,7 +103,9 @@ impl Session {
         settle(&mut self.servers[index].lease, &wanted).await?;
         let parameters = self.servers[index].lease.parameters.clone();
         self.release_servers();
-        Ok(self.engine.keep_greeting(&self.database, &self.user, fingerprint, parameters))
+        Ok(self
+            .engine
+            .keep_greeting(&self.database, &self.user, fingerprint, parameters))
     }
 
     /// Tells the client why its session ends.
@@ -135,7 +151,9 @@ fn startup_settings(who: &StartupInfo) -> Result<Settings, Fault> {
             pairs.push((name.clone(), value.clone()));
         }
     }
-    Ok(Settings::from_startup(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+    Ok(Settings::from_startup(
+        pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+    ))
 }
 
 /// `-c name=value` and `--name=value`, with backslash-escaped blanks, as `PGOPTIONS` has them.
@@ -146,11 +164,18 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>, Fault> {
         let assignment = if word == "-c" {
             words.next()
         } else {
-            word.strip_prefix("-c").or_else(|| word.strip_prefix("--")).map(str::to_owned)
+            word.strip_prefix("-c")
+                .or_else(|| word.strip_prefix("--"))
+                .map(str::to_owned)
         };
-        let pair = assignment.as_deref().and_then(|assignment| assignment.split_once('='));
+        let pair = assignment
+            .as_deref()
+            .and_then(|assignment| assignment.split_once('='));
         let Some((name, value)) = pair else {
-            return Err(Fault::fatal("42601", format!("invalid command-line argument for server process: {word}")));
+            return Err(Fault::fatal(
+                "42601",
+                format!("invalid command-line argument for server process: {word}"),
+            ));
         };
         pairs.push((name.trim().replace('-', "_"), value.to_owned()));
     }
@@ -178,9 +203,18 @@ mod tests {
 
     #[test]
     fn options_are_read_as_the_server_reads_them() {
-        let pairs = parse_options(r"-c search_path=a,b --work-mem=1MB -ctimezone=Etc/UTC -c x.y=a\ b").unwrap();
-        let expected = [("search_path", "a,b"), ("work_mem", "1MB"), ("timezone", "Etc/UTC"), ("x.y", "a b")];
-        assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let pairs =
+            parse_options(r"-c search_path=a,b --work-mem=1MB -ctimezone=Etc/UTC -c x.y=a\ b").unwrap();
+        let expected = [
+            ("search_path", "a,b"),
+            ("work_mem", "1MB"),
+            ("timezone", "Etc/UTC"),
+            ("x.y", "a b"),
+        ];
+        assert_eq!(
+            pairs,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
         assert!(parse_options("-c nonsense").is_err());
     }
 }
