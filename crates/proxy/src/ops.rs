@@ -47,7 +47,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shards an existing table, its rows included. `progress` gets a line at most once per second; the statement that
 /// asked for this must not count as running meanwhile, because the cluster is paused.
-#[expect(clippy::result_large_err, reason = "once per operator statement")]
 pub async fn shard_table(
     cluster: &Cluster,
     database: &str,
@@ -61,7 +60,6 @@ pub async fn shard_table(
 }
 
 /// Makes an existing table a reference table: all its rows on every shard. `progress` as for [`shard_table`].
-#[expect(clippy::result_large_err, reason = "once per operator statement")]
 pub async fn reference_table(
     cluster: &Cluster,
     database: &str,
@@ -74,7 +72,6 @@ pub async fn reference_table(
 }
 
 /// Takes the operator's word that a function, all its overloads, touches no sharded table.
-#[expect(clippy::result_large_err, reason = "once per operator statement")]
 pub async fn declare_local(
     cluster: &Cluster,
     database: &str,

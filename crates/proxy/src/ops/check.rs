@@ -48,17 +48,31 @@ impl Division {
 pub(super) async fn preflight(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<(), OpError> {
     let record = cluster.record();
     let home = shard_name(cluster, record.home);
-    let mut link = cluster.admin_link(record.home, wanted.database).await.map_err(OpError::on(&home))?;
-    link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(OpError::on(&home))?;
+    let mut link = cluster
+        .admin_link(record.home, wanted.database)
+        .await
+        .map_err(OpError::on(&home))?;
+    link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await
+        .map_err(OpError::on(&home))?;
     look(&mut link, &home, &record, wanted).await?;
-    let others = record.shards.iter().map(|shard| shard.id).filter(|shard| *shard != record.home);
-    try_join_all(others.map(|shard| is_free(cluster, shard, wanted))).await.map(|_| ())
+    let others = record
+        .shards
+        .iter()
+        .map(|shard| shard.id)
+        .filter(|shard| *shard != record.home);
+    try_join_all(others.map(|shard| is_free(cluster, shard, wanted)))
+        .await
+        .map(|_| ())
 }
 
 /// The name must not be taken on another shard.
 async fn is_free(cluster: &Cluster, shard: ShardId, wanted: &Wanted<'_>) -> Result<(), OpError> {
     let name = shard_name(cluster, shard);
-    let mut link = cluster.admin_link(shard, wanted.database).await.map_err(OpError::on(&name))?;
+    let mut link = cluster
+        .admin_link(shard, wanted.database)
+        .await
+        .map_err(OpError::on(&name))?;
     match link.value(&find_sql(wanted)).await.map_err(OpError::on(&name))? {
         None => Ok(()),
         Some(_) => Err(OpError::refused_with(
@@ -87,7 +101,11 @@ pub(super) async fn look(
             let key_type = key_type_of(row.first().map(Vec::as_slice), &options.key)?;
             let other = options.colocate_with.as_ref();
             let other = other.map(|other| find_colocated(record, wanted.database, other, wanted.schema));
-            NewKind::Sharded { column: options.key.clone(), key_type, colocate_with: other.transpose()? }
+            NewKind::Sharded {
+                column: options.key.clone(),
+                key_type,
+                colocate_with: other.transpose()?,
+            }
         }
     };
     let table = NewTable {
@@ -99,10 +117,17 @@ pub(super) async fn look(
     };
     let mut after = record.clone();
     let recorded = table.add_to(&mut after, TableState::Active)?;
-    let input = after.sharding_input(wanted.database).map_err(|error| on(AdminError::State(error.to_string())))?;
-    let snapshot = facts::load_in_block(&mut link.server, &input).await.map_err(&on)?;
+    let input = after
+        .sharding_input(wanted.database)
+        .map_err(|error| on(AdminError::State(error.to_string())))?;
+    let snapshot = facts::load_in_block(&mut link.server, &input)
+        .await
+        .map_err(&on)?;
     let Some(relation) = snapshot.relation(oid) else {
-        return Err(OpError::refused("0A000", format!("{} is not a table of this database", wanted.title())));
+        return Err(OpError::refused(
+            "0A000",
+            format!("{} is not a table of this database", wanted.title()),
+        ));
     };
     judge(&snapshot, relation, wanted)?;
     let columns = columns_sql(relation, wanted)?;
@@ -111,7 +136,13 @@ pub(super) async fn look(
         TableKind::Sharded { map, .. } => Some(division(&snapshot, relation, *map, wanted)?),
     };
     let sql_name = format!("{}.{}", quote_ident(wanted.schema), quote_ident(wanted.table));
-    Ok(Movable { table, sql_name, columns, division, snapshot })
+    Ok(Movable {
+        table,
+        sql_name,
+        columns,
+        division,
+        snapshot,
+    })
 }
 
 fn find_sql(wanted: &Wanted<'_>) -> String {
@@ -127,8 +158,21 @@ fn find_sql(wanted: &Wanted<'_>) -> String {
 
 /// The OID, when it is a table of the plain kind.
 fn ordinary_table(row: Option<&[Option<String>]>, wanted: &Wanted<'_>) -> Result<Oid, OpError> {
-    let Some([Some(oid), Some(kind), Some(persistence), Some(partition), Some(inherits), Some(typed)]) = row else {
-        return Err(OpError::refused("42P01", format!("relation {} does not exist", wanted.title())));
+    let Some(
+        [
+            Some(oid),
+            Some(kind),
+            Some(persistence),
+            Some(partition),
+            Some(inherits),
+            Some(typed),
+        ],
+    ) = row
+    else {
+        return Err(OpError::refused(
+            "42P01",
+            format!("relation {} does not exist", wanted.title()),
+        ));
     };
     let what = match (kind.as_str(), persistence.as_str()) {
         (_, "t") => "a temporary table",
@@ -136,7 +180,10 @@ fn ordinary_table(row: Option<&[Option<String>]>, wanted: &Wanted<'_>) -> Result
         ("r", _) if inherits == "t" => "a table with inheritance",
         ("r", _) if typed == "t" => "a typed table",
         ("r", _) => {
-            return oid.parse().map(Oid).map_err(|_| OpError::refused("XX000", "the answer about a table cannot be read"));
+            return oid
+                .parse()
+                .map(Oid)
+                .map_err(|_| OpError::refused("XX000", "the answer about a table cannot be read"));
         }
         ("p", _) => "a partitioned table",
         ("v", _) => "a view",
@@ -150,19 +197,27 @@ fn ordinary_table(row: Option<&[Option<String>]>, wanted: &Wanted<'_>) -> Result
     } else {
         "Only ordinary tables can be moved to the shards."
     };
-    Err(OpError::refused_with("0A000", format!("{} is {what}", wanted.title()), hint))
+    Err(OpError::refused_with(
+        "0A000",
+        format!("{} is {what}", wanted.title()),
+        hint,
+    ))
 }
 
 fn not_moved_yet(record: &ClusterRecord, wanted: &Wanted<'_>) -> Result<(), OpError> {
-    let Some(known) = record.table(wanted.database, wanted.schema, wanted.table) else { return Ok(()) };
+    let Some(known) = record.table(wanted.database, wanted.schema, wanted.table) else {
+        return Ok(());
+    };
     let title = wanted.title();
     Err(match (&known.state, &known.kind) {
-        (TableState::Pending { .. }, _) => {
-            OpError::refused("55006", format!("another change of table {title} is not finished yet"))
-        }
-        (TableState::Active, TableKind::Sharded { columns, .. }) => {
-            OpError::refused("42710", format!("table {title} is sharded already, by {}", columns.join(", ")))
-        }
+        (TableState::Pending { .. }, _) => OpError::refused(
+            "55006",
+            format!("another change of table {title} is not finished yet"),
+        ),
+        (TableState::Active, TableKind::Sharded { columns, .. }) => OpError::refused(
+            "42710",
+            format!("table {title} is sharded already, by {}", columns.join(", ")),
+        ),
         (TableState::Active, TableKind::Reference) => {
             OpError::refused("42710", format!("table {title} is a reference table already"))
         }
@@ -173,27 +228,49 @@ fn not_moved_yet(record: &ClusterRecord, wanted: &Wanted<'_>) -> Result<(), OpEr
 fn judge(snapshot: &Snapshot, relation: &Relation, wanted: &Wanted<'_>) -> Result<(), OpError> {
     let title = wanted.title();
     let no = |why: &str, hint: &str| {
-        Err(OpError::refused_with("0A000", format!("table {title} cannot be moved to the shards: {why}"), hint))
+        Err(OpError::refused_with(
+            "0A000",
+            format!("table {title} cannot be moved to the shards: {why}"),
+            hint,
+        ))
     };
     if relation.system || relation.schema == "drover" {
-        return no("it is a system table", "Only tables of applications can be moved.");
+        return no(
+            "it is a system table",
+            "Only tables of applications can be moved.",
+        );
     }
     if let Some(extension) = &relation.extension {
-        return no(&format!("it belongs to extension {extension}"), "Only tables of applications can be moved.");
+        return no(
+            &format!("it belongs to extension {extension}"),
+            "Only tables of applications can be moved.",
+        );
     }
     if relation.kind != RelationKind::Table {
-        return no("it is not an ordinary table", "Only ordinary tables can be moved to the shards.");
+        return no(
+            "it is not an ordinary table",
+            "Only ordinary tables can be moved to the shards.",
+        );
     }
     if relation.has_rules {
         return no("it has rules", "Drop its rules, or replace them by triggers.");
     }
     if let Some(index) = relation.unenforceable_unique() {
         let why = if index.exclusion {
-            format!("exclusion constraint {} cannot be enforced over shards", index.name)
+            format!(
+                "exclusion constraint {} cannot be enforced over shards",
+                index.name
+            )
         } else {
-            format!("unique index {} does not contain the shard key as it is", index.name)
+            format!(
+                "unique index {} does not contain the shard key as it is",
+                index.name
+            )
         };
-        return no(&why, "Rows of different shards cannot be compared: add the key to the constraint, or drop it.");
+        return no(
+            &why,
+            "Rows of different shards cannot be compared: add the key to the constraint, or drop it.",
+        );
     }
     if let Some(why) = foreign_key_reason(snapshot, relation) {
         return no(
@@ -201,8 +278,15 @@ fn judge(snapshot: &Snapshot, relation: &Relation, wanted: &Wanted<'_>) -> Resul
             "Make the other table a reference table, or drop the foreign key, shard both tables by it, and add it again.",
         );
     }
-    if let Some(why) = relation.unsafe_reason.as_ref().or(relation.read_unsafe_reason.as_ref()) {
-        return no(why, "A function that touches no sharded table can be declared so: drover.declare_local('name').");
+    if let Some(why) = relation
+        .unsafe_reason
+        .as_ref()
+        .or(relation.read_unsafe_reason.as_ref())
+    {
+        return no(
+            why,
+            "A function that touches no sharded table can be declared so: drover.declare_local('name').",
+        );
     }
     Ok(())
 }
@@ -221,13 +305,19 @@ fn foreign_key_reason(snapshot: &Snapshot, relation: &Relation) -> Option<String
 /// Columns with values of their own.
 fn columns_sql(relation: &Relation, wanted: &Wanted<'_>) -> Result<String, OpError> {
     let mut sql = String::new();
-    for column in relation.live_columns().filter(|column| column.generated.is_none()) {
+    for column in relation
+        .live_columns()
+        .filter(|column| column.generated.is_none())
+    {
         let separator = if sql.is_empty() { "" } else { ", " };
         // Writing to a String does not fail.
         let _ = write!(sql, "{separator}{}", quote_ident(&column.name));
     }
     if sql.is_empty() {
-        return Err(OpError::refused("0A000", format!("table {} has no columns to copy", wanted.title())));
+        return Err(OpError::refused(
+            "0A000",
+            format!("table {} has no columns to copy", wanted.title()),
+        ));
     }
     Ok(sql)
 }
@@ -241,9 +331,14 @@ fn division(
     let key = relation.key_column();
     let column = key.and_then(|key| relation.column(key.attnum));
     match (snapshot.map(map), key, column) {
-        (Some(map), Some(key), Some(column)) => {
-            Ok(Division { map: map.clone(), key, column: quote_ident(&column.name) })
-        }
-        _ => Err(OpError::refused("XX000", format!("the shard map of {} cannot be found", wanted.title()))),
+        (Some(map), Some(key), Some(column)) => Ok(Division {
+            map: map.clone(),
+            key,
+            column: quote_ident(&column.name),
+        }),
+        _ => Err(OpError::refused(
+            "XX000",
+            format!("the shard map of {} cannot be found", wanted.title()),
+        )),
     }
 }

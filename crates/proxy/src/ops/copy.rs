@@ -55,7 +55,11 @@ async fn start(part: &mut Part, sql: &str, wanted: u8) -> Result<(), OpError> {
     }
 }
 
-async fn open_stream(server: &mut ServerConn, sql: &str, wanted: u8) -> Result<Option<AdminError>, LinkError> {
+async fn open_stream(
+    server: &mut ServerConn,
+    sql: &str,
+    wanted: u8,
+) -> Result<Option<AdminError>, LinkError> {
     link::send_query(server, sql)?;
     loop {
         let message = link::next_frame(server).await?;
@@ -67,9 +71,10 @@ async fn open_stream(server: &mut ServerConn, sql: &str, wanted: u8) -> Result<O
             tag::NOTICE | tag::PARAMETER_STATUS | tag::NOTIFICATION => server.conn.consume(message.len),
             tag::ERROR => {
                 let reply = link::collect(server).await?;
-                return Ok(reply.error.map(AdminError::Server).or_else(|| {
-                    Some(AdminError::State("COPY did not start".to_owned()))
-                }));
+                return Ok(reply
+                    .error
+                    .map(AdminError::Server)
+                    .or_else(|| Some(AdminError::State("COPY did not start".to_owned()))));
             }
             _ => return Err(LinkError::Protocol("COPY was answered by something else")),
         }
@@ -77,7 +82,11 @@ async fn open_stream(server: &mut ServerConn, sql: &str, wanted: u8) -> Result<O
 }
 
 /// Passes CopyData messages on until `from` says something else.
-async fn pass_rows(from: &mut Part, to: &mut [&mut Part], on_rows: &mut dyn FnMut(u64)) -> Result<(), OpError> {
+async fn pass_rows(
+    from: &mut Part,
+    to: &mut [&mut Part],
+    on_rows: &mut dyn FnMut(u64),
+) -> Result<(), OpError> {
     // Bytes of a message at the front that have not been passed on.
     let mut rest = 0;
     loop {
@@ -104,7 +113,12 @@ async fn pass_rows(from: &mut Part, to: &mut [&mut Part], on_rows: &mut dyn FnMu
             _ => {}
         }
         match from.link.server.conn.fill().await {
-            Ok(0) => return Err(lost(from, LinkError::Lost(std::io::ErrorKind::UnexpectedEof.into()))),
+            Ok(0) => {
+                return Err(lost(
+                    from,
+                    LinkError::Lost(std::io::ErrorKind::UnexpectedEof.into()),
+                ));
+            }
             Ok(_) => {}
             Err(error) => return Err(lost(from, LinkError::Lost(error))),
         }
@@ -123,9 +137,15 @@ struct Passable {
 
 /// `rest`: bytes at the front that belong to a message begun before.
 fn scan(unread: &[u8], rest: usize) -> Result<Passable, LinkError> {
-    let mut found = Passable { bytes: rest.min(unread.len()), rest: rest.saturating_sub(unread.len()), rows: 0 };
+    let mut found = Passable {
+        bytes: rest.min(unread.len()),
+        rest: rest.saturating_sub(unread.len()),
+        rows: 0,
+    };
     while found.rest == 0 {
-        let Some(next) = unread.get(found.bytes..) else { break };
+        let Some(next) = unread.get(found.bytes..) else {
+            break;
+        };
         let message = frame::peek(next, MESSAGE_BYTES_MAX)
             .map_err(|_| LinkError::Protocol("impossible message length"))?;
         match message {
@@ -191,7 +211,9 @@ async fn last_words(target: &mut Part, error: LinkError) -> OpError {
 
 /// The rows of a COPY that has ended.
 async fn finish(part: &mut Part) -> Result<u64, OpError> {
-    let reply = link::collect(&mut part.link.server).await.map_err(|error| lost(part, error))?;
+    let reply = link::collect(&mut part.link.server)
+        .await
+        .map_err(|error| lost(part, error))?;
     part.copying = false;
     if let Some(error) = reply.error {
         return Err(part.failed(AdminError::Server(error)));

@@ -1,8 +1,8 @@
 //! The end of a move: pending record, prepared parts, decision on the home shard.
 
 use commit::{Gid, Secret};
-use topology::ChangeGuard;
 use topology::records::TableState;
+use topology::{ChangeError, ChangeGuard};
 
 use super::OpError;
 use super::effects::NewTable;
@@ -51,8 +51,10 @@ pub(super) async fn commit(
     let announced = announce(guard, table, &gid).await;
     if let Err(error) = announced {
         parts.roll_back().await;
-        // A write whose outcome is not known may have left the record.
-        withdraw(guard, table).await?;
+        if matches!(error, OpError::Change(ChangeError::Store(_))) {
+            // It is not known whether it was written.
+            withdraw(guard, table).await?;
+        }
         return Err(error);
     }
     match decide(cluster, guard, parts, table, Name { gid, secret }, faults).await {
@@ -73,7 +75,10 @@ async fn announce(guard: &mut ChangeGuard, table: &NewTable, gid: &Gid) -> Resul
     // The transaction's name is what identifies the change: its decision tells how it ended.
     let state = TableState::Pending {
         change: gid.to_string(),
-        what: format!("table {}.{} is being moved to the shards", table.schema, table.name),
+        what: format!(
+            "table {}.{} is being moved to the shards",
+            table.schema, table.name
+        ),
     };
     record(guard, table, &state).await
 }
@@ -91,9 +96,13 @@ async fn record(guard: &mut ChangeGuard, table: &NewTable, state: &TableState) -
 
 /// Removes the pending record of a move that surely does not happen.
 async fn withdraw(guard: &mut ChangeGuard, table: &NewTable) -> Result<(), OpError> {
-    let removed = guard.publish(|record| record.tables.retain(|known| !table.is(known))).await;
+    let removed = guard
+        .publish(|record| record.tables.retain(|known| !table.is(known)))
+        .await;
     removed.map(|_| ()).map_err(|error| {
-        OpError::Unfinished(format!("the move was given up, but is still recorded as pending: {error}"))
+        OpError::Unfinished(format!(
+            "the move was given up, but is still recorded as pending: {error}"
+        ))
     })
 }
 
@@ -120,10 +129,22 @@ async fn decide(
         undo(cluster, parts, gid).await;
         return Err(error.into());
     }
-    let participants: Vec<commit::ShardId> =
-        parts.others.iter().map(|part| commit::ShardId(part.shard.0)).collect();
-    let decided = parts.home.run(&commit::sql::decide(gid, &participants, *secret)).await;
-    if let Err(error @ OpError::Shard { source: AdminError::Server(_), .. }) = decided {
+    let participants: Vec<commit::ShardId> = parts
+        .others
+        .iter()
+        .map(|part| commit::ShardId(part.shard.0))
+        .collect();
+    let decided = parts
+        .home
+        .run(&commit::sql::decide(gid, &participants, *secret))
+        .await;
+    if let Err(
+        error @ OpError::Shard {
+            source: AdminError::Server(_),
+            ..
+        },
+    ) = decided
+    {
         // Not committed, and COMMIT will not be sent.
         undo(cluster, parts, gid).await;
         return Err(error);
@@ -138,10 +159,15 @@ async fn decide(
     }
     match settle_patiently(cluster, &table.database, gid).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(OpError::refused("40000", "the home shard did not commit the move; nothing has changed")),
+        Ok(false) => Err(OpError::refused(
+            "40000",
+            "the home shard did not commit the move; nothing has changed",
+        )),
         Err(error) => {
             cluster.ask_recovery();
-            Err(OpError::Unfinished(format!("the move is decided but not carried out everywhere: {error}")))
+            Err(OpError::Unfinished(format!(
+                "the move is decided but not carried out everywhere: {error}"
+            )))
         }
     }
 }
@@ -154,14 +180,32 @@ async fn prepare(others: &mut [Part], gid: &Gid, faults: &Faults) -> Result<(), 
         }
         return Err(OpError::Died);
     }
-    try_join_all(others.iter_mut().map(|part| prepare_one(part, gid))).await.map(|_| ())
+    try_join_all(others.iter_mut().map(|part| prepare_one(part, gid)))
+        .await
+        .map(|_| ())
 }
 
 async fn prepare_one(part: &mut Part, gid: &Gid) -> Result<(), OpError> {
+    // Warnings count here.
+    part.run("SET LOCAL client_min_messages = warning").await?;
     part.run(commit::sql::MAKE_DURABLE).await?;
-    match part.tag(&commit::sql::prepare(gid)).await?.as_str() {
-        "PREPARE TRANSACTION" => Ok(()),
-        other => Err(part.failed(AdminError::State(format!("PREPARE TRANSACTION was answered by {other}")))),
+    let reply = part.reply(&commit::sql::prepare(gid)).await?;
+    let replicated = !reply
+        .notices
+        .iter()
+        .any(|notice| notice.message.contains("synchronous replication"));
+    match reply.tags.last().map(String::as_str) {
+        Some("PREPARE TRANSACTION") if replicated => Ok(()),
+        Some("PREPARE TRANSACTION") => {
+            Err(part.failed(AdminError::State("it could not replicate its part".to_owned())))
+        }
+        other => {
+            let what = format!(
+                "PREPARE TRANSACTION was answered by {}",
+                other.unwrap_or("nothing")
+            );
+            Err(part.failed(AdminError::State(what)))
+        }
     }
 }
 
@@ -224,7 +268,9 @@ pub(super) async fn settle(cluster: &Cluster, database: &str, gid: &Gid) -> Resu
     let name = shard_name(cluster, decider);
     let on = OpError::on(&name);
     let mut link = cluster.admin_link(decider, database).await.map_err(&on)?;
-    link.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map_err(&on)?;
+    link.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        .await
+        .map_err(&on)?;
     let decision = link.value(&commit::sql::resolve(gid, &[])).await.map_err(&on)?;
     link.run("COMMIT").await.map_err(&on)?;
     let committed = decision.as_deref() == Some("t");
@@ -248,7 +294,11 @@ async fn settle_shard(
     if link.value(&look).await.map_err(&on)?.is_none() {
         return Ok(());
     }
-    let sql = if committed { commit::sql::commit_prepared(gid) } else { commit::sql::rollback_prepared(gid) };
+    let sql = if committed {
+        commit::sql::commit_prepared(gid)
+    } else {
+        commit::sql::rollback_prepared(gid)
+    };
     match link.run(&sql).await {
         // Recovery was faster.
         Err(AdminError::Server(fields)) if fields.code == "42704" => Ok(()),

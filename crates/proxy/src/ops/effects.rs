@@ -26,7 +26,11 @@ pub struct RecordChange {
 enum TableChange {
     Add(NewTable),
     /// Whatever is recorded under this name is gone, unless it has this OID.
-    Remove { schema: String, name: String, unless_oid: Option<u32> },
+    Remove {
+        schema: String,
+        name: String,
+        unless_oid: Option<u32>,
+    },
 }
 
 /// A table that is to be recorded.
@@ -43,14 +47,17 @@ pub(super) struct NewTable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NewKind {
     /// By this column.
-    Sharded { column: String, key_type: KeyType, colocate_with: Option<(String, String)> },
+    Sharded {
+        column: String,
+        key_type: KeyType,
+        colocate_with: Option<(String, String)>,
+    },
     /// Everywhere.
     Reference,
 }
 
 /// Turns effects of a transaction into a change of the record. The home shard is asked after the transaction has
 /// committed; a name without a schema is looked up in `search_path`.
-#[expect(clippy::result_large_err, reason = "once per DDL statement")]
 pub async fn resolve_effects(
     cluster: &Cluster,
     database: &str,
@@ -58,17 +65,26 @@ pub async fn resolve_effects(
     effects: &[MetadataEffect],
 ) -> Result<RecordChange, ErrorFields> {
     if effects.is_empty() {
-        return Ok(RecordChange { database: database.to_owned(), changes: Vec::new() });
+        return Ok(RecordChange {
+            database: database.to_owned(),
+            changes: Vec::new(),
+        });
     }
     let home = cluster.home();
     let failed = |error| OpError::on(&shard_name(cluster, home))(error).into_fields();
     let mut link = cluster.admin_link(home, database).await.map_err(failed)?;
-    resolve_effects_on(&mut link.server, &cluster.record(), database, search_path, effects).await
+    resolve_effects_on(
+        &mut link.server,
+        &cluster.record(),
+        database,
+        search_path,
+        effects,
+    )
+    .await
 }
 
 /// The same on a connection of the caller's, whose open transaction is seen: what the record does not allow can be
 /// refused before it is committed.
-#[expect(clippy::result_large_err, reason = "once per DDL statement")]
 pub async fn resolve_effects_on(
     home: &mut ServerConn,
     record: &ClusterRecord,
@@ -76,8 +92,15 @@ pub async fn resolve_effects_on(
     search_path: &[String],
     effects: &[MetadataEffect],
 ) -> Result<RecordChange, ErrorFields> {
-    let resolver = Resolver { home, database, search_path };
-    resolver.resolve(record, effects).await.map_err(OpError::into_fields)
+    let resolver = Resolver {
+        home,
+        database,
+        search_path,
+    };
+    resolver
+        .resolve(record, effects)
+        .await
+        .map_err(OpError::into_fields)
 }
 
 impl RecordChange {
@@ -102,7 +125,11 @@ impl TableChange {
     fn apply(&self, database: &str, record: &mut ClusterRecord) -> Result<(), OpError> {
         match self {
             Self::Add(table) => table.add_to(record, TableState::Active).map(|_| ()),
-            Self::Remove { schema, name, unless_oid } => {
+            Self::Remove {
+                schema,
+                name,
+                unless_oid,
+            } => {
                 record.tables.retain(|table| {
                     table.database != database
                         || table.schema != *schema
@@ -120,7 +147,11 @@ impl NewTable {
     pub(super) fn add_to(&self, record: &mut ClusterRecord, state: TableState) -> Result<TableKind, OpError> {
         let kind = match &self.kind {
             NewKind::Reference => TableKind::Reference,
-            NewKind::Sharded { column, key_type, colocate_with } => TableKind::Sharded {
+            NewKind::Sharded {
+                column,
+                key_type,
+                colocate_with,
+            } => TableKind::Sharded {
                 columns: vec![column.clone()],
                 key_types: vec![key_type.name().to_owned()],
                 map: self.map(record, *key_type, colocate_with.as_ref())?,
@@ -181,19 +212,27 @@ fn colocated_map(
     key_type: KeyType,
 ) -> Result<MapId, OpError> {
     let Some(other) = record.table(database, schema, name) else {
-        return Err(OpError::refused("42809", format!("table {schema}.{name} is not sharded: nothing can be colocated with it")));
+        return Err(OpError::refused(
+            "42809",
+            format!("table {schema}.{name} is not sharded: nothing can be colocated with it"),
+        ));
     };
     let Some((map, known)) = sharded_by(other) else {
         return Err(OpError::refused(
             "42809",
-            format!("{schema}.{name} is a reference table: every table meets it already, without colocate_with"),
+            format!(
+                "{schema}.{name} is a reference table: every table meets it already, without colocate_with"
+            ),
         ));
     };
     if known.is_none_or(|known| known.family() != key_type.family()) {
         let of = known.map_or("of an unknown type", KeyType::name);
         return Err(OpError::refused(
             "42804",
-            format!("a key of type {} cannot be colocated with {schema}.{name}, whose key is {of}", key_type.name()),
+            format!(
+                "a key of type {} cannot be colocated with {schema}.{name}, whose key is {of}",
+                key_type.name()
+            ),
         ));
     }
     Ok(map)
@@ -211,7 +250,9 @@ fn sharded_by(table: &TableRecord) -> Option<(MapId, Option<KeyType>)> {
 
 fn key_type_named(name: &str) -> Option<KeyType> {
     use KeyType::{Bpchar, Int2, Int4, Int8, Text, Uuid, Varchar};
-    [Int2, Int4, Int8, Text, Varchar, Bpchar, Uuid].into_iter().find(|known| known.name() == name)
+    [Int2, Int4, Int8, Text, Varchar, Bpchar, Uuid]
+        .into_iter()
+        .find(|known| known.name() == name)
 }
 
 /// The table that `colocate_with` means: with a schema that one; without, the one of its name in `preferred`, or else
@@ -264,12 +305,18 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    async fn resolve(mut self, record: &ClusterRecord, effects: &[MetadataEffect]) -> Result<RecordChange, OpError> {
+    async fn resolve(
+        mut self,
+        record: &ClusterRecord,
+        effects: &[MetadataEffect],
+    ) -> Result<RecordChange, OpError> {
         let mut trial = record.clone();
         let mut changes = Vec::new();
         for effect in effects {
             let new = match effect {
-                MetadataEffect::CreateSharded { table, options } => self.created(table, Some(options), &trial).await?,
+                MetadataEffect::CreateSharded { table, options } => {
+                    self.created(table, Some(options), &trial).await?
+                }
                 MetadataEffect::CreateReference { table } => self.created(table, None, &trial).await?,
                 MetadataEffect::Drop { tables } => {
                     for (schema, name) in tables {
@@ -286,7 +333,10 @@ impl Resolver<'_> {
             change.apply(self.database, &mut trial)?;
             changes.push(change);
         }
-        Ok(RecordChange { database: self.database.to_owned(), changes })
+        Ok(RecordChange {
+            database: self.database.to_owned(),
+            changes,
+        })
     }
 
     async fn dropped(&mut self, schema: &str, name: &str) -> Result<TableChange, OpError> {
@@ -304,7 +354,9 @@ impl Resolver<'_> {
         options: Option<&ShardOptions>,
         record: &ClusterRecord,
     ) -> Result<Option<NewTable>, OpError> {
-        let Some(found) = self.find(table).await? else { return Ok(None) };
+        let Some(found) = self.find(table).await? else {
+            return Ok(None);
+        };
         let kind = match options {
             None => NewKind::Reference,
             Some(options) => NewKind::Sharded {
@@ -341,11 +393,19 @@ impl Resolver<'_> {
             text_sql(&table.name)
         );
         let rows = self.rows(&sql).await?;
-        let Some([Some(oid), Some(schema)]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
-        let (Ok(oid), Some(schema)) = (oid.parse(), text_of_hex(schema)) else {
-            return Err(OpError::refused("XX000", "the answer about a table cannot be read"));
+        let Some([Some(oid), Some(schema)]) = rows.first().map(Vec::as_slice) else {
+            return Ok(None);
         };
-        Ok(Some(Found { oid: Oid(oid), schema }))
+        let (Ok(oid), Some(schema)) = (oid.parse(), text_of_hex(schema)) else {
+            return Err(OpError::refused(
+                "XX000",
+                "the answer about a table cannot be read",
+            ));
+        };
+        Ok(Some(Found {
+            oid: Oid(oid),
+            schema,
+        }))
     }
 
     async fn key_type(&mut self, table: &Found, column: &str) -> Result<KeyType, OpError> {
@@ -356,7 +416,9 @@ impl Resolver<'_> {
 
     async fn rows(&mut self, sql: &str) -> Result<Vec<link::TextRow>, OpError> {
         let on = OpError::on("the home shard");
-        let reply = link::query(self.home, sql).await.map_err(|error| on(AdminError::Link(error)))?;
+        let reply = link::query(self.home, sql)
+            .await
+            .map_err(|error| on(AdminError::Link(error)))?;
         reply.into_rows().map_err(|fields| on(AdminError::Server(fields)))
     }
 }
@@ -378,7 +440,10 @@ pub(super) fn key_type_sql(table: Oid, column: &str) -> String {
 /// The key type from a row of [`key_type_sql`].
 pub(super) fn key_type_of(row: Option<&[Option<String>]>, column: &str) -> Result<KeyType, OpError> {
     let Some([Some(oid), Some(deterministic), Some(generated)]) = row else {
-        return Err(OpError::refused("42703", format!("column \"{column}\" does not exist")));
+        return Err(OpError::refused(
+            "42703",
+            format!("column \"{column}\" does not exist"),
+        ));
     };
     let Some(key_type) = oid.parse().ok().and_then(|oid| KeyType::from_base_oid(Oid(oid))) else {
         return Err(OpError::refused_with(
@@ -388,7 +453,10 @@ pub(super) fn key_type_of(row: Option<&[Option<String>]>, column: &str) -> Resul
         ));
     };
     if generated == "t" {
-        return Err(OpError::refused("0A000", format!("column \"{column}\" cannot be a shard key: it is generated")));
+        return Err(OpError::refused(
+            "0A000",
+            format!("column \"{column}\" cannot be a shard key: it is generated"),
+        ));
     }
     if deterministic != "t" {
         return Err(OpError::refused(
@@ -406,8 +474,13 @@ pub(super) fn text_sql(text: &str) -> String {
 }
 
 fn text_of_hex(hex: &str) -> Option<String> {
-    let digits: Vec<u8> =
-        hex.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
-    let bytes = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    let digits: Vec<u8> = hex
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    let bytes = digits
+        .chunks_exact(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect();
     String::from_utf8(bytes).ok()
 }

@@ -45,13 +45,20 @@ impl OpError {
     /// For `map_err`: a failure on this shard.
     pub(super) fn on(shard: &str) -> impl Fn(AdminError) -> Self + use<> {
         let shard = shard.to_owned();
-        move |source| Self::Shard { shard: shard.clone(), source }
+        move |source| Self::Shard {
+            shard: shard.clone(),
+            source,
+        }
     }
 
     /// The SQLSTATE of what a server said.
     pub(super) fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Refused(fields) | Self::Shard { source: AdminError::Server(fields), .. } => Some(&fields.code),
+            Self::Refused(fields)
+            | Self::Shard {
+                source: AdminError::Server(fields),
+                ..
+            } => Some(&fields.code),
             _ => None,
         }
     }
@@ -62,8 +69,9 @@ impl OpError {
             Self::Refused(fields) => *fields,
             Self::Shard { shard, source } => shard_fields(&shard, source),
             Self::Change(error) => change_fields(&error),
-            Self::Unfinished(what) => ErrorFields::error("08007", what)
-                .with_hint("Drover finishes it by itself once the shards can be reached; look before repeating it."),
+            Self::Unfinished(what) => ErrorFields::error("08007", what).with_hint(
+                "Drover finishes it by itself once the shards can be reached; look before repeating it.",
+            ),
             Self::Died => ErrorFields::error("57P02", "the move was ended"),
         }
     }
@@ -109,9 +117,10 @@ fn change_fields(error: &ChangeError) -> ErrorFields {
         ChangeError::Busy { .. } => ErrorFields::error("55P03", error.to_string()),
         ChangeError::Wait(_) => ErrorFields::error("55P03", format!("not all proxies are ready: {error}"))
             .with_hint("Long statements hold a change back; try again when they have ended."),
-        ChangeError::Lost | ChangeError::Membership(_) => {
-            ErrorFields::error("57P01", format!("this proxy was cut off from the cluster: {error}"))
-        }
+        ChangeError::Lost | ChangeError::Membership(_) => ErrorFields::error(
+            "57P01",
+            format!("this proxy was cut off from the cluster: {error}"),
+        ),
         ChangeError::NoCluster | ChangeError::Invalid(_) | ChangeError::Store(_) => {
             ErrorFields::error("XX000", format!("the topology store: {error}"))
         }

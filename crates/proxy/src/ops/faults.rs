@@ -35,6 +35,10 @@ pub(super) struct Faults {
 impl Faults {
     /// To be called at each step; the error means: leave everything as it is.
     pub(super) fn reached(self, step: Step) -> Result<(), OpError> {
-        if self.die_at == Some(step) { Err(OpError::Died) } else { Ok(()) }
+        if self.die_at == Some(step) {
+            Err(OpError::Died)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -7,7 +7,7 @@ use wire::TransactionStatus;
 use super::OpError;
 use crate::admin_link::{AdminError, AdminLink};
 use crate::cluster::Cluster;
-use crate::exec::link::{self, TextRow};
+use crate::exec::link::{self, Reply, TextRow};
 
 /// What every part sets besides the catalog's own settings. Triggers and foreign keys do not fire while rows are moved;
 /// nothing ends the transaction while it waits for other shards; row security fails instead of hiding rows.
@@ -33,8 +33,16 @@ impl Part {
     /// Connects and opens the transaction.
     pub(super) async fn begin(cluster: &Cluster, shard: ShardId, database: &str) -> Result<Part, OpError> {
         let name = shard_name(cluster, shard);
-        let link = cluster.admin_link(shard, database).await.map_err(OpError::on(&name))?;
-        let mut part = Part { shard, name, link, copying: false };
+        let link = cluster
+            .admin_link(shard, database)
+            .await
+            .map_err(OpError::on(&name))?;
+        let mut part = Part {
+            shard,
+            name,
+            link,
+            copying: false,
+        };
         // The catalog's settings, which fix how values are printed, without its BEGIN.
         let settings = PREAMBLE.split_once(';').map_or("", |(_, rest)| rest);
         let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings}; {SETTINGS}");
@@ -52,20 +60,27 @@ impl Part {
         self.rows(sql).await.map(|_| ())
     }
 
-    /// Runs a text and gives the last command tag.
-    pub(super) async fn tag(&mut self, sql: &str) -> Result<String, OpError> {
+    /// Runs a text and gives all of the answer; an error in it is an error here.
+    pub(super) async fn reply(&mut self, sql: &str) -> Result<Reply, OpError> {
         let reply = link::query(&mut self.link.server, sql).await;
         let mut reply = reply.map_err(|error| self.failed(AdminError::Link(error)))?;
         match reply.error.take() {
             Some(error) => Err(self.failed(AdminError::Server(error))),
-            None => Ok(reply.tags.pop().unwrap_or_default()),
+            None => Ok(reply),
         }
+    }
+
+    /// Runs a text and gives the last command tag.
+    pub(super) async fn tag(&mut self, sql: &str) -> Result<String, OpError> {
+        Ok(self.reply(sql).await?.tags.pop().unwrap_or_default())
     }
 
     /// Runs a text that gives one row of numbers.
     pub(super) async fn counts<const N: usize>(&mut self, sql: &str) -> Result<[u64; N], OpError> {
         let rows = self.rows(sql).await?;
-        let numbers = rows.first().map(|row| row.iter().map(|value| value.as_deref()?.parse().ok()).collect());
+        let numbers = rows
+            .first()
+            .map(|row| row.iter().map(|value| value.as_deref()?.parse().ok()).collect());
         numbers
             .flatten()
             .and_then(|numbers: Vec<u64>| numbers.try_into().ok())
@@ -83,13 +98,19 @@ impl Part {
 
     /// A failure on this shard.
     pub(super) fn failed(&self, source: AdminError) -> OpError {
-        OpError::Shard { shard: self.name.clone(), source }
+        OpError::Shard {
+            shard: self.name.clone(),
+            source,
+        }
     }
 }
 
 /// What people call a shard.
 pub(super) fn shard_name(cluster: &Cluster, shard: ShardId) -> String {
-    cluster.record().shard(shard).map_or_else(|| format!("shard {shard}"), |shard| shard.name.clone())
+    cluster
+        .record()
+        .shard(shard)
+        .map_or_else(|| format!("shard {shard}"), |shard| shard.name.clone())
 }
 
 /// The number at the end of a command tag.

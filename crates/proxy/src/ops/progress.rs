@@ -19,7 +19,14 @@ impl<'a> Progress<'a> {
     /// Starts to count; `total` rows are to be moved.
     pub(super) fn new(title: String, total: u64, line: &'a mut dyn FnMut(&str)) -> Self {
         let now = Instant::now();
-        Self { title, total, moved: 0, started: now, said: now, line }
+        Self {
+            title,
+            total,
+            moved: 0,
+            started: now,
+            said: now,
+            line,
+        }
     }
 
     /// Rows have been moved.
@@ -50,7 +57,7 @@ fn text(title: &str, moved: u64, total: u64, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
     let rate = moved as f64 / seconds;
     let left = total.saturating_sub(moved) as f64 / rate.max(1.0);
-    let percent = if total == 0 { 100 } else { moved.min(total) * 100 / total };
+    let percent = (moved.min(total) * 100).checked_div(total).unwrap_or(100);
     format!("{title}: {moved} of {total} rows moved ({percent} %), {rate:.0} rows/s, about {left:.0} s left")
 }
 

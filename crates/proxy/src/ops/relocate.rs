@@ -72,7 +72,10 @@ async fn relocate(
 ) -> Result<String, OpError> {
     let record = guard.cluster().clone();
     let home = Part::begin(cluster, record.home, wanted.database).await?;
-    let mut parts = Parts { home, others: Vec::new() };
+    let mut parts = Parts {
+        home,
+        others: Vec::new(),
+    };
     match move_rows(cluster, &record, &mut parts, wanted, line, faults).await {
         Ok(movable) => {
             decide::commit(cluster, guard, parts, &movable.table, faults).await?;
@@ -101,7 +104,11 @@ async fn move_rows(
     let views = views::dependent(&mut parts.home, &movable).await?;
     faults.reached(Step::Locked)?;
 
-    let others = record.shards.iter().map(|shard| shard.id).filter(|shard| *shard != record.home);
+    let others = record
+        .shards
+        .iter()
+        .map(|shard| shard.id)
+        .filter(|shard| *shard != record.home);
     let begun = join_all(others.map(|shard| Part::begin(cluster, shard, wanted.database))).await;
     parts.others = begun.into_iter().collect::<Result<_, _>>()?;
     try_join_all(parts.others.iter_mut().map(|part| run_each(part, &ddl.create))).await?;
@@ -125,7 +132,11 @@ async fn move_rows(
 }
 
 async fn lock(home: &mut Part, wanted: &Wanted<'_>) -> Result<(), OpError> {
-    let name = format!("{}.{}", sql::quote_ident(wanted.schema), sql::quote_ident(wanted.table));
+    let name = format!(
+        "{}.{}",
+        sql::quote_ident(wanted.schema),
+        sql::quote_ident(wanted.table)
+    );
     let text = format!(
         "SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
         LOCK_TIMEOUT.as_millis()
@@ -133,7 +144,10 @@ async fn lock(home: &mut Part, wanted: &Wanted<'_>) -> Result<(), OpError> {
     home.run(&text).await.map_err(|error| match error.sqlstate() {
         Some("55P03") => OpError::refused_with(
             "55P03",
-            format!("table {} is in use: an open transaction holds a lock on it", wanted.title()),
+            format!(
+                "table {} is in use: an open transaction holds a lock on it",
+                wanted.title()
+            ),
             "End that transaction (see pg_locks on the home shard) and try again; nothing has changed.",
         ),
         _ => error,
@@ -188,7 +202,10 @@ async fn copy_divided(
     for part in &mut parts.others {
         let select = select_sql(movable, Some(&division.predicate(part.shard)));
         let shard = part.shard;
-        let rows = copy(&mut parts.home, &mut [part], &select, &into, &mut |rows| progress.add(rows)).await?;
+        let rows = copy(&mut parts.home, &mut [part], &select, &into, &mut |rows| {
+            progress.add(rows)
+        })
+        .await?;
         taken.insert(shard, rows);
     }
     Ok(taken)
@@ -206,13 +223,19 @@ async fn copy_everything(
     if targets.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows = copy(&mut parts.home, &mut targets, &select, &into, &mut |rows| progress.add(rows)).await?;
+    let rows = copy(&mut parts.home, &mut targets, &select, &into, &mut |rows| {
+        progress.add(rows)
+    })
+    .await?;
     Ok(shards.into_iter().map(|shard| (shard, rows)).collect())
 }
 
 fn select_sql(movable: &Movable, predicate: Option<&str>) -> String {
     let filter = predicate.map_or(String::new(), |predicate| format!(" WHERE {predicate}"));
-    format!("COPY (SELECT {} FROM ONLY {}{filter}) TO STDOUT", movable.columns, movable.sql_name)
+    format!(
+        "COPY (SELECT {} FROM ONLY {}{filter}) TO STDOUT",
+        movable.columns, movable.sql_name
+    )
 }
 
 fn into_sql(movable: &Movable) -> String {
@@ -246,7 +269,11 @@ async fn leave_home(
     before: u64,
     moved: u64,
 ) -> Result<(), OpError> {
-    let sql = format!("DELETE FROM ONLY {} WHERE NOT {}", movable.sql_name, division.predicate(home.shard));
+    let sql = format!(
+        "DELETE FROM ONLY {} WHERE NOT {}",
+        movable.sql_name,
+        division.predicate(home.shard)
+    );
     let deleted = home.tag(&sql).await?;
     let count = format!("SELECT pg_catalog.count(*) FROM ONLY {}", movable.sql_name);
     let [stayed] = home.counts(&count).await?;
@@ -262,7 +289,11 @@ async fn statistics(cluster: &Cluster, wanted: &Wanted<'_>, sql_name: &str) {
     let record = cluster.record();
     let tasks = record.shards.iter().map(|shard| shard.id).map(async |shard| {
         let mut link = cluster.admin_link(shard, wanted.database).await?;
-        let verb = if shard == record.home { "VACUUM (ANALYZE)" } else { "ANALYZE" };
+        let verb = if shard == record.home {
+            "VACUUM (ANALYZE)"
+        } else {
+            "ANALYZE"
+        };
         link.run("SET statement_timeout = '60s'").await?;
         link.run(&format!("{verb} {sql_name}")).await
     });

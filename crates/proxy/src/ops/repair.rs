@@ -15,14 +15,21 @@ use crate::cluster::Cluster;
 /// Whether the record has changes that were begun and are not recorded as done or given up. When no barrier is there
 /// either, statements must wait for [`repair`].
 pub fn is_unfinished(record: &ClusterRecord) -> bool {
-    record.tables.iter().any(|table| table.state != TableState::Active)
+    record
+        .tables
+        .iter()
+        .any(|table| table.state != TableState::Active)
 }
 
 /// Finishes changes whose leader is gone, in one database. Waits for a leader that is not. Does not wait for proxies to
 /// load the new record, so the thread that follows the cluster may call it.
-#[expect(clippy::result_large_err, reason = "once per lost change")]
 pub async fn repair(cluster: &Cluster, database: &str) -> Result<(), ErrorFields> {
-    if !cluster.record().tables.iter().any(|table| is_pending_in(table, database)) {
+    if !cluster
+        .record()
+        .tables
+        .iter()
+        .any(|table| is_pending_in(table, database))
+    {
         return Ok(());
     }
     finish(cluster, database).await.map_err(OpError::into_fields)
@@ -36,7 +43,12 @@ async fn finish(cluster: &Cluster, database: &str) -> Result<(), OpError> {
     // The barrier keeps other changes and other repairs away, and shows that no leader is left.
     let mut guard = cluster.change(ChangeScope::Nothing).await?;
     let mut verdicts = Vec::new();
-    for table in guard.cluster().tables.iter().filter(|table| is_pending_in(table, database)) {
+    for table in guard
+        .cluster()
+        .tables
+        .iter()
+        .filter(|table| is_pending_in(table, database))
+    {
         let moved = is_done(cluster, guard.cluster(), table).await?;
         tracing::warn!(
             schema = %table.schema, table = %table.name, moved,
@@ -52,9 +64,13 @@ async fn finish(cluster: &Cluster, database: &str) -> Result<(), OpError> {
             record.schema_version += 1;
             for (table, moved) in &verdicts {
                 if *moved {
-                    record.tables.iter_mut().filter(|known| *known == table).for_each(|known| {
-                        known.state = TableState::Active;
-                    });
+                    record
+                        .tables
+                        .iter_mut()
+                        .filter(|known| *known == table)
+                        .for_each(|known| {
+                            known.state = TableState::Active;
+                        });
                 } else {
                     record.tables.retain(|known| known != table);
                 }
@@ -67,7 +83,9 @@ async fn finish(cluster: &Cluster, database: &str) -> Result<(), OpError> {
 
 /// Whether the change was decided; carries the decision out.
 async fn is_done(cluster: &Cluster, record: &ClusterRecord, table: &TableRecord) -> Result<bool, OpError> {
-    let TableState::Pending { change, .. } = &table.state else { return Ok(true) };
+    let TableState::Pending { change, .. } = &table.state else {
+        return Ok(true);
+    };
     match change.parse::<Gid>() {
         Ok(gid) => settle(cluster, &table.database, &gid).await,
         // Not a move of this kind: the table is either everywhere or on the home shard.
@@ -75,14 +93,22 @@ async fn is_done(cluster: &Cluster, record: &ClusterRecord, table: &TableRecord)
     }
 }
 
-async fn exists_elsewhere(cluster: &Cluster, record: &ClusterRecord, table: &TableRecord) -> Result<bool, OpError> {
+async fn exists_elsewhere(
+    cluster: &Cluster,
+    record: &ClusterRecord,
+    table: &TableRecord,
+) -> Result<bool, OpError> {
     let sql = format!(
         "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = {} AND c.relname = {}",
         text_sql(&table.schema),
         text_sql(&table.name)
     );
-    let others = record.shards.iter().map(|shard| shard.id).filter(|shard| *shard != record.home);
+    let others = record
+        .shards
+        .iter()
+        .map(|shard| shard.id)
+        .filter(|shard| *shard != record.home);
     let found = try_join_all(others.map(async |shard| {
         let on = OpError::on(&shard_name(cluster, shard));
         let mut link = cluster.admin_link(shard, &table.database).await.map_err(&on)?;

@@ -30,7 +30,8 @@ pub(super) async fn dependent(home: &mut Part, movable: &Movable) -> Result<Vec<
     let mut views = BTreeMap::new();
     let mut order = Vec::new();
     for row in &rows {
-        let (oid, view) = read(row).ok_or_else(|| home.failed(AdminError::State("a view cannot be read".to_owned())))?;
+        let (oid, view) =
+            read(row).ok_or_else(|| home.failed(AdminError::State("a view cannot be read".to_owned())))?;
         order.push(oid);
         views.insert(oid, view);
     }
@@ -39,7 +40,11 @@ pub(super) async fn dependent(home: &mut Part, movable: &Movable) -> Result<Vec<
     for oid in order {
         let view = &views[&oid];
         let plain = view.kind == "v";
-        let all = plain && view.reads.iter().all(|read| is_everywhere(movable, &everywhere, *read));
+        let all = plain
+            && view
+                .reads
+                .iter()
+                .all(|read| is_everywhere(movable, &everywhere, *read));
         everywhere.insert(oid, all);
         if all && !view.special {
             statements.extend(view.create.iter().cloned());
@@ -55,7 +60,10 @@ fn refusal(view: &View, movable: &Movable, all: bool) -> OpError {
     let why = match (view.kind.as_str(), all) {
         ("m", _) => format!("materialized view {} reads it", view.title),
         ("v", true) => format!("view {} has triggers, rules or defaults", view.title),
-        ("v", false) => format!("view {} reads it together with tables of the home shard", view.title),
+        ("v", false) => format!(
+            "view {} reads it together with tables of the home shard",
+            view.title
+        ),
         _ => format!("a rule of {} uses it", view.title),
     };
     OpError::refused_with(
@@ -70,23 +78,34 @@ fn is_everywhere(movable: &Movable, views: &BTreeMap<Oid, bool>, read: Oid) -> b
     if let Some(known) = views.get(&read) {
         return *known;
     }
-    movable.snapshot.relation(read).is_some_and(|relation| match relation.kind {
-        // A view over sharded tables was made everywhere.
-        RelationKind::View => relation.reaches_sharded.is_some(),
-        _ => !relation.placement.is_home(),
-    })
+    movable
+        .snapshot
+        .relation(read)
+        .is_some_and(|relation| match relation.kind {
+            // A view over sharded tables was made everywhere.
+            RelationKind::View => relation.reaches_sharded.is_some(),
+            _ => !relation.placement.is_home(),
+        })
 }
 
 fn read(row: &[Option<String>]) -> Option<(Oid, View)> {
-    let [oid, title, kind, reads, special, create, owner, grants] = row else { return None };
-    let reads = reads.as_deref().unwrap_or_default().split(',').filter(|oid| !oid.is_empty());
+    let [oid, title, kind, reads, special, create, owner, grants] = row else {
+        return None;
+    };
+    let reads = reads
+        .as_deref()
+        .unwrap_or_default()
+        .split(',')
+        .filter(|oid| !oid.is_empty());
     let statements = [create, owner].into_iter().flatten().cloned();
     // One statement text or several, separated by semicolons: the simple protocol takes both.
     let grants = grants.iter().cloned();
     let view = View {
         title: title.clone()?,
         kind: kind.clone()?,
-        reads: reads.map(|oid| oid.parse().ok().map(Oid)).collect::<Option<_>>()?,
+        reads: reads
+            .map(|oid| oid.parse().ok().map(Oid))
+            .collect::<Option<_>>()?,
         special: special.as_deref()? == "t",
         create: statements.chain(grants).collect(),
     };
