@@ -17,14 +17,14 @@ pub(super) async fn run_once(cluster: &Cluster) -> Result<usize, AdminError> {
         for database in &record.databases {
             let mut link = cluster.admin_link(shard.id, database).await?;
             let sql = format!(
-                "SELECT gid, prepared < pg_catalog.now() - interval '{GRACE_SECONDS} seconds' \
-                 FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() \
-                 AND gid LIKE 'drover:%'"
+                "SELECT gid FROM pg_catalog.pg_prepared_xacts \
+                 WHERE database = pg_catalog.current_database() AND gid LIKE 'drover:%' \
+                 AND prepared < pg_catalog.clock_timestamp() - interval '{GRACE_SECONDS} seconds'"
             );
             for row in link.rows(&sql).await? {
-                let [Some(gid), Some(old)] = row.as_slice() else { continue };
+                let [Some(gid)] = row.as_slice() else { continue };
                 let Ok(gid) = gid.parse::<Gid>() else { continue };
-                if resolve(cluster, &mut link, database, &gid, old == "t").await? {
+                if resolve(cluster, &mut link, database, &gid).await? {
                     resolved += 1;
                 }
             }
@@ -39,22 +39,30 @@ async fn resolve(
     link: &mut AdminLink,
     database: &str,
     gid: &Gid,
-    old_enough: bool,
 ) -> Result<bool, AdminError> {
-    let mut decider = cluster.admin_link(catalog::ShardId(gid.decider().0), database).await?;
+    let mut decider = cluster
+        .admin_link(catalog::ShardId(gid.decider().0), database)
+        .await?;
     let mut decision = match decider.value(&commit::sql::look_up(gid)).await? {
         None => Decision::Absent,
         Some(committed) if committed == "t" => Decision::Commit,
         Some(_) => Decision::Abort,
     };
     // Decisions are not collected in this version, so absence always means that there was none.
-    let circumstances = Circumstances { within_grace: !old_enough, before_collection_watermark: false };
+    let circumstances = Circumstances {
+        within_grace: false,
+        before_collection_watermark: false,
+    };
     loop {
         match next_step(gid, decision, circumstances) {
             Step::Wait | Step::Operator => return Ok(false),
             Step::RecordAbort => {
                 let committed = decider.value(&commit::sql::resolve(gid, &[])).await?;
-                decision = if committed.as_deref() == Some("t") { Decision::Commit } else { Decision::Abort };
+                decision = if committed.as_deref() == Some("t") {
+                    Decision::Commit
+                } else {
+                    Decision::Abort
+                };
             }
             Step::Commit => {
                 finish(link, &commit::sql::commit_prepared(gid)).await?;

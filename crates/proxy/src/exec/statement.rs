@@ -381,7 +381,11 @@ pub fn exact_keys(plan: &Plan) -> Vec<Key> {
 /// the same value (`SET k = 5 WHERE k = 5` is allowed only because they are equal), the client's own text everywhere,
 /// nothing evaluated beforehand.
 pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>) -> Option<Vec<Key>> {
-    if raw.names.relations.len() != 1 || !raw.names.ctes.is_empty() || !uses_client_text(plan) {
+    if plan.bound_to_text
+        || raw.names.relations.len() != 1
+        || !raw.names.ctes.is_empty()
+        || !uses_client_text(plan)
+    {
         return None;
     }
     let Target::Keys { keys, .. } = &plan.target else {

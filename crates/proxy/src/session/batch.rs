@@ -48,6 +48,8 @@ impl Session {
         for _ in 0..skip {
             self.extended.steps.push_back(Step::Skip);
         }
+        // Until ReadyForQuery has come it holds something of this session.
+        self.servers[index].busy = true;
         Ok(index)
     }
 
@@ -285,7 +287,6 @@ impl Session {
     /// error the queue holds at most the Sync that is still owed.
     async fn read_steps(&mut self, index: usize, pass_ready: bool) -> Result<Read, Fault> {
         let mut read = Read::default();
-        self.servers[index].busy = true;
         let owes_sync = self.extended.steps.iter().any(|step| matches!(step, Step::Sync));
         loop {
             while !read.failed && matches!(self.extended.steps.front(), Some(Step::Local(_))) {
@@ -294,12 +295,10 @@ impl Session {
                 }
             }
             if self.extended.steps.is_empty() && !(read.failed && owes_sync) {
-                self.servers[index].busy = false;
                 return Ok(read);
             }
             if read.failed && !owes_sync {
                 self.undo_steps(index);
-                self.servers[index].busy = false;
                 return Ok(read);
             }
             let steps = &mut self.extended.steps;

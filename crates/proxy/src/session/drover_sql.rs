@@ -5,7 +5,7 @@ use plan::{DroverStatement, DroverView, ExplainPlan, Many, Target, Triage};
 use wire::FormatCode;
 use wire::backend::{Column, ErrorFields, encode};
 
-use super::{Fault, Session};
+use super::{Fault, Session, views};
 use crate::exec::link;
 use crate::exec::scatter::{self, Request};
 use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
@@ -130,81 +130,9 @@ impl Session {
     }
 
     fn show_view(&mut self, view: DroverView) -> Result<(), Fault> {
-        let record = self.engine.cluster.record();
-        let text = |value: &dyn std::fmt::Display| Some(value.to_string());
-        let shard_name = |id: catalog::ShardId| record.shard(id).map(|shard| shard.name.clone());
-        let mut rows = Vec::new();
-        match view {
-            DroverView::Shards => {
-                for shard in &record.shards {
-                    let role = if shard.id == record.home { "home" } else { "shard" };
-                    rows.push(vec![
-                        Some(shard.name.clone()),
-                        Some(role.to_owned()),
-                        Some(shard.primary.host.clone()),
-                        text(&shard.primary.port),
-                        text(&shard.replicas.len()),
-                    ]);
-                }
-            }
-            DroverView::Nodes => {
-                for shard in &record.shards {
-                    let primary = std::iter::once((&shard.primary, "primary"));
-                    let replicas = shard.replicas.iter().map(|node| (node, "replica"));
-                    for (node, role) in primary.chain(replicas) {
-                        rows.push(vec![
-                            Some(shard.name.clone()),
-                            Some(role.to_owned()),
-                            Some(node.host.clone()),
-                            text(&node.port),
-                        ]);
-                    }
-                }
-            }
-            DroverView::Tables => {
-                for table in record
-                    .tables
-                    .iter()
-                    .filter(|table| *table.database == *self.database)
-                {
-                    let (kind, key, map) = match &table.kind {
-                        topology::records::TableKind::Sharded { columns, map, .. } => {
-                            ("sharded", Some(columns.join(", ")), text(&map.0))
-                        }
-                        topology::records::TableKind::Reference => ("reference", None, None),
-                    };
-                    let state = match &table.state {
-                        topology::records::TableState::Active => "active",
-                        topology::records::TableState::Pending { .. } => "pending",
-                    };
-                    rows.push(vec![
-                        Some(table.schema.clone()),
-                        Some(table.name.clone()),
-                        Some(kind.to_owned()),
-                        key,
-                        map,
-                        Some(state.to_owned()),
-                    ]);
-                }
-            }
-            DroverView::ShardMap => {
-                for map in &record.maps {
-                    let topology::records::Scheme::Hash { ranges } = &map.scheme;
-                    for (at, range) in ranges.iter().enumerate() {
-                        let end = ranges.get(at + 1).map_or(i64::MAX, |next| next.start - 1);
-                        rows.push(vec![
-                            text(&map.id.0),
-                            Some("hash".to_owned()),
-                            text(&range.start),
-                            text(&end),
-                            shard_name(range.shard),
-                        ]);
-                    }
-                }
-            }
-        }
+        let rows = views::rows(view, &self.engine.cluster.record(), &self.database);
         let tag = format!("SELECT {}", rows.len());
-        self.text_rows(view_columns(view), &rows, &tag)
+        self.text_rows(views::columns(view), &rows, &tag)
     }
 
     /// Drover's plan only; nothing runs.
@@ -337,7 +265,7 @@ impl Session {
     pub(super) fn describe_local(&self, statement: &Statement, out: &mut BytesMut) -> Result<(), Fault> {
         let names: Option<Vec<&str>> = match &statement.action {
             Action::Other(triage) => match &**triage {
-                Triage::Drover(DroverStatement::View(view)) => Some(view_columns(*view).to_vec()),
+                Triage::Drover(DroverStatement::View(view)) => Some(views::columns(*view).to_vec()),
                 Triage::Drover(DroverStatement::ShardTable { .. }) => Some(vec!["shard_table"]),
                 Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
                 Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
@@ -404,16 +332,6 @@ impl Session {
             .into_iter()
             .map(|value| value.map(String::into_bytes))
             .collect())
-    }
-}
-
-/// Columns of a view of schema `drover`.
-fn view_columns(view: DroverView) -> &'static [&'static str] {
-    match view {
-        DroverView::Shards => &["shard", "role", "primary_host", "primary_port", "replicas"],
-        DroverView::Nodes => &["shard", "role", "host", "port"],
-        DroverView::Tables => &["schema", "table", "kind", "key", "map", "state"],
-        DroverView::ShardMap => &["map", "scheme", "range_start", "range_end", "shard"],
     }
 }
 

@@ -69,7 +69,7 @@ impl Session {
         self.context = self.context.take().filter(|_| committed);
         self.private_context = None;
         for server in &mut self.servers {
-            if server.begun {
+            if server.begun && !matches!(server.lease.applied, Applied::Unknown) {
                 let settings = Rc::clone(self.settings.current());
                 server.lease.applied = Applied::Known(settings);
             }

@@ -337,7 +337,7 @@ impl Session {
                 });
             }
         };
-        if planned.plan.text.is_some() || !planned.plan.prelude.is_empty() {
+        if planned.plan.text.is_some() {
             return Ok(PortalPlace::Many {
                 shards: vec![shard],
                 args: Rc::new(args_of(bind)),
@@ -577,6 +577,11 @@ impl Session {
                 }
                 self.settle_batch_for_block().await?;
                 match &statement.action {
+                    Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
+                        let literals =
+                            Literals { text: &portal.prepared.text, literals: &portal.prepared.literals };
+                        self.run_deferred(planned, &portal.prepared.text, literals, Some(args)).await
+                    }
                     Action::Planned(planned) => {
                         self.run_many(planned, shards, &portal.prepared.text, Some(args))
                             .await

@@ -45,6 +45,8 @@ impl Session {
                 self.adopt_setting(name, value);
             }
         }
+        // What the code did beyond what can be seen (custom settings, for one) must not meet the next session.
+        self.servers[index].lease.applied = crate::server::Applied::Unknown;
         if let Some(reason) = reason {
             self.keep_server(index, reason, is_home)?;
         } else if unknown {

@@ -19,7 +19,7 @@ use crate::exec::link;
 use crate::exec::relay::{self, Verdict};
 use crate::exec::scatter::{self, Request, Sink, Source};
 use crate::exec::sinks::{Collect, Concat, Keep, Only, Ordered};
-use crate::exec::statement::{ParamValue, Planned, place_of};
+use crate::exec::statement::{Literals, ParamValue, Planned, Shards, place_of, resolve};
 
 /// What a Bind message gave.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,12 @@ struct Extra {
     type_oid: u32,
 }
 
+impl Extra {
+    fn as_param(&self) -> ParamValue<'_> {
+        ParamValue { value: self.value.as_deref(), binary: self.format == FormatCode::Binary }
+    }
+}
+
 /// What ran on the shards came to.
 struct Gathered {
     tags: Vec<Vec<u8>>,
@@ -65,14 +71,50 @@ struct Gathered {
 const FIRST_USER_OID: u32 = 16384;
 
 impl Session {
-    /// Runs a plan on the given shards and answers the client, up to and without ReadyForQuery. `args` is absent in the
-    /// simple protocol, where the result columns are announced first.
+    /// Runs a plan whose prelude must be computed before it is known which shards are concerned.
+    pub(super) async fn run_deferred(
+        &mut self,
+        planned: &Planned,
+        text: &str,
+        literals: Literals<'_>,
+        args: Option<&Args>,
+    ) -> Result<(), Fault> {
+        let context = self.plan_context().await?;
+        let values = self.prelude_values(&planned.plan.prelude).await?;
+        let own = usize::from(planned.plan.param_count);
+        let param = |index: usize| match index.checked_sub(own) {
+            None => args.and_then(|args| args.param(index)),
+            Some(extra) => values.get(extra)?.as_ref().map(Extra::as_param),
+        };
+        let shards = resolve(planned, &context.snapshot, literals, param)
+            .map_err(|problem| Fault::error("0A000", format!("the shard key cannot be used: {problem}")))?;
+        let shards = match shards {
+            Shards::One(shard) => vec![shard],
+            Shards::Any => vec![self.any_shard()],
+            Shards::Many(shards) => shards,
+        };
+        self.run_with(planned, &shards, text, args, values).await
+    }
+
+    /// Runs a plan without a prelude on the given shards and answers the client, up to and without ReadyForQuery.
+    /// `args` is absent in the simple protocol, where the result columns are announced first.
     pub(super) async fn run_many(
         &mut self,
         planned: &Planned,
         shards: &[ShardId],
         text: &str,
         args: Option<&Args>,
+    ) -> Result<(), Fault> {
+        self.run_with(planned, shards, text, args, Vec::new()).await
+    }
+
+    async fn run_with(
+        &mut self,
+        planned: &Planned,
+        shards: &[ShardId],
+        text: &str,
+        args: Option<&Args>,
+        values: Vec<Option<Extra>>,
     ) -> Result<(), Fault> {
         let everywhere = planned.plan.target == Target::Every;
         if let (Many::Refuse(refusal), true, false) = (&planned.plan.many, shards.len() > 1, everywhere) {
@@ -88,7 +130,7 @@ impl Session {
         }
         let order = self.shard_order(planned, shards);
         let indexes = self.enlist_all(&order).await?;
-        let extras = self.prelude(&planned.plan.prelude, indexes[0]).await?;
+        let extras = self.times(&planned.plan.prelude, values, indexes[0]).await?;
         if args.is_none()
             && let Some(columns) = &planned.columns
         {
@@ -199,7 +241,7 @@ impl Session {
         let mut places = Vec::with_capacity(split.rows.len());
         for row in &split.rows {
             let shard =
-                place_of(&row.key, *map, snapshot, &|index| run.args.param(index)).map_err(|problem| {
+                place_of(&row.key, *map, snapshot, &|index| run.param(index)).map_err(|problem| {
                     Fault::error("0A000", format!("the shard key cannot be used: {problem}"))
                 })?;
             let Some(at) = run.order.iter().position(|other| *other == shard) else {
@@ -390,18 +432,36 @@ impl Session {
         }
     }
 
-    /// Computes the values a plan wants before anything is sent.
-    async fn prelude(&mut self, wanted: &[PreludeValue], first: usize) -> Result<Vec<Extra>, Fault> {
-        let mut extras = Vec::with_capacity(wanted.len());
+    /// Computes the values that come from the home shard; they may decide the shards.
+    async fn prelude_values(&mut self, wanted: &[PreludeValue]) -> Result<Vec<Option<Extra>>, Fault> {
+        let mut values = Vec::with_capacity(wanted.len());
         for value in wanted {
-            let extra = match &value.source {
-                PreludeSource::Now => self.time_of(first, "now", value.type_oid).await?,
-                PreludeSource::StatementTime => {
+            values.push(match &value.source {
+                PreludeSource::HomeExpression { sql } => Some(self.home_value(sql, value.type_oid).await?),
+                PreludeSource::Now | PreludeSource::StatementTime => None,
+            });
+        }
+        Ok(values)
+    }
+
+    /// Adds the times, which come from the transaction's first server.
+    async fn times(
+        &mut self,
+        wanted: &[PreludeValue],
+        values: Vec<Option<Extra>>,
+        first: usize,
+    ) -> Result<Vec<Extra>, Fault> {
+        let mut extras = Vec::with_capacity(wanted.len());
+        let known = values.into_iter().chain(std::iter::repeat_with(|| None));
+        for (value, known) in wanted.iter().zip(known) {
+            extras.push(match (known, &value.source) {
+                (Some(extra), _) => extra,
+                (None, PreludeSource::Now) => self.time_of(first, "now", value.type_oid).await?,
+                (None, PreludeSource::StatementTime) => {
                     self.time_of(first, "statement_timestamp", value.type_oid).await?
                 }
-                PreludeSource::HomeExpression { sql } => self.home_value(sql, value.type_oid).await?,
-            };
-            extras.push(extra);
+                (None, PreludeSource::HomeExpression { sql }) => self.home_value(sql, value.type_oid).await?,
+            });
         }
         Ok(extras)
     }
@@ -429,23 +489,22 @@ impl Session {
         })
     }
 
+    /// One value of the home shard. Sequences are not transactional, so a server outside the client's transaction will
+    /// do, unless the home shard takes part in it anyway.
     async fn home_value(&mut self, sql: &str, type_oid: u32) -> Result<Extra, Fault> {
         let home = self.engine.cluster.home();
-        let index = self.enlist(home).await?;
-        let skip = self.begin_on(index).await?;
-        self.servers[index].wrote = self.servers[index].wrote.max_with(Wrote::Unknown);
-        let lost = |error| Fault::lost(&error, "the home shard");
-        let server = &mut self.servers[index].lease;
-        link::send_query(server, &format!("SELECT ({sql})::pg_catalog.text")).map_err(lost)?;
-        link::skip_replies(server, skip).await.map_err(lost)?;
-        let reply = link::collect(server).await.map_err(lost)?;
+        let mut access = self.home_access(home).await?;
+        if let HomeAccess::Held(index) = &access {
+            let server = &mut self.servers[*index];
+            server.wrote = server.wrote.max_with(Wrote::Unknown);
+        }
+        let server = self.asked(&mut access);
+        let reply = link::query(server, &format!("SELECT ({sql})::pg_catalog.text")).await;
+        self.done_asking(access);
+        let reply = reply.map_err(|error| Fault::lost(&error, "the home shard"))?;
         let value = reply.single().map(|text| text.as_bytes().to_vec());
         reply.into_rows().map_err(Fault::Statement)?;
-        Ok(Extra {
-            value,
-            format: FormatCode::Text,
-            type_oid,
-        })
+        Ok(Extra { value, format: FormatCode::Text, type_oid })
     }
 
     fn complete_sum(&mut self, gathered: &Gathered) -> Result<(), Fault> {
@@ -502,6 +561,14 @@ impl Run<'_> {
         own.chain(extra)
             .map(|oid| if home || oid < FIRST_USER_OID { oid } else { 0 })
             .collect()
+    }
+
+    /// One parameter, from 0: the client's, then the prelude's.
+    fn param(&self, index: usize) -> Option<ParamValue<'_>> {
+        match index.checked_sub(usize::from(self.planned.plan.param_count)) {
+            None => self.args.param(index),
+            Some(extra) => self.extras.get(extra).map(Extra::as_param),
+        }
     }
 
     fn params(&self) -> Vec<(Option<&[u8]>, FormatCode)> {

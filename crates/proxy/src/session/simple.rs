@@ -140,6 +140,9 @@ impl Session {
                 };
                 self.run_on_one(one, last).await
             }
+            Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
+                self.run_deferred(planned, text, literals, None).await.map(|()| false)
+            }
             Action::Planned(planned) => {
                 let context = self.plan_context().await?;
                 match resolve(planned, &context.snapshot, literals, |_| None) {
@@ -176,7 +179,7 @@ impl Session {
                 return Ok(false);
             }
         };
-        if planned.plan.text.is_some() || !planned.plan.prelude.is_empty() {
+        if planned.plan.text.is_some() {
             self.run_many(planned, &[shard], text, None).await?;
             return Ok(false);
         }

@@ -79,7 +79,7 @@ impl Router {
 
     fn new(options: &CopyOptions, mut dealer: Dealer) -> Self {
         if options.format == CopyFormat::Binary {
-            dealer.to_all(&[binary::HEADER]);
+            dealer.on_every_lane(&[binary::HEADER]);
         }
         Router {
             splitter: Splitter::new(options),
@@ -130,7 +130,7 @@ impl Router {
         }
         while let Some(row) = self.splitter.next_row()? {
             if row.header {
-                self.dealer.to_all(&[row.bytes, &self.header_end, end]);
+                self.dealer.on_every_lane(&[row.bytes, &self.header_end, end]);
                 continue;
             }
             match &mut self.values {
@@ -146,7 +146,7 @@ impl Router {
         }
         if finished && self.format == CopyFormat::Binary && !self.trailed {
             self.trailed = true;
-            self.dealer.to_all(&[binary::TRAILER]);
+            self.dealer.on_every_lane(&[binary::TRAILER]);
         }
         Ok(Dealt::All)
     }
@@ -221,7 +221,7 @@ impl Dealer {
         Ok(())
     }
 
-    fn to_all(&mut self, pieces: &[&[u8]]) {
+    fn on_every_lane(&mut self, pieces: &[&[u8]]) {
         for lane in &mut self.lanes {
             lane.append(pieces);
         }

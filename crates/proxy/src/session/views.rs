@@ -1,0 +1,103 @@
+//! The rows of the views in schema `drover`.
+
+use catalog::ShardId;
+use plan::DroverView;
+use topology::records::{ClusterRecord, Scheme, TableKind, TableRecord, TableState};
+
+/// A row of text, `None` = NULL.
+type Row = Vec<Option<String>>;
+
+/// The view's columns.
+pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
+    match view {
+        DroverView::Shards => &["shard", "role", "primary_host", "primary_port", "replicas"],
+        DroverView::Nodes => &["shard", "role", "host", "port"],
+        DroverView::Tables => &["schema", "table", "kind", "key", "map", "state"],
+        DroverView::ShardMap => &["map", "scheme", "range_start", "range_end", "shard"],
+    }
+}
+
+/// The view's rows as a session of `database` sees them.
+pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> Vec<Row> {
+    match view {
+        DroverView::Shards => shards(record),
+        DroverView::Nodes => nodes(record),
+        DroverView::Tables => {
+            let here = record.tables.iter().filter(|table| table.database == database);
+            here.map(table).collect()
+        }
+        DroverView::ShardMap => shard_map(record),
+    }
+}
+
+fn shards(record: &ClusterRecord) -> Vec<Row> {
+    let shard = |shard: &topology::records::ShardRecord| {
+        let role = if shard.id == record.home { "home" } else { "shard" };
+        vec![
+            Some(shard.name.clone()),
+            Some(role.to_owned()),
+            Some(shard.primary.host.clone()),
+            Some(shard.primary.port.to_string()),
+            Some(shard.replicas.len().to_string()),
+        ]
+    };
+    record.shards.iter().map(shard).collect()
+}
+
+fn nodes(record: &ClusterRecord) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for shard in &record.shards {
+        let primary = std::iter::once((&shard.primary, "primary"));
+        let replicas = shard.replicas.iter().map(|node| (node, "replica"));
+        for (node, role) in primary.chain(replicas) {
+            rows.push(vec![
+                Some(shard.name.clone()),
+                Some(role.to_owned()),
+                Some(node.host.clone()),
+                Some(node.port.to_string()),
+            ]);
+        }
+    }
+    rows
+}
+
+fn table(table: &TableRecord) -> Row {
+    let (kind, key, map) = match &table.kind {
+        TableKind::Sharded { columns, map, .. } => {
+            ("sharded", Some(columns.join(", ")), Some(map.0.to_string()))
+        }
+        TableKind::Reference => ("reference", None, None),
+    };
+    let state = match &table.state {
+        TableState::Active => "active",
+        TableState::Pending { .. } => "pending",
+    };
+    vec![
+        Some(table.schema.clone()),
+        Some(table.name.clone()),
+        Some(kind.to_owned()),
+        key,
+        map,
+        Some(state.to_owned()),
+    ]
+}
+
+/// A row for each range of hashes, both ends included.
+fn shard_map(record: &ClusterRecord) -> Vec<Row> {
+    let name = |id: ShardId| record.shard(id).map(|shard| shard.name.clone());
+    let mut rows = Vec::new();
+    for map in &record.maps {
+        let Scheme::Hash { ranges } = &map.scheme;
+        for (at, range) in ranges.iter().enumerate() {
+            let end = ranges.get(at + 1).map_or(i64::MAX, |next| next.start - 1);
+            rows.push(vec![
+                Some(map.id.0.to_string()),
+                Some("hash".to_owned()),
+                Some(range.start.to_string()),
+                Some(end.to_string()),
+                name(range.shard),
+            ]);
+        }
+    }
+    rows
+}
