@@ -110,6 +110,12 @@ impl Session {
             Triage::Setting(sql::SettingCommand::Show { name }) if !name.starts_with("drover.") => {
                 Ok(self.statement(Action::Home, effects, raw.kind))
             }
+            // Transaction control is the same every time, and frequent.
+            control @ Triage::Transaction(_) => {
+                let statement = self.statement(Action::Other(Box::new(control)), effects, raw.kind);
+                keep(context, text, types, None, &statement);
+                Ok(statement)
+            }
             other => Ok(self.statement(Action::Other(Box::new(other)), effects, raw.kind)),
         }
     }
