@@ -19,9 +19,9 @@ pub(super) fn shard_of(facts: &Snapshot, key_type: &str, key: &str) -> Result<Sh
         ) else {
             continue;
         };
-        if !relation
+        if relation
             .column(column.attnum)
-            .is_some_and(|named| named.name == key_type)
+            .is_none_or(|named| named.name != key_type)
         {
             continue;
         }
