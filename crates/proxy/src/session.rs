@@ -24,6 +24,7 @@ mod set;
 mod several;
 mod simple;
 mod start;
+mod views;
 
 use std::rc::Rc;
 use std::sync::Arc;
