@@ -5,18 +5,20 @@
 
 pub mod control;
 pub(crate) mod facts;
+mod follow;
 mod gate;
 mod recovery;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use catalog::{ShardId, Snapshot};
 use tokio::sync::Notify;
+use topology::records::NodeRecord;
 use topology::{ChangeCoordinator, ChangeError, ChangeGuard, ChangeScope, ClusterRecord, Membership};
 
 use crate::admin_link::{AdminError, AdminLink};
@@ -37,6 +39,8 @@ pub struct Cluster {
     home: AtomicU32,
     databases: HashMap<String, Database>,
     membership: OnceLock<Arc<Membership>>,
+    /// What is loaded is known to be out of date.
+    stale: AtomicBool,
     /// Pauses statements while a change is made.
     pub gate: Gate,
     recovery: Notify,
@@ -75,6 +79,7 @@ impl Cluster {
             record: ArcSwap::from_pointee(record),
             databases,
             membership: OnceLock::new(),
+            stale: AtomicBool::new(false),
             gate: Gate::default(),
             recovery: Notify::new(),
         }
@@ -125,11 +130,14 @@ impl Cluster {
             .map(|database| database.snapshot.load_full())
     }
 
-    /// Whether this proxy may still trust what it knows; a proxy that has lost its lease serves nothing.
+    /// Whether this proxy may still trust what it knows; a proxy that has lost its lease, or could not load what
+    /// others work with, serves nothing.
     pub fn is_valid(&self) -> bool {
-        self.membership
-            .get()
-            .is_none_or(|membership| membership.is_valid(Instant::now()))
+        !self.stale.load(Ordering::Acquire)
+            && self
+                .membership
+                .get()
+                .is_none_or(|membership| membership.is_valid(Instant::now()))
     }
 
     /// Begins a change of the cluster; only one is under way at a time.
@@ -148,14 +156,20 @@ impl Cluster {
         let Some(shard) = record.shard(shard) else {
             return Err(AdminError::State(format!("there is no shard {shard}")));
         };
+        self.admin_link_to(&shard.primary, database).await
+    }
+
+    /// The same to a given server.
+    async fn admin_link_to(&self, node: &NodeRecord, database: &str) -> Result<AdminLink, AdminError> {
         let address = Address {
-            host: shard.primary.host.clone(),
-            port: shard.primary.port,
+            host: node.host.clone(),
+            port: node.port,
         };
         AdminLink::connect(address, &self.admin, database).await
     }
 
-    /// Loads the facts of a database for the given metadata, as seen on this connection.
+    /// Loads the facts of a database for the given metadata, as seen on this connection. What cannot change is taken
+    /// from the facts loaded last.
     pub async fn load_facts(
         &self,
         link: &mut AdminLink,
@@ -165,7 +179,8 @@ impl Cluster {
         let input = record
             .sharding_input(database)
             .map_err(|error| AdminError::State(error.to_string()))?;
-        facts::load(link, &input).await
+        let known = self.facts(database).filter(|_| self.version(database) > 0);
+        facts::load(link, &input, known.as_deref()).await
     }
 
     /// Replaces the facts of a database.
@@ -174,6 +189,11 @@ impl Cluster {
             entry.snapshot.store(Arc::new(snapshot));
             entry.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Says whether what is loaded is known to be out of date.
+    fn set_stale(&self, stale: bool) {
+        self.stale.store(stale, Ordering::Release);
     }
 
     /// Takes over new metadata.

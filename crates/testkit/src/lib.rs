@@ -9,6 +9,7 @@ pub mod leak;
 pub mod oracle;
 pub mod placement;
 pub mod postgres;
+pub mod proxy;
 pub mod random;
 pub mod reaper;
 

@@ -217,8 +217,8 @@ impl Membership {
             .await
     }
 
-    /// Ends the registration at once, so that nobody waits for it to expire.
-    pub async fn leave(self) -> Result<(), StoreError> {
+    /// Ends the registration at once, so that nobody waits for it to expire. Not valid ever after.
+    pub async fn leave(&self) -> Result<(), StoreError> {
         self.shared.fence();
         self.driver.abort();
         let registration = self.shared.registration.lock().await;

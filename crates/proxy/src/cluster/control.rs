@@ -7,10 +7,9 @@ use std::time::Duration;
 use catalog::ShardId;
 use tokio::sync::{oneshot, watch};
 use topology::change::{SetupError, ensure_cluster};
-use topology::{
-    ClusterEvent, ClusterRecord, ClusterWatch, Membership, MembershipError, ProxyId, TopologyStore,
-};
+use topology::{ClusterRecord, Membership, MembershipError, ProxyId, StoreError, TopologyStore};
 
+use super::follow::{Follower, Workers};
 use super::{Cluster, recovery};
 use crate::admin_link::AdminError;
 use crate::config::{ProxyConfig, ShardConfig};
@@ -31,6 +30,9 @@ pub enum ControlError {
     /// The proxy cannot register.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// What is stored cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A shard cannot be prepared or read.
     #[error("shard {shard}, database {database}: {source}")]
     Shard {
@@ -80,10 +82,13 @@ pub fn start(
             };
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
-                match set_up(store, proxy, wanted, &config, gather_bytes_max).await {
-                    Ok((cluster, membership, watch)) => {
+                match set_up(store, proxy, wanted, &config, gather_bytes_max, workers).await {
+                    Ok(follower) => {
+                        let cluster = Arc::clone(follower.cluster());
                         let _ = ready.send(Ok(Arc::clone(&cluster)));
-                        follow(cluster, membership, watch, workers, stopped).await;
+                        let recovering = tokio::task::spawn_local(recover(cluster));
+                        follower.run(stopped).await;
+                        recovering.abort();
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -126,7 +131,8 @@ async fn set_up(
     wanted: ClusterRecord,
     config: &ProxyConfig,
     gather_bytes_max: usize,
-) -> Result<(Arc<Cluster>, Arc<Membership>, ClusterWatch), ControlError> {
+    workers: Workers,
+) -> Result<Follower, ControlError> {
     let record = ensure_cluster(store.as_ref(), &wanted).await?;
     let cluster = Arc::new(Cluster::new(
         record.clone(),
@@ -140,21 +146,9 @@ async fn set_up(
     if let Err(error) = recovery::run_once(&cluster).await {
         tracing::warn!(%error, "prepared transactions could not be looked at");
     }
-    let mut watch = ClusterWatch::new(Arc::clone(&membership));
-    // The first cluster must be loaded before anybody is served.
-    while !membership.is_valid(std::time::Instant::now()) {
-        let event = watch
-            .next()
-            .await
-            .map_err(|error| ControlError::Thread(error.to_string()))?;
-        handle(&cluster, &watch, event, None).await;
-    }
-    for database in &record.databases {
-        if let Err(error) = crate::ops::repair(&cluster, database).await {
-            tracing::warn!(%database, error = %error.message, "unfinished changes could not be repaired");
-        }
-    }
-    Ok((cluster, membership, watch))
+    let mut follower = Follower::new(cluster, membership, workers);
+    follower.catch_up().await?;
+    Ok(follower)
 }
 
 /// Drover's own objects on every shard.
@@ -173,81 +167,6 @@ async fn bootstrap(cluster: &Cluster, record: &ClusterRecord) -> Result<(), Cont
             }
             link.run("COMMIT").await.map_err(failed)?;
         }
-    }
-    Ok(())
-}
-
-/// Follows the store until told to stop.
-async fn follow(
-    cluster: Arc<Cluster>,
-    membership: Arc<Membership>,
-    mut watch: ClusterWatch,
-    workers: watch::Receiver<Option<Arc<Shared>>>,
-    mut stopped: oneshot::Receiver<()>,
-) {
-    let recovering = tokio::task::spawn_local(recover(Arc::clone(&cluster)));
-    loop {
-        tokio::select! {
-            _ = &mut stopped => break,
-            event = watch.next() => match event {
-                Ok(event) => {
-                    let shared = workers.borrow().clone();
-                    handle(&cluster, &watch, event, shared.as_deref()).await;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the cluster record cannot be read");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            },
-        }
-    }
-    recovering.abort();
-    drop(watch);
-    cluster.gate.close();
-    // The others wait for this proxy no longer than its lease.
-    if let Ok(membership) = Arc::try_unwrap(membership) {
-        let _ = membership.leave().await;
-    }
-}
-
-async fn handle(cluster: &Arc<Cluster>, watch: &ClusterWatch, event: ClusterEvent, shared: Option<&Shared>) {
-    match event {
-        ClusterEvent::NewCluster(record) => {
-            if let Err(error) = load_all(cluster, &record).await {
-                // Not acknowledged: the lease will tell the others that this proxy is out.
-                tracing::error!(%error, "the new cluster cannot be loaded");
-                return;
-            }
-            if let Some(shared) = shared {
-                shared.set_shards(shard_configs(&record));
-            }
-            let epoch = record.epoch;
-            cluster.adopt(record);
-            if let Err(error) = watch.ack_epoch(epoch).await {
-                tracing::warn!(%error, "the new epoch could not be acknowledged");
-            }
-        }
-        ClusterEvent::Paused { id, scope } => {
-            if scope != topology::ChangeScope::Nothing {
-                cluster.gate.close();
-                cluster.gate.quiet().await;
-            }
-            if let Err(error) = watch.ack_paused(&id).await {
-                tracing::warn!(%error, "the pause could not be acknowledged");
-            }
-        }
-        ClusterEvent::Resumed { .. } => cluster.gate.open(),
-        ClusterEvent::Fenced => {
-            tracing::warn!("this proxy lost its registration and serves nothing until it is back")
-        }
-    }
-}
-
-async fn load_all(cluster: &Cluster, record: &ClusterRecord) -> Result<(), AdminError> {
-    for database in &record.databases {
-        let mut link = cluster.admin_link(record.home, database).await?;
-        let snapshot = cluster.load_facts(&mut link, record, database).await?;
-        cluster.publish_facts(database, snapshot);
     }
     Ok(())
 }

@@ -1,16 +1,24 @@
 //! Loading a [`Snapshot`] from the home shard.
 
-use catalog::load::{EPILOGUE, PREAMBLE, QueryId, SnapshotBuilder};
+use catalog::load::{CatalogError, EPILOGUE, PREAMBLE, QueryId, SnapshotBuilder};
 use catalog::{BodyFacts, BodyParser, FunctionBody, ShardingInput, Snapshot};
 
 use crate::admin_link::{AdminError, AdminLink};
 use crate::exec::link::{self, TextRow};
 use crate::server::ServerConn;
 
-/// Runs the catalog's queries and builds the snapshot.
-pub(super) async fn load(link: &mut AdminLink, input: &ShardingInput) -> Result<Snapshot, AdminError> {
+/// Runs the catalog's queries and builds the snapshot. Built-in objects are taken from `known`, an earlier snapshot of
+/// the same database, unless the server has become another one.
+pub(super) async fn load(
+    link: &mut AdminLink,
+    input: &ShardingInput,
+    known: Option<&Snapshot>,
+) -> Result<Snapshot, AdminError> {
     link.run(PREAMBLE).await?;
-    let snapshot = read(&mut link.server, input).await;
+    let mut snapshot = read(&mut link.server, input, known).await;
+    if known.is_some() && matches!(snapshot, Err(AdminError::Catalog(CatalogError::OtherServer))) {
+        snapshot = read(&mut link.server, input, None).await;
+    }
     link.run(EPILOGUE).await?;
     snapshot
 }
@@ -23,7 +31,7 @@ pub(crate) async fn load_in_block(
     // The preamble's settings without its BEGIN.
     let settings = PREAMBLE.split_once(';').map_or("", |(_, rest)| rest);
     rows(server, &format!("SAVEPOINT drover_facts; {settings}")).await?;
-    let snapshot = read(server, input).await;
+    let snapshot = read(server, input, None).await;
     rows(
         server,
         "ROLLBACK TO SAVEPOINT drover_facts; RELEASE SAVEPOINT drover_facts",
@@ -32,11 +40,19 @@ pub(crate) async fn load_in_block(
     snapshot
 }
 
-async fn read(server: &mut ServerConn, input: &ShardingInput) -> Result<Snapshot, AdminError> {
-    let mut builder = SnapshotBuilder::new();
+async fn read(
+    server: &mut ServerConn,
+    input: &ShardingInput,
+    known: Option<&Snapshot>,
+) -> Result<Snapshot, AdminError> {
+    let mut builder = known.map_or_else(SnapshotBuilder::new, SnapshotBuilder::reload);
     for id in QueryId::ALL {
-        let rows = rows(server, &id.sql()).await?;
-        builder.from_rows(id, &rows)?;
+        let sql = if known.is_some() {
+            id.reload_sql()
+        } else {
+            id.sql()
+        };
+        builder.from_rows(id, &rows(server, &sql).await?)?;
     }
     Ok(builder.build(input, &Bodies)?)
 }
