@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use catalog::ShardId;
 use wire::TransactionStatus;
-use wire::backend::{ErrorFields, encode, tag};
+use wire::backend::{ErrorFields, Fields, encode, field, tag};
 
 use super::block::{BlockState, Wrote};
 use super::effects::Effects;
 use super::learn::Learned;
 use super::{Fault, Session};
+use crate::conn::Conn;
 use crate::exec::relay::{self, PumpError, Verdict};
 use crate::exec::statement::{Action, Found, KeyProblem, Literals, Planned, Shards, Statement, resolve};
 
@@ -140,9 +141,10 @@ impl Session {
                 };
                 self.run_on_one(one, last).await
             }
-            Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
-                self.run_deferred(planned, text, literals, None).await.map(|()| false)
-            }
+            Action::Planned(planned) if !planned.plan.prelude.is_empty() => self
+                .run_deferred(planned, text, literals, None)
+                .await
+                .map(|()| false),
             Action::Planned(planned) => {
                 let context = self.plan_context().await?;
                 match resolve(planned, &context.snapshot, literals, |_| None) {
@@ -220,104 +222,57 @@ impl Session {
         Ok(pass_ready)
     }
 
+    /// Relays the answer to a text that was sent, behind `skip` answers to what was sent before it.
     pub(super) async fn relay_answer(
         &mut self,
         index: usize,
-        mut skip: usize,
+        skip: usize,
         one: &OneShard<'_>,
         pass_ready: bool,
     ) -> Result<Outcome, Fault> {
-        let home = self.engine.cluster.home();
-        let columns = one.columns.filter(|_| one.shard != home);
-        self.servers[index].busy = true;
-        let mut outcome = Outcome {
-            status: TransactionStatus::Idle,
-            failed: false,
+        let mut answer = Answer {
+            skip,
+            columns: one.columns.filter(|_| one.shard != self.engine.cluster.home()),
+            offset: one.offset,
+            pass_ready,
+            outcome: Outcome {
+                status: TransactionStatus::Idle,
+                failed: false,
+            },
+            begin_failed: false,
         };
-        let mut begin_failed = false;
+        self.servers[index].busy = true;
         loop {
-            let mut copy_in = false;
-            let mut foreign = false;
-            let mut fatal = None;
+            let mut stopped = Stopped::Ready;
             let server = &mut self.servers[index].lease;
-            let pumped = relay::pump(
-                server,
-                &mut self.client.conn,
-                |kind, message, client| match kind {
-                    tag::READY_FOR_QUERY if skip > 0 => {
-                        skip -= 1;
-                        Verdict::Drop
-                    }
-                    tag::ERROR if skip > 0 => {
-                        begin_failed = true;
-                        Verdict::Drop
-                    }
-                    tag::COMMAND_COMPLETE if skip > 0 => Verdict::Drop,
-                    tag::READY_FOR_QUERY => {
-                        outcome.status = status_of(message);
-                        if pass_ready {
-                            Verdict::ForwardAndStop
-                        } else {
-                            Verdict::DropAndStop
-                        }
-                    }
-                    tag::ROW_DESCRIPTION => match columns {
-                        Some(home) if !relay::adopt_columns(message, home) => {
-                            foreign = true;
-                            Verdict::Stop
-                        }
-                        _ => Verdict::Forward,
-                    },
-                    tag::COPY_IN => {
-                        copy_in = true;
-                        Verdict::ForwardAndStop
-                    }
-                    tag::ERROR => {
-                        outcome.failed = true;
-                        match error_to_pass(message, one, home) {
-                            Passed::AsIs => Verdict::Forward,
-                            Passed::Changed(fields) => {
-                                encode::error(client.out(), &fields);
-                                Verdict::Drop
-                            }
-                            Passed::Fatal(fields) => {
-                                fatal = Some(fields);
-                                Verdict::DropAndStop
-                            }
-                        }
-                    }
-                    _ => Verdict::Forward,
-                },
-            )
-            .await;
-            if let Err(error) = pumped {
-                return Err(self.relay_failed(index, error));
+            relay::pump(server, &mut self.client.conn, |kind, message, client| {
+                answer.decide(kind, message, client, &mut stopped)
+            })
+            .await
+            .map_err(|error| self.relay_failed(index, error))?;
+            self.servers[index].busy = matches!(stopped, Stopped::CopyIn);
+            match stopped {
+                Stopped::Ready => break,
+                Stopped::CopyIn => self.copy_in_one(index).await?,
+                Stopped::Fatal(fields) => {
+                    self.drop_server(index);
+                    return Err(Fault::Fatal(fields));
+                }
+                Stopped::Foreign => {
+                    self.drop_server(index);
+                    return Err(Fault::error(
+                        "XX000",
+                        "the shard's result columns differ from the home shard's",
+                    ));
+                }
             }
-            if !copy_in {
-                self.servers[index].busy = false;
-            }
-            if let Some(fields) = fatal {
-                self.drop_server(index);
-                return Err(Fault::Fatal(fields));
-            }
-            if foreign {
-                self.drop_server(index);
-                return Err(Fault::error(
-                    "XX000",
-                    "the shard's result columns differ from the home shard's",
-                ));
-            }
-            if copy_in {
-                self.copy_in_one(index).await?;
-                continue;
-            }
-            self.servers[index].lease.status = outcome.status;
-            if begin_failed {
-                self.drop_server(index);
-                return Err(Fault::fatal("08006", "a shard did not open the transaction"));
-            }
-            return Ok(outcome);
         }
+        self.servers[index].lease.status = answer.outcome.status;
+        if answer.begin_failed {
+            self.drop_server(index);
+            return Err(Fault::fatal("08006", "a shard did not open the transaction"));
+        }
+        Ok(answer.outcome)
     }
 
     /// A relay that broke: the server is closed, the session learns why.
@@ -400,28 +355,89 @@ impl Session {
     }
 }
 
-/// An error of a server on its way to the client.
-enum Passed {
-    AsIs,
-    Changed(Box<ErrorFields>),
-    Fatal(Box<ErrorFields>),
+/// One server's answer while it is relayed.
+struct Answer<'a> {
+    /// Answers still to come that the client does not see: to BEGIN and what goes before the text.
+    skip: usize,
+    /// Shown instead of the server's own result columns.
+    columns: Option<&'a [u8]>,
+    /// Of the text in the client's own, in bytes.
+    offset: usize,
+    pass_ready: bool,
+    outcome: Outcome,
+    /// What went before the text failed.
+    begin_failed: bool,
 }
 
-/// Positions count from the start of the client's text; OIDs and line numbers do not appear in other fields.
-fn error_to_pass(message: &[u8], one: &OneShard<'_>, _home: ShardId) -> Passed {
-    let Ok(fields) = wire::backend::Fields::decode(&message[5..]) else {
-        return Passed::AsIs;
-    };
-    let severity = fields.get(wire::backend::field::SEVERITY_RAW).unwrap_or_default();
-    if severity == b"FATAL" || severity == b"PANIC" {
-        return Passed::Fatal(Box::new(fields.to_owned()));
+/// Why the relay of an answer stopped.
+enum Stopped {
+    /// The server is ready for the next statement.
+    Ready,
+    /// It wants data of a COPY.
+    CopyIn,
+    /// It closes the connection.
+    Fatal(Box<ErrorFields>),
+    /// Its columns are not those of the home shard.
+    Foreign,
+}
+
+impl Answer<'_> {
+    fn decide(&mut self, kind: u8, message: &mut [u8], client: &mut Conn, stopped: &mut Stopped) -> Verdict {
+        match kind {
+            tag::READY_FOR_QUERY if self.skip > 0 => {
+                self.skip -= 1;
+                Verdict::Drop
+            }
+            tag::ERROR if self.skip > 0 => {
+                self.begin_failed = true;
+                Verdict::Drop
+            }
+            tag::COMMAND_COMPLETE if self.skip > 0 => Verdict::Drop,
+            tag::READY_FOR_QUERY => {
+                self.outcome.status = status_of(message);
+                if self.pass_ready {
+                    Verdict::ForwardAndStop
+                } else {
+                    Verdict::DropAndStop
+                }
+            }
+            tag::ROW_DESCRIPTION => match self.columns {
+                Some(home) if !relay::adopt_columns(message, home) => {
+                    *stopped = Stopped::Foreign;
+                    Verdict::Stop
+                }
+                _ => Verdict::Forward,
+            },
+            tag::COPY_IN => {
+                *stopped = Stopped::CopyIn;
+                Verdict::ForwardAndStop
+            }
+            tag::ERROR => {
+                self.outcome.failed = true;
+                self.pass_error(message, client, stopped)
+            }
+            _ => Verdict::Forward,
+        }
     }
-    if one.offset > 0 && fields.get(wire::backend::field::POSITION).is_some() {
-        let mut owned = fields.to_owned();
-        owned.position = owned.position.map(|position| position + one.offset as u32);
-        return Passed::Changed(Box::new(owned));
+
+    /// Positions count from the start of the client's text; OIDs and line numbers do not appear in other fields.
+    fn pass_error(&self, message: &[u8], client: &mut Conn, stopped: &mut Stopped) -> Verdict {
+        let Ok(fields) = Fields::decode(&message[5..]) else {
+            return Verdict::Forward;
+        };
+        let severity = fields.get(field::SEVERITY_RAW).unwrap_or_default();
+        if severity == b"FATAL" || severity == b"PANIC" {
+            *stopped = Stopped::Fatal(Box::new(fields.to_owned()));
+            return Verdict::DropAndStop;
+        }
+        if self.offset > 0 && fields.get(field::POSITION).is_some() {
+            let mut fields = fields.to_owned();
+            fields.position = fields.position.map(|position| position + self.offset as u32);
+            encode::error(client.out(), &fields);
+            return Verdict::Drop;
+        }
+        Verdict::Forward
     }
-    Passed::AsIs
 }
 
 /// The status byte of a ReadyForQuery message.
