@@ -98,11 +98,16 @@ impl Fixture {
         )
     }
 
-    fn shard(&self, table: &str, key: &str, colocate_with: Option<&str>) -> Result<Vec<String>, ErrorFields> {
+    fn shard(
+        &self,
+        table: &str,
+        key: &str,
+        colocate_with: Option<&str>,
+    ) -> Result<Vec<String>, Box<ErrorFields>> {
         self.move_dying(table, Some(&options(key, colocate_with)), None)
     }
 
-    fn reference(&self, table: &str) -> Result<Vec<String>, ErrorFields> {
+    fn reference(&self, table: &str) -> Result<Vec<String>, Box<ErrorFields>> {
         self.move_dying(table, None, None)
     }
 
@@ -111,7 +116,7 @@ impl Fixture {
         table: &str,
         options: Option<&ShardOptions>,
         die_at: Option<Step>,
-    ) -> Result<Vec<String>, ErrorFields> {
+    ) -> Result<Vec<String>, Box<ErrorFields>> {
         let wanted = Wanted {
             database: &self.database,
             schema: "public",
@@ -125,7 +130,9 @@ impl Fixture {
         let result = self
             .runtime
             .block_on(async { tokio::time::timeout(Duration::from_secs(60), run).await });
-        result.expect("a move ends").map_err(OpError::into_fields)?;
+        result
+            .expect("a move ends")
+            .map_err(|error| Box::new(error.into_fields()))?;
         Ok(lines)
     }
 
@@ -231,7 +238,7 @@ fn options(key: &str, colocate_with: Option<&str>) -> ShardOptions {
     }
 }
 
-fn code(result: Result<Vec<String>, ErrorFields>) -> String {
+fn code(result: Result<Vec<String>, Box<ErrorFields>>) -> String {
     result.err().map_or("00000".to_owned(), |fields| fields.code)
 }
 
@@ -582,6 +589,7 @@ fn effects_become_records() {
         let path = ["nowhere".to_owned(), "shop".to_owned(), "public".to_owned()];
         f.runtime
             .block_on(resolve_effects(&f.cluster, &f.database, &path, effects))
+            .map_err(Box::new)
     };
     let sharded = |name: &str, key: &str, other: Option<&str>| MetadataEffect::CreateSharded {
         table: QualifiedName::bare(name),
