@@ -9,7 +9,6 @@ mod follow;
 mod gate;
 mod recovery;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -37,7 +36,8 @@ pub struct Cluster {
     admin: AdminConfig,
     record: ArcSwap<ClusterRecord>,
     home: AtomicU32,
-    databases: HashMap<String, Database>,
+    /// By name; there are few.
+    databases: Vec<(String, Database)>,
     membership: OnceLock<Arc<Membership>>,
     /// What is loaded is known to be out of date.
     stale: AtomicBool,
@@ -85,6 +85,10 @@ impl Cluster {
         }
     }
 
+    fn database(&self, name: &str) -> Option<&Database> {
+        self.databases.iter().find(|(known, _)| known == name).map(|(_, database)| database)
+    }
+
     /// Bounds on what comes from outside.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -107,14 +111,13 @@ impl Cluster {
 
     /// Changes whenever plans of this database may have to change.
     pub fn version(&self, database: &str) -> u64 {
-        self.databases
-            .get(database)
+        self.database(database)
             .map_or(0, |database| database.version.load(Ordering::Acquire))
     }
 
     /// The facts of a database.
     pub(crate) async fn snapshot(&self, database: &str) -> Result<Arc<Snapshot>, Fault> {
-        match self.databases.get(database) {
+        match self.database(database) {
             Some(database) => Ok(database.snapshot.load_full()),
             None => Err(Fault::error(
                 "3D000",
@@ -125,8 +128,7 @@ impl Cluster {
 
     /// The facts of a database, for those who only look; `None` when there is no such database.
     pub fn facts(&self, database: &str) -> Option<Arc<Snapshot>> {
-        self.databases
-            .get(database)
+        self.database(database)
             .map(|database| database.snapshot.load_full())
     }
 
@@ -185,7 +187,7 @@ impl Cluster {
 
     /// Replaces the facts of a database.
     fn publish_facts(&self, database: &str, snapshot: Snapshot) {
-        if let Some(entry) = self.databases.get(database) {
+        if let Some(entry) = self.database(database) {
             entry.snapshot.store(Arc::new(snapshot));
             entry.version.fetch_add(1, Ordering::Release);
         }

@@ -36,6 +36,7 @@ use wire::frontend::tag;
 use crate::cancel::ClientCancel;
 use crate::client::{ClientConn, Filled};
 use crate::engine::{Engine, PlanContext};
+use crate::pools::ShardPool;
 use crate::worker::{Stop, StopReason};
 
 use block::{Block, Enlisted};
@@ -54,6 +55,8 @@ pub struct Session {
     settings: SettingsHistory,
     block: Block,
     servers: Vec<Enlisted>,
+    /// The pools of the shards used so far.
+    pools: Vec<(catalog::ShardId, ShardPool)>,
     pinned: Option<PinReason>,
     extended: Extended,
     /// The context of the last statement, with the settings it was made for.

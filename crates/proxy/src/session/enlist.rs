@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::{Fault, Session};
 use crate::engine::PlanContext;
 use crate::exec::link;
-use crate::pools::{Lease, PoolKey, Purpose};
+use crate::pools::{Lease, PoolKey, Purpose, ShardPool};
 use crate::server::{Applied, ServerConn};
 
 /// A home connection to ask something on.
@@ -75,6 +75,16 @@ impl Session {
             indexes.push(self.enlist(*shard).await?);
         }
         Ok(indexes)
+    }
+
+    /// The pool of a shard; looked up once per session.
+    fn pool(&mut self, shard: ShardId) -> ShardPool {
+        if let Some((_, pool)) = self.pools.iter().find(|(known, _)| *known == shard) {
+            return pool.clone();
+        }
+        let pool = self.engine.pools.pool(shard.0, &self.user, &self.database);
+        self.pools.push((shard, pool.clone()));
+        pool
     }
 
     pub(super) fn pool_key(&self, shard: ShardId) -> PoolKey {

@@ -41,6 +41,7 @@ impl Session {
             settings: SettingsHistory::new(base.as_ref().cloned().unwrap_or_default()),
             block: Block::none(),
             servers: Vec::new(),
+            pools: Vec::new(),
             pinned: None,
             extended: Extended::default(),
             context: None,

@@ -1,0 +1,132 @@
+//! The finish statement: one PostgreSQL computes the result from the rows of all shards.
+
+use wire::FormatCode;
+use wire::backend::ErrorFields;
+
+use super::super::enlist::HomeAccess;
+use super::super::learn::decode_columns;
+use super::super::{Fault, Session};
+use super::Run;
+use crate::exec::arrays::ArrayColumns;
+use crate::exec::relay::{self, Verdict};
+use crate::exec::scatter::{self, Request};
+use crate::exec::statement::Planned;
+
+impl Session {
+    /// Runs the finish statement and passes its rows on.
+    pub(super) async fn finish(
+        &mut self,
+        run: &Run<'_>,
+        sql: &str,
+        inputs: &[plan::InputColumn],
+        arrays: ArrayColumns,
+    ) -> Result<(), Fault> {
+        let arrays = arrays.finish();
+        let mut types = run.types(true);
+        let mut params = run.params();
+        for (input, array) in inputs.iter().zip(&arrays) {
+            types.push(input.array_oid);
+            params.push((Some(&array[..]), FormatCode::Binary));
+        }
+        let formats = self.visible_formats(run);
+        let home = self.engine.cluster.home();
+        let mut access = self.home_access(home).await?;
+        let held = matches!(access, HomeAccess::Held(_));
+        let request = Request {
+            sql,
+            types: &types,
+            params: &params,
+            formats: &formats,
+            max_rows: 0,
+            describe: true,
+        };
+        let result = match &mut access {
+            HomeAccess::Held(index) => {
+                self.servers[*index].busy = true;
+                let server = &mut self.servers[*index].lease;
+                relay_finish(server, &mut self.client.conn, &request, run.planned).await
+            }
+            HomeAccess::Lent(lease) => {
+                relay_finish(lease, &mut self.client.conn, &request, run.planned).await
+            }
+        };
+        match (result, access) {
+            (Ok(error), access) => {
+                if let HomeAccess::Held(index) = &access {
+                    self.servers[*index].busy = false;
+                }
+                self.done_asking(access);
+                error.map_or(Ok(()), |error| Err(Fault::Statement(error)))
+            }
+            (Err(error), HomeAccess::Held(index)) if held => {
+                self.drop_server(index);
+                Err(error)
+            }
+            (Err(error), access) => {
+                drop(access);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Sends the finish statement and relays its rows. The error it answered with, if any.
+async fn relay_finish(
+    server: &mut crate::server::ServerConn,
+    client: &mut crate::conn::Conn,
+    request: &Request<'_>,
+    planned: &Planned,
+) -> Result<Option<Box<ErrorFields>>, Fault> {
+    scatter::send(server, request).map_err(|_| Fault::error("54000", "the statement is too long"))?;
+    let mut error = None;
+    let mut foreign = false;
+    let mut status = wire::TransactionStatus::Idle;
+    relay::pump(server, client, |kind, message, _| match kind {
+        wire::backend::tag::ROW_DESCRIPTION => {
+            foreign = !same_types(&message[5..], planned.columns.as_deref());
+            if foreign {
+                Verdict::DropAndStop
+            } else {
+                Verdict::Drop
+            }
+        }
+        wire::backend::tag::ERROR => {
+            if let Ok(fields) = wire::backend::Fields::decode(&message[5..]) {
+                let mut fields = fields.to_owned();
+                fields.position = None;
+                error = Some(Box::new(fields));
+            }
+            Verdict::Drop
+        }
+        wire::backend::tag::READY_FOR_QUERY => {
+            status = super::super::simple::status_of(message);
+            Verdict::DropAndStop
+        }
+        wire::backend::tag::COMMAND_COMPLETE
+        | wire::backend::tag::NOTICE
+        | wire::backend::tag::EMPTY_QUERY => Verdict::Forward,
+        _ => Verdict::Drop,
+    })
+    .await
+    .map_err(Fault::from)?;
+    if foreign {
+        server.dirty = true;
+        return Err(Fault::error(
+            "XX000",
+            "the finished result has other column types than the statement",
+        ));
+    }
+    server.status = status;
+    Ok(error)
+}
+
+fn same_types(body: &[u8], expected: Option<&[u8]>) -> bool {
+    let (Some(found), Some(expected)) = (decode_columns(body), expected.and_then(decode_columns)) else {
+        return false;
+    };
+    found.len() == expected.len()
+        && found
+            .iter()
+            .zip(expected.iter())
+            .all(|(found, expected)| found.type_oid == expected.type_oid)
+}

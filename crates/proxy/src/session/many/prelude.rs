@@ -1,0 +1,98 @@
+//! Values computed before the statement itself: from the home shard, or the transaction's time.
+
+use plan::{PreludeSource, PreludeValue};
+use wire::FormatCode;
+
+use super::super::block::Wrote;
+use super::super::enlist::HomeAccess;
+use super::super::{Fault, Session};
+use super::Extra;
+use crate::exec::link;
+
+impl Session {
+    /// Computes the values that come from the home shard; they may decide the shards.
+    pub(super) async fn prelude_values(&mut self, wanted: &[PreludeValue]) -> Result<Vec<Option<Extra>>, Fault> {
+        let mut values = Vec::with_capacity(wanted.len());
+        for value in wanted {
+            values.push(match &value.source {
+                PreludeSource::HomeExpression { sql } => Some(self.home_value(sql, value.type_oid).await?),
+                PreludeSource::Now | PreludeSource::StatementTime => None,
+            });
+        }
+        Ok(values)
+    }
+
+    /// Adds the times, which come from the transaction's first server.
+    pub(super) async fn times(
+        &mut self,
+        wanted: &[PreludeValue],
+        values: Vec<Option<Extra>>,
+        first: usize,
+    ) -> Result<Vec<Extra>, Fault> {
+        let mut extras = Vec::with_capacity(wanted.len());
+        let known = values.into_iter().chain(std::iter::repeat_with(|| None));
+        for (value, known) in wanted.iter().zip(known) {
+            extras.push(match (known, &value.source) {
+                (Some(extra), _) => extra,
+                (None, PreludeSource::Now) => self.time_of(first, "now", value.type_oid).await?,
+                (None, PreludeSource::StatementTime) => {
+                    self.time_of(first, "statement_timestamp", value.type_oid).await?
+                }
+                (None, PreludeSource::HomeExpression { sql }) => self.home_value(sql, value.type_oid).await?,
+            });
+        }
+        Ok(extras)
+    }
+
+    async fn time_of(&mut self, index: usize, function: &str, type_oid: u32) -> Result<Extra, Fault> {
+        let skip = self.begin_on(index).await?;
+        let question =
+            format!("SELECT pg_catalog.encode(pg_catalog.timestamptz_send(pg_catalog.{function}()), 'hex')");
+        let name = self.shard_name(self.servers[index].shard);
+        let lost = |error| Fault::lost(&error, &name);
+        let server = &mut self.servers[index].lease;
+        link::send_query(server, &question).map_err(lost)?;
+        link::skip_replies(server, skip).await.map_err(lost)?;
+        let reply = link::collect(server).await.map_err(lost)?;
+        let hex = reply.single().map(str::to_owned);
+        reply.into_rows().map_err(Fault::Statement)?;
+        let value = hex
+            .as_deref()
+            .and_then(unhex)
+            .ok_or_else(|| Fault::error("XX000", "unreadable time"))?;
+        Ok(Extra {
+            value: Some(value),
+            format: FormatCode::Binary,
+            type_oid,
+        })
+    }
+
+    /// One value of the home shard. Sequences are not transactional, so a server outside the client's transaction will
+    /// do, unless the home shard takes part in it anyway.
+    async fn home_value(&mut self, sql: &str, type_oid: u32) -> Result<Extra, Fault> {
+        let home = self.engine.cluster.home();
+        let mut access = self.home_access(home).await?;
+        if let HomeAccess::Held(index) = &access {
+            let server = &mut self.servers[*index];
+            server.wrote = server.wrote.max_with(Wrote::Unknown);
+        }
+        let server = self.asked(&mut access);
+        let reply = link::query(server, &format!("SELECT ({sql})::pg_catalog.text")).await;
+        self.done_asking(access);
+        let reply = reply.map_err(|error| Fault::lost(&error, "the home shard"))?;
+        let value = reply.single().map(|text| text.as_bytes().to_vec());
+        reply.into_rows().map_err(Fault::Statement)?;
+        Ok(Extra { value, format: FormatCode::Text, type_oid })
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
