@@ -1,25 +1,28 @@
 //! A planned statement on several shards, or one that needs values computed first.
 
+mod finish;
+mod formats;
+mod order;
+mod prelude;
+
 use bytes::BytesMut;
 use catalog::{ShardId, Snapshot};
-use merge::{Bounds, Comparator};
-use plan::{
-    Combine, LimitPlan, LimitValue, Many, PreludeSource, PreludeValue, RowsPlan, SplitInsert, StatementKind,
-    Target,
-};
+use merge::Bounds;
+use plan::{Combine, Many, RowsPlan, SplitInsert, StatementKind, Target};
 use wire::FormatCode;
 use wire::backend::ErrorFields;
 
 use super::block::Wrote;
-use super::enlist::HomeAccess;
 use super::learn::decode_columns;
 use super::{Fault, Session};
 use crate::exec::arrays::ArrayColumns;
 use crate::exec::link;
-use crate::exec::relay::{self, Verdict};
 use crate::exec::scatter::{self, Request, Sink, Source};
 use crate::exec::sinks::{Collect, Concat, Keep, Only, Ordered};
 use crate::exec::statement::{Literals, ParamValue, Planned, Shards, place_of, resolve};
+
+use formats::check_formats;
+use order::{bounds, per_source, sort_keys};
 
 /// What a Bind message gave.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +61,10 @@ struct Extra {
 
 impl Extra {
     fn as_param(&self) -> ParamValue<'_> {
-        ParamValue { value: self.value.as_deref(), binary: self.format == FormatCode::Binary }
+        ParamValue {
+            value: self.value.as_deref(),
+            binary: self.format == FormatCode::Binary,
+        }
     }
 }
 
@@ -240,10 +246,9 @@ impl Session {
         let mut texts: Vec<String> = vec![String::new(); run.order.len()];
         let mut places = Vec::with_capacity(split.rows.len());
         for row in &split.rows {
-            let shard =
-                place_of(&row.key, *map, snapshot, &|index| run.param(index)).map_err(|problem| {
-                    Fault::error("0A000", format!("the shard key cannot be used: {problem}"))
-                })?;
+            let shard = place_of(&row.key, *map, snapshot, &|index| run.param(index)).map_err(|problem| {
+                Fault::error("0A000", format!("the shard key cannot be used: {problem}"))
+            })?;
             let Some(at) = run.order.iter().position(|other| *other == shard) else {
                 return Err(Fault::error(
                     "XX000",

@@ -11,7 +11,10 @@ use crate::exec::link;
 
 impl Session {
     /// Computes the values that come from the home shard; they may decide the shards.
-    pub(super) async fn prelude_values(&mut self, wanted: &[PreludeValue]) -> Result<Vec<Option<Extra>>, Fault> {
+    pub(super) async fn prelude_values(
+        &mut self,
+        wanted: &[PreludeValue],
+    ) -> Result<Vec<Option<Extra>>, Fault> {
         let mut values = Vec::with_capacity(wanted.len());
         for value in wanted {
             values.push(match &value.source {
@@ -82,7 +85,11 @@ impl Session {
         let reply = reply.map_err(|error| Fault::lost(&error, "the home shard"))?;
         let value = reply.single().map(|text| text.as_bytes().to_vec());
         reply.into_rows().map_err(Fault::Statement)?;
-        Ok(Extra { value, format: FormatCode::Text, type_oid })
+        Ok(Extra {
+            value,
+            format: FormatCode::Text,
+            type_oid,
+        })
     }
 }
 
