@@ -219,7 +219,7 @@ impl Session {
                 applied.apply(record);
             })
             .await
-            .map_err(|error| not_changed(&error))?;
+            .map_err(|error| committed_but_unknown(&error))?;
         // The pause ends with the new epoch: this statement must not hold the others up meanwhile.
         self.engine.running.leave();
         let finished = change.guard.finish(change_deadline()).await;
@@ -298,6 +298,12 @@ fn not_changed(error: &topology::ChangeError) -> Fault {
         "55P03",
         format!("the schema change could not be made known to all proxies: {error}"),
     )
+}
+
+/// The servers have the change, the store has not. This proxy cannot go on as if nothing had happened.
+fn committed_but_unknown(error: &topology::ChangeError) -> Fault {
+    let text = format!("the schema change is committed, but could not be made known to the proxies: {error}");
+    Fault::fatal("58030", text)
 }
 
 /// A table that exists only inside the block so far.
