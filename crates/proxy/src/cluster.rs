@@ -86,7 +86,10 @@ impl Cluster {
     }
 
     fn database(&self, name: &str) -> Option<&Database> {
-        self.databases.iter().find(|(known, _)| known == name).map(|(_, database)| database)
+        self.databases
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, database)| database)
     }
 
     /// Bounds on what comes from outside.

@@ -41,6 +41,12 @@ const CONTEXTS_MAX: usize = 256;
 /// Prepared texts known per worker; beyond this they are forgotten, which costs servers a second preparation.
 const PREPARED_MAX: usize = 16 * 1024;
 
+/// Database, user and start-up settings.
+type GreetingKey = (Arc<str>, Arc<str>, String);
+
+/// A text and the parameter types the client fixed.
+type PreparedKey = (Box<str>, Box<[u32]>);
+
 /// One worker's share of the proxy.
 pub struct Engine {
     /// Server connections.
@@ -50,10 +56,10 @@ pub struct Engine {
     /// The worker layer's shared state.
     pub shared: Arc<Shared>,
     contexts: RefCell<HashMap<ContextKey, Rc<PlanContext>>>,
-    /// Reported settings of a fresh session, by database, user and start-up settings.
-    greetings: RefCell<HashMap<(Arc<str>, Arc<str>, String), Rc<Parameters>>>,
-    /// Ids of prepared texts, with the parameter types the clients fixed.
-    prepared: RefCell<HashMap<(Box<str>, Box<[u32]>), StatementId>>,
+    /// Reported settings of a fresh session.
+    greetings: RefCell<HashMap<GreetingKey, Rc<Parameters>>>,
+    /// Ids of prepared texts.
+    prepared: RefCell<HashMap<PreparedKey, StatementId>>,
     /// Counts this worker's running statements for those who want to pause them.
     pub running: Running,
 }

@@ -55,8 +55,15 @@ pub async fn shard_table(
     options: &ShardOptions,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), ErrorFields> {
-    let wanted = relocate::Wanted { database, schema, table, options: Some(options) };
-    relocate::run(cluster, &wanted, progress, &Faults::default()).await.map_err(OpError::into_fields)
+    let wanted = relocate::Wanted {
+        database,
+        schema,
+        table,
+        options: Some(options),
+    };
+    relocate::run(cluster, &wanted, progress, &Faults::default())
+        .await
+        .map_err(OpError::into_fields)
 }
 
 /// Makes an existing table a reference table: all its rows on every shard. `progress` as for [`shard_table`].
@@ -67,8 +74,15 @@ pub async fn reference_table(
     table: &str,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), ErrorFields> {
-    let wanted = relocate::Wanted { database, schema, table, options: None };
-    relocate::run(cluster, &wanted, progress, &Faults::default()).await.map_err(OpError::into_fields)
+    let wanted = relocate::Wanted {
+        database,
+        schema,
+        table,
+        options: None,
+    };
+    relocate::run(cluster, &wanted, progress, &Faults::default())
+        .await
+        .map_err(OpError::into_fields)
 }
 
 /// Takes the operator's word that a function, all its overloads, touches no sharded table.
@@ -78,7 +92,9 @@ pub async fn declare_local(
     schema: &str,
     name: &str,
 ) -> Result<(), ErrorFields> {
-    declare(cluster, database, schema, name).await.map_err(OpError::into_fields)
+    declare(cluster, database, schema, name)
+        .await
+        .map_err(OpError::into_fields)
 }
 
 async fn declare(cluster: &Cluster, database: &str, schema: &str, name: &str) -> Result<(), OpError> {

@@ -184,23 +184,19 @@ fn take_one(
     match frame.tag {
         tag::READY_FOR_QUERY if source.skip > 0 => source.skip -= 1,
         _ if source.skip > 0 && frame.tag != tag::ERROR => {}
-        tag::DATA_ROW => {
-            if *wanted == Flow::More {
-                result = sink.row(number, bytes, client.out()).map(|flow| {
-                    *wanted = flow;
-                    true
-                });
-            }
+        tag::DATA_ROW if *wanted == Flow::More => {
+            result = sink.row(number, bytes, client.out()).map(|flow| {
+                *wanted = flow;
+                true
+            });
         }
         tag::COMMAND_COMPLETE => {
             source.tag = Some(bytes[5..bytes.len().saturating_sub(1)].to_vec());
         }
         tag::ERROR => note_error(source, frame.len),
-        tag::NOTICE => {
-            if !notices.iter().any(|known| known == bytes) {
-                notices.push(bytes.to_vec());
-                client.out().extend_from_slice(bytes);
-            }
+        tag::NOTICE if !notices.iter().any(|known| known == bytes) => {
+            notices.push(bytes.to_vec());
+            client.out().extend_from_slice(bytes);
         }
         tag::READY_FOR_QUERY => {
             source.server.status = status(bytes);

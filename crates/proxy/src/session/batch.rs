@@ -61,7 +61,9 @@ impl Session {
     /// Before a statement that needs other servers, or the session's own books: finishes what is open. A pipeline that
     /// may have written becomes a block, because PostgreSQL makes it one transaction.
     pub(super) async fn settle_batch_for_block(&mut self) -> Result<(), Fault> {
-        let Some(index) = self.open_index() else { return self.emit_local_steps() };
+        let Some(index) = self.open_index() else {
+            return self.emit_local_steps();
+        };
         if !self.block.is_open() && self.extended.executed {
             self.make_batch_a_block(index)?;
         }
@@ -119,7 +121,9 @@ impl Session {
 
     /// Flush: the answers to what was sent so far.
     pub(super) async fn flush_batch(&mut self) -> Result<(), Fault> {
-        let Some(index) = self.open_index() else { return self.emit_local_steps() };
+        let Some(index) = self.open_index() else {
+            return self.emit_local_steps();
+        };
         if self.extended.steps.is_empty() {
             return Ok(());
         }
@@ -137,9 +141,9 @@ impl Session {
 
     /// Messages that grew large leave before their Sync, so that a long pipeline needs little memory.
     pub(super) async fn batch_flush_if_large(&mut self) -> Result<(), Fault> {
-        let large = self.open_index().filter(|index| {
-            self.servers[*index].lease.conn.pending_out() > UNSENT_BYTES_MAX
-        });
+        let large = self
+            .open_index()
+            .filter(|index| self.servers[*index].lease.conn.pending_out() > UNSENT_BYTES_MAX);
         if large.is_some()
             && let Err(fault) = self.flush_batch().await
         {
@@ -221,7 +225,10 @@ impl Session {
         match (self.block.is_open(), status) {
             (true, TransactionStatus::Failed) => self.fail_block(),
             (false, TransactionStatus::InTransaction | TransactionStatus::Failed) => {
-                return Err(Fault::fatal("XX000", "a server opened a transaction the session does not know"));
+                return Err(Fault::fatal(
+                    "XX000",
+                    "a server opened a transaction the session does not know",
+                ));
             }
             _ => {}
         }
@@ -318,7 +325,10 @@ impl Session {
             }
             if read.foreign {
                 self.drop_server(index);
-                return Err(Fault::fatal("XX000", "the shard's result columns differ from the home shard's"));
+                return Err(Fault::fatal(
+                    "XX000",
+                    "the shard's result columns differ from the home shard's",
+                ));
             }
             if read.copy_in {
                 return Ok(read);
@@ -337,7 +347,10 @@ impl Session {
     /// Statements whose Parse was not confirmed do not exist.
     fn undo_steps(&mut self, index: usize) {
         for step in std::mem::take(&mut self.extended.steps) {
-            if let Step::Parse { forget, registered, .. } = step {
+            if let Step::Parse {
+                forget, registered, ..
+            } = step
+            {
                 if let Some(name) = forget {
                     self.extended.forget(&name);
                 }
@@ -382,7 +395,11 @@ fn read_one(
                 return forward_next(steps, false);
             }
             read.ready = Some(status_of(message));
-            if pass_ready { Verdict::ForwardAndStop } else { Verdict::DropAndStop }
+            if pass_ready {
+                Verdict::ForwardAndStop
+            } else {
+                Verdict::DropAndStop
+            }
         }
         tag::ERROR => read_error(message, client, steps, read),
         tag::NOTICE | tag::PARAMETER_STATUS | tag::NOTIFICATION => Verdict::Forward,
@@ -398,7 +415,9 @@ fn read_one(
         }
         tag::PARAMETER_DESCRIPTION => Verdict::Forward,
         tag::ROW_DESCRIPTION => {
-            if let Some(Step::Describe { columns: Some(prepared) }) = steps.front()
+            if let Some(Step::Describe {
+                columns: Some(prepared),
+            }) = steps.front()
                 && let Action::Planned(planned) = &prepared.statement.action
                 && let Some(home) = &planned.columns
                 && !relay::adopt_columns(message, home)
@@ -425,7 +444,8 @@ fn read_error(
     steps: &mut std::collections::VecDeque<Step>,
     read: &mut Read,
 ) -> Verdict {
-    let fields = wire::backend::Fields::decode(message.get(5..).unwrap_or_default()).map(|fields| fields.to_owned());
+    let fields =
+        wire::backend::Fields::decode(message.get(5..).unwrap_or_default()).map(|fields| fields.to_owned());
     if let Ok(fields) = &fields
         && (fields.severity == "FATAL" || fields.severity == "PANIC")
     {

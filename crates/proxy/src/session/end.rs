@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use commit::{AbortReason, Answer, Commit, Effect, Participants, Reply, Secret, Writes};
-use wire::TransactionStatus;
 use wire::backend::ErrorFields;
 
 use super::block::{Block, BlockState, Wrote};
 use super::{Fault, Session};
-use crate::exec::link::{self, LinkError};
+use crate::exec::link;
 use crate::server::Applied;
 
 /// What a server did with one effect.
@@ -17,7 +16,7 @@ enum Done {
     /// It answered.
     Reply(link::Reply),
     /// It is gone.
-    Lost(LinkError),
+    Lost,
 }
 
 impl Session {
@@ -25,8 +24,14 @@ impl Session {
     /// The block is closed whatever the result.
     pub(super) async fn end_block(&mut self, commit: bool) -> Result<bool, Fault> {
         let commit = commit && self.block.state != BlockState::Failed;
-        let begun: Vec<usize> = (0..self.servers.len()).filter(|index| self.servers[*index].begun).collect();
-        let change = if commit { self.begin_schema_change().await } else { Ok(None) };
+        let begun: Vec<usize> = (0..self.servers.len())
+            .filter(|index| self.servers[*index].begun)
+            .collect();
+        let change = if commit {
+            self.begin_schema_change().await
+        } else {
+            Ok(None)
+        };
         let change = match change {
             Ok(change) => change,
             Err(fault) => {
@@ -107,7 +112,9 @@ impl Session {
             }
             Err(error) => {
                 self.drop_server(index);
-                Err(unknown_outcome(&format!("connection to {name} was lost during COMMIT: {error}")))
+                Err(unknown_outcome(&format!(
+                    "connection to {name} was lost during COMMIT: {error}"
+                )))
             }
         }
     }
@@ -175,15 +182,22 @@ impl Session {
             Effect::Prepare { gid, .. } => {
                 vec![commit::sql::MAKE_DURABLE.to_owned(), commit::sql::prepare(gid)]
             }
-            Effect::CommitDecider { gid, participants, .. } => {
-                vec![commit::sql::decide(gid, participants, machine.secret()), "COMMIT".to_owned()]
+            Effect::CommitDecider {
+                gid, participants, ..
+            } => {
+                vec![
+                    commit::sql::decide(gid, participants, machine.secret()),
+                    "COMMIT".to_owned(),
+                ]
             }
             Effect::CommitPrepared { gid, .. } => vec![commit::sql::commit_prepared(gid)],
             Effect::RollbackPrepared { gid, .. } => vec![commit::sql::rollback_prepared(gid)],
             Effect::Rollback(_) => vec!["ROLLBACK".to_owned()],
             Effect::LeaveToRecovery { .. } | Effect::Answer(_) => return,
         };
-        let Some(index) = self.server_of(effect_shard(effect)) else { return };
+        let Some(index) = self.server_of(effect_shard(effect)) else {
+            return;
+        };
         for text in texts {
             let _ = link::send_query(&mut self.servers[index].lease, &text);
         }
@@ -197,7 +211,7 @@ impl Session {
 
     async fn collect_effect(&mut self, effect: &Effect, shard: commit::ShardId) -> Done {
         let Some(index) = self.server_of(shard) else {
-            return Done::Lost(LinkError::Protocol("the connection is gone"));
+            return Done::Lost;
         };
         let server = &mut self.servers[index].lease;
         let mut result = link::collect(server).await;
@@ -217,9 +231,9 @@ impl Session {
                 self.client.conn.out().extend_from_slice(&reply.aside);
                 Done::Reply(reply)
             }
-            Err(error) => {
+            Err(_) => {
                 self.drop_server(index);
-                Done::Lost(error)
+                Done::Lost
             }
         }
     }
@@ -233,7 +247,7 @@ impl Session {
         first_error: &mut Option<(commit::ShardId, Box<ErrorFields>)>,
     ) -> Vec<Effect> {
         let reply = match done {
-            Done::Lost(_) => Reply::Lost,
+            Done::Lost => Reply::Lost,
             Done::Reply(reply) => match &reply.error {
                 Some(error) => {
                     if first_error.is_none() {
@@ -262,11 +276,15 @@ impl Session {
                 (AbortReason::Error(_), Some((_, fields))) => Fault::Statement(fields),
                 (AbortReason::Lost(shard), _) => {
                     let name = self.shard_name(catalog::ShardId(shard.0));
-                    Fault::error("08006", format!("connection to {name} was lost before the transaction was decided"))
+                    Fault::error(
+                        "08006",
+                        format!("connection to {name} was lost before the transaction was decided"),
+                    )
                 }
-                (AbortReason::NotReplicated(_), _) => {
-                    Fault::error("40000", "the transaction was rolled back: a shard could not replicate it")
-                }
+                (AbortReason::NotReplicated(_), _) => Fault::error(
+                    "40000",
+                    "the transaction was rolled back: a shard could not replicate it",
+                ),
                 (AbortReason::TwoUnpreparable(..), _) => Fault::error(
                     "0A000",
                     "two shards of this transaction hold temporary objects, notifications or held cursors",
@@ -276,21 +294,14 @@ impl Session {
             }),
         }
     }
-
-    /// True when every server that takes part is still in an open transaction.
-    pub(super) fn all_open(&self) -> bool {
-        self.servers
-            .iter()
-            .filter(|server| server.begun)
-            .all(|server| server.lease.status == TransactionStatus::InTransaction)
-    }
 }
 
 fn effect_shard(effect: &Effect) -> commit::ShardId {
     match effect {
-        Effect::AskXid(shard) | Effect::CommitReadOnly(shard) | Effect::Commit(shard) | Effect::Rollback(shard) => {
-            *shard
-        }
+        Effect::AskXid(shard)
+        | Effect::CommitReadOnly(shard)
+        | Effect::Commit(shard)
+        | Effect::Rollback(shard) => *shard,
         Effect::Prepare { shard, .. }
         | Effect::CommitDecider { shard, .. }
         | Effect::CommitPrepared { shard, .. }

@@ -18,7 +18,7 @@ use super::block::{BlockState, Wrote};
 use super::learn::Learned;
 use super::many::{Args, append_columns};
 use super::simple::{ends_block, failed_block, wrote_by_kind};
-use super::{Fault, Next, Session};
+use super::{Fault, Session};
 use crate::exec::statement::{
     Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, resolve,
 };
@@ -58,7 +58,7 @@ enum PortalPlace {
     /// It runs on several shards, or with values computed first.
     Many { shards: Vec<ShardId>, args: Rc<Args> },
     /// It is answered here.
-    Local { args: Rc<Args> },
+    Local,
 }
 
 /// What an answer of the server at hand means.
@@ -285,9 +285,7 @@ impl Session {
         let place = match &prepared.statement.action {
             Action::Home => PortalPlace::Server(self.engine.cluster.home()),
             Action::Planned(planned) => self.place(planned, &prepared, bind).await?,
-            Action::Empty | Action::Other(_) => PortalPlace::Local {
-                args: Rc::new(args_of(bind)),
-            },
+            Action::Empty | Action::Other(_) => PortalPlace::Local,
         };
         if let PortalPlace::Server(shard) = place {
             self.bind_on(shard, &prepared, whole).await?;
@@ -535,7 +533,7 @@ impl Session {
                 }
                 self.answer_bytes(answer);
             }
-            PortalPlace::Local { .. } => {
+            PortalPlace::Local => {
                 let mut answer = BytesMut::new();
                 self.describe_local(&portal.prepared.statement, &mut answer)?;
                 self.answer_bytes(answer);
@@ -578,9 +576,12 @@ impl Session {
                 self.settle_batch_for_block().await?;
                 match &statement.action {
                     Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
-                        let literals =
-                            Literals { text: &portal.prepared.text, literals: &portal.prepared.literals };
-                        self.run_deferred(planned, &portal.prepared.text, literals, Some(args)).await
+                        let literals = Literals {
+                            text: &portal.prepared.text,
+                            literals: &portal.prepared.literals,
+                        };
+                        self.run_deferred(planned, &portal.prepared.text, literals, Some(args))
+                            .await
                     }
                     Action::Planned(planned) => {
                         self.run_many(planned, shards, &portal.prepared.text, Some(args))
@@ -589,7 +590,7 @@ impl Session {
                     _ => Err(Fault::error("XX000", "a portal over several shards has no plan")),
                 }
             }
-            PortalPlace::Local { .. } => self.execute_local(&portal.prepared).await,
+            PortalPlace::Local => self.execute_local(&portal.prepared).await,
         }
     }
 
@@ -656,11 +657,6 @@ impl Session {
     /// Closes the portals of a transaction that has ended.
     pub(super) fn forget_portals(&mut self) {
         self.extended.forget_portals();
-    }
-
-    /// Continues after a message: nothing special to do.
-    pub(super) fn next(&self) -> Next {
-        Next::Continue
     }
 }
 

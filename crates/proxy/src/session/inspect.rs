@@ -24,7 +24,11 @@ impl Session {
             return Ok(());
         }
         let lost = |error| Fault::lost(&error, &name);
-        let found = link::query(server, LOOK).await.map_err(lost)?.into_rows().map_err(Fault::Statement)?;
+        let found = link::query(server, LOOK)
+            .await
+            .map_err(lost)?
+            .into_rows()
+            .map_err(Fault::Statement)?;
         let reasons = [
             PinReason::TemporaryObject,
             PinReason::AdvisoryLock,
@@ -33,9 +37,16 @@ impl Session {
             PinReason::SqlPrepare,
         ];
         let reason = found.first().and_then(|row| {
-            row.iter().zip(reasons).find(|(value, _)| value.as_deref() == Some("t")).map(|(_, reason)| reason)
+            row.iter()
+                .zip(reasons)
+                .find(|(value, _)| value.as_deref() == Some("t"))
+                .map(|(_, reason)| reason)
         });
-        let settings = link::query(server, SETTINGS).await.map_err(lost)?.into_rows().map_err(Fault::Statement)?;
+        let settings = link::query(server, SETTINGS)
+            .await
+            .map_err(lost)?
+            .into_rows()
+            .map_err(Fault::Statement)?;
         let unknown = settings.iter().any(|row| {
             let name = row.first().and_then(|name| name.as_deref()).unwrap_or_default();
             self.settings.current().get(&name.to_ascii_lowercase()).is_none() && !is_incidental(name)
@@ -69,7 +80,11 @@ impl Session {
         if is_incidental(name) {
             return;
         }
-        let statement = format!("SET {} TO {}", super::settings::quote_name(name), setting_literal(name, value));
+        let statement = format!(
+            "SET {} TO {}",
+            super::settings::quote_name(name),
+            setting_literal(name, value)
+        );
         if self.settings.current().get(&name.to_ascii_lowercase()) != Some(statement.as_str()) {
             self.settings.set(name, statement);
         }
@@ -89,13 +104,28 @@ impl Session {
 
 /// Settings that a session has without anybody having set them.
 fn is_incidental(name: &str) -> bool {
-    matches!(name, "session_authorization" | "is_superuser" | "transaction_isolation" | "transaction_read_only"
-        | "transaction_deferrable" | "client_encoding")
+    matches!(
+        name,
+        "session_authorization"
+            | "is_superuser"
+            | "transaction_isolation"
+            | "transaction_read_only"
+            | "transaction_deferrable"
+            | "client_encoding"
+    )
 }
 
 /// List-valued settings come as the list's text, which must not be quoted as a whole.
 fn setting_literal(name: &str, value: &str) -> String {
-    const LISTS: [&str; 4] =
-        ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"];
-    if LISTS.contains(&name) && !value.trim().is_empty() { value.to_owned() } else { sql::quote_literal(value) }
+    const LISTS: [&str; 4] = [
+        "search_path",
+        "temp_tablespaces",
+        "session_preload_libraries",
+        "local_preload_libraries",
+    ];
+    if LISTS.contains(&name) && !value.trim().is_empty() {
+        value.to_owned()
+    } else {
+        sql::quote_literal(value)
+    }
 }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use plan::{Analyzed, ResultColumn, SessionFacts, Triage};
 use sql::{NormalisedBuf, ParseFailure, ParseOptions, RawStatement, StatementKind};
 use wire::backend::{Backend, RowDescription};
-use wire::frame::Message;
 
 use super::effects::{Effects, effects_of};
 use super::{Fault, Session};
@@ -282,9 +281,4 @@ pub(super) fn decode_columns(body: &[u8]) -> Option<RowDescription<'_>> {
         Ok(Backend::RowDescription(columns)) => Some(columns),
         _ => None,
     }
-}
-
-/// A whole message, as the wire crate wants it.
-pub(super) fn whole(message: &[u8]) -> Option<Message<'_>> {
-    Message::whole(message)
 }
