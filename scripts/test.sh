@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test of the workspace and ends with one line that says how it went.
+# Runs every test of the workspace and ends with a line that says how it went: "N passed, N failed".
 #
 # usage: test.sh [arguments for cargo test]
 set -euo pipefail
@@ -24,8 +24,10 @@ awk -v seconds=$((SECONDS - began)) -v status="$status" '
     /^test .* FAILED$/ { names = names "\n  " $2 }
     END {
         if (names != "") print "failed:" names
+        # What does not compile, or ends before it can say so, has failed too.
+        if (status != 0 && failed == 0) failed = 1
         verdict = (status == 0) ? "ok" : "FAILED"
-        printf "test run: %s. %d passed; %d failed; %d ignored; finished in %d s\n", \
-            verdict, passed, failed, ignored, seconds
+        printf "test run: %s in %d s, %d ignored\n", verdict, seconds, ignored
+        printf "%d passed, %d failed\n", passed, failed
     }' "$log"
 exit "$status"
