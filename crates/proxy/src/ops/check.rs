@@ -234,7 +234,7 @@ fn judge(snapshot: &Snapshot, relation: &Relation, wanted: &Wanted<'_>) -> Resul
             hint,
         ))
     };
-    if relation.system || relation.schema == "drover" {
+    if relation.system || matches!(relation.schema.as_str(), "drover" | "drover_internal") {
         return no(
             "it is a system table",
             "Only tables of applications can be moved.",

@@ -65,7 +65,7 @@ pub(super) async fn commit(
             return Err(error);
         }
     }
-    faults.reached(Step::Finished)?;
+    faults.reached(Step::Finished).await?;
     record(guard, table, &TableState::Active)
         .await
         .map_err(|error| OpError::Unfinished(format!("the table was moved, but not recorded: {error}")))
@@ -99,11 +99,14 @@ async fn withdraw(guard: &mut ChangeGuard, table: &NewTable) -> Result<(), OpErr
     let removed = guard
         .publish(|record| record.tables.retain(|known| !table.is(known)))
         .await;
-    removed.map(|_| ()).map_err(|error| {
-        OpError::Unfinished(format!(
-            "the move was given up, but is still recorded as pending: {error}"
-        ))
-    })
+    match removed {
+        // Whoever took the barrier away removes the record too.
+        Ok(_) | Err(ChangeError::Lost | ChangeError::Membership(_)) => Ok(()),
+        Err(error) => {
+            let what = format!("the move was given up, but is still recorded as pending: {error}");
+            Err(OpError::Unfinished(what))
+        }
+    }
 }
 
 async fn decide(
@@ -115,20 +118,21 @@ async fn decide(
     faults: &Faults,
 ) -> Result<(), OpError> {
     let Name { gid, secret } = &name;
-    faults.reached(Step::Announced)?;
+    faults.reached(Step::Announced).await?;
     if let Err(error) = prepare(&mut parts.others, gid, faults).await {
         if !matches!(error, OpError::Died) {
             undo(cluster, parts, gid).await;
         }
         return Err(error);
     }
-    faults.reached(Step::Prepared)?;
+    faults.reached(Step::Prepared).await?;
     // Others may have gone on without this proxy; they would find the pending record and exclude the commit, but
     // asking first gives the better error.
     if let Err(error) = guard.check_held().await {
         undo(cluster, parts, gid).await;
         return Err(error.into());
     }
+    faults.reached(Step::Held).await?;
     let participants: Vec<commit::ShardId> = parts
         .others
         .iter()
@@ -147,13 +151,17 @@ async fn decide(
     {
         // Not committed, and COMMIT will not be sent.
         undo(cluster, parts, gid).await;
-        return Err(error);
+        return Err(match error.sqlstate() {
+            // The decision is there already: others have excluded the commit.
+            Some("23505") => ChangeError::Lost.into(),
+            _ => error,
+        });
     }
     let committed = match decided {
         Ok(()) => parts.home.tag("COMMIT").await.is_ok_and(|tag| tag == "COMMIT"),
         Err(_) => false,
     };
-    faults.reached(Step::Decided)?;
+    faults.reached(Step::Decided).await?;
     if committed && finish(&mut parts.others, gid, faults).await? {
         return Ok(());
     }
@@ -174,7 +182,7 @@ async fn decide(
 
 /// Prepares all parts at once.
 async fn prepare(others: &mut [Part], gid: &Gid, faults: &Faults) -> Result<(), OpError> {
-    if faults.reached(Step::HalfPrepared).is_err() {
+    if faults.dies_at(Step::HalfPrepared) {
         if let Some(first) = others.first_mut() {
             prepare_one(first, gid).await?;
         }
@@ -237,7 +245,7 @@ async fn undo(cluster: &Cluster, parts: Parts, gid: &Gid) {
 /// Commits the prepared parts. False: not all could be.
 async fn finish(others: &mut [Part], gid: &Gid, faults: &Faults) -> Result<bool, OpError> {
     let sql = commit::sql::commit_prepared(gid);
-    if faults.reached(Step::HalfFinished).is_err() {
+    if faults.dies_at(Step::HalfFinished) {
         if let Some(first) = others.first_mut() {
             first.run(&sql).await?;
         }

@@ -1,5 +1,9 @@
 //! Places where a test ends a move as a dying process would.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
 use super::OpError;
 
 /// A point of a move, in order.
@@ -17,6 +21,8 @@ pub(super) enum Step {
     HalfPrepared,
     /// All shards but home are prepared.
     Prepared,
+    /// The barrier was found to be held; the decision comes next.
+    Held,
     /// The home shard has committed.
     Decided,
     /// One of the other shards has committed.
@@ -25,20 +31,42 @@ pub(super) enum Step {
     Finished,
 }
 
-/// Where to die: nowhere, outside of tests.
-#[derive(Debug, Clone, Copy, Default)]
+/// What goes wrong: nothing, outside of tests.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Faults {
-    /// Here.
+    /// The process dies here.
     pub(super) die_at: Option<Step>,
+    /// The process stands still here.
+    pub(super) stall_at: Option<(Step, Arc<Stall>)>,
+}
+
+/// A process that stands still until it is told to go on.
+#[derive(Debug, Default)]
+pub(super) struct Stall {
+    /// It stands still.
+    pub(super) reached: Notify,
+    /// It may go on.
+    pub(super) go_on: Notify,
 }
 
 impl Faults {
     /// To be called at each step; the error means: leave everything as it is.
-    pub(super) fn reached(self, step: Step) -> Result<(), OpError> {
-        if self.die_at == Some(step) {
+    pub(super) async fn reached(&self, step: Step) -> Result<(), OpError> {
+        if let Some((at, stall)) = &self.stall_at
+            && *at == step
+        {
+            stall.reached.notify_one();
+            stall.go_on.notified().await;
+        }
+        if self.dies_at(step) {
             Err(OpError::Died)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the process dies at this step.
+    pub(super) fn dies_at(&self, step: Step) -> bool {
+        self.die_at == Some(step)
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn run(
     check::preflight(cluster, wanted).await?;
     let mut guard = cluster.change(ChangeScope::Everything).await?;
     guard.all_paused(change_deadline()).await?;
-    faults.reached(Step::Paused)?;
+    faults.reached(Step::Paused).await?;
     let result = relocate(cluster, &mut guard, wanted, line, faults).await;
     if matches!(result, Err(OpError::Died)) {
         return result.map(|_| ());
@@ -102,7 +102,7 @@ async fn move_rows(
     let movable = check::look(&mut parts.home.link, &parts.home.name, record, wanted).await?;
     let ddl = read_ddl(&mut parts.home, &movable.table).await?;
     let views = views::dependent(&mut parts.home, &movable).await?;
-    faults.reached(Step::Locked)?;
+    faults.reached(Step::Locked).await?;
 
     let others = record
         .shards
@@ -127,7 +127,7 @@ async fn move_rows(
         progress.phase("removing the rows that have moved");
         leave_home(&mut parts.home, &movable, division, rows, taken.values().sum()).await?;
     }
-    faults.reached(Step::Moved)?;
+    faults.reached(Step::Moved).await?;
     Ok(movable)
 }
 

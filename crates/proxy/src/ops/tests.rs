@@ -8,11 +8,11 @@ use catalog::{KeyType, ShardId};
 use plan::{MetadataEffect, ShardOptions};
 use sql::QualifiedName;
 use testkit::TestCluster;
-use topology::records::{NodeRecord, ShardRecord, TableKind, TableState};
-use topology::{ClusterRecord, MemoryStore, ProxyId};
+use topology::records::{NodeRecord, ShardRecord, TableKind, TableState, barrier_key};
+use topology::{ClusterRecord, MemoryStore, ProxyId, TopologyStore as _};
 use wire::backend::ErrorFields;
 
-use super::faults::{Faults, Step};
+use super::faults::{Faults, Stall, Step};
 use super::relocate::{self, Wanted};
 use super::*;
 use crate::cluster::control::{self, Control};
@@ -125,7 +125,10 @@ impl Fixture {
         };
         let mut lines = Vec::new();
         let mut line = |text: &str| lines.push(text.to_owned());
-        let faults = Faults { die_at };
+        let faults = Faults {
+            die_at,
+            stall_at: None,
+        };
         let run = relocate::run(&self.cluster, &wanted, &mut line, &faults);
         let result = self
             .runtime
@@ -196,6 +199,10 @@ impl Fixture {
             repair(&self.cluster, &self.database).await.unwrap();
             self.caught_up().await;
         });
+    }
+
+    fn caught_up_blocking(&self) {
+        self.runtime.block_on(self.caught_up());
     }
 
     /// Waits until the control thread has loaded what is published.
@@ -530,7 +537,6 @@ fn a_leader_that_dies_leaves_it_done_or_undone() {
     for step in [Step::Decided, Step::HalfFinished, Step::Finished] {
         let f = Fixture::new(ORDERS, ORDERS_HOME);
         assert_eq!(code(f.move_dying("orders", Some(&wanted), Some(step))), "57P02");
-        assert!(is_unfinished(&f.record()), "{step:?}");
         f.repair();
         assert_eq!(f.state("orders"), Some(TableState::Active), "{step:?}");
         let counts = f.everywhere("SELECT count(*) FROM orders").concat();
@@ -547,22 +553,49 @@ fn a_leader_that_dies_leaves_it_done_or_undone() {
 
 #[test]
 fn a_leader_that_was_thought_dead_cannot_commit() {
-    let f = Fixture::new(
-        "",
-        "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 99)",
-    );
-    assert_eq!(
-        code(f.move_dying("t", Some(&options("id", None)), Some(Step::Prepared))),
-        "57P02"
-    );
-    let Some(TableState::Pending { change, .. }) = f.state("t") else {
-        panic!("no pending record")
-    };
-    f.repair();
-    let gid: commit::Gid = change.parse().unwrap();
-    let decision = f.rows(1, &commit::sql::look_up(&gid));
-    assert_eq!(decision, ["f"]);
-    f.assert_untouched("t", &["99".to_owned()], "SELECT count(*) FROM t");
+    for (step, expected) in [
+        (Step::Moved, "57P01"),
+        (Step::Prepared, "57P01"),
+        (Step::Held, "57P01"),
+    ] {
+        let f = Fixture::new(
+            "",
+            "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 99)",
+        );
+        let stall = Arc::new(Stall::default());
+        let faults = Faults {
+            stall_at: Some((step, Arc::clone(&stall))),
+            ..Faults::default()
+        };
+        let wanted = options("id", None);
+        let error = f.runtime.block_on(async {
+            let wanted = Wanted {
+                database: &f.database,
+                schema: "public",
+                table: "t",
+                options: Some(&wanted),
+            };
+            let mut line = |_: &str| ();
+            let lead = relocate::run(&f.cluster, &wanted, &mut line, &faults);
+            let others = async {
+                stall.reached.notified().await;
+                // Its lease ends, and whoever is left brings the change to its end.
+                let barrier = f.store.get(&barrier_key()).await.unwrap().unwrap();
+                f.store.delete(&barrier_key(), barrier.version).await.unwrap();
+                repair(&f.cluster, &f.database).await.unwrap();
+                f.caught_up().await;
+                assert!(!is_unfinished(&f.cluster.record()));
+                stall.go_on.notify_one();
+            };
+            tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(lead, others).0 }).await
+        });
+        let error = error.expect("it ends").unwrap_err().into_fields();
+        assert_eq!(error.code, expected, "{step:?}: {error:?}");
+        f.caught_up_blocking();
+        f.assert_untouched("t", &["99".to_owned()], "SELECT count(*) FROM t");
+        let committed = f.rows(1, "SELECT committed FROM drover_internal.decisions");
+        assert!(committed.iter().all(|committed| committed == "f"), "{step:?}");
+    }
 }
 
 #[test]
