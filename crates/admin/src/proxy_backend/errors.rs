@@ -1,5 +1,7 @@
 //! From PostgreSQL's errors to HTTP's.
 
+use std::error::Error;
+
 use tokio_postgres::error::SqlState;
 
 use crate::api::{ApiError, ErrorKind};
@@ -7,8 +9,7 @@ use crate::api::{ApiError, ErrorKind};
 /// What a failed statement or login means for the request.
 pub(super) fn api_error(error: &tokio_postgres::Error) -> ApiError {
     let Some(database) = error.as_db_error() else {
-        tracing::warn!(%error, "the connection of the HTTP API to the proxy failed");
-        return ApiError::new(ErrorKind::Unavailable, "the connection to the proxy failed");
+        return without_sqlstate(error);
     };
     let sqlstate = database.code();
     let kind = kind_of(sqlstate);
@@ -21,6 +22,17 @@ pub(super) fn api_error(error: &tokio_postgres::Error) -> ApiError {
         _ => database.message(),
     };
     ApiError::new(kind, message).with_sqlstate(sqlstate.code())
+}
+
+/// The socket failed, or else the configuration did: a role without the password it needs.
+fn without_sqlstate(error: &tokio_postgres::Error) -> ApiError {
+    let of_the_socket = error.is_closed() || error.source().is_some_and(<dyn Error>::is::<std::io::Error>);
+    if of_the_socket {
+        tracing::warn!(%error, "the connection of the HTTP API to the proxy failed");
+        return ApiError::new(ErrorKind::Unavailable, "the connection to the proxy failed");
+    }
+    tracing::error!(%error, "the HTTP API cannot log in to the proxy");
+    ApiError::new(ErrorKind::Internal, "the row cannot be read")
 }
 
 fn kind_of(sqlstate: &SqlState) -> ErrorKind {

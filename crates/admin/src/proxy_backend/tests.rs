@@ -351,16 +351,32 @@ async fn what_has_no_row() {
         .await;
     lab.fails("taken/1", ErrorKind::Refused, None).await;
     lab.fails("secret/1", ErrorKind::Forbidden, Some("42501")).await;
-    let stranger = Role {
-        user: "stranger".to_owned(),
-        password: Some("x".to_owned()),
-    };
+    // Roles of the configuration that cannot log in: no such role, a wrong password, none.
     let key = crate::path::row_key("users/1").expect("a path");
-    let error = lab.backend.row(&stranger, &key).await.expect_err("a login");
-    assert_eq!(
-        (error.kind, error.message.as_str()),
-        (ErrorKind::Internal, "the row cannot be read")
-    );
+    for (user, password) in [
+        ("stranger", Some("x")),
+        (lab.role.user.as_str(), Some("x")),
+        (lab.role.user.as_str(), None),
+    ] {
+        let role = Role {
+            user: user.to_owned(),
+            password: password.map(str::to_owned),
+        };
+        let error = lab.backend.row(&role, &key).await.expect_err("a login");
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (ErrorKind::Internal, "the row cannot be read")
+        );
+    }
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let mut config = lab.backend.config.clone();
+    config.proxy = closed.local_addr().expect("an address");
+    drop(closed);
+    let nowhere = ProxyBackend::new(Arc::<Fixed>::clone(&lab.view), config);
+    let error = nowhere.row(&lab.role, &key).await.expect_err("no connection");
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     lab.view.stopped.store(true, Ordering::Relaxed);
     lab.fails("users/1", ErrorKind::Unavailable, None).await;
 }
