@@ -18,6 +18,7 @@ use super::{Fault, Session};
 use crate::cluster::{change_deadline, facts};
 use crate::engine::PlanContext;
 use crate::exec::link::{self, Reply};
+use crate::ops::{RecordChange, resolve_effects_on};
 use crate::exec::statement::StatementCache;
 
 /// How long running statements are waited for before a change that needs a barrier is given up.
@@ -26,8 +27,8 @@ const PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A change of the cluster that is under way while a block commits.
 pub(super) struct PendingChange {
     guard: Box<ChangeGuard>,
-    effects: Vec<MetadataEffect>,
-    search_path: Vec<String>,
+    /// Checked against the home shard inside the transaction, so that nothing can object after the commit.
+    record: RecordChange,
 }
 
 impl Session {
@@ -189,12 +190,27 @@ impl Session {
             self.engine.running.enter_anyway();
             paused.map_err(|error| not_changed(&error))?;
         }
+        let record = self.resolve_effects(&guard, &search_path).await?;
+        Ok(Some(PendingChange { guard: Box::new(guard), record }))
+    }
+
+    /// What the block's DDL means for the cluster's record, as the home shard sees the block.
+    async fn resolve_effects(
+        &mut self,
+        guard: &ChangeGuard,
+        search_path: &[String],
+    ) -> Result<RecordChange, Fault> {
         let effects = std::mem::take(&mut self.block.effects);
-        Ok(Some(PendingChange {
-            guard: Box::new(guard),
-            effects,
-            search_path,
-        }))
+        if effects.is_empty() {
+            return Ok(RecordChange::default());
+        }
+        let mut access = self.home_access(self.engine.cluster.home()).await?;
+        let database = std::sync::Arc::clone(&self.database);
+        let server = self.asked(&mut access);
+        let resolved =
+            resolve_effects_on(server, guard.cluster(), &database, search_path, &effects).await;
+        self.done_asking(access);
+        resolved.map_err(|fields| Fault::Statement(Box::new(fields)))
     }
 
     /// After the commit: everybody loads the new facts before the client is answered.
@@ -207,16 +223,11 @@ impl Session {
         if !committed {
             return Ok(());
         }
-        let cluster = &self.engine.cluster;
-        let applied =
-            crate::ops::resolve_effects(cluster, &self.database, &change.search_path, &change.effects)
-                .await
-                .map_err(|fields| Fault::Statement(Box::new(fields)))?;
         change
             .guard
             .publish(|record| {
                 record.schema_version += 1;
-                applied.apply(record);
+                change.record.apply(record);
             })
             .await
             .map_err(|error| committed_but_unknown(&error))?;
