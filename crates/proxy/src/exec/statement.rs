@@ -33,6 +33,8 @@ pub enum Action {
     Home,
     /// Follow the plan.
     Planned(Box<Planned>),
+    /// DEALLOCATE: the clients' statements have other names on the servers. `None` for ALL.
+    Deallocate(Option<String>),
     /// Not an optimisable statement, or answered here.
     Other(Box<Triage>),
 }

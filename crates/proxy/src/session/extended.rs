@@ -122,9 +122,9 @@ impl Extended {
         self.statements.remove(name).is_some()
     }
 
-    /// DEALLOCATE ALL.
+    /// DEALLOCATE ALL, which leaves the unnamed statement.
     pub(super) fn forget_statements(&mut self) {
-        self.statements.clear();
+        self.statements.retain(|name, _| name.is_empty());
     }
 
     pub(super) fn forget_portals(&mut self) {
@@ -285,7 +285,7 @@ impl Session {
         let place = match &prepared.statement.action {
             Action::Home => PortalPlace::Server(self.engine.cluster.home()),
             Action::Planned(planned) => self.place(planned, &prepared, bind).await?,
-            Action::Empty | Action::Other(_) => PortalPlace::Local,
+            Action::Empty | Action::Deallocate(_) | Action::Other(_) => PortalPlace::Local,
         };
         if let PortalPlace::Server(shard) = place {
             self.bind_on(shard, &prepared, whole).await?;
@@ -498,7 +498,7 @@ impl Session {
                 self.answer_bytes(answer);
                 Ok(())
             }
-            Action::Empty | Action::Other(_) => {
+            Action::Empty | Action::Deallocate(_) | Action::Other(_) => {
                 let mut answer = BytesMut::new();
                 let _ = encode::parameter_description(&mut answer, []);
                 self.describe_local(&prepared.statement, &mut answer)?;
@@ -597,6 +597,10 @@ impl Session {
     async fn execute_local(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
         match &prepared.statement.action {
             Action::Empty => self.answer(encode::empty_query),
+            Action::Deallocate(name) => {
+                self.settle_batch_for_block().await?;
+                self.deallocate(name.as_deref(), &prepared.text).await
+            }
             Action::Other(triage) => {
                 self.settle_batch_for_block().await?;
                 self.announce_columns = false;

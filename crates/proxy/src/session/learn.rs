@@ -80,6 +80,9 @@ impl Session {
             has_temp_objects: self.pinned.is_some(),
             search_path: context.search_path.clone(),
         };
+        if let sql::Detail::Deallocate { name } = &raw.detail {
+            return Ok(self.statement(Action::Deallocate(name.clone()), effects, raw.kind));
+        }
         let triage = plan::triage(raw, &context.snapshot, &facts);
         let cacheable = self.pinned.is_none() && effects.none();
         match triage {

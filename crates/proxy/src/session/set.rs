@@ -192,6 +192,32 @@ impl Session {
         }
     }
 
+    /// Forgets what was prepared by Parse; what was prepared by PREPARE is on the server the session is pinned to.
+    pub(super) async fn deallocate(&mut self, name: Option<&str>, text: &str) -> Result<(), Fault> {
+        let Some(name) = name else {
+            self.extended.forget_statements();
+            if self.pinned.is_some() {
+                let home = self.engine.cluster.home();
+                self.relay_home(text).await?;
+                if let Some(server) = self.servers.iter_mut().find(|server| server.shard == home) {
+                    server.lease.prepared.clear();
+                }
+                return Ok(());
+            }
+            return self.complete("DEALLOCATE ALL");
+        };
+        if self.extended.forget(name.as_bytes()) {
+            return self.complete("DEALLOCATE");
+        }
+        if self.pinned.is_some() {
+            return self.relay_home(text).await;
+        }
+        Err(Fault::error(
+            "26000",
+            format!("prepared statement \"{name}\" does not exist"),
+        ))
+    }
+
     async fn discard_all(&mut self) -> Result<(), Fault> {
         if self.block.is_open() {
             return Err(Fault::error(

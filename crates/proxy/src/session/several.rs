@@ -51,6 +51,7 @@ impl Session {
         // Ranges of the raw statement refer to the whole text; for triage only names and kinds matter.
         let _ = piece;
         let action = match plan::triage(raw, &context.snapshot, &facts) {
+            Triage::Home if raw.kind == sql::StatementKind::Deallocate => return None,
             Triage::Home => Action::Home,
             Triage::Transaction(command) if !is_two_phase(&command) => {
                 Action::Other(Box::new(Triage::Transaction(command)))

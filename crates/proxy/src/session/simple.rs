@@ -130,6 +130,10 @@ impl Session {
                 encode::empty_query(self.client.conn.out());
                 Ok(false)
             }
+            Action::Deallocate(name) => self
+                .deallocate(name.as_deref(), text)
+                .await
+                .map(|()| false),
             Action::Home => {
                 let one = OneShard {
                     shard: self.engine.cluster.home(),
