@@ -130,10 +130,7 @@ impl Session {
                 encode::empty_query(self.client.conn.out());
                 Ok(false)
             }
-            Action::Deallocate(name) => self
-                .deallocate(name.as_deref(), text)
-                .await
-                .map(|()| false),
+            Action::Deallocate(name) => self.deallocate(name.as_deref(), text).await.map(|()| false),
             Action::Home => {
                 let one = OneShard {
                     shard: self.engine.cluster.home(),
@@ -164,6 +161,7 @@ impl Session {
                     Err(KeyProblem::Param) => Err(Fault::error("42P02", "there is no parameter $1")),
                 }
             }
+            Action::Deallocate(name) => self.deallocate(name.as_deref(), text).await.map(|()| false),
             Action::Other(triage) => self.run_other(triage, statement, text).await.map(|()| false),
         }
     }
@@ -320,7 +318,7 @@ impl Session {
         }
         if !outcome.failed && !effects.none() {
             if let Some(reason) = effects.pin {
-                self.pinned = self.pinned.or(Some(reason));
+                self.pin(reason);
                 self.servers[index].unpreparable = true;
             }
             if effects.inspect && self.block.is_open() {
