@@ -1,6 +1,9 @@
 //! The transaction block of a session, and the servers that take part in it.
 
-use catalog::ShardId;
+use std::sync::Arc;
+
+use catalog::{ShardId, Snapshot};
+use topology::ClusterRecord;
 use wire::TransactionStatus;
 
 use crate::pools::{Lease, TicketGuard};
@@ -66,6 +69,35 @@ pub enum SchemaChange {
     Barrier,
 }
 
+/// What was known when a block began to look at data.
+#[derive(Debug)]
+pub struct BeganWith {
+    /// Version of the facts.
+    pub version: u64,
+    /// The metadata.
+    pub record: Arc<ClusterRecord>,
+    /// The facts.
+    pub facts: Arc<Snapshot>,
+}
+
+impl BeganWith {
+    /// A table that already was there and whose rows have moved to other shards since. A snapshot taken on one shard
+    /// before the move and one taken on another after it show its rows twice, or not at all.
+    pub fn moved<'a>(&self, now: &'a ClusterRecord, database: &str) -> Option<&'a str> {
+        let known = |table: &&topology::records::TableRecord| {
+            let before = self.record.tables.iter().find(|before| {
+                before.database == table.database && before.schema == table.schema && before.name == table.name
+            });
+            before.map_or_else(
+                || self.facts.relation_in(&table.schema, &table.name).is_some(),
+                |before| before.kind != table.kind,
+            )
+        };
+        let mut tables = now.tables.iter().filter(|table| table.database == database);
+        tables.find(known).map(|table| table.name.as_str())
+    }
+}
+
 /// The client's transaction block.
 #[derive(Debug)]
 pub struct Block {
@@ -81,6 +113,8 @@ pub struct Block {
     pub effects: Vec<plan::MetadataEffect>,
     /// Code ran that may have left something of the session on its server: look when the block ends.
     pub inspect: bool,
+    /// What was known when the block was begun on its first server.
+    pub began_with: Option<BeganWith>,
     /// Held from the second shard to the end of the transaction.
     pub ticket: Option<TicketGuard>,
 }
@@ -95,6 +129,7 @@ impl Block {
             schema: SchemaChange::None,
             effects: Vec::new(),
             inspect: false,
+            began_with: None,
             ticket: None,
         }
     }
@@ -107,6 +142,7 @@ impl Block {
         self.schema = SchemaChange::None;
         self.effects.clear();
         self.inspect = false;
+        self.began_with = None;
     }
 
     /// True inside a block, failed or not.

@@ -10,7 +10,8 @@ use catalog::ShardId;
 use wire::TransactionStatus;
 use wire::backend::tag;
 
-use super::block::{BlockState, Enlisted, Wrote};
+use super::block::{BeganWith, BlockState, Enlisted, Wrote};
+use super::effects::PinReason;
 use super::settings::Settings;
 use super::{Fault, Session};
 use crate::engine::PlanContext;
@@ -98,7 +99,11 @@ impl Session {
     /// Opens the session's block on a server if that was not done yet. A plain `BEGIN` is only appended, to leave with
     /// the statement that follows; the result is the number of answers to skip before that statement's own.
     pub(super) async fn begin_on(&mut self, index: usize) -> Result<usize, Fault> {
-        if !self.block.is_open() || self.servers[index].begun {
+        if !self.block.is_open() {
+            return Ok(0);
+        }
+        self.check_began()?;
+        if self.servers[index].begun {
             return Ok(0);
         }
         let text = self.settings.joining(&self.block.begin);
@@ -118,6 +123,27 @@ impl Session {
             Some(error) => Err(Fault::Statement(error)),
             None => Ok(0),
         }
+    }
+
+    /// Refuses to go on with a transaction whose snapshots may be older than a table's move.
+    fn check_began(&mut self) -> Result<(), Fault> {
+        let cluster = &self.engine.cluster;
+        let version = cluster.version(&self.database);
+        match &mut self.block.began_with {
+            Some(began) if began.version == version => {}
+            Some(began) => {
+                if let Some(table) = began.moved(&cluster.record(), &self.database) {
+                    let text = format!("table \"{table}\" was moved to other shards since this transaction began");
+                    return Err(Fault::error("40001", text));
+                }
+                began.version = version;
+            }
+            None => {
+                let Some(facts) = cluster.facts(&self.database) else { return Ok(()) };
+                self.block.began_with = Some(BeganWith { version, record: cluster.record(), facts });
+            }
+        }
+        Ok(())
     }
 
     /// A home connection with the session's settings, to ask something that has no effect.
@@ -190,6 +216,20 @@ impl Session {
                 give_back(server);
             }
         }
+    }
+
+    /// The session keeps its home connection from now on. Temporary objects are the reason that matters most: they
+    /// hide tables of the same name.
+    pub(super) fn pin(&mut self, reason: PinReason) {
+        if self.pinned.is_none() || reason == PinReason::TemporaryObject {
+            self.pinned = Some(reason);
+        }
+    }
+
+    /// A name may mean a temporary object of this session.
+    pub(super) fn may_have_temporary_objects(&self) -> bool {
+        let unseen = self.extended.effects.pin == Some(PinReason::TemporaryObject);
+        unseen || self.pinned == Some(PinReason::TemporaryObject)
     }
 
     /// Closes every server instead of reusing it.
@@ -341,7 +381,8 @@ impl Session {
 
 /// Returns a server to its pool; one with an answer outstanding is closed.
 fn give_back(server: Enlisted) {
-    if server.busy {
+    // Messages that have not left would be the next session's first.
+    if server.busy || server.lease.conn.pending_out() > 0 {
         server.lease.discard();
     } else {
         server.lease.release();
