@@ -54,8 +54,8 @@ impl Sink for Concat {
 
 /// Rows of one source only; the others' are known to be the same.
 pub struct Only {
-    /// The source that counts.
-    pub source: usize,
+    /// The source that counts, if one does.
+    pub source: Option<usize>,
     /// Rows given to the client.
     pub rows: u64,
 }
@@ -67,7 +67,7 @@ impl Sink for Only {
         message: &[u8],
         client: &mut BytesMut,
     ) -> Result<Flow, Box<ErrorFields>> {
-        if source == self.source {
+        if Some(source) == self.source {
             client.extend_from_slice(message);
             self.rows += 1;
         }
@@ -167,6 +167,39 @@ impl Sink for Collect {
 
     fn finished(&mut self, _source: usize, _client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
         Ok(Flow::More)
+    }
+}
+
+/// Another sink whose output is kept here instead of being sent, and therefore bounded.
+pub struct Limited<'a, S> {
+    /// The sink.
+    pub inner: &'a mut S,
+    /// Output it may have in all, in bytes.
+    pub limit_bytes: usize,
+}
+
+impl<S: Sink> Sink for Limited<'_, S> {
+    fn row(
+        &mut self,
+        source: usize,
+        message: &[u8],
+        client: &mut BytesMut,
+    ) -> Result<Flow, Box<ErrorFields>> {
+        let flow = self.inner.row(source, message, client)?;
+        if client.len() > self.limit_bytes {
+            let text = format!("the rows of a portal with a row limit exceed {} bytes", self.limit_bytes);
+            let fields = ErrorFields::error("53400", text).with_hint("Raise gather_max_bytes, or fetch all rows at once.");
+            return Err(Box::new(fields));
+        }
+        Ok(flow)
+    }
+
+    fn finished(&mut self, source: usize, client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        self.inner.finished(source, client)
+    }
+
+    fn held_back(&self, source: usize) -> usize {
+        self.inner.held_back(source)
     }
 }
 

@@ -18,7 +18,7 @@ use super::{Fault, Session};
 use crate::exec::arrays::ArrayColumns;
 use crate::exec::link;
 use crate::exec::scatter::{self, Request, Sink, Source};
-use crate::exec::sinks::{Collect, Concat, Keep, Only, Ordered};
+use crate::exec::sinks::{Collect, Concat, Keep, Limited, Only, Ordered};
 use crate::exec::statement::{Literals, ParamValue, Planned, Shards, place_of, resolve};
 
 use formats::check_formats;
@@ -190,14 +190,20 @@ impl Session {
         self.complete_sum(&gathered)
     }
 
-    /// The same statement on every shard; they must all do the same, and the home shard's rows are the answer.
+    /// The same statement on every shard; they must all do the same, and the home shard's rows are the answer. Home
+    /// comes first and alone: statements that write the same rows queue up there, and cannot wait for each other in a
+    /// circle over several shards, which no server would see.
     async fn run_everywhere(&mut self, run: &Run<'_>) -> Result<(), Fault> {
         let sql = run.planned.plan.text.as_deref().unwrap_or(run.text);
         let formats = self.visible_formats(run);
-        let mut sink = Only { source: 0, rows: 0 };
-        let gathered = self
-            .scatter(run, Texts::Same(sql), &formats, 0, &mut sink)
-            .await?;
+        let (home, others) = (run.part(..1), run.part(1..));
+        let mut gathered =
+            self.scatter(&home, Texts::Same(sql), &formats, 0, &mut Only { source: Some(0), rows: 0 }).await?;
+        if !others.order.is_empty() {
+            let mut nothing = Only { source: None, rows: 0 };
+            let rest = self.scatter(&others, Texts::Same(sql), &formats, 0, &mut nothing).await?;
+            gathered.tags.extend(rest.tags);
+        }
         self.complete_equal(&gathered)
     }
 
@@ -322,8 +328,17 @@ impl Session {
                 .map_err(|_| Fault::error("54000", "the statement is too long"))?;
         }
         let slot = std::sync::Arc::clone(&self.cancel.slot);
+        let limit_bytes = if self.client.conn.is_held() {
+            self.engine.cluster.gather_bytes_max()
+        } else {
+            usize::MAX
+        };
+        let mut sink = Limited {
+            inner: sink,
+            limit_bytes,
+        };
         let mut sources = sources_of(&mut self.servers, run.indexes, &skips);
-        let result = scatter::run(&mut sources, &mut self.client.conn, sink, async || {
+        let result = scatter::run(&mut sources, &mut self.client.conn, &mut sink, async || {
             slot.cancel().await;
         })
         .await;
@@ -428,6 +443,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// The same execution on some of its shards.
+    fn part<R>(&self, range: R) -> Run<'_>
+    where
+        R: std::slice::SliceIndex<[ShardId], Output = [ShardId]> + std::slice::SliceIndex<[usize], Output = [usize]> + Clone,
+    {
+        Run { order: &self.order[range.clone()], indexes: &self.indexes[range], ..*self }
+    }
+
     /// Parameter types; user-defined ones have other OIDs on other shards and are inferred there.
     fn types(&self, home: bool) -> Vec<u32> {
         let own = self.planned.param_types.iter().copied();

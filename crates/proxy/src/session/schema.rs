@@ -8,18 +8,18 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use catalog::{ShardId, ShardingInput, TableSharding, TableShardingKind};
+use catalog::ShardId;
 use plan::{DdlPlace, DdlPlan, MetadataEffect};
 use sql::StatementKind;
-use topology::{ChangeGuard, ChangeScope};
+use topology::{ChangeGuard, ChangeScope, ClusterRecord};
 
 use super::block::{SchemaChange, Wrote};
 use super::{Fault, Session};
 use crate::cluster::{change_deadline, facts};
 use crate::engine::PlanContext;
 use crate::exec::link::{self, Reply};
-use crate::ops::{RecordChange, resolve_effects_on};
 use crate::exec::statement::StatementCache;
+use crate::ops::{RecordChange, resolve_effects_on};
 
 /// How long running statements are waited for before a change that needs a barrier is given up.
 const PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -175,7 +175,7 @@ impl Session {
             SchemaChange::Publish => ChangeScope::Nothing,
             SchemaChange::Barrier => ChangeScope::Everything,
         };
-        let search_path = self.plan_context().await?.search_path.clone();
+        let search_path = self.shared_context().await?.search_path.clone();
         let barrier = scope == ChangeScope::Everything;
         let guard = self
             .engine
@@ -190,25 +190,24 @@ impl Session {
             self.engine.running.enter_anyway();
             paused.map_err(|error| not_changed(&error))?;
         }
-        let record = self.resolve_effects(&guard, &search_path).await?;
+        let record = self.effects_so_far(guard.cluster(), &search_path).await?;
         Ok(Some(PendingChange { guard: Box::new(guard), record }))
     }
 
     /// What the block's DDL means for the cluster's record, as the home shard sees the block.
-    async fn resolve_effects(
+    async fn effects_so_far(
         &mut self,
-        guard: &ChangeGuard,
+        record: &ClusterRecord,
         search_path: &[String],
     ) -> Result<RecordChange, Fault> {
-        let effects = std::mem::take(&mut self.block.effects);
-        if effects.is_empty() {
+        if self.block.effects.is_empty() {
             return Ok(RecordChange::default());
         }
+        let effects = self.block.effects.clone();
         let mut access = self.home_access(self.engine.cluster.home()).await?;
         let database = std::sync::Arc::clone(&self.database);
         let server = self.asked(&mut access);
-        let resolved =
-            resolve_effects_on(server, guard.cluster(), &database, search_path, &effects).await;
+        let resolved = resolve_effects_on(server, record, &database, search_path, &effects).await;
         self.done_asking(access);
         resolved.map_err(|fields| Fault::Statement(Box::new(fields)))
     }
@@ -246,13 +245,11 @@ impl Session {
         let shared = self.engine.cluster.snapshot(&self.database).await?;
         let home = shared.home();
         let base = self.shared_context().await?;
-        let record = self.engine.cluster.record();
-        let mut input = record
+        let mut record = (*self.engine.cluster.record()).clone();
+        self.effects_so_far(&record, &base.search_path).await?.apply(&mut record);
+        let input = record
             .sharding_input(&self.database)
             .map_err(|error| Fault::error("XX000", format!("the cluster record makes no sense: {error}")))?;
-        for effect in self.block.effects.clone() {
-            add_effect(&mut input, &effect, &base.search_path);
-        }
         let index = self.enlist(home).await?;
         let skip = self.begin_on(index).await?;
         let server = &mut self.servers[index].lease;
@@ -315,51 +312,4 @@ fn not_changed(error: &topology::ChangeError) -> Fault {
 fn committed_but_unknown(error: &topology::ChangeError) -> Fault {
     let text = format!("the schema change is committed, but could not be made known to the proxies: {error}");
     Fault::fatal("58030", text)
-}
-
-/// A table that exists only inside the block so far.
-fn add_effect(input: &mut ShardingInput, effect: &MetadataEffect, search_path: &[String]) {
-    let schema_of = |name: &sql::QualifiedName| {
-        name.schema
-            .clone()
-            .or_else(|| search_path.first().cloned())
-            .unwrap_or_else(|| "public".to_owned())
-    };
-    match effect {
-        MetadataEffect::CreateSharded { table, options } => {
-            let colocated = options.colocate_with.as_ref().and_then(|other| {
-                input
-                    .tables
-                    .iter()
-                    .find(|known| known.name == other.name)
-                    .and_then(|known| match known.kind {
-                        TableShardingKind::Sharded { map, .. } => Some(map),
-                        TableShardingKind::Reference => None,
-                    })
-            });
-            let Some(map) = colocated.or_else(|| input.maps.first().map(|(map, _)| *map)) else {
-                return;
-            };
-            input.tables.push(TableSharding {
-                schema: schema_of(table),
-                name: table.name.clone(),
-                kind: TableShardingKind::Sharded {
-                    column: options.key.clone(),
-                    map,
-                },
-            });
-        }
-        MetadataEffect::CreateReference { table } => input.tables.push(TableSharding {
-            schema: schema_of(table),
-            name: table.name.clone(),
-            kind: TableShardingKind::Reference,
-        }),
-        MetadataEffect::Drop { tables } => {
-            input.tables.retain(|known| {
-                !tables
-                    .iter()
-                    .any(|(schema, name)| *schema == known.schema && *name == known.name)
-            });
-        }
-    }
 }
