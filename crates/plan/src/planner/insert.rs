@@ -114,10 +114,11 @@ pub(super) fn sharded<'a>(
         return Err(Refusal::new(RefusalCode::ShardKeyColumn));
     };
     let position = rows.columns.iter().position(|c| *c == key.attnum);
-    let draws = !rows.sequence_nodes().is_empty();
+    let computed = computed_keys(cx, rows, position, key.key_type);
+    let draws = !rows.sequence_nodes().is_empty() || !computed.is_empty();
     let mut keys = Vec::new();
     let printed = if draws {
-        Some(print(cx, rows, &HashSet::new(), clock_of(rows))?)
+        Some(print(cx, rows, &computed, clock_of(rows))?)
     } else {
         None
     };
@@ -126,6 +127,11 @@ pub(super) fn sharded<'a>(
             None => KeySource::Const {
                 value: KeyValue::Null,
                 location: None,
+                key_type: key.key_type,
+            },
+            Some(expr) if computed.contains(&std::ptr::from_ref(expr)) => KeySource::Param {
+                index: drawn(printed.as_ref(), at, expr)
+                    .ok_or_else(|| Refusal::new(RefusalCode::Unreadable))?,
                 key_type: key.key_type,
             },
             Some(expr) => match drawn(printed.as_ref(), at, strip_casts(expr)) {
@@ -175,6 +181,44 @@ fn many(cx: &Cx<'_>, split: SplitInsert) -> Many {
         return Many::Refuse(Refusal::new(RefusalCode::SeveralShards));
     }
     Many::SplitInsert(split)
+}
+
+/// Keys that are neither constants nor parameters, but whose value PostgreSQL can say before any row is sent: the home
+/// shard computes them, with the conversion to the column's type, and the rows carry the result.
+fn computed_keys(
+    cx: &Cx<'_>,
+    rows: &Rows<'_>,
+    position: Option<usize>,
+    key_type: KeyType,
+) -> HashSet<*const Node> {
+    let Some(position) = position else {
+        return HashSet::new();
+    };
+    let cells = rows.rows.iter().map(|row| row[position]);
+    let computable = cells.filter(|expr| {
+        let of_key_type = super::columns::type_of(expr)
+            .is_some_and(|(type_oid, _)| cx.snapshot.key_type(Oid(type_oid)) == Some(key_type));
+        of_key_type && key_source(expr, cx.snapshot).is_none() && computable(expr, cx)
+    });
+    computable.map(std::ptr::from_ref).collect()
+}
+
+/// Whether an expression has the same value wherever and whenever it is computed, and needs nothing to be.
+fn computable(expr: &Node, cx: &Cx<'_>) -> bool {
+    let mut closed = true;
+    expr.walk(|node| {
+        closed &= !["VAR", "PARAM", "SUBLINK", "AGGREF", "WINDOWFUNC", "SETTODEFAULT"]
+            .iter()
+            .any(|name| node.is(name));
+    });
+    let calls = remaining_calls(cx, expr);
+    let culprit = calls
+        .unproved
+        .or(calls.about_server)
+        .or(calls.home_only)
+        .or(calls.volatile);
+    let clock = calls.now || calls.statement_time || calls.today;
+    closed && culprit.is_none() && !clock && !calls.sequence && !calls.server_oid && !calls.system_column
 }
 
 /// The parameter that stands for an expression.

@@ -51,8 +51,12 @@ impl<'a> Graph<'a> {
             }
             relation
         } else {
-            // In the join tree: already registered there.
-            self.snapshot.relation(catalog::Oid(rte.oid("relid")?))
+            // In the join tree: already registered there. (MERGE's is not, and may only be a home table.)
+            let relation = self.snapshot.relation(catalog::Oid(rte.oid("relid")?));
+            if command == "5" && relation.is_some_and(|r| !r.placement.is_home()) {
+                return Err(Refusal::new(RefusalCode::Merge));
+            }
+            relation
         };
         let key = relation
             .and_then(Relation::key_column)

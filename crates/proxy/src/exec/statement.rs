@@ -137,6 +137,14 @@ pub fn resolve<'a>(
     }
 }
 
+/// Whether the literals among a statement's keys can be understood without PostgreSQL.
+pub fn readable(planned: &Planned, literals: Literals<'_>) -> bool {
+    planned.keys.iter().all(|key| match key {
+        Key::Literal { .. } => for_each_value(key, literals, &|_| None, |_| {}).is_ok(),
+        _ => true,
+    })
+}
+
 /// The place of one key (for split INSERTs).
 pub fn place_of<'a>(
     source: &KeySource,

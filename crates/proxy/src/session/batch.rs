@@ -178,8 +178,9 @@ impl Session {
         if !self.block.is_open() {
             self.extended.forget_portals();
             self.release_servers();
-            self.extended.unnamed_on = None;
         }
+        // A text sent by the simple protocol before the next batch (a savepoint, say) drops the server's unnamed statement.
+        self.extended.unnamed_on = None;
         if !told {
             encode::ready_for_query(self.client.conn.out(), self.block.status());
         }

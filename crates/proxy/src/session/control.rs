@@ -40,7 +40,14 @@ impl Session {
         text: &str,
     ) -> Result<(), Fault> {
         match command {
-            TransactionCommand::Begin(modes) => self.begin(modes),
+            TransactionCommand::Begin(modes) => {
+                self.begin(modes)?;
+                self.complete("BEGIN")
+            }
+            TransactionCommand::Start(modes) => {
+                self.begin(modes)?;
+                self.complete("START TRANSACTION")
+            }
             TransactionCommand::Commit { chain } => self.commit_command(*chain).await,
             TransactionCommand::Rollback { chain } => self.rollback_command(*chain).await,
             TransactionCommand::Savepoint(name) => self.savepoint(name).await,
@@ -64,7 +71,7 @@ impl Session {
             self.block.open(begin_text(modes), false);
             self.settings.begin();
         }
-        self.complete("BEGIN")
+        Ok(())
     }
 
     async fn commit_command(&mut self, chain: bool) -> Result<(), Fault> {

@@ -20,7 +20,8 @@ use super::many::{Args, append_columns};
 use super::simple::{ends_block, failed_block, wrote_by_kind};
 use super::{Fault, Session};
 use crate::exec::statement::{
-    Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, resolve,
+    Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable,
+    resolve,
 };
 use crate::server::StatementId;
 
@@ -229,7 +230,13 @@ impl Session {
         };
         let literals = scratch.literals.clone();
         self.scratch = scratch;
-        let statement = learned?;
+        let mut statement = learned?;
+        if let Action::Planned(planned) = &statement.action
+            && !readable(planned, Literals { text, literals: &literals })
+        {
+            self.settle_batch_for_question().await?;
+            statement = self.learn_exact(text).await?;
+        }
         let id = self.engine.prepared_id(text, &types);
         Ok(Prepared {
             id,

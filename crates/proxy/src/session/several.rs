@@ -139,7 +139,7 @@ impl Session {
 
     fn follow_transaction(&mut self, command: &TransactionCommand) {
         match command {
-            TransactionCommand::Begin(modes) if !self.block.is_open() => {
+            TransactionCommand::Begin(modes) | TransactionCommand::Start(modes) if !self.block.is_open() => {
                 self.block.open(super::control::begin_text(modes), false);
                 self.settings.begin();
             }

@@ -10,7 +10,8 @@ pub(super) fn transaction(s: &nodes::TransactionStmt) -> Option<TransactionComma
     let name = || s.savepoint_name().unwrap_or_default().to_owned();
     let gid = || s.gid().unwrap_or_default().to_owned();
     Some(match s.kind {
-        T::TRANS_STMT_BEGIN | T::TRANS_STMT_START => TransactionCommand::Begin(modes(s.options())?),
+        T::TRANS_STMT_BEGIN => TransactionCommand::Begin(modes(s.options())?),
+        T::TRANS_STMT_START => TransactionCommand::Start(modes(s.options())?),
         T::TRANS_STMT_COMMIT => TransactionCommand::Commit { chain: s.chain },
         T::TRANS_STMT_ROLLBACK => TransactionCommand::Rollback { chain: s.chain },
         T::TRANS_STMT_SAVEPOINT => TransactionCommand::Savepoint(name()),

@@ -349,8 +349,10 @@ pub struct TransactionModes {
 /// A transaction control statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransactionCommand {
-    /// BEGIN or START TRANSACTION.
+    /// BEGIN.
     Begin(TransactionModes),
+    /// START TRANSACTION: the same, but for its command tag.
+    Start(TransactionModes),
     /// COMMIT or END.
     Commit {
         /// AND CHAIN.
