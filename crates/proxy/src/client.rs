@@ -75,6 +75,7 @@ impl ClientConn {
         if self.conn.is_mid_message() {
             return;
         }
+        self.conn.release_held();
         // What was appended but not sent may be half a thought.
         self.conn.out().clear();
         wire::backend::encode::error(self.conn.out(), &ErrorFields::fatal(code, message));

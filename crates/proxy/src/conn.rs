@@ -49,6 +49,8 @@ pub struct Conn {
     bulk: bool,
     /// Some of `output` has already left, so a message may be cut.
     partly_sent: bool,
+    /// What was pending when a [`Self::hold`] began.
+    held: Option<BytesMut>,
     received: u64,
     sent: u64,
 }
@@ -64,6 +66,7 @@ impl Conn {
             buffers,
             bulk: false,
             partly_sent: false,
+            held: None,
             received: 0,
             sent: 0,
         }
@@ -112,6 +115,26 @@ impl Conn {
     pub fn out(&mut self) -> &mut BytesMut {
         self.buffers.lend(&mut self.output);
         &mut self.output
+    }
+
+    /// Keeps everything appended from now on from being sent; what is pending waits behind it.
+    pub fn hold(&mut self) {
+        let pending = std::mem::take(&mut self.output);
+        self.held.get_or_insert(pending);
+    }
+
+    /// Whether a [`Self::hold`] is on.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Ends a [`Self::hold`]: what was appended comes back, what was pending before is pending again.
+    pub fn release_held(&mut self) -> BytesMut {
+        match self.held.take() {
+            Some(pending) => std::mem::replace(&mut self.output, pending),
+            None => BytesMut::new(),
+        }
     }
 
     /// Bytes appended and not sent yet.
@@ -166,6 +189,9 @@ impl Conn {
 
     /// Sends pending bytes; ready when all have left.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_some() {
+            return Poll::Ready(Ok(()));
+        }
         while !self.output.is_empty() {
             let n = match &mut self.socket {
                 Socket::Tcp(socket) => ready!(Pin::new(socket).poll_write(cx, &self.output))?,

@@ -19,10 +19,12 @@ mod fault;
 mod inspect;
 mod learn;
 mod many;
+mod portal;
 mod schema;
 mod set;
 mod several;
 mod simple;
+mod sql_prepared;
 mod start;
 mod views;
 
@@ -59,6 +61,7 @@ pub struct Session {
     pools: Vec<(catalog::ShardId, ShardPool)>,
     pinned: Option<PinReason>,
     extended: Extended,
+    sql_prepared: sql_prepared::SqlPrepared,
     /// The context of the last statement, with the settings it was made for.
     context: Option<(Rc<PlanContext>, Rc<settings::Settings>)>,
     /// The context inside a block that changed the schema.

@@ -187,8 +187,12 @@ impl<S: Sink> Sink for Limited<'_, S> {
     ) -> Result<Flow, Box<ErrorFields>> {
         let flow = self.inner.row(source, message, client)?;
         if client.len() > self.limit_bytes {
-            let text = format!("the rows of a portal with a row limit exceed {} bytes", self.limit_bytes);
-            let fields = ErrorFields::error("53400", text).with_hint("Raise gather_max_bytes, or fetch all rows at once.");
+            let text = format!(
+                "the rows of a portal with a row limit exceed {} bytes",
+                self.limit_bytes
+            );
+            let fields = ErrorFields::error("53400", text)
+                .with_hint("Raise gather_max_bytes, or fetch all rows at once.");
             return Err(Box::new(fields));
         }
         Ok(flow)

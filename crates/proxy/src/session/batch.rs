@@ -235,7 +235,7 @@ impl Session {
         }
         if !read.failed && !effects.none() {
             if let Some(reason) = effects.pin {
-                self.pinned = self.pinned.or(Some(reason));
+                self.pin(reason);
                 self.servers[index].unpreparable = true;
             }
             if effects.inspect && self.block.is_open() {

@@ -17,6 +17,7 @@ use wire::{FormatCode, Target};
 use super::block::{BlockState, Wrote};
 use super::learn::Learned;
 use super::many::{Args, append_columns};
+use super::portal::Rest;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
 use super::{Fault, Session};
 use crate::exec::statement::{
@@ -47,13 +48,13 @@ pub(super) struct Prepared {
 /// A portal.
 #[derive(Debug, Clone)]
 pub(super) struct Portal {
-    prepared: Rc<Prepared>,
-    place: PortalPlace,
+    pub(super) prepared: Rc<Prepared>,
+    pub(super) place: PortalPlace,
 }
 
 /// Where a portal runs.
 #[derive(Debug, Clone)]
-enum PortalPlace {
+pub(super) enum PortalPlace {
     /// It exists on the session's server for this shard.
     Server(ShardId),
     /// It runs on several shards, or with values computed first.
@@ -93,7 +94,9 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Extended {
     statements: HashMap<Vec<u8>, Rc<Prepared>>,
-    portals: HashMap<Vec<u8>, Portal>,
+    pub(super) portals: HashMap<Vec<u8>, Portal>,
+    /// What portals that have run here still have to give.
+    pub(super) rests: HashMap<Vec<u8>, Rest>,
     /// Answers to come from the server at hand, in order.
     pub(super) steps: VecDeque<Step>,
     /// The shard whose server has messages that no Sync has ended.
@@ -114,7 +117,7 @@ impl Extended {
     /// DISCARD ALL.
     pub(super) fn forget_all(&mut self) {
         self.statements.clear();
-        self.portals.clear();
+        self.forget_portals();
         self.unnamed_on = None;
     }
 
@@ -130,6 +133,7 @@ impl Extended {
 
     pub(super) fn forget_portals(&mut self) {
         self.portals.clear();
+        self.rests.clear();
     }
 }
 
@@ -147,9 +151,17 @@ impl Session {
         let result = match decoded {
             Frontend::Parse(parse) => self.parse(&parse).await,
             Frontend::Bind(bind) => self.bind(whole, &bind).await,
-            Frontend::Describe { target, name } => self.describe(target, name).await,
+            Frontend::Describe { target, name } => self.describe(whole, target, name).await,
             Frontend::Execute { portal, max_rows } => self.execute(whole, portal, max_rows).await,
-            Frontend::Close { target, name } => self.close(target, name),
+            Frontend::Close {
+                target: Target::Statement,
+                name,
+            } => {
+                // The servers keep theirs: another client may have prepared the same.
+                self.extended.statements.remove(name);
+                self.answer(encode::close_complete)
+            }
+            Frontend::Close { name, .. } => self.close_portal(name).await,
             Frontend::Flush => self.flush_batch().await,
             Frontend::Sync => return self.sync().await,
             _ => Ok(()),
@@ -285,6 +297,7 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
             return Err(failed_block());
         }
+        self.check_sql_prepared(&prepared.statement, &prepared.text).await?;
         if !bind.portal.is_empty() && self.extended.portals.contains_key(bind.portal) {
             let name = String::from_utf8_lossy(bind.portal);
             return Err(Fault::error("42P03", format!("portal \"{name}\" already exists")));
@@ -299,6 +312,7 @@ impl Session {
         } else {
             self.answer(encode::bind_complete)?;
         }
+        self.extended.rests.remove(bind.portal);
         self.extended
             .portals
             .insert(bind.portal.to_vec(), Portal { prepared, place });
@@ -468,7 +482,7 @@ impl Session {
         Ok(())
     }
 
-    async fn describe(&mut self, target: Target, name: &[u8]) -> Result<(), Fault> {
+    async fn describe(&mut self, whole: Message<'_>, target: Target, name: &[u8]) -> Result<(), Fault> {
         match target {
             Target::Statement => {
                 let prepared = self.current(name).await?;
@@ -476,7 +490,8 @@ impl Session {
             }
             Target::Portal => {
                 let Some(portal) = self.extended.portals.get(name).cloned() else {
-                    return Err(no_portal(name));
+                    let step = Step::Describe { columns: None };
+                    return self.cursor_message(whole.bytes, name, step).await;
                 };
                 self.describe_portal(name, &portal).await
             }
@@ -551,7 +566,7 @@ impl Session {
 
     async fn execute(&mut self, whole: Message<'_>, name: &[u8], max_rows: i32) -> Result<(), Fault> {
         let Some(portal) = self.extended.portals.get(name).cloned() else {
-            return Err(no_portal(name));
+            return self.cursor_message(whole.bytes, name, Step::Execute).await;
         };
         let statement = Rc::clone(&portal.prepared.statement);
         if self.block.state == BlockState::Failed && !ends_block(&statement) {
@@ -573,35 +588,11 @@ impl Session {
                 self.extended.steps.push_back(Step::Execute);
                 Ok(())
             }
-            PortalPlace::Many { shards, args } => {
-                if max_rows > 0 {
-                    return Err(Fault::error(
-                        "0A000",
-                        "a row limit on a portal that reads several shards",
-                    ));
-                }
-                self.settle_batch_for_block().await?;
-                match &statement.action {
-                    Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
-                        let literals = Literals {
-                            text: &portal.prepared.text,
-                            literals: &portal.prepared.literals,
-                        };
-                        self.run_deferred(planned, &portal.prepared.text, literals, Some(args))
-                            .await
-                    }
-                    Action::Planned(planned) => {
-                        self.run_many(planned, shards, &portal.prepared.text, Some(args))
-                            .await
-                    }
-                    _ => Err(Fault::error("XX000", "a portal over several shards has no plan")),
-                }
-            }
-            PortalPlace::Local => self.execute_local(&portal.prepared).await,
+            PortalPlace::Many { .. } | PortalPlace::Local => self.execute_here(name, &portal, max_rows).await,
         }
     }
 
-    async fn execute_local(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
+    pub(super) async fn execute_local(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
         match &prepared.statement.action {
             Action::Empty => self.answer(encode::empty_query),
             Action::Deallocate(name) => {
@@ -619,32 +610,6 @@ impl Session {
         }
     }
 
-    fn close(&mut self, target: Target, name: &[u8]) -> Result<(), Fault> {
-        match target {
-            Target::Statement => {
-                // The servers keep theirs: another client may have prepared the same.
-                self.extended.statements.remove(name);
-            }
-            Target::Portal => {
-                if let Some(Portal {
-                    place: PortalPlace::Server(shard),
-                    ..
-                }) = self.extended.portals.remove(name)
-                    && self.extended.open_on.is_none_or(|open| open == shard)
-                    && let Some(server) = self.servers.iter_mut().find(|server| server.shard == shard)
-                {
-                    let out = server.lease.conn.out();
-                    wire::frontend::encode::close(out, Target::Portal, name)
-                        .map_err(|_| Fault::error("54000", "the name is too long"))?;
-                    self.extended.open_on = Some(shard);
-                    self.extended.steps.push_back(Step::Close { pass: true });
-                    return Ok(());
-                }
-            }
-        }
-        self.answer(encode::close_complete)
-    }
-
     /// An answer given here, in its turn.
     pub(super) fn answer(&mut self, append: impl FnOnce(&mut BytesMut)) -> Result<(), Fault> {
         if self.extended.steps.is_empty() {
@@ -657,7 +622,7 @@ impl Session {
         Ok(())
     }
 
-    fn answer_bytes(&mut self, bytes: BytesMut) {
+    pub(super) fn answer_bytes(&mut self, bytes: BytesMut) {
         if self.extended.steps.is_empty() {
             self.client.conn.out().extend_from_slice(&bytes);
         } else {
@@ -699,7 +664,7 @@ pub(super) fn is_binary(bind: &Bind<'_>, index: usize) -> bool {
     bind.formats.get(at) == Some(FormatCode::Binary)
 }
 
-fn no_portal(name: &[u8]) -> Fault {
+pub(super) fn no_portal(name: &[u8]) -> Fault {
     Fault::error(
         "34000",
         format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)),

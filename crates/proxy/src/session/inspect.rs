@@ -96,7 +96,7 @@ impl Session {
             self.servers[index].lease.dirty = true;
             return Ok(());
         }
-        self.pinned = self.pinned.or(Some(reason));
+        self.pin(reason);
         self.servers[index].unpreparable |= reason != PinReason::AdvisoryLock;
         Ok(())
     }

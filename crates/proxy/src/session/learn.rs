@@ -29,6 +29,7 @@ impl Session {
         types: &[u32],
         key: Option<&NormalisedBuf>,
     ) -> Result<Learned, Fault> {
+        self.engine.metrics.plan_cache_misses.increment();
         let context = self.plan_context().await?;
         let raws = match parse(text, &context) {
             Ok(raws) => raws,
@@ -77,7 +78,7 @@ impl Session {
         let effects = effects_of(raw, &context.snapshot);
         let facts = SessionFacts {
             in_transaction: self.block.is_open(),
-            has_temp_objects: self.pinned.is_some(),
+            has_temp_objects: self.may_have_temporary_objects(),
             search_path: context.search_path.clone(),
         };
         if let sql::Detail::Deallocate { name } = &raw.detail {

@@ -125,6 +125,7 @@ impl Session {
             return Err(failed_block());
         }
         self.check_sequence_state(statement)?;
+        self.check_sql_prepared(statement, text).await?;
         match &statement.action {
             Action::Empty => {
                 encode::empty_query(self.client.conn.out());
@@ -161,7 +162,6 @@ impl Session {
                     Err(KeyProblem::Param) => Err(Fault::error("42P02", "there is no parameter $1")),
                 }
             }
-            Action::Deallocate(name) => self.deallocate(name.as_deref(), text).await.map(|()| false),
             Action::Other(triage) => self.run_other(triage, statement, text).await.map(|()| false),
         }
     }

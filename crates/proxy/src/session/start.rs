@@ -44,6 +44,7 @@ impl Session {
             pools: Vec::new(),
             pinned: None,
             extended: Extended::default(),
+            sql_prepared: Default::default(),
             context: None,
             private_context: None,
             scratch: NormalisedBuf::default(),
@@ -125,7 +126,9 @@ impl Session {
         }
         let home = self.engine.cluster.home();
         for mut server in std::mem::take(&mut self.servers) {
-            if server.busy || (self.pinned.is_some() && server.shard == home) {
+            // Code nobody has looked at may have left locks or settings that a rollback does not undo.
+            let unknown = self.block.inspect || server.lease.conn.pending_out() > 0;
+            if server.busy || unknown || (self.pinned.is_some() && server.shard == home) {
                 server.lease.discard();
                 continue;
             }
