@@ -9,9 +9,10 @@ use hashbrown::HashMap;
 
 use crate::cluster::{Cluster, Running};
 use crate::exec::statement::StatementCache;
+use crate::metrics::WorkerMetrics;
 use crate::pools::Pools;
 use crate::server::{Parameters, StatementId};
-use crate::worker::Shared;
+use crate::worker::{Shared, WorkerCtx};
 
 /// Everything that plans depend on: sessions that agree on it share one cache of statements.
 pub struct PlanContext {
@@ -55,6 +56,8 @@ pub struct Engine {
     pub cluster: Arc<Cluster>,
     /// The worker layer's shared state.
     pub shared: Arc<Shared>,
+    /// This worker's counters.
+    pub metrics: Arc<WorkerMetrics>,
     contexts: RefCell<HashMap<ContextKey, Rc<PlanContext>>>,
     /// Reported settings of a fresh session.
     greetings: RefCell<HashMap<GreetingKey, Rc<Parameters>>>,
@@ -66,12 +69,13 @@ pub struct Engine {
 
 impl Engine {
     /// An engine over a worker's pools.
-    pub fn new(pools: Pools, cluster: Arc<Cluster>, shared: Arc<Shared>) -> Rc<Self> {
+    pub fn new(ctx: &WorkerCtx, cluster: Arc<Cluster>) -> Rc<Self> {
         let running = cluster.gate.register();
         Rc::new(Self {
-            pools,
+            pools: ctx.pools.clone(),
             cluster,
-            shared,
+            shared: Arc::clone(&ctx.shared),
+            metrics: Arc::clone(&ctx.metrics),
             contexts: RefCell::default(),
             greetings: RefCell::default(),
             prepared: RefCell::default(),

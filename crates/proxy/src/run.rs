@@ -43,7 +43,7 @@ pub fn start(
     let proxy = crate::listener::start(
         config,
         Arc::new(move |ctx| {
-            let engine = Engine::new(ctx.pools.clone(), Arc::clone(&cluster), Arc::clone(&ctx.shared));
+            let engine = Engine::new(ctx, Arc::clone(&cluster));
             Rc::new(Sessions { engine })
         }),
     )?;

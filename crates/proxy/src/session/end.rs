@@ -269,7 +269,10 @@ impl Session {
         first_error: Option<(commit::ShardId, Box<ErrorFields>)>,
     ) -> Result<bool, Fault> {
         match answer {
-            Answer::Committed => Ok(true),
+            Answer::Committed => {
+                self.engine.metrics.multi_shard_commits.increment();
+                Ok(true)
+            }
             Answer::Unknown => Err(unknown_outcome("the outcome of COMMIT is not known")),
             Answer::Aborted(AbortReason::AlreadyFailed(_)) => Ok(false),
             Answer::Aborted(reason) => Err(match (reason, first_error) {

@@ -33,12 +33,12 @@ impl Session {
         if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(index);
         }
-        let key = self.pool_key(shard);
+        let pool = self.pool(shard);
         let lease = if self.servers.is_empty() {
-            self.engine
-                .pools
-                .checkout(&key, Purpose::First, Some(&self.cancel.slot))
-                .await?
+            match pool.try_checkout(Purpose::First, Some(&self.cancel.slot)) {
+                Some(lease) => lease,
+                None => pool.checkout(Purpose::First, Some(&self.cancel.slot)).await?,
+            }
         } else {
             if self.block.ticket.is_none() {
                 self.block.ticket = Some(self.engine.pools.ticket().await?);
@@ -46,10 +46,7 @@ impl Session {
             let Some(ticket) = &self.block.ticket else {
                 return Err(Fault::error("XX000", "no ticket"));
             };
-            self.engine
-                .pools
-                .checkout(&key, Purpose::Further(ticket), Some(&self.cancel.slot))
-                .await?
+            pool.checkout(Purpose::Further(ticket), Some(&self.cancel.slot)).await?
         };
         let mut enlisted = Enlisted {
             shard,
@@ -199,6 +196,9 @@ impl Session {
 
     /// After a statement outside any block, or at the end of one: gives the servers back, except a pinned one.
     pub(super) fn release_servers(&mut self) {
+        if !self.servers.is_empty() {
+            self.engine.metrics.transactions.increment();
+        }
         self.block.ticket = None;
         if self.pinned.is_none() {
             for server in self.servers.drain(..) {

@@ -223,7 +223,10 @@ impl Session {
             }
         };
         let learned = match found {
-            Found::Statement(statement) => Ok(statement),
+            Found::Statement(statement) => {
+                self.engine.metrics.plan_cache_hits.increment();
+                Ok(statement)
+            }
             Found::Unknown { normalised } => {
                 // Learning may have to ask a server, which must not be in the middle of a batch.
                 let key = normalised.then_some(&scratch);
@@ -419,6 +422,7 @@ impl Session {
             return Ok(String::new());
         }
         if let Some(name) = self.servers[index].lease.prepared.get(prepared.id) {
+            self.engine.metrics.prepared_hits.increment();
             return Ok(name.to_string());
         }
         self.parse_on(index, prepared, false, None)?;
@@ -569,6 +573,7 @@ impl Session {
             return self.cursor_message(whole.bytes, name, Step::Execute).await;
         };
         let statement = Rc::clone(&portal.prepared.statement);
+        self.engine.metrics.statements.increment();
         if self.block.state == BlockState::Failed && !ends_block(&statement) {
             return Err(failed_block());
         }

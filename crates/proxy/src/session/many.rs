@@ -300,6 +300,9 @@ impl Session {
         max_rows: u32,
         sink: &mut impl Sink,
     ) -> Result<Gathered, Fault> {
+        if run.indexes.len() > 1 {
+            self.engine.metrics.statements_scattered.increment();
+        }
         let mut skips = Vec::with_capacity(run.indexes.len());
         for index in run.indexes {
             skips.push(self.begin_on(*index).await?);

@@ -87,6 +87,7 @@ impl Session {
             .find(text, &mut scratch, context.conforming_strings);
         let result = match found {
             Found::Statement(statement) => {
+                self.engine.metrics.plan_cache_hits.increment();
                 let literals = Literals {
                     text,
                     literals: &scratch.literals,
@@ -121,6 +122,7 @@ impl Session {
         last: bool,
         offset: usize,
     ) -> Result<bool, Fault> {
+        self.engine.metrics.statements.increment();
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
         }
@@ -211,6 +213,7 @@ impl Session {
 
     /// Sends a text to one shard and relays the answer. True when ReadyForQuery was passed on.
     pub(super) async fn run_on_one(&mut self, one: OneShard<'_>, last: bool) -> Result<bool, Fault> {
+        self.engine.metrics.statements_routed.increment();
         let index = self.enlist(one.shard).await?;
         let skip = self.begin_on(index).await?;
         let server = &mut self.servers[index];
