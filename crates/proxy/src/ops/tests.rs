@@ -392,7 +392,10 @@ fn colocation_shares_a_map_and_needs_comparable_keys() {
          CREATE TABLE words (word text); CREATE TABLE more_words (word varchar(10)); CREATE TABLE codes (code char(3));
          INSERT INTO users SELECT generate_series(1, 50); INSERT INTO orders SELECT g, g FROM generate_series(1, 50) g;
          INSERT INTO orders VALUES (NULL, 0);
-         INSERT INTO codes VALUES ('a'), ('b  '), (NULL)",
+         INSERT INTO codes VALUES ('a'), ('b  '), (NULL);
+         CREATE TABLE tree (tenant int, id int, parent int, PRIMARY KEY (tenant, id),
+                            FOREIGN KEY (tenant, parent) REFERENCES tree ON DELETE CASCADE);
+         INSERT INTO tree SELECT g % 30, g, CASE WHEN g > 30 THEN g - 30 END FROM generate_series(1, 90) g",
     );
     f.shard("users", "id", None).unwrap();
     assert_eq!(code(f.shard("words", "word", Some("users"))), "42804");
@@ -401,6 +404,9 @@ fn colocation_shares_a_map_and_needs_comparable_keys() {
     f.shard("words", "word", None).unwrap();
     f.shard("more_words", "word", Some("words")).unwrap();
     f.shard("codes", "code", None).unwrap();
+    f.shard("tree", "tenant", Some("users")).unwrap();
+    let nodes = f.everywhere("SELECT count(*) FROM tree").concat();
+    assert_eq!(nodes.iter().map(|n| n.parse::<u32>().unwrap()).sum::<u32>(), 90);
     let record = f.record();
     let maps: BTreeMap<&str, u32> = record
         .tables
@@ -414,6 +420,7 @@ fn colocation_shares_a_map_and_needs_comparable_keys() {
         ("codes", 3),
         ("more_words", 2),
         ("orders", 1),
+        ("tree", 1),
         ("users", 1),
         ("words", 2),
     ];
