@@ -1,0 +1,71 @@
+//! Statements prepared with SQL's PREPARE.
+//!
+//! They live on the session's server and were found to be the home shard's business when they were prepared. A later
+//! change of the schema, by whomever, can make that wrong, and PostgreSQL on its own would go on with what is left at
+//! home.
+
+use sql::StatementKind;
+
+use super::learn::Learned;
+use super::{Fault, Session};
+use crate::exec::statement::{Action, Statement};
+
+/// Texts kept for one session; also bounds what an EXECUTE after a change of the schema costs.
+const TEXTS_MAX: usize = 1000;
+
+/// What a session has prepared with PREPARE.
+#[derive(Debug, Default)]
+pub(super) struct SqlPrepared {
+    /// The whole statements, PREPARE included. DEALLOCATE and DISCARD leave them: at worst EXECUTE is refused too often.
+    texts: Vec<String>,
+    /// Version of the facts by which all of them are the home shard's business.
+    version: u64,
+}
+
+impl Session {
+    /// Before a statement runs: remembers what PREPARE prepares, and looks at it again before EXECUTE if the schema has
+    /// changed since.
+    pub(super) async fn check_sql_prepared(
+        &mut self,
+        statement: &Statement,
+        text: &str,
+    ) -> Result<(), Fault> {
+        match statement.kind {
+            StatementKind::Prepare => self.remember_sql_prepared(text),
+            StatementKind::Execute => self.recheck_sql_prepared().await,
+            _ => Ok(()),
+        }
+    }
+
+    fn remember_sql_prepared(&mut self, text: &str) -> Result<(), Fault> {
+        let prepared = &mut self.sql_prepared;
+        if prepared.texts.is_empty() {
+            prepared.version = self.engine.cluster.version(&self.database);
+        }
+        if prepared.texts.iter().any(|known| known == text) {
+            return Ok(());
+        }
+        if prepared.texts.len() >= TEXTS_MAX {
+            let text = format!("a session can prepare {TEXTS_MAX} different statements with PREPARE");
+            return Err(Fault::error("54000", text));
+        }
+        prepared.texts.push(text.to_owned());
+        Ok(())
+    }
+
+    async fn recheck_sql_prepared(&mut self) -> Result<(), Fault> {
+        let version = self.engine.cluster.version(&self.database);
+        if self.sql_prepared.version == version {
+            return Ok(());
+        }
+        for text in self.sql_prepared.texts.clone() {
+            let learned = Box::pin(self.learn(&text, &[], None)).await;
+            if !matches!(learned, Ok(Learned::One(again)) if matches!(again.action, Action::Home)) {
+                let refusal = plan::Refusal::new(plan::RefusalCode::PrepareSql);
+                return Err(Fault::refused(&refusal));
+            }
+        }
+        self.sql_prepared.version = version;
+        Ok(())
+    }
+}
