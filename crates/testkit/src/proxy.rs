@@ -88,7 +88,9 @@ impl ProxySite {
         let lines = guard.stdout.take();
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
-            let lines = lines.into_iter().flat_map(|out| BufReader::new(out).lines().map_while(Result::ok));
+            let lines = lines
+                .into_iter()
+                .flat_map(|out| BufReader::new(out).lines().map_while(Result::ok));
             for line in lines {
                 // Nobody listens any more once it is ready; the pipe is read on so that it never fills.
                 let _ = sender.send(line);
@@ -98,7 +100,9 @@ impl ProxySite {
         let deadline = Instant::now() + READY_TIMEOUT;
         while addresses.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = receiver.recv_timeout(left) else { break };
+            let Ok(line) = receiver.recv_timeout(left) else {
+                break;
+            };
             if let Some(text) = line.strip_prefix("pid ") {
                 pid = text.trim().parse().expect("a process id");
             }
@@ -106,14 +110,23 @@ impl ProxySite {
         }
         let Some(addresses) = addresses else {
             let _ = guard.kill();
-            panic!("the proxy is not ready:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+            panic!(
+                "the proxy is not ready:\n{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
         };
         let (address, http) = addresses.split_once(", http on ").expect("two addresses");
         let info = self.cluster.info();
         let (user, password) = (&info.app_user, info.app_password.expose());
         let url = format!("postgresql://{user}:{password}@{address}/{}", self.database);
         let target = Target::parse(&url).expect("a URL");
-        DroverProxy { guard, pid, target, http: http.to_owned(), log }
+        DroverProxy {
+            guard,
+            pid,
+            target,
+            http: http.to_owned(),
+            log,
+        }
     }
 
     /// The configuration file of one proxy.
@@ -132,7 +145,10 @@ impl ProxySite {
         );
         for shard in &info.shards {
             let (host, port) = (&shard.primary.host, shard.primary.port);
-            text.push_str(&format!("[[shards]]\nname = '{}'\nprimary = '{host}:{port}'\n", shard.name));
+            text.push_str(&format!(
+                "[[shards]]\nname = '{}'\nprimary = '{host}:{port}'\n",
+                shard.name
+            ));
         }
         text
     }
@@ -151,7 +167,10 @@ impl ProxySite {
                 let (user, password) = (&info.admin_user, info.admin_password.expose());
                 let (host, port) = (&shard.primary.host, shard.primary.port);
                 let url = format!("postgresql://{user}:{password}@{host}:{port}/{}", self.database);
-                Shard { name: shard.name.clone(), target: Target::parse(&url).expect("a URL") }
+                Shard {
+                    name: shard.name.clone(),
+                    target: Target::parse(&url).expect("a URL"),
+                }
             })
             .collect();
         crate::placement::verify(&layout, &shards).expect("placement")
@@ -187,8 +206,13 @@ impl DroverProxy {
     /// # Panics
     /// When it has ended already.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.pid.to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "no process to signal");
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid.to_string()])
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "no process to signal"
+        );
     }
 
     /// Waits for its end and gives the exit code.
@@ -201,7 +225,11 @@ impl DroverProxy {
             if let Ok(Some(status)) = self.guard.try_wait() {
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "the proxy does not end:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the proxy does not end:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
