@@ -110,7 +110,7 @@ fn transactions_and_settings() {
     check("begin", Begin(TransactionModes::default()));
     check(
         "start transaction isolation level serializable, read only, not deferrable",
-        Begin(modes),
+        Start(modes),
     );
     check("end and chain", Commit { chain: true });
     check("abort", Rollback { chain: false });
