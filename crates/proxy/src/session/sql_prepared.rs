@@ -33,6 +33,10 @@ impl Session {
         match statement.kind {
             StatementKind::Prepare => self.remember_sql_prepared(text),
             StatementKind::Execute => self.recheck_sql_prepared().await,
+            // CREATE TABLE … AS EXECUTE and EXPLAIN EXECUTE; a word too many only costs a look.
+            StatementKind::CreateTableAs | StatementKind::Explain if has_word_execute(text) => {
+                self.recheck_sql_prepared().await
+            }
             _ => Ok(()),
         }
     }
@@ -68,4 +72,10 @@ impl Session {
         self.sql_prepared.version = version;
         Ok(())
     }
+}
+
+fn has_word_execute(text: &str) -> bool {
+    text.as_bytes()
+        .windows(7)
+        .any(|word| word.eq_ignore_ascii_case(b"execute"))
 }
