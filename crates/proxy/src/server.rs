@@ -97,6 +97,8 @@ pub struct ServerConn {
     pub parameters: Parameters,
     /// What is prepared on it.
     pub prepared: Prepared,
+    /// Its unnamed statement, while it is certain: every Query and Parse of our own replaces it.
+    pub unnamed: Option<StatementId>,
     /// Its settings.
     pub applied: Applied,
     /// The topology epoch the server session was told, 0: none.
@@ -213,6 +215,7 @@ impl ServerConn {
             status: TransactionStatus::Idle,
             parameters: from.parameters,
             prepared: from.prepared,
+            unnamed: None,
             applied: if from.fresh {
                 Applied::Fresh
             } else {

@@ -83,6 +83,7 @@ pub async fn query(server: &mut ServerConn, sql: &str) -> Result<Reply, LinkErro
 
 /// Appends a Query message without sending it.
 pub fn send_query(server: &mut ServerConn, sql: &str) -> Result<(), LinkError> {
+    server.unnamed = None;
     frontend::encode::query(server.conn.out(), sql.as_bytes())
         .map_err(|_| LinkError::Protocol("statement too long"))
 }

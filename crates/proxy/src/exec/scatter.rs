@@ -42,6 +42,7 @@ pub struct Request<'a> {
 /// Appends Parse, Bind, Execute, Sync.
 pub fn send(server: &mut ServerConn, request: &Request<'_>) -> Result<(), LinkError> {
     let too_long = |_| LinkError::Protocol("statement too long");
+    server.unnamed = None;
     let out = server.conn.out();
     frontend::encode::parse(out, b"", request.sql.as_bytes(), request.types.iter().copied())
         .map_err(too_long)?;

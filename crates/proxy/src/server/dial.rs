@@ -203,6 +203,7 @@ impl Dialler {
             status: TransactionStatus::Idle,
             parameters: login.parameters,
             prepared: Prepared::new(self.prepared_statements),
+            unnamed: None,
             applied: Applied::Fresh,
             epoch: 0,
             dirty: false,

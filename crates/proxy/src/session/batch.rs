@@ -179,8 +179,6 @@ impl Session {
             self.extended.forget_portals();
             self.release_servers();
         }
-        // A text sent by the simple protocol before the next batch (a savepoint, say) drops the server's unnamed statement.
-        self.extended.unnamed_on = None;
         if !told {
             encode::ready_for_query(self.client.conn.out(), self.block.status());
         }
@@ -360,7 +358,7 @@ impl Session {
                 }
             }
         }
-        self.extended.unnamed_on = None;
+        self.servers[index].lease.unnamed = None;
         if self.block.state == BlockState::None {
             self.extended.forget_portals();
         }

@@ -5,6 +5,7 @@ use sql::{Isolation, TransactionCommand, TransactionModes};
 use wire::backend::{ErrorFields, encode};
 
 use super::block::{Block, BlockState};
+use super::effects::Effects;
 use super::simple::failed_block;
 use super::{Fault, Session};
 use crate::exec::link;
@@ -13,6 +14,39 @@ use crate::exec::statement::Statement;
 impl Session {
     /// Runs a statement that is neither plain home traffic nor planned. The answer is complete but for ReadyForQuery.
     pub(super) async fn run_other(
+        &mut self,
+        triage: &Triage,
+        statement: &Statement,
+        text: &str,
+    ) -> Result<(), Fault> {
+        self.run_triaged(triage, statement, text).await?;
+        self.note_effects(statement.effects).await
+    }
+
+    /// What a statement that did not run by the common path did to the session.
+    async fn note_effects(&mut self, effects: Effects) -> Result<(), Fault> {
+        if effects.none() {
+            return Ok(());
+        }
+        let home = self.engine.cluster.home();
+        let at_home = self.servers.iter().position(|server| server.shard == home);
+        if let Some(reason) = effects.pin {
+            self.pin(reason);
+            if let Some(index) = at_home {
+                self.servers[index].unpreparable = true;
+            }
+        }
+        if effects.inspect && self.block.is_open() {
+            self.block.inspect = true;
+        } else if effects.inspect
+            && let Some(index) = at_home
+        {
+            self.inspect(index).await?;
+        }
+        Ok(())
+    }
+
+    async fn run_triaged(
         &mut self,
         triage: &Triage,
         statement: &Statement,

@@ -145,6 +145,10 @@ impl Session {
 
     /// A home connection with the session's settings, to ask something that has no effect.
     pub(super) async fn home_access(&mut self, home: ShardId) -> Result<HomeAccess, Fault> {
+        if self.extended.open_on == Some(home) {
+            // A question in the middle of a pipeline would take the pipeline's answers for its own.
+            self.settle_batch_for_question().await?;
+        }
         let held = self.servers.iter().position(|server| server.shard == home);
         if let Some(index) = held
             && self.servers[index].lease.status != TransactionStatus::Failed
@@ -380,7 +384,8 @@ impl Session {
 }
 
 /// Returns a server to its pool; one with an answer outstanding is closed.
-fn give_back(server: Enlisted) {
+fn give_back(mut server: Enlisted) {
+    server.lease.unnamed = None;
     // Messages that have not left would be the next session's first.
     if server.busy || server.lease.conn.pending_out() > 0 {
         server.lease.discard();

@@ -109,8 +109,6 @@ pub(super) struct Extended {
     pub(super) executed: bool,
     /// Effects of what was executed, applied after Sync.
     pub(super) effects: super::effects::Effects,
-    /// What the server at hand has as its unnamed statement.
-    pub(super) unnamed_on: Option<(ShardId, StatementId)>,
 }
 
 impl Extended {
@@ -118,7 +116,6 @@ impl Extended {
     pub(super) fn forget_all(&mut self) {
         self.statements.clear();
         self.forget_portals();
-        self.unnamed_on = None;
     }
 
     /// Forgets a statement; false when there is none.
@@ -208,7 +205,10 @@ impl Session {
     async fn prepare(&mut self, text: &str, types: Vec<u32>, unnamed: bool) -> Result<Prepared, Fault> {
         let context = self.plan_context().await?;
         let mut scratch = std::mem::take(&mut self.scratch);
-        let found = if types.is_empty() {
+        let found = if self.may_have_temporary_objects() {
+            scratch.literals.clear();
+            Found::Unknown { normalised: false }
+        } else if types.is_empty() {
             context
                 .statements
                 .find(text, &mut scratch, context.conforming_strings)
@@ -415,8 +415,7 @@ impl Session {
     /// Makes sure that a server has a statement, and returns its name there.
     fn prepare_on(&mut self, index: usize, prepared: &Rc<Prepared>) -> Result<String, Fault> {
         if prepared.unnamed {
-            let here = (self.servers[index].shard, prepared.id);
-            if self.extended.unnamed_on != Some(here) {
+            if self.servers[index].lease.unnamed != Some(prepared.id) {
                 self.parse_on(index, prepared, false, None)?;
             }
             return Ok(String::new());
@@ -443,7 +442,7 @@ impl Session {
         let server = &mut self.servers[index];
         let mut registered = None;
         let name = if prepared.unnamed {
-            self.extended.unnamed_on = Some((server.shard, prepared.id));
+            server.lease.unnamed = Some(prepared.id);
             String::new()
         } else {
             if server.lease.prepared.get(prepared.id).is_some() {

@@ -4,8 +4,10 @@ use std::rc::Rc;
 
 use plan::{Analyzed, ResultColumn, SessionFacts, Triage};
 use sql::{NormalisedBuf, ParseFailure, ParseOptions, RawStatement, StatementKind};
+use wire::TransactionStatus;
 use wire::backend::{Backend, RowDescription};
 
+use super::block::BlockState;
 use super::effects::{Effects, effects_of};
 use super::{Fault, Session};
 use crate::engine::PlanContext;
@@ -78,7 +80,7 @@ impl Session {
         let effects = effects_of(raw, &context.snapshot);
         let facts = SessionFacts {
             in_transaction: self.block.is_open(),
-            has_temp_objects: self.may_have_temporary_objects(),
+            has_temp_objects: self.may_mean_temporary_objects(raw).await?,
             search_path: context.search_path.clone(),
         };
         if let sql::Detail::Deallocate { name } = &raw.detail {
@@ -121,6 +123,32 @@ impl Session {
             }
             other => Ok(self.statement(Action::Other(Box::new(other)), effects, raw.kind)),
         }
+    }
+
+    /// Whether a name in a statement can mean a temporary object of this session; its own server knows.
+    async fn may_mean_temporary_objects(&mut self, raw: &RawStatement) -> Result<bool, Fault> {
+        if !self.may_have_temporary_objects() {
+            return Ok(false);
+        }
+        let home = self.engine.cluster.home();
+        let names: Vec<String> = (raw.names.relations.iter())
+            .filter(|name| name.schema.is_none())
+            .map(|name| sql::quote_literal(&name.name))
+            .collect();
+        let held = self.servers.iter().find(|server| server.shard == home);
+        let can_ask = held.is_some_and(|server| server.lease.status != TransactionStatus::Failed);
+        if names.is_empty() || !can_ask || self.block.state == BlockState::Failed {
+            return Ok(true);
+        }
+        let question = format!(
+            "SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema() AND relname IN ({})",
+            names.join(", ")
+        );
+        let mut access = self.home_access(home).await?;
+        let reply = crate::exec::link::query(self.asked(&mut access), &question).await;
+        self.done_asking(access);
+        let reply = reply.map_err(|error| Fault::lost(&error, "the home shard"))?;
+        Ok(!reply.into_rows().map_err(Fault::Statement)?.is_empty())
     }
 
     /// Analyses and plans one statement.

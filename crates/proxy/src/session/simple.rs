@@ -82,9 +82,15 @@ impl Session {
     async fn simple_text(&mut self, text: &str) -> Result<bool, Fault> {
         let context = self.plan_context().await?;
         let mut scratch = std::mem::take(&mut self.scratch);
-        let found = context
-            .statements
-            .find(text, &mut scratch, context.conforming_strings);
+        let found = if self.may_have_temporary_objects() {
+            // What others learned of this text need not hold where a temporary table hides another.
+            scratch.literals.clear();
+            Found::Unknown { normalised: false }
+        } else {
+            context
+                .statements
+                .find(text, &mut scratch, context.conforming_strings)
+        };
         let result = match found {
             Found::Statement(statement) => {
                 self.engine.metrics.plan_cache_hits.increment();
