@@ -1,5 +1,8 @@
 //! `drover dev` as a user runs it: the binary, its output, its exit code, what it leaves behind.
 
+// Only clippy's setting for unit tests covers unwrap; in these helpers it is as good as an assertion.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

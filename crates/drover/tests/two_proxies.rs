@@ -329,7 +329,7 @@ fn a_long_statement_delays_a_change_and_is_not_delayed_by_it() {
     let (mut long, mut short) = (b.client(), b.client());
     run(&mut on_a, "CREATE TABLE t (id bigint)");
     long.send(
-        &testkit::client::Pipeline::new()
+        testkit::client::Pipeline::new()
             .query("SELECT pg_sleep(12)")
             .bytes(),
     )

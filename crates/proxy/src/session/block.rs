@@ -86,7 +86,9 @@ impl BeganWith {
     pub fn moved<'a>(&self, now: &'a ClusterRecord, database: &str) -> Option<&'a str> {
         let known = |table: &&topology::records::TableRecord| {
             let before = self.record.tables.iter().find(|before| {
-                before.database == table.database && before.schema == table.schema && before.name == table.name
+                before.database == table.database
+                    && before.schema == table.schema
+                    && before.name == table.name
             });
             before.map_or_else(
                 || self.facts.relation_in(&table.schema, &table.name).is_some(),

@@ -46,12 +46,7 @@ impl Session {
         Ok(())
     }
 
-    async fn run_triaged(
-        &mut self,
-        triage: &Triage,
-        statement: &Statement,
-        text: &str,
-    ) -> Result<(), Fault> {
+    async fn run_triaged(&mut self, triage: &Triage, statement: &Statement, text: &str) -> Result<(), Fault> {
         match triage {
             Triage::Transaction(command) => self.transaction(command, text).await,
             Triage::Setting(command) => self.setting(command, text).await,

@@ -46,7 +46,8 @@ impl Session {
             let Some(ticket) = &self.block.ticket else {
                 return Err(Fault::error("XX000", "no ticket"));
             };
-            pool.checkout(Purpose::Further(ticket), Some(&self.cancel.slot)).await?
+            pool.checkout(Purpose::Further(ticket), Some(&self.cancel.slot))
+                .await?
         };
         let mut enlisted = Enlisted {
             shard,
@@ -130,14 +131,21 @@ impl Session {
             Some(began) if began.version == version => {}
             Some(began) => {
                 if let Some(table) = began.moved(&cluster.record(), &self.database) {
-                    let text = format!("table \"{table}\" was moved to other shards since this transaction began");
+                    let text =
+                        format!("table \"{table}\" was moved to other shards since this transaction began");
                     return Err(Fault::error("40001", text));
                 }
                 began.version = version;
             }
             None => {
-                let Some(facts) = cluster.facts(&self.database) else { return Ok(()) };
-                self.block.began_with = Some(BeganWith { version, record: cluster.record(), facts });
+                let Some(facts) = cluster.facts(&self.database) else {
+                    return Ok(());
+                };
+                self.block.began_with = Some(BeganWith {
+                    version,
+                    record: cluster.record(),
+                    facts,
+                });
             }
         }
         Ok(())

@@ -21,8 +21,7 @@ use super::portal::Rest;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
 use super::{Fault, Session};
 use crate::exec::statement::{
-    Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable,
-    resolve,
+    Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable, resolve,
 };
 use crate::server::StatementId;
 
@@ -247,7 +246,13 @@ impl Session {
         self.scratch = scratch;
         let mut statement = learned?;
         if let Action::Planned(planned) = &statement.action
-            && !readable(planned, Literals { text, literals: &literals })
+            && !readable(
+                planned,
+                Literals {
+                    text,
+                    literals: &literals,
+                },
+            )
         {
             self.settle_batch_for_question().await?;
             statement = self.learn_exact(text).await?;
@@ -300,7 +305,8 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
             return Err(failed_block());
         }
-        self.check_sql_prepared(&prepared.statement, &prepared.text).await?;
+        self.check_sql_prepared(&prepared.statement, &prepared.text)
+            .await?;
         if !bind.portal.is_empty() && self.extended.portals.contains_key(bind.portal) {
             let name = String::from_utf8_lossy(bind.portal);
             return Err(Fault::error("42P03", format!("portal \"{name}\" already exists")));

@@ -197,11 +197,26 @@ impl Session {
         let sql = run.planned.plan.text.as_deref().unwrap_or(run.text);
         let formats = self.visible_formats(run);
         let (home, others) = (run.part(..1), run.part(1..));
-        let mut gathered =
-            self.scatter(&home, Texts::Same(sql), &formats, 0, &mut Only { source: Some(0), rows: 0 }).await?;
+        let mut gathered = self
+            .scatter(
+                &home,
+                Texts::Same(sql),
+                &formats,
+                0,
+                &mut Only {
+                    source: Some(0),
+                    rows: 0,
+                },
+            )
+            .await?;
         if !others.order.is_empty() {
-            let mut nothing = Only { source: None, rows: 0 };
-            let rest = self.scatter(&others, Texts::Same(sql), &formats, 0, &mut nothing).await?;
+            let mut nothing = Only {
+                source: None,
+                rows: 0,
+            };
+            let rest = self
+                .scatter(&others, Texts::Same(sql), &formats, 0, &mut nothing)
+                .await?;
             gathered.tags.extend(rest.tags);
         }
         self.complete_equal(&gathered)
@@ -449,9 +464,15 @@ impl Run<'_> {
     /// The same execution on some of its shards.
     fn part<R>(&self, range: R) -> Run<'_>
     where
-        R: std::slice::SliceIndex<[ShardId], Output = [ShardId]> + std::slice::SliceIndex<[usize], Output = [usize]> + Clone,
+        R: std::slice::SliceIndex<[ShardId], Output = [ShardId]>
+            + std::slice::SliceIndex<[usize], Output = [usize]>
+            + Clone,
     {
-        Run { order: &self.order[range.clone()], indexes: &self.indexes[range], ..*self }
+        Run {
+            order: &self.order[range.clone()],
+            indexes: &self.indexes[range],
+            ..*self
+        }
     }
 
     /// Parameter types; user-defined ones have other OIDs on other shards and are inferred there.

@@ -223,7 +223,7 @@ mod tests {
             if row == 1 {
                 encode::notice(&mut answer, &ErrorFields::new("NOTICE", "00000", "between"));
             }
-            encode::data_row(&mut answer, [Some(&b"x"[..])].into_iter()).unwrap();
+            encode::data_row(&mut answer, [Some(&b"x"[..])]).unwrap();
         }
         encode::command_complete(&mut answer, text.as_bytes()).unwrap();
         answer

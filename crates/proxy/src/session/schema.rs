@@ -191,7 +191,10 @@ impl Session {
             paused.map_err(|error| not_changed(&error))?;
         }
         let record = self.effects_so_far(guard.cluster(), &search_path).await?;
-        Ok(Some(PendingChange { guard: Box::new(guard), record }))
+        Ok(Some(PendingChange {
+            guard: Box::new(guard),
+            record,
+        }))
     }
 
     /// What the block's DDL means for the cluster's record, as the home shard sees the block.
@@ -246,7 +249,9 @@ impl Session {
         let home = shared.home();
         let base = self.shared_context().await?;
         let mut record = (*self.engine.cluster.record()).clone();
-        self.effects_so_far(&record, &base.search_path).await?.apply(&mut record);
+        self.effects_so_far(&record, &base.search_path)
+            .await?
+            .apply(&mut record);
         let input = record
             .sharding_input(&self.database)
             .map_err(|error| Fault::error("XX000", format!("the cluster record makes no sense: {error}")))?;
