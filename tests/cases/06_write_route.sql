@@ -21,7 +21,7 @@ INSERT INTO users AS u (id, name) VALUES (111, 'alias') RETURNING u.id, u.name;
 @params (123, 5.5, '2024-01-01 00:00+00', true, 'sad') INSERT INTO users (id, score, created, active, feeling) VALUES ($1, $2, $3, $4, $5) RETURNING *;
 @params (124) INSERT INTO users (id, age) VALUES ($1, $1::int8 + 1) RETURNING age;
 @error 42P08 @params (124) INSERT INTO users (id, age) VALUES ($1, $1 + 1) RETURNING age;
-@params (125) INSERT INTO users (id) VALUES ($1 + 1) RETURNING id;
+@may_refuse DRV5002 @params (125) INSERT INTO users (id) VALUES ($1 + 1) RETURNING id;
 @error 23505 INSERT INTO users (id, name) VALUES (1, 'again');
 @error 23505 @params (1) INSERT INTO users (id) VALUES ($1);
 @error 23502 INSERT INTO orders (id, user_id) VALUES (NULL, 1);

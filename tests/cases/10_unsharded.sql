@@ -98,7 +98,7 @@ DO LANGUAGE plpgsql 'BEGIN PERFORM 1; END';
 SELECT count(*) FROM logs WHERE who = 'do';
 -- sequences
 CREATE SEQUENCE seq START 5 INCREMENT 2;
-SELECT nextval('seq'), nextval('seq'), currval('seq');
+@may_refuse DRV3008 SELECT nextval('seq'), nextval('seq'), currval('seq');
 SELECT last_value, is_called FROM seq;
 ALTER SEQUENCE seq RESTART 100;
 SELECT nextval('seq');
@@ -128,11 +128,10 @@ EXECUTE p(2);
 @error 42P05 PREPARE p AS SELECT 1;
 DEALLOCATE p;
 @error 26000 EXECUTE p(1);
-PREPARE q (bigint) AS SELECT name FROM users WHERE id = $1;
-EXECUTE q(1);
-EXECUTE q(2);
-PREPARE w AS UPDATE users SET age = $2 WHERE id = $1 RETURNING age;
-EXECUTE w(1, 33);
+@refused DRV7001 PREPARE q (bigint) AS SELECT name FROM users WHERE id = $1;
+@error 26000 EXECUTE q(1);
+@refused DRV7001 PREPARE w AS UPDATE users SET age = $2 WHERE id = $1 RETURNING age;
+@error 26000 EXECUTE w(1, 33);
 DEALLOCATE ALL;
 -- explain, utility, functions without tables
 @shape EXPLAIN SELECT * FROM notes;

@@ -114,8 +114,8 @@ SET default_transaction_read_only = on;
 @error 25006 UPDATE users SET age = 1 WHERE id = 1;
 SET default_transaction_read_only = off;
 SET standard_conforming_strings = off;
-SELECT 'a\\b';
-SELECT code FROM tenants WHERE code = 'ac\155e';
+@may_refuse DRV1003 SELECT 'a\\b';
+@may_refuse DRV1003 SELECT code FROM tenants WHERE code = 'ac\155e';
 SET standard_conforming_strings = on;
 -- search_path: the same text means other tables (R7)
 SELECT name FROM users WHERE id = 1;

@@ -461,7 +461,7 @@ WHERE c.relkind IN ('r','p','v','m','S','f','')
   AND pg_catalog.pg_table_is_visible(c.oid)
 ORDER BY 1,2;
 -- \dt+
-@ordered SELECT n.nspname as "Schema",
+@shape SELECT n.nspname as "Schema",
   c.relname as "Name",
   CASE c.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'i' THEN 'index' WHEN 'S' THEN 'sequence' WHEN 't' THEN 'TOAST table' WHEN 'f' THEN 'foreign table' WHEN 'p' THEN 'partitioned table' WHEN 'I' THEN 'partitioned index' END as "Type",
   pg_catalog.pg_get_userbyid(c.relowner) as "Owner",
@@ -495,11 +495,11 @@ WHERE pg_catalog.pg_function_is_visible(p.oid)
       AND n.nspname <> 'pg_catalog'
       AND n.nspname <> 'information_schema'
 ORDER BY 1, 2, 4;
--- \dn
+-- \dn, without the schema of Drover's own functions
 @ordered SELECT n.nspname AS "Name",
   pg_catalog.pg_get_userbyid(n.nspowner) AS "Owner"
 FROM pg_catalog.pg_namespace n
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'drover_internal')
 ORDER BY 1;
 -- \di
 @ordered SELECT n.nspname as "Schema",
@@ -618,7 +618,7 @@ SELECT relkind, relpersistence FROM pg_class WHERE relname = 'orders';
 SELECT u.usename = current_user FROM pg_user u WHERE usename = current_user;
 SELECT pg_get_viewdef('a_view');
 SELECT pg_get_functiondef('a_function'::regproc);
-@shape SELECT * FROM pg_stat_activity;
+@shape SELECT * FROM pg_stat_activity WHERE pid = pg_backend_pid();
 @shape SELECT * FROM pg_settings WHERE name = 'work_mem';
 SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = 'users'::regclass AND a.attnum > 0;
 SELECT count(*) FROM pg_class c JOIN notes n ON c.relname = n.body;

@@ -32,7 +32,9 @@ SELECT lower(t), sum(n) FROM facts GROUP BY lower(t) HAVING sum(n) > 100 AND min
 @ordered SELECT id FROM facts ORDER BY f8 NULLS FIRST, id LIMIT 30;
 @ordered SELECT id, u FROM facts ORDER BY u, id LIMIT 30;
 @ordered SELECT k, id FROM facts_k ORDER BY i8 % 5 NULLS FIRST, k, id OFFSET 650;
+@ordered SELECT n FROM facts ORDER BY n DESC LIMIT 40;
 @ordered SELECT n FROM facts ORDER BY n DESC NULLS LAST LIMIT 40;
+@ordered SELECT n FROM facts ORDER BY n LIMIT 40;
 @ordered SELECT DISTINCT t FROM facts ORDER BY t LIMIT 20;
 @ordered SELECT DISTINCT b, i2 % 3 FROM facts ORDER BY 1, 2;
 SELECT DISTINCT d FROM facts;

@@ -2,15 +2,18 @@
 -- Against a plain server these run and only have to be valid SQL.
 @include _schema.sql
 @cases
-@refused UPDATE users SET id = id + 10000 WHERE id IN (1, 2);
-@count @refused SELECT id FROM users ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
-@shape @refused SELECT ctid FROM users;
-@shape @refused SELECT xmin FROM users;
-@count @refused SELECT query_to_xml('select count(*) from users', false, false, '');
-@refused DO $$ BEGIN PERFORM count(*) FROM users; END $$;
-@refused CREATE UNIQUE INDEX users_email_index ON users (email);
-@refused ALTER TABLE users ADD CONSTRAINT users_email UNIQUE (email);
-@refused ALTER TABLE orders ADD CONSTRAINT other FOREIGN KEY (status) REFERENCES tenants NOT VALID;
+@refused DRV5001 UPDATE users SET id = id + 10000 WHERE id IN (1, 2);
+@count @refused DRV4006 SELECT id FROM users ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
+@shape @refused DRV3004 SELECT ctid FROM users;
+@shape @refused DRV3004 SELECT xmin FROM users;
+@count @refused DRV3001 SELECT query_to_xml('select count(*) from users', false, false, '');
+@refused DRV7003 DO $$ BEGIN PERFORM count(*) FROM users; END $$;
+@refused DRV6001 CREATE UNIQUE INDEX users_email_index ON users (email);
+@refused DRV6001 ALTER TABLE users ADD CONSTRAINT users_email UNIQUE (email);
+@refused DRV6003 ALTER TABLE orders ADD CONSTRAINT other FOREIGN KEY (status) REFERENCES tenants NOT VALID;
+@refused DRV5005 MERGE INTO users u USING (VALUES (2)) v(id) ON u.id = v.id WHEN MATCHED THEN UPDATE SET name = 'merged';
+@refused DRV5005 MERGE INTO countries c USING (VALUES ('de')) v(code) ON c.code = v.code WHEN MATCHED THEN UPDATE SET name = 'merged';
+@refused DRV5005 MERGE INTO users u USING (SELECT 2 AS id) v ON u.id = v.id WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id);
 -- the refused statements changed nothing
 SELECT count(*) FROM users WHERE id > 1000;
 SELECT id, name FROM users;

@@ -58,15 +58,20 @@ pub(super) struct Travelling {
     pub array_sql: String,
 }
 
-/// Whether values of a type can be handed to the finish statement: built-in scalar types with a binary form.
+/// Whether values of a type can be handed to the finish statement: built-in scalar types with a binary form, and enums,
+/// whose binary form is the label. The finish statement runs on the home shard, whose type OIDs these are.
 pub(super) fn travelling(type_oid: u32, snapshot: &Snapshot) -> Result<Travelling, Refusal> {
     let base = snapshot.base_type(Oid(type_oid));
     let refuse = |name: &str| Err(Refusal::with(RefusalCode::FinishType, name));
     let Some(facts) = snapshot.type_info(base) else {
         return refuse("unknown type");
     };
-    let scalar = matches!(facts.kind, TypeKind::Base | TypeKind::Range) && facts.category != 'A';
-    if !(facts.builtin && facts.binary && scalar) {
+    let scalar = match facts.kind {
+        TypeKind::Base | TypeKind::Range | TypeKind::Multirange => facts.builtin && facts.category != 'A',
+        TypeKind::Enum => true,
+        _ => false,
+    };
+    if !(facts.binary && scalar) {
         return refuse(&facts.name);
     }
     let (Some(array), Some(name)) = (facts.array, type_sql(snapshot, base.0)) else {

@@ -502,6 +502,10 @@ pub(super) fn home_value(cx: &mut Cx<'_>, node: &Node) -> Result<u16, Refusal> {
     let refuse = || Refusal::new(RefusalCode::ReferenceVolatile);
     let (type_oid, _) = super::columns::type_of(node).ok_or_else(refuse)?;
     super::columns::travelling(type_oid, cx.snapshot).map_err(|_| refuse())?;
+    // It is a parameter on every shard, and only built-in types have the same OID everywhere.
+    if !cx.snapshot.type_info(Oid(type_oid)).is_some_and(|t| t.builtin) {
+        return Err(refuse());
+    }
     let replace = Replace::nothing(cx.snapshot);
     let names = Names(cx.snapshot);
     let sql = Deparser::new(cx.tree, &names, &replace)?.expr(node)?;

@@ -52,6 +52,16 @@ pub struct Planned {
     pub columns: Option<Vec<u8>>,
 }
 
+impl Planned {
+    /// Whether the shards are known only once the plan's prelude has been computed.
+    pub fn keys_are_computed(&self) -> bool {
+        let own = usize::from(self.plan.param_count);
+        self.keys
+            .iter()
+            .any(|key| matches!(key, Key::Param { index, .. } if *index >= own))
+    }
+}
+
 /// Where a key value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {

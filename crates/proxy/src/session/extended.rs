@@ -179,10 +179,18 @@ impl Session {
             ));
         }
         let mut types: Vec<u32> = parse.types.iter().collect();
+        let declared = types.len();
         if types.iter().all(|oid| *oid == 0) {
             types.clear();
         }
         let prepared = self.prepare(text, types, parse.name.is_empty()).await?;
+        if let Action::Planned(planned) = &prepared.statement.action
+            && declared > planned.param_types.len()
+        {
+            let number = planned.param_types.len() + 1;
+            let text = format!("could not determine data type of parameter ${number}");
+            return Err(Fault::error("42P18", text));
+        }
         if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
             return Err(failed_block());
         }
@@ -344,6 +352,12 @@ impl Session {
             return Err(Fault::error("08P01", text));
         }
         let context = self.plan_context().await?;
+        if planned.keys_are_computed() {
+            return Ok(PortalPlace::Many {
+                shards: Vec::new(),
+                args: Rc::new(args_of(bind)),
+            });
+        }
         let literals = Literals {
             text: &prepared.text,
             literals: &prepared.literals,
@@ -399,7 +413,7 @@ impl Session {
             },
             param,
         )
-        .map_err(|problem| Fault::error("0A000", format!("the shard key cannot be used: {problem}")))
+        .map_err(Fault::key_problem)
     }
 
     /// Prepares and binds on one server.

@@ -4,6 +4,7 @@ use wire::backend::ErrorFields;
 
 use crate::exec::link::LinkError;
 use crate::exec::relay::PumpError;
+use crate::exec::statement::KeyProblem;
 use crate::pools::CheckoutError;
 
 /// Why a step of a session did not succeed.
@@ -34,6 +35,14 @@ impl Fault {
             .with_detail(format!("refusal code {}", refusal.code.as_str()))
             .with_hint(refusal.hint.clone());
         Self::Statement(Box::new(fields))
+    }
+
+    /// A key that Drover cannot read as PostgreSQL would.
+    pub(crate) fn key_problem(problem: KeyProblem) -> Self {
+        Self::refused(&plan::Refusal::with(
+            plan::RefusalCode::KeyForm,
+            problem.to_string(),
+        ))
     }
 
     /// A server was lost while it worked for this session.

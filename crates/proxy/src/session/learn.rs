@@ -232,10 +232,8 @@ impl Session {
             return Ok(self.statement(Action::Home, effects, StatementKind::OtherUtility("unknown")));
         }
         self.analyze_text(text, types, context).await?;
-        Err(Fault::error(
-            "0A000",
-            format!("Drover cannot read this statement: {failure}"),
-        ))
+        let code = plan::RefusalCode::Unreadable;
+        Err(Fault::refused(&plan::Refusal::with(code, failure.to_string())))
     }
 
     /// A new statement.

@@ -93,7 +93,7 @@ impl Session {
             Some(extra) => values.get(extra)?.as_ref().map(Extra::as_param),
         };
         let shards = resolve(planned, &context.snapshot, literals, param)
-            .map_err(|problem| Fault::error("0A000", format!("the shard key cannot be used: {problem}")))?;
+            .map_err(Fault::key_problem)?;
         let shards = match shards {
             Shards::One(shard) => vec![shard],
             Shards::Any => vec![self.any_shard()],
@@ -267,9 +267,7 @@ impl Session {
         let mut texts: Vec<String> = vec![String::new(); run.order.len()];
         let mut places = Vec::with_capacity(split.rows.len());
         for row in &split.rows {
-            let shard = place_of(&row.key, *map, snapshot, &|index| run.param(index)).map_err(|problem| {
-                Fault::error("0A000", format!("the shard key cannot be used: {problem}"))
-            })?;
+            let shard = place_of(&row.key, *map, snapshot, &|index| run.param(index)).map_err(Fault::key_problem)?;
             let Some(at) = run.order.iter().position(|other| *other == shard) else {
                 return Err(Fault::error(
                     "XX000",

@@ -45,7 +45,7 @@ impl Session {
     ) -> Option<Rc<Statement>> {
         let facts = plan::SessionFacts {
             in_transaction: true,
-            has_temp_objects: self.pinned.is_some(),
+            has_temp_objects: self.may_have_temporary_objects(),
             search_path: context.search_path.clone(),
         };
         // Ranges of the raw statement refer to the whole text; for triage only names and kinds matter.

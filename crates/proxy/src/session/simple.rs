@@ -358,9 +358,9 @@ impl Session {
 
     fn check_sequence_state(&self, statement: &Statement) -> Result<(), Fault> {
         if statement.effects.reads_sequence_state && self.pinned.is_none() {
-            let fields = ErrorFields::error("0A000", "currval and lastval need the server that ran nextval")
-                .with_hint("Use INSERT … RETURNING, or the value that nextval returned.");
-            return Err(Fault::Statement(Box::new(fields)));
+            let why = "currval and lastval need the server that ran nextval; use INSERT … RETURNING";
+            let code = plan::RefusalCode::Sequence;
+            return Err(Fault::refused(&plan::Refusal::with(code, why)));
         }
         Ok(())
     }

@@ -36,7 +36,12 @@ pub(super) fn compare(case: &Case, oracle: View<'_>, drover: View<'_>) -> Vec<Di
     found.errors(&oracle.answer.errors, &drover.answer.errors);
     found.minor("notices", &notices(oracle.answer), &notices(drover.answer));
     found.equal("transaction status", &ready(oracle.answer), &ready(drover.answer));
-    found.equal("message sequence", &shape(oracle.answer), &shape(drover.answer));
+    let (one, many) = (shape(oracle.answer), shape(drover.answer));
+    if failing_bind(&one) == failing_bind(&many) {
+        found.minor("message sequence", &one, &many);
+    } else {
+        found.equal("message sequence", &one, &many);
+    }
     found.equal("parameter types", &parameters(oracle), &parameters(drover));
     let failed = oracle.answer.error().is_some();
     if failed || drover.answer.error().is_some() {
@@ -378,6 +383,13 @@ fn shape(answer: &Answer) -> String {
     } else {
         answer.shape.replace(['D', 'd'], "")
     }
+}
+
+/// One server plans at Bind, where constants are computed and may fail; several are asked at Execute.
+fn failing_bind(shape: &str) -> String {
+    let done = ["2TE", "2nE", "2E"];
+    done.iter()
+        .fold(shape.to_string(), |shape, done| shape.replace(done, "E"))
 }
 
 fn parameters(view: View<'_>) -> String {

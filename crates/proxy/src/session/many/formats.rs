@@ -2,7 +2,6 @@
 
 use catalog::{ShardId, Snapshot};
 use wire::FormatCode;
-use wire::backend::ErrorFields;
 
 use super::super::Fault;
 use super::super::learn::decode_columns;
@@ -33,12 +32,11 @@ pub(super) fn check_formats(
         .zip(&args.params)
         .any(|(oid, (_, binary))| *binary && !portable_in_binary(*oid, snapshot));
     if bad_column || bad_param {
-        let fields = ErrorFields::error(
-            "0A000",
-            "a user-defined array, composite or range type in binary format",
-        )
-        .with_hint("Ask for it in text format, or cast it to text.");
-        return Err(Fault::Statement(Box::new(fields)));
+        let why = "a user-defined array, composite or range type in binary format; ask for it in text format";
+        return Err(Fault::refused(&plan::Refusal::with(
+            plan::RefusalCode::FinishType,
+            why,
+        )));
     }
     Ok(())
 }
