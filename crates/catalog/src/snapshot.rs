@@ -249,9 +249,11 @@ impl Snapshot {
     }
 
     /// Whether a call of a function of this name (unqualified, any schema) needs the analyzed tree: some function of
-    /// that name is neither pure nor home-only while sharded tables exist. Unknown names: no.
+    /// that name is neither pure nor home-only while sharded tables exist. So do unknown names: code that ran unseen may
+    /// have created them.
     pub fn function_name_needs_analysis(&self, name: &str) -> bool {
-        self.has_sharded && self.function_names_to_analyze.contains(name)
+        self.has_sharded
+            && (self.function_names_to_analyze.contains(name) || !self.function_names.contains_key(name))
     }
 
     /// The same for an operator symbol.

@@ -26,6 +26,8 @@ pub struct PlanContext {
     pub conforming_strings: bool,
     /// What was parsed and planned so far.
     pub statements: StatementCache,
+    /// Unlike any other context's.
+    pub id: u64,
 }
 
 /// The settings of a session that its plans depend on.
@@ -46,7 +48,7 @@ const PREPARED_MAX: usize = 16 * 1024;
 type GreetingKey = (Arc<str>, Arc<str>, String);
 
 /// A text and the parameter types the client fixed.
-type PreparedKey = (Box<str>, Box<[u32]>);
+type PreparedKey = (Box<str>, Box<[u32]>, u64);
 
 /// One worker's share of the proxy.
 pub struct Engine {
@@ -89,9 +91,11 @@ impl Engine {
     }
 
     /// The id of a text that clients prepare with these types: the same for all of them, so that servers prepare once.
-    pub fn prepared_id(&self, text: &str, types: &[u32]) -> StatementId {
+    ///
+    /// What a text means depends on the context (`search_path`, the schema), and a server fixes it when it prepares.
+    pub fn prepared_id(&self, text: &str, types: &[u32], context: &PlanContext) -> StatementId {
         let mut prepared = self.prepared.borrow_mut();
-        let key = (Box::from(text), Box::from(types));
+        let key = (Box::from(text), Box::from(types), context.id);
         if let Some(id) = prepared.get(&key) {
             return *id;
         }

@@ -126,8 +126,9 @@ impl Session {
 
     async fn dispatch(&mut self, kind: u8, message: &[u8]) -> Result<Next, Fault> {
         match kind {
+            // After an error in a pipeline PostgreSQL ignores everything up to Sync.
+            tag::QUERY | tag::FUNCTION_CALL if self.extended.skipping || self.batch_fails().await? => {}
             tag::QUERY => {
-                self.finish_batch().await?;
                 self.count_in(message).await?;
                 self.simple(message).await?;
                 self.count_out();
@@ -142,7 +143,11 @@ impl Session {
             tag::TERMINATE => return Ok(Next::End),
             // Left over from a COPY that failed: PostgreSQL ignores them too.
             tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
-            tag::FUNCTION_CALL => self.function_call(message).await?,
+            tag::FUNCTION_CALL => {
+                self.count_in(message).await?;
+                self.function_call(message).await?;
+                self.count_out();
+            }
             other => {
                 let text = format!("invalid frontend message type {other}");
                 return Err(Fault::fatal("08P01", text));

@@ -15,7 +15,7 @@ mod session;
 mod text;
 mod types;
 
-pub use body::{BodyFacts, plpgsql_body_facts, sql_body_facts};
+pub use body::{BodyFacts, body_changes_schema, plpgsql_body_facts, sql_body_facts};
 pub use ddl_types::*;
 pub use text::strip_drover_options;
 pub use types::*;

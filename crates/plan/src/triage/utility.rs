@@ -273,6 +273,12 @@ fn do_block(language: &str, body: &str, cx: &Resolver<'_>) -> Decision {
     if facts.dynamic_sql {
         return refuse("it runs SQL text made at run time");
     }
+    if sql::body_changes_schema(body) {
+        return refuse("it changes the schema");
+    }
+    if let Some(why) = cx.snapshot.everything_needs_analysis() {
+        return refuse(why);
+    }
     if let Some(name) = facts.relations.iter().find(|n| cx.touches(n)) {
         return refuse(&name.to_string());
     }

@@ -83,7 +83,7 @@ impl BodyParser for Bodies {
             candidates: true,
             dynamic_sql: facts.dynamic_sql,
             sets_config: facts.sets_config,
-            utility: false,
+            utility: sql::body_changes_schema(body.source),
         })
     }
 }

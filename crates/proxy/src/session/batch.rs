@@ -64,7 +64,8 @@ impl Session {
         let Some(index) = self.open_index() else {
             return self.emit_local_steps();
         };
-        if !self.block.is_open() && self.extended.executed {
+        let portals = self.extended.has_portal_on(self.servers[index].shard) && !self.extended.flushed;
+        if !self.block.is_open() && (self.extended.executed || portals) {
             self.make_batch_a_block(index)?;
         }
         self.end_open_messages(index).await
@@ -185,29 +186,21 @@ impl Session {
         Ok(())
     }
 
-    /// A Query message in the middle of a pipeline ends it, as Sync would, without an answer of its own.
-    pub(super) async fn finish_batch(&mut self) -> Result<(), Fault> {
+    /// A Query message in the middle of a pipeline ends it, as Sync would, without an answer of its own. True when the
+    /// pipeline turns out to have failed: then the message is ignored like everything else up to Sync.
+    pub(super) async fn batch_fails(&mut self) -> Result<bool, Fault> {
         if self.extended.open_on.is_none() && self.extended.steps.is_empty() {
-            self.extended.skipping = false;
-            return Ok(());
+            return Ok(false);
         }
-        if let Some(index) = self.open_index() {
-            if !self.extended.skipping {
-                match self.end_open_messages(index).await {
-                    Ok(()) | Err(Fault::Statement(_)) => {}
-                    Err(other) => return Err(other),
-                }
-            } else {
-                wire::frontend::encode::sync(self.servers[index].lease.conn.out());
-                self.extended.steps.push_back(Step::Sync);
-                let read = self.read_steps(index, false).await?;
-                self.after_sync(index, &read).await?;
-            }
-        } else {
+        let Some(index) = self.open_index() else {
             self.emit_local_steps()?;
+            return Ok(false);
+        };
+        match self.end_open_messages(index).await {
+            Ok(()) => Ok(false),
+            Err(Fault::Statement(_)) => Ok(true),
+            Err(other) => Err(other),
         }
-        self.extended.skipping = false;
-        Ok(())
     }
 
     /// The books after a server has answered Sync.
@@ -231,8 +224,11 @@ impl Session {
             }
             _ => {}
         }
-        if !read.failed && !effects.none() {
-            if let Some(reason) = effects.pin {
+        if !effects.none() {
+            if let Some(reason) = effects
+                .pin
+                .filter(|reason| !read.failed || reason.survives_errors())
+            {
                 self.pin(reason);
                 self.servers[index].unpreparable = true;
             }
@@ -285,7 +281,6 @@ impl Session {
 
     fn batch_failed(&mut self) {
         self.extended.skipping = true;
-        self.extended.effects = super::effects::Effects::default();
         self.fail_block();
     }
 

@@ -115,6 +115,8 @@ pub struct Block {
     pub effects: Vec<plan::MetadataEffect>,
     /// Code ran that may have left something of the session on its server: look when the block ends.
     pub inspect: bool,
+    /// A server that took part is gone, and what it did with it: the block can only be rolled back.
+    pub lost: bool,
     /// What was known when the block was begun on its first server.
     pub began_with: Option<BeganWith>,
     /// Held from the second shard to the end of the transaction.
@@ -131,6 +133,7 @@ impl Block {
             schema: SchemaChange::None,
             effects: Vec::new(),
             inspect: false,
+            lost: false,
             began_with: None,
             ticket: None,
         }
@@ -144,6 +147,7 @@ impl Block {
         self.schema = SchemaChange::None;
         self.effects.clear();
         self.inspect = false;
+        self.lost = false;
         self.began_with = None;
     }
 

@@ -4,7 +4,7 @@ use plan::Triage;
 use sql::{Isolation, TransactionCommand, TransactionModes};
 use wire::backend::{ErrorFields, encode};
 
-use super::block::{Block, BlockState};
+use super::block::BlockState;
 use super::effects::Effects;
 use super::simple::failed_block;
 use super::{Fault, Session};
@@ -166,6 +166,10 @@ impl Session {
 
     async fn rollback_to(&mut self, name: &str) -> Result<(), Fault> {
         self.need_block("ROLLBACK TO SAVEPOINT")?;
+        if self.block.lost {
+            // What the lost server did after the savepoint, and before it, is gone.
+            return Err(failed_block());
+        }
         self.need_savepoint(name)?;
         self.on_all_begun(&format!("ROLLBACK TO SAVEPOINT {}", sql::quote_ident(name)))
             .await?;
@@ -246,9 +250,9 @@ impl Session {
         link::skip_replies(server, skip).await.map_err(lost)?;
         let reply = link::collect(server).await.map_err(lost)?;
         if ends {
-            self.settings
-                .end(reply.tags.last().is_some_and(|tag| tag == "PREPARE TRANSACTION"));
-            self.block = Block::none();
+            // The server keeps what SET did in the block; the session's books close like at any end.
+            self.servers[index].lease.applied = crate::server::Applied::Unknown;
+            self.close_block(reply.tags.last().is_some_and(|tag| tag == "PREPARE TRANSACTION"));
         }
         let tag = reply.tags.last().cloned();
         reply.into_rows().map_err(Fault::Statement)?;

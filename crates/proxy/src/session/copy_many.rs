@@ -234,7 +234,7 @@ impl Session {
         match failure.or(cancelled) {
             Some(fault) => {
                 // Lost ones are closed; the others have answered.
-                self.servers.retain(|server| !server.busy);
+                self.drop_busy_servers();
                 Err(fault)
             }
             None => Ok(tags),

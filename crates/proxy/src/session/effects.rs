@@ -22,6 +22,11 @@ pub enum PinReason {
 }
 
 impl PinReason {
+    /// True for what an error does not undo, because it is not part of the transaction.
+    pub fn survives_errors(self) -> bool {
+        matches!(self, Self::AdvisoryLock | Self::SqlPrepare | Self::ProcessState)
+    }
+
     /// One word for views and logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -104,6 +109,9 @@ fn pin_by_kind(raw: &RawStatement) -> Option<PinReason> {
         (StatementKind::Prepare, _) => Some(PinReason::SqlPrepare),
         (StatementKind::OtherUtility("LoadStmt"), _) => Some(PinReason::ProcessState),
         (_, Detail::Cursor(Cursor::Declare { hold: true, .. })) => Some(PinReason::HeldCursor),
+        (_, Detail::Function(function)) if function.name.schema.as_deref() == Some("pg_temp") => {
+            Some(PinReason::TemporaryObject)
+        }
         (_, Detail::CreateTable(table)) if table.temporary => Some(PinReason::TemporaryObject),
         (_, Detail::CreateTableAs(table)) if table.temporary => Some(PinReason::TemporaryObject),
         (_, Detail::View(view)) if view.temporary => Some(PinReason::TemporaryObject),

@@ -23,7 +23,7 @@ impl Session {
     /// Ends the open block. True: committed; false: rolled back (asked for, or because the block had failed).
     /// The block is closed whatever the result.
     pub(super) async fn end_block(&mut self, commit: bool) -> Result<bool, Fault> {
-        let commit = commit && self.block.state != BlockState::Failed;
+        let commit = commit && self.block.state != BlockState::Failed && !self.block.lost;
         let begun: Vec<usize> = (0..self.servers.len())
             .filter(|index| self.servers[*index].begun)
             .collect();
@@ -51,6 +51,10 @@ impl Session {
         }
         let committed = matches!(result, Ok(true));
         self.close_block(committed);
+        if change.is_some() && is_unknown(&result) {
+            self.publish_unknown(change).await;
+            return result;
+        }
         self.finish_schema_change(change, committed).await?;
         result
     }
@@ -121,7 +125,13 @@ impl Session {
 
     /// Drives the commit machine (DESIGN §4).
     async fn commit_many(&mut self, begun: &[usize]) -> Result<bool, Fault> {
-        let participants = self.participants(begun)?;
+        let participants = match self.participants(begun) {
+            Ok(participants) => participants,
+            Err(fault) => {
+                self.rollback_servers(begun).await?;
+                return Err(fault);
+            }
+        };
         for index in begun {
             if !self.servers[*index].lease.shield_from_cancel().await {
                 self.rollback_servers(begun).await?;
@@ -326,4 +336,9 @@ fn unknown_outcome(message: &str) -> Fault {
     let fields = ErrorFields::error("08007", message)
         .with_hint("The transaction is either committed on all shards or on none; look before repeating it.");
     Fault::Statement(Box::new(fields))
+}
+
+/// The commit may have happened.
+fn is_unknown(result: &Result<bool, Fault>) -> bool {
+    matches!(result, Err(Fault::Statement(fields)) if fields.code == "08007")
 }

@@ -137,18 +137,21 @@ impl Session {
                 }
                 began.version = version;
             }
-            None => {
-                let Some(facts) = cluster.facts(&self.database) else {
-                    return Ok(());
-                };
-                self.block.began_with = Some(BeganWith {
-                    version,
-                    record: cluster.record(),
-                    facts,
-                });
-            }
+            None => self.block.began_with = self.known_now(),
         }
         Ok(())
+    }
+
+    /// What is known at this moment, for a block that begins to look at data now.
+    pub(super) fn known_now(&self) -> Option<BeganWith> {
+        let cluster = &self.engine.cluster;
+        let version = cluster.version(&self.database);
+        let facts = cluster.facts(&self.database)?;
+        Some(BeganWith {
+            version,
+            record: cluster.record(),
+            facts,
+        })
     }
 
     /// A home connection with the session's settings, to ask something that has no effect.
@@ -253,8 +256,16 @@ impl Session {
     /// Removes one server that is gone; a pinned session that loses it cannot go on.
     pub(super) fn drop_server(&mut self, index: usize) {
         if index < self.servers.len() {
-            drop(self.servers.remove(index));
+            let server = self.servers.remove(index);
+            self.block.lost |= server.begun && self.block.is_open();
         }
+    }
+
+    /// Closes the servers whose answers were not read to the end.
+    pub(super) fn drop_busy_servers(&mut self) {
+        let open = self.block.is_open();
+        self.block.lost |= open && self.servers.iter().any(|server| server.busy && server.begun);
+        self.servers.retain(|server| !server.busy);
     }
 
     /// The plan context of the session's settings as they are now.
@@ -334,6 +345,7 @@ impl Session {
             search_path,
             conforming_strings,
             statements: crate::exec::statement::StatementCache::default(),
+            id: self.engine.next_statement_id().0,
         }))
     }
 

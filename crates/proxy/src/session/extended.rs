@@ -111,6 +111,12 @@ pub(super) struct Extended {
 }
 
 impl Extended {
+    /// True when a portal exists on this shard's server: it would not outlive a Sync.
+    pub(super) fn has_portal_on(&self, shard: ShardId) -> bool {
+        let here = |portal: &Portal| matches!(portal.place, PortalPlace::Server(on) if on == shard);
+        self.portals.values().any(here)
+    }
+
     /// DISCARD ALL.
     pub(super) fn forget_all(&mut self) {
         self.statements.clear();
@@ -265,7 +271,7 @@ impl Session {
             self.settle_batch_for_question().await?;
             statement = self.learn_exact(text).await?;
         }
-        let id = self.engine.prepared_id(text, &types);
+        let id = self.engine.prepared_id(text, &types, &context);
         Ok(Prepared {
             id,
             text: text.to_owned(),
@@ -610,6 +616,10 @@ impl Session {
                 self.extended.executed |= wrote != Wrote::No;
                 self.extended.effects = self.extended.effects.and(statement.effects);
                 self.extended.steps.push_back(Step::Execute);
+                if statement.kind == sql::StatementKind::Copy {
+                    // What the client sends next may be the data already.
+                    return self.flush_batch().await;
+                }
                 Ok(())
             }
             PortalPlace::Many { .. } | PortalPlace::Local => self.execute_here(name, &portal, max_rows).await,

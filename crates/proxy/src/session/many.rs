@@ -92,8 +92,7 @@ impl Session {
             None => args.and_then(|args| args.param(index)),
             Some(extra) => values.get(extra)?.as_ref().map(Extra::as_param),
         };
-        let shards = resolve(planned, &context.snapshot, literals, param)
-            .map_err(Fault::key_problem)?;
+        let shards = resolve(planned, &context.snapshot, literals, param).map_err(Fault::key_problem)?;
         let shards = match shards {
             Shards::One(shard) => vec![shard],
             Shards::Any => vec![self.any_shard()],
@@ -267,7 +266,8 @@ impl Session {
         let mut texts: Vec<String> = vec![String::new(); run.order.len()];
         let mut places = Vec::with_capacity(split.rows.len());
         for row in &split.rows {
-            let shard = place_of(&row.key, *map, snapshot, &|index| run.param(index)).map_err(Fault::key_problem)?;
+            let shard =
+                place_of(&row.key, *map, snapshot, &|index| run.param(index)).map_err(Fault::key_problem)?;
             let Some(at) = run.order.iter().position(|other| *other == shard) else {
                 return Err(Fault::error(
                     "XX000",
@@ -405,7 +405,7 @@ impl Session {
         match failure.or(cancelled) {
             Some(fault) => {
                 // Lost ones are closed; the others have answered.
-                self.servers.retain(|server| !server.busy);
+                self.drop_busy_servers();
                 Err(fault)
             }
             None => Ok(Gathered { tags }),

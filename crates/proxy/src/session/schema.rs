@@ -215,6 +215,22 @@ impl Session {
         resolved.map_err(|fields| Fault::Statement(Box::new(fields)))
     }
 
+    /// After a COMMIT whose outcome is not known: the schema may have changed, so everybody looks again. Tables that may
+    /// have been created are not recorded as sharded: they are empty, and ordinary tables until that is asked for again.
+    pub(super) async fn publish_unknown(&mut self, change: Option<PendingChange>) {
+        let Some(mut change) = change else { return };
+        if let Err(error) = change.guard.publish(|record| record.schema_version += 1).await {
+            tracing::warn!(%error, "a schema change of unknown outcome could not be made known");
+            return;
+        }
+        self.engine.running.leave();
+        let finished = change.guard.finish(change_deadline()).await;
+        self.engine.running.enter_anyway();
+        if let Err(error) = finished {
+            tracing::warn!(%error, "a proxy has not acknowledged a schema change");
+        }
+    }
+
     /// After the commit: everybody loads the new facts before the client is answered.
     pub(super) async fn finish_schema_change(
         &mut self,
@@ -274,6 +290,7 @@ impl Session {
             search_path: base.search_path.clone(),
             conforming_strings: base.conforming_strings,
             statements: StatementCache::default(),
+            id: self.engine.next_statement_id().0,
         });
         self.private_context = Some(Rc::clone(&context));
         Ok(context)

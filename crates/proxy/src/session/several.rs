@@ -9,7 +9,7 @@ use wire::TransactionStatus;
 use super::block::{Block, BlockState, Wrote};
 use super::effects::Effects;
 use super::learn::Learned;
-use super::simple::{OneShard, failed_block};
+use super::simple::{OneShard, Outcome, failed_block};
 use super::{Fault, Session};
 use crate::exec::statement::{Action, Literals, Statement};
 
@@ -50,6 +50,13 @@ impl Session {
         };
         // Ranges of the raw statement refer to the whole text; for triage only names and kinds matter.
         let _ = piece;
+        if matches!(
+            raw.kind,
+            StatementKind::Execute | StatementKind::Explain | StatementKind::CreateTableAs
+        ) {
+            // It may run what an earlier PREPARE meant, which has to be looked at again.
+            return None;
+        }
         let action = match plan::triage(raw, &context.snapshot, &facts) {
             Triage::Home if raw.kind == sql::StatementKind::Deallocate => return None,
             Triage::Home => Action::Home,
@@ -69,6 +76,7 @@ impl Session {
     /// is read off its statements.
     async fn run_verbatim(&mut self, text: &str, raws: &[RawStatement]) -> Result<bool, Fault> {
         let index = self.enlist(self.engine.cluster.home()).await?;
+        let known = self.known_now();
         let skip = self.begin_on(index).await?;
         self.servers[index].wrote = Wrote::Unknown;
         crate::exec::link::send_query(&mut self.servers[index].lease, text)
@@ -82,7 +90,7 @@ impl Session {
             offset: 0,
         };
         let outcome = self.relay_answer(index, skip, &one, false).await?;
-        self.follow(raws, text, outcome.failed);
+        self.follow(raws, text, &outcome);
         match outcome.status {
             TransactionStatus::Idle if self.block.is_open() => self.close_block(!outcome.failed),
             TransactionStatus::Idle => {}
@@ -103,6 +111,9 @@ impl Session {
                 self.servers[index].begun = true;
             }
         }
+        if self.block.is_open() && self.block.began_with.is_none() {
+            self.block.began_with = known;
+        }
         if !self.block.is_open() {
             let current = Rc::clone(self.settings.current());
             if let Some(server) = self.servers.get_mut(index) {
@@ -118,43 +129,40 @@ impl Session {
         Ok(false)
     }
 
-    /// Repeats on the session's own books what the statements did.
-    fn follow(&mut self, raws: &[RawStatement], text: &str, failed: bool) {
-        // After an error the transaction that was open then is rolled back or failed; statements of transactions that
-        // had ended before it did happen.
-        let last_end = raws.iter().rposition(ends_transaction);
-        let upto = match (failed, last_end) {
-            (false, _) => raws.len(),
-            (true, Some(end)) => end + 1,
-            (true, None) => 0,
-        };
-        for raw in &raws[..upto] {
+    /// Repeats on the session's own books what the completed statements did. Outside the client's blocks they are one
+    /// transaction up to the next COMMIT or ROLLBACK, so the settings made there stand or fall with it.
+    fn follow(&mut self, raws: &[RawStatement], text: &str, outcome: &Outcome) {
+        if !self.block.is_open() {
+            self.settings.begin();
+        }
+        for raw in raws.iter().take(outcome.completed) {
             match &raw.detail {
                 sql::Detail::Transaction(command) => self.follow_transaction(command),
                 sql::Detail::Setting(command) => self.follow_setting(command, &text[raw.range.clone()]),
                 _ => {}
             }
         }
+        if !self.block.is_open() {
+            self.settings.end(!outcome.failed);
+        }
     }
 
     fn follow_transaction(&mut self, command: &TransactionCommand) {
         match command {
             TransactionCommand::Begin(modes) | TransactionCommand::Start(modes) if !self.block.is_open() => {
+                // The statements before it belong to the block.
                 self.block.open(super::control::begin_text(modes), false);
-                self.settings.begin();
             }
             TransactionCommand::Commit { chain } | TransactionCommand::Rollback { chain } => {
                 let committed = matches!(command, TransactionCommand::Commit { .. });
                 let begin = std::mem::take(&mut self.block.begin);
-                if self.block.is_open() {
-                    self.settings.end(committed);
-                }
+                self.settings.end(committed);
                 let ticket = self.block.ticket.take();
                 self.block = Block::none();
                 self.block.ticket = ticket;
+                self.settings.begin();
                 if *chain {
                     self.block.open(begin, false);
-                    self.settings.begin();
                 }
             }
             TransactionCommand::Savepoint(name) => self.settings.savepoint(name),
@@ -227,11 +235,4 @@ fn is_plain_set(command: &SettingCommand) -> bool {
 
 fn is_set(raw: &RawStatement) -> bool {
     matches!(raw.kind, StatementKind::Set)
-}
-
-fn ends_transaction(raw: &RawStatement) -> bool {
-    matches!(
-        raw.detail,
-        sql::Detail::Transaction(TransactionCommand::Commit { .. } | TransactionCommand::Rollback { .. })
-    )
 }

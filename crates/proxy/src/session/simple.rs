@@ -21,6 +21,8 @@ pub(super) struct Outcome {
     pub status: TransactionStatus,
     /// It answered with an error (which the client has).
     pub failed: bool,
+    /// Statements that were completed.
+    pub completed: usize,
 }
 
 /// A text on its way to one shard.
@@ -249,6 +251,7 @@ impl Session {
             outcome: Outcome {
                 status: TransactionStatus::Idle,
                 failed: false,
+                completed: 0,
             },
             begin_failed: false,
         };
@@ -325,8 +328,11 @@ impl Session {
             }
             _ => {}
         }
-        if !outcome.failed && !effects.none() {
-            if let Some(reason) = effects.pin {
+        if !effects.none() {
+            if let Some(reason) = effects
+                .pin
+                .filter(|reason| !outcome.failed || reason.survives_errors())
+            {
                 self.pin(reason);
                 self.servers[index].unpreparable = true;
             }
@@ -404,6 +410,10 @@ impl Answer<'_> {
                 Verdict::Drop
             }
             tag::COMMAND_COMPLETE if self.skip > 0 => Verdict::Drop,
+            tag::COMMAND_COMPLETE => {
+                self.outcome.completed += 1;
+                Verdict::Forward
+            }
             tag::READY_FOR_QUERY => {
                 self.outcome.status = status_of(message);
                 if self.pass_ready {

@@ -32,6 +32,30 @@ impl BodyFacts {
     }
 }
 
+/// True when a function body may run a statement that changes the schema (or truncates), which nobody outside would
+/// notice. Every keyword outside strings and comments counts, wherever it stands.
+pub fn body_changes_schema(body: &str) -> bool {
+    const VERBS: [&str; 11] = [
+        "create", "alter", "drop", "truncate", "grant", "revoke", "reindex", "refresh", "import", "reassign",
+        "comment",
+    ];
+    let mut scanner = crate::scan::Scanner::new(body, true);
+    loop {
+        match scanner.next_token() {
+            Ok(None) => return false,
+            // What cannot be scanned is not proved.
+            Err(_) => return true,
+            Ok(Some(token)) if token.kind == crate::scan::TokenKind::Ident => {
+                let word = body.get(token.start..token.end).unwrap_or_default();
+                if VERBS.iter().any(|verb| word.eq_ignore_ascii_case(verb)) {
+                    return true;
+                }
+            }
+            Ok(Some(_)) => {}
+        }
+    }
+}
+
 /// Facts about a body in language `sql`.
 pub fn sql_body_facts(body: &str) -> BodyFacts {
     let options = super::ParseOptions {
