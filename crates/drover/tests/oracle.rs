@@ -3,6 +3,9 @@
 //!
 //! This is the part of the matrix that fits into every test run. CONTRIBUTING.md has the command for all of it.
 
+// Only clippy's setting for unit tests covers unwrap; in these helpers it is as good as an assertion.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use testkit::campaign::Campaign;
