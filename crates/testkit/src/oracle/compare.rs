@@ -381,7 +381,7 @@ fn shape(answer: &Answer) -> String {
     if answer.errors.is_empty() {
         answer.shape.clone()
     } else {
-        answer.shape.replace(['D', 'd'], "")
+        answer.shape.replace(['D', 'd', 's'], "")
     }
 }
 
