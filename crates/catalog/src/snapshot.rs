@@ -256,6 +256,12 @@ impl Snapshot {
             && (self.function_names_to_analyze.contains(name) || !self.function_names.contains_key(name))
     }
 
+    /// The same for a name that may be no function at all, such as an identifier in a PL/pgSQL body: unknown names do not
+    /// count.
+    pub fn known_function_needs_analysis(&self, name: &str) -> bool {
+        self.has_sharded && self.function_names_to_analyze.contains(name)
+    }
+
     /// The same for an operator symbol.
     pub fn operator_name_needs_analysis(&self, name: &str) -> bool {
         self.has_sharded && self.operator_names_to_analyze.contains(name)

@@ -66,7 +66,7 @@ impl<'a> Resolver<'a> {
         self.touches_any(raw)
             || names.functions.iter().any(|f| snapshot.function_name_needs_analysis(&f.name))
             // A set-returning function in FROM or a call without arguments can be spelt as a column or a cast.
-            || names.types.iter().any(|t| snapshot.function_name_needs_analysis(&t.name))
+            || names.types.iter().any(|t| snapshot.known_function_needs_analysis(&t.name))
             || names.operators.iter().any(|o| snapshot.operator_name_needs_analysis(&o.name))
             || snapshot.everything_needs_analysis().is_some()
     }

@@ -282,7 +282,7 @@ fn do_block(language: &str, body: &str, cx: &Resolver<'_>) -> Decision {
     if let Some(name) = facts.relations.iter().find(|n| cx.touches(n)) {
         return refuse(&name.to_string());
     }
-    let unproved = |n: &&QualifiedName| cx.snapshot.function_name_needs_analysis(&n.name);
+    let unproved = |n: &&QualifiedName| cx.snapshot.known_function_needs_analysis(&n.name);
     if let Some(name) = facts.functions.iter().find(unproved) {
         return refuse(&name.to_string());
     }
