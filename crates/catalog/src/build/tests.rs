@@ -301,7 +301,9 @@ fn nothing_needs_analysis_while_nothing_is_sharded() {
     assert!(snapshot.has_sharded() && snapshot.function_name_needs_analysis("f"));
     // Code that ran unseen may have created it; in a body, where every identifier is a candidate, it is none.
     assert!(snapshot.function_name_needs_analysis("unknown"));
-    assert!(!snapshot.known_function_needs_analysis("unknown") && snapshot.known_function_needs_analysis("f"));
+    assert!(
+        !snapshot.known_function_needs_analysis("unknown") && snapshot.known_function_needs_analysis("f")
+    );
     assert!(matches!(snapshot.proof(Oid(99)), Proof::Unproved(_)));
 }
 

@@ -130,7 +130,12 @@ fn an_unreachable_shard_answers_soon_and_comes_back() {
     let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
     deaf.bind(&any.into()).expect("binds");
-    let nowhere = deaf.local_addr().expect("bound").as_socket().expect("an IP address").port();
+    let nowhere = deaf
+        .local_addr()
+        .expect("bound")
+        .as_socket()
+        .expect("an IP address")
+        .port();
     let mut good = None;
     let (proxy, url, _) = started(|config| {
         good = Some(config.shards.clone());
