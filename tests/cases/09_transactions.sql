@@ -205,3 +205,14 @@ SELECT id FROM users WHERE name = 'by b';
 -- after all this nothing is left open
 SELECT count(*) FROM pg_prepared_xacts;
 SELECT id, name, age FROM users WHERE id NOT IN (1, 2, 3);
+-- isolation over several shards
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) FROM users;
+SELECT name FROM users WHERE id = 1;
+COMMIT;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT name FROM users WHERE id = 1;
+COMMIT;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+@may_refuse SELECT count(*) FROM users;
+ROLLBACK;

@@ -21,6 +21,8 @@ pub const BOOTSTRAP: &[&str] = &[
     "CREATE SCHEMA IF NOT EXISTS drover_internal",
     CREATE_DECISIONS,
     "REVOKE ALL ON drover_internal.decisions FROM PUBLIC",
+    // pg_dump locks and reads every table. What is there to read proves nothing and decides nothing.
+    "GRANT SELECT ON drover_internal.decisions TO PUBLIC",
     CREATE_DECIDE,
     CREATE_RESOLVE,
     "REVOKE ALL ON FUNCTION drover_internal.resolve(text, text[]) FROM PUBLIC",

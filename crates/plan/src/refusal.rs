@@ -354,6 +354,10 @@ refusals! {
         "EXPLAIN of this statement is not handled yet",
         "EXPLAIN CREATE TABLE t AS SELECT * FROM orders",
         "use EXPLAIN (ROUTE)";
+    SerializableOverShards = "DRV7014",
+        "a SERIALIZABLE transaction cannot use more than one shard",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM orders",
+        "use REPEATABLE READ, or keep the transaction on one shard key";
 }
 
 impl RefusalCode {

@@ -117,6 +117,8 @@ pub struct Block {
     pub inspect: bool,
     /// A server that took part is gone, and what it did with it: the block can only be rolled back.
     pub lost: bool,
+    /// Every shard has taken the snapshot of this REPEATABLE READ block.
+    pub snapshots: bool,
     /// What was known when the block was begun on its first server.
     pub began_with: Option<BeganWith>,
     /// Held from the second shard to the end of the transaction.
@@ -134,6 +136,7 @@ impl Block {
             effects: Vec::new(),
             inspect: false,
             lost: false,
+            snapshots: false,
             began_with: None,
             ticket: None,
         }
@@ -148,6 +151,7 @@ impl Block {
         self.effects.clear();
         self.inspect = false;
         self.lost = false;
+        self.snapshots = false;
         self.began_with = None;
     }
 

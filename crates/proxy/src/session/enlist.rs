@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use bytes::BytesMut;
 use catalog::ShardId;
+use sql::Isolation;
 use wire::TransactionStatus;
 use wire::backend::tag;
 
@@ -32,6 +33,15 @@ impl Session {
     pub(super) async fn enlist(&mut self, shard: ShardId) -> Result<usize, Fault> {
         if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(index);
+        }
+        if self.block.is_open() {
+            match self.isolation() {
+                Isolation::Serializable if !self.servers.is_empty() => return Err(serializable()),
+                Isolation::RepeatableRead if !self.block.snapshots && self.has_sharded() => {
+                    return Box::pin(self.take_snapshots(shard)).await;
+                }
+                _ => {}
+            }
         }
         let pool = self.pool(shard);
         let lease = if self.servers.is_empty() {
@@ -74,6 +84,65 @@ impl Session {
             indexes.push(self.enlist(*shard).await?);
         }
         Ok(indexes)
+    }
+
+    /// All shards begin a REPEATABLE READ block at its first statement: a shard that joined later would show what was
+    /// committed meanwhile.
+    async fn take_snapshots(&mut self, wanted: ShardId) -> Result<usize, Fault> {
+        self.block.snapshots = true;
+        let record = self.engine.cluster.record();
+        let shards: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
+        let indexes = self.enlist_all(&shards).await?;
+        let mut skips = Vec::with_capacity(indexes.len());
+        for index in &indexes {
+            skips.push(self.begin_on(*index).await?);
+            let server = &mut self.servers[*index].lease;
+            link::send_query(server, "SELECT 1").map_err(|error| Fault::lost(&error, "a shard"))?;
+            server.conn.try_flush();
+        }
+        for (index, skip) in indexes.iter().zip(skips) {
+            let name = self.shard_name(self.servers[*index].shard);
+            let lost = |error| Fault::lost(&error, &name);
+            let server = &mut self.servers[*index].lease;
+            link::skip_replies(server, skip).await.map_err(lost)?;
+            let reply = link::collect(server).await.map_err(lost)?;
+            reply.into_rows().map_err(Fault::Statement)?;
+        }
+        self.enlist(wanted).await
+    }
+
+    fn has_sharded(&self) -> bool {
+        let record = self.engine.cluster.record();
+        record
+            .tables
+            .iter()
+            .any(|table| *table.database == *self.database)
+    }
+
+    /// The isolation level of the open block, as far as the session chose it.
+    fn isolation(&self) -> Isolation {
+        let default = self
+            .settings
+            .current()
+            .get("default_transaction_isolation")
+            .unwrap_or_default();
+        let chosen =
+            format!("{default} {} {}", self.block.begin, self.settings.local_text()).to_ascii_lowercase();
+        let last = |level: &str| chosen.rfind(level);
+        let levels = [
+            (last("serializable"), Isolation::Serializable),
+            (last("repeatable read"), Isolation::RepeatableRead),
+            (
+                last("read committed").max(last("read uncommitted")),
+                Isolation::ReadCommitted,
+            ),
+        ];
+        // The one said last counts.
+        let chosen = levels
+            .into_iter()
+            .filter_map(|(at, level)| Some((at?, level)))
+            .max_by_key(|(at, _)| *at);
+        chosen.map_or(Isolation::ReadCommitted, |(_, level)| level)
     }
 
     /// The pool of a shard; looked up once per session.
@@ -401,6 +470,10 @@ impl Session {
         });
         outcome.await
     }
+}
+
+fn serializable() -> Fault {
+    Fault::refused(&plan::Refusal::new(plan::RefusalCode::SerializableOverShards))
 }
 
 /// Returns a server to its pool; one with an answer outstanding is closed.
