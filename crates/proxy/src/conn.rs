@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use wire::frame::{self, Frame, FrameError, Message};
 
 use crate::buffers::{BUFFER_BYTES, Buffers};
+use crate::tls::TlsState;
 
 /// After a read that filled the whole buffer the next one asks for this many bytes.
 const BULK_BYTES: usize = 64 * 1024;
@@ -42,6 +43,8 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Conn {
     socket: Socket,
+    /// What stands between the buffers and the socket when the connection is encrypted.
+    tls: Option<Box<TlsState>>,
     input: BytesMut,
     output: BytesMut,
     buffers: Buffers,
@@ -61,6 +64,7 @@ impl Conn {
     pub fn new(socket: Socket, buffers: Buffers) -> Self {
         Self {
             socket,
+            tls: None,
             input: BytesMut::new(),
             output: BytesMut::new(),
             buffers,
@@ -140,7 +144,11 @@ impl Conn {
     /// Bytes appended and not sent yet.
     #[must_use]
     pub fn pending_out(&self) -> usize {
-        self.output.len()
+        self.output.len() + usize::from(self.has_unsent_tls())
+    }
+
+    fn has_unsent_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_unsent())
     }
 
     /// Appends the first `n` unread bytes to what `to` will send. Copies nothing when these are all unread bytes and
@@ -158,6 +166,9 @@ impl Conn {
     /// Reads what is there. `Ok(0)`: the peer has closed. While it waits with nothing unread, no buffer is held.
     /// Consume before calling again: the buffer grows when it is full.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.tls.is_some() {
+            return self.poll_fill_tls(cx);
+        }
         if self.socket.poll_read_ready(cx)?.is_pending() {
             self.give_up_buffers();
             return Poll::Pending;
@@ -192,6 +203,11 @@ impl Conn {
         if self.held.is_some() {
             return Poll::Ready(Ok(()));
         }
+        if let Some(tls) = &mut self.tls {
+            let result = tls.poll_flush(cx, &mut self.socket, &mut self.output, &mut self.sent);
+            self.partly_sent = !self.output.is_empty();
+            return result;
+        }
         while !self.output.is_empty() {
             let n = match &mut self.socket {
                 Socket::Tcp(socket) => ready!(Pin::new(socket).poll_write(cx, &self.output))?,
@@ -215,7 +231,7 @@ impl Conn {
     /// Sends pending bytes and reads what is there; ready as soon as something was read or everything was sent.
     /// With nothing pending it waits for input. Cancel safe.
     pub fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Progress>> {
-        let had_output = !self.output.is_empty();
+        let had_output = self.pending_out() > 0;
         let flushed = match self.poll_flush(cx) {
             Poll::Ready(Ok(())) => true,
             // A peer that closes after its last words (an error) makes writing fail: the words come first.
@@ -290,6 +306,7 @@ impl Conn {
     pub fn may_have_input(&self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         !matches!(self.socket.poll_read_ready(&mut cx), Ok(Poll::Pending))
+            || self.tls.as_ref().is_some_and(|tls| tls.has_unread())
     }
 
     /// Reads without waiting: `None` when nothing is there.
@@ -317,6 +334,9 @@ impl Conn {
     pub fn give_up_buffers(&mut self) {
         self.buffers.take_back(&mut self.input);
         self.buffers.take_back(&mut self.output);
+        if let Some(tls) = &mut self.tls {
+            tls.give_up_buffers(&self.buffers);
+        }
     }
 
     /// Bytes received and sent so far.
@@ -340,15 +360,61 @@ impl Conn {
     /// Closes the sending side; what was pending is sent first.
     pub async fn shutdown(&mut self) -> io::Result<()> {
         self.flush().await?;
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+            self.flush().await?;
+        }
         match &mut self.socket {
             Socket::Tcp(socket) => socket.shutdown().await,
             Socket::Unix(socket) => socket.shutdown().await,
         }
     }
 
-    /// Gives the bare socket up, for another thread's runtime. Unread and pending bytes are lost.
-    pub fn into_socket(self) -> Socket {
-        self.socket
+    /// Gives the bare socket and its encryption up, for another thread's runtime. Unread and pending bytes are lost.
+    #[must_use]
+    pub fn into_parts(self) -> (Socket, Option<Box<TlsState>>) {
+        (self.socket, self.tls)
+    }
+
+    /// Wraps what [`Self::into_parts`] gave.
+    #[must_use]
+    pub fn from_parts(socket: Socket, tls: Option<Box<TlsState>>, buffers: Buffers) -> Self {
+        Self {
+            tls,
+            ..Self::new(socket, buffers)
+        }
+    }
+
+    /// Encrypts the connection from here on: unread bytes are taken as the peer's first flight. Completes the handshake;
+    /// after a failure the connection is of no use, and what it was is [`io::ErrorKind::InvalidData`] with the
+    /// [`rustls::Error`] inside. Pending bytes must have been sent.
+    pub async fn secure(&mut self, session: rustls::Connection) -> io::Result<()> {
+        let early = std::mem::take(&mut self.input);
+        let mut tls = Box::new(TlsState::new(session, early));
+        poll_fn(|cx| tls.poll_handshake(cx, &mut self.socket, &self.buffers)).await?;
+        self.tls = Some(tls);
+        Ok(())
+    }
+
+    /// What was agreed with the peer, if the connection is encrypted.
+    #[must_use]
+    pub fn tls(&self) -> Option<&rustls::Connection> {
+        self.tls.as_ref().map(|tls| tls.session())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_fill_tls(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(tls) = &mut self.tls else {
+            return Poll::Pending;
+        };
+        let result = tls.poll_fill(cx, &mut self.socket, &self.buffers, &mut self.input);
+        match result {
+            Poll::Ready(Ok(n)) => self.received += n as u64,
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.give_up_buffers(),
+        }
+        result
     }
 
     fn make_room(&mut self) {
@@ -364,7 +430,7 @@ impl Conn {
 }
 
 impl Socket {
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let ready = match self {
             Self::Tcp(socket) => socket.poll_read_ready(cx),
             Self::Unix(socket) => socket.poll_read_ready(cx),

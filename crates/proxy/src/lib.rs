@@ -20,6 +20,7 @@ pub mod ops;
 pub mod pools;
 pub mod server;
 pub mod session;
+pub mod tls;
 pub mod worker;
 
 mod run;

@@ -13,6 +13,7 @@ use wire::TransactionStatus;
 
 use crate::buffers::Buffers;
 use crate::conn::{Conn, Socket};
+use crate::tls::TlsState;
 
 /// How the server's backend process is named in a CancelRequest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,6 +112,7 @@ pub struct ServerConn {
 #[derive(Debug)]
 pub(crate) struct Travelling {
     socket: TravellingSocket,
+    tls: Option<Box<TlsState>>,
     key: BackendKey,
     address: Arc<Address>,
     parameters: Parameters,
@@ -187,12 +189,14 @@ impl ServerConn {
         if !self.is_quiet() {
             return None;
         }
-        let socket = match self.conn.into_socket() {
+        let (socket, tls) = self.conn.into_parts();
+        let socket = match socket {
             Socket::Tcp(socket) => TravellingSocket::Tcp(socket.into_std().ok()?),
             Socket::Unix(socket) => TravellingSocket::Unix(socket.into_std().ok()?),
         };
         Some(Travelling {
             socket,
+            tls,
             key: self.key,
             address: self.address,
             parameters: self.parameters,
@@ -209,7 +213,7 @@ impl ServerConn {
             TravellingSocket::Unix(socket) => Socket::Unix(tokio::net::UnixStream::from_std(socket)?),
         };
         Ok(Self {
-            conn: Conn::new(socket, buffers),
+            conn: Conn::from_parts(socket, from.tls, buffers),
             key: from.key,
             address: from.address,
             status: TransactionStatus::Idle,

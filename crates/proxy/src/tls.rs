@@ -1,0 +1,3 @@
+//! Encryption.
+mod state;
+pub use state::TlsState;
