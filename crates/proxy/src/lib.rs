@@ -18,6 +18,7 @@ pub mod login;
 pub mod metrics;
 pub mod ops;
 pub mod pools;
+pub mod reload;
 pub mod server;
 pub mod session;
 pub mod tls;

@@ -4,6 +4,7 @@
 //! most `max_startup_bytes`, `login_timeout` for all of it.
 
 mod auth;
+mod identity;
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
+pub use identity::PeerIdentity;
 use tokio::sync::OwnedSemaphorePermit;
 use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode};
@@ -108,7 +110,8 @@ async fn login(
     ctx: &Rc<WorkerCtx>,
     stop: &Stop,
 ) -> Result<(StartupInfo, ClientCancel), LoginEnd> {
-    let packet = startup_packet(conn, ctx).await?;
+    let mut identity = PeerIdentity::tcp(peer);
+    let packet = startup_packet(conn, &mut identity, ctx).await?;
     let message = match startup::decode(&packet) {
         Ok(startup::Startup::Session(message)) => message,
         Ok(_) => return Err(LoginEnd::Closed),
@@ -127,7 +130,7 @@ async fn login(
             .map_err(|_| refused("08P01", "invalid protocol option"))?;
     }
     let info = startup_info(&message, peer)?;
-    auth::authenticate(conn, &info.user, &shared.secrets).await?;
+    auth::authenticate(conn, &info, &identity, ctx).await?;
     if !shared
         .config
         .databases
@@ -147,8 +150,13 @@ async fn login(
     Ok((info, cancel))
 }
 
-/// Reads up to the packet that starts a session. Declines encryption, deals with cancels.
-async fn startup_packet(conn: &mut Conn, ctx: &Rc<WorkerCtx>) -> Result<BytesMut, LoginEnd> {
+/// Reads up to the packet that starts a session. Declines encryption, deals with cancels. What encryption shows about
+/// the peer goes into its identity.
+async fn startup_packet(
+    conn: &mut Conn,
+    _identity: &mut PeerIdentity,
+    ctx: &Rc<WorkerCtx>,
+) -> Result<BytesMut, LoginEnd> {
     let limit = ctx.shared.config.limits.max_startup_bytes;
     for _ in 0..=ENCRYPTION_REQUESTS_MAX {
         conn.fill_to(4).await?;

@@ -5,16 +5,23 @@ use wire::backend::encode;
 use wire::frontend::SaslInitial;
 use wire::scram::{self, ScramError};
 
-use super::{LoginEnd, refused};
+use super::{LoginEnd, PeerIdentity, refused};
 use crate::cancel::random;
+use crate::client::StartupInfo;
 use crate::conn::Conn;
-use crate::worker::{Proof, Secrets};
+use crate::worker::{Proof, WorkerCtx};
 
 /// Longest message of a client that is logging in, in bytes, its header included.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
-/// Lets the client prove that it is `user`.
-pub(super) async fn authenticate(conn: &mut Conn, user: &str, secrets: &Secrets) -> Result<(), LoginEnd> {
+/// Lets the client prove that it is who it says.
+pub(super) async fn authenticate(
+    conn: &mut Conn,
+    info: &StartupInfo,
+    _peer: &PeerIdentity,
+    ctx: &WorkerCtx,
+) -> Result<(), LoginEnd> {
+    let (user, secrets) = (&*info.user, &ctx.shared.secrets);
     let verifier = match secrets.proof(user) {
         Proof::Trust => return Ok(()),
         Proof::Scram(verifier) => verifier,

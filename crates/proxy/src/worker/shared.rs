@@ -1,7 +1,7 @@
 //! What the workers of one proxy share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -10,6 +10,7 @@ use crate::cancel::CancelRegistry;
 use crate::config::{ProxyConfig, ShardConfig};
 use crate::metrics::Registry;
 use crate::pools::{Limiters, Permit, PoolKey, PoolStats, Shards, Tickets};
+use crate::reload::Reloader;
 use crate::server::{StatementId, Travelling};
 
 /// What one worker is told by another thread.
@@ -106,6 +107,8 @@ pub struct Shared {
     /// CancelRequests being delivered.
     pub(crate) delivering: AtomicUsize,
     pub(crate) stopping: AtomicBool,
+    /// Reads the configuration again.
+    pub(crate) reloader: OnceLock<Arc<dyn Reloader>>,
     next_statement: AtomicU64,
 }
 
@@ -131,6 +134,7 @@ impl Shared {
             )),
             delivering: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            reloader: OnceLock::new(),
             next_statement: AtomicU64::new(1),
             config,
         })
