@@ -301,6 +301,10 @@ refusals! {
         "this statement about a sharded or reference table is not handled yet",
         "CREATE PUBLICATION p FOR TABLE orders",
         "leave it out";
+    Immovable = "DRV6017",
+        "this table cannot be moved to the shards",
+        "SELECT drover.shard_table('a_view', 'id')",
+        "move ordinary tables only, after dropping what stands in the way";
     // 7xxx: other statements
     PrepareSql = "DRV7001",
         "PREPARE and EXECUTE of a statement on sharded tables are not handled yet",
@@ -358,6 +362,30 @@ refusals! {
         "a SERIALIZABLE transaction cannot use more than one shard",
         "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM orders",
         "use REPEATABLE READ, or keep the transaction on one shard key";
+    FunctionCall = "DRV7015",
+        "the function call message is not supported in a database with sharded tables",
+        "PQfn() of libpq, as its large object functions use it",
+        "call the function with SELECT";
+    LatePipeline = "DRV7016",
+        "this pipeline wrote on one shard before it turned out to need another",
+        "Execute of INSERT on one shard, Flush, Execute of INSERT on another shard",
+        "send BEGIN first";
+    ClientTwoPhase = "DRV7017",
+        "PREPARE TRANSACTION over several shards is Drover's own",
+        "BEGIN; UPDATE orders SET n = 0; PREPARE TRANSACTION 'a'",
+        "use COMMIT: it is atomic over all shards";
+    Unpreparable = "DRV7018",
+        "two shards of this transaction hold temporary objects, notifications or held cursors",
+        "BEGIN; SELECT makes_temp(1); SELECT makes_temp(2); COMMIT",
+        "use two transactions";
+    SnapshotOverShards = "DRV7019",
+        "a snapshot of one shard cannot be used for several",
+        "SET TRANSACTION SNAPSHOT '00000003-0000001B-1'",
+        "use REPEATABLE READ: it sees one moment on all shards";
+    DroverSetting = "DRV7020",
+        "this value of a drover setting is not available yet",
+        "SET drover.replica_reads = 'on'",
+        "leave the setting as it is";
 }
 
 impl RefusalCode {

@@ -55,15 +55,7 @@ pub async fn shard_table(
     options: &ShardOptions,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), ErrorFields> {
-    let wanted = relocate::Wanted {
-        database,
-        schema,
-        table,
-        options: Some(options),
-    };
-    relocate::run(cluster, &wanted, progress, &Faults::default())
-        .await
-        .map_err(OpError::into_fields)
+    move_table(cluster, database, (schema, table), Some(options), progress).await
 }
 
 /// Makes an existing table a reference table: all its rows on every shard. `progress` as for [`shard_table`].
@@ -74,11 +66,21 @@ pub async fn reference_table(
     table: &str,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), ErrorFields> {
+    move_table(cluster, database, (schema, table), None, progress).await
+}
+
+async fn move_table(
+    cluster: &Cluster,
+    database: &str,
+    (schema, table): (&str, &str),
+    options: Option<&ShardOptions>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), ErrorFields> {
     let wanted = relocate::Wanted {
         database,
         schema,
         table,
-        options: None,
+        options,
     };
     relocate::run(cluster, &wanted, progress, &Faults::default())
         .await

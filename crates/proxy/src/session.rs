@@ -44,7 +44,7 @@ use crate::worker::{Stop, StopReason};
 use block::{Block, Enlisted};
 use effects::PinReason;
 use extended::Extended;
-pub(crate) use fault::Fault;
+pub(crate) use fault::{Fault, refusal_fields};
 use settings::SettingsHistory;
 
 /// One client's session.

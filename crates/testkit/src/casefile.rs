@@ -109,7 +109,7 @@ pub struct Case {
     pub parameters: Option<Vec<ParameterText>>,
     /// How much of the rows is compared.
     pub rows: RowCheck,
-    /// Further flags by name: `float`, `nowrap`, `simple`, `extended`.
+    /// Further flags by name: `float`, `nowrap`, `simple`, `extended`, `any_message`.
     pub flags: BTreeSet<Flag>,
 }
 
@@ -146,6 +146,8 @@ pub enum Flag {
     Simple,
     /// Extended protocol only.
     Extended,
+    /// The text of an error is not compared, its SQLSTATE is: which of several bad rows is met first is nowhere said.
+    AnyMessage,
 }
 
 /// A parameter as written: `7`, `'x'`, `NULL`, each with an optional `::type`.
@@ -275,6 +277,7 @@ fn item(text: &str, copy: Option<Vec<u8>>, place: String, setup: bool) -> Result
             "float" => drop(case.flags.insert(Flag::Float)),
             "nowrap" => drop(case.flags.insert(Flag::NoWrap)),
             "simple" => drop(case.flags.insert(Flag::Simple)),
+            "any_message" => drop(case.flags.insert(Flag::AnyMessage)),
             "extended" => drop(case.flags.insert(Flag::Extended)),
             "oracle" => only = Some(Side::Oracle),
             "drover" => only = Some(Side::Drover),

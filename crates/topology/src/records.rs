@@ -131,7 +131,8 @@ pub enum TableState {
     /// A change was begun and not finished: the table is as `kind` says only once the change is done. Whoever finds
     /// it without a barrier cleans up on the shards and restores or removes the record.
     Pending {
-        /// The change, [`BarrierId`] as text.
+        /// The global transaction id (`commit::Gid` as text) under which the change commits: its decision on the home
+        /// shard says whether the change happened.
         change: String,
         /// What was going on, for people.
         what: String,

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use catalog::{KeyColumn, MapId, Oid, Relation, RelationKind, ShardId, ShardMap, Snapshot};
+use plan::RefusalCode;
 use sql::quote_ident;
 use topology::ClusterRecord;
 use topology::records::{TableKind, TableState};
@@ -124,9 +125,10 @@ pub(super) async fn look(
         .await
         .map_err(&on)?;
     let Some(relation) = snapshot.relation(oid) else {
-        return Err(OpError::refused(
-            "0A000",
+        return Err(OpError::not_done(
+            RefusalCode::Immovable,
             format!("{} is not a table of this database", wanted.title()),
+            None,
         ));
     };
     judge(&snapshot, relation, wanted)?;
@@ -197,10 +199,10 @@ fn ordinary_table(row: Option<&[Option<String>]>, wanted: &Wanted<'_>) -> Result
     } else {
         "Only ordinary tables can be moved to the shards."
     };
-    Err(OpError::refused_with(
-        "0A000",
+    Err(OpError::not_done(
+        RefusalCode::Immovable,
         format!("{} is {what}", wanted.title()),
-        hint,
+        Some(hint),
     ))
 }
 
@@ -228,10 +230,10 @@ fn not_moved_yet(record: &ClusterRecord, wanted: &Wanted<'_>) -> Result<(), OpEr
 fn judge(snapshot: &Snapshot, relation: &Relation, wanted: &Wanted<'_>) -> Result<(), OpError> {
     let title = wanted.title();
     let no = |why: &str, hint: &str| {
-        Err(OpError::refused_with(
-            "0A000",
+        Err(OpError::not_done(
+            RefusalCode::Immovable,
             format!("table {title} cannot be moved to the shards: {why}"),
-            hint,
+            Some(hint),
         ))
     };
     if relation.system || matches!(relation.schema.as_str(), "drover" | "drover_internal") {
@@ -314,9 +316,10 @@ fn columns_sql(relation: &Relation, wanted: &Wanted<'_>) -> Result<String, OpErr
         let _ = write!(sql, "{separator}{}", quote_ident(&column.name));
     }
     if sql.is_empty() {
-        return Err(OpError::refused(
-            "0A000",
+        return Err(OpError::not_done(
+            RefusalCode::Immovable,
             format!("table {} has no columns to copy", wanted.title()),
+            None,
         ));
     }
     Ok(sql)

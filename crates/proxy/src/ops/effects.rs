@@ -1,7 +1,7 @@
 //! What a statement means for the cluster record.
 
 use catalog::{KeyType, MapId, Oid, ShardId};
-use plan::{MetadataEffect, ShardOptions};
+use plan::{MetadataEffect, RefusalCode, ShardOptions};
 use sql::QualifiedName;
 use topology::ClusterRecord;
 use topology::records::{MapRecord, Scheme, TableKind, TableRecord, TableState};
@@ -446,22 +446,24 @@ pub(super) fn key_type_of(row: Option<&[Option<String>]>, column: &str) -> Resul
         ));
     };
     let Some(key_type) = oid.parse().ok().and_then(|oid| KeyType::from_base_oid(Oid(oid))) else {
-        return Err(OpError::refused_with(
-            "0A000",
+        return Err(OpError::not_done(
+            RefusalCode::ShardKeyColumn,
             format!("column \"{column}\" cannot be a shard key: its type is not supported"),
-            "Keys are smallint, integer, bigint, text, character varying, character or uuid.",
+            Some("Keys are smallint, integer, bigint, text, character varying, character or uuid."),
         ));
     };
     if generated == "t" {
-        return Err(OpError::refused(
-            "0A000",
+        return Err(OpError::not_done(
+            RefusalCode::ShardKeyColumn,
             format!("column \"{column}\" cannot be a shard key: it is generated"),
+            None,
         ));
     }
     if deterministic != "t" {
-        return Err(OpError::refused(
-            "0A000",
+        return Err(OpError::not_done(
+            RefusalCode::ShardKeyColumn,
             format!("column \"{column}\" cannot be a shard key: its collation is not deterministic"),
+            None,
         ));
     }
     Ok(key_type)

@@ -1,10 +1,12 @@
 //! Why an operator statement failed, and what the client is told.
 
 use catalog::load::CatalogError;
+use plan::{Refusal, RefusalCode};
 use topology::ChangeError;
 use wire::backend::ErrorFields;
 
 use crate::admin_link::AdminError;
+use crate::session::refusal_fields;
 
 /// Why an operator statement failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,11 @@ impl OpError {
     /// The same with a hint.
     pub(super) fn refused_with(code: &str, message: impl Into<String>, hint: &str) -> Self {
         Self::Refused(Box::new(ErrorFields::error(code, message).with_hint(hint)))
+    }
+
+    /// A refusal of the table in `plan`, in words of its own.
+    pub(super) fn not_done(code: RefusalCode, reason: impl Into<String>, hint: Option<&str>) -> Self {
+        Self::Refused(Box::new(refusal_in(code, reason, hint)))
     }
 
     /// For `map_err`: a failure on this shard.
@@ -106,10 +113,19 @@ fn catalog_fields(error: &CatalogError) -> ErrorFields {
         | CatalogError::MixedMap { .. }
         | CatalogError::NotATable { .. }
         | CatalogError::ChildPlacement { .. }
-        | CatalogError::NotUtf8 { .. } => "0A000",
+        | CatalogError::NotUtf8 { .. } => return refusal_in(RefusalCode::Immovable, error.to_string(), None),
         _ => "XX000",
     };
     ErrorFields::error(code, error.to_string())
+}
+
+fn refusal_in(code: RefusalCode, reason: impl Into<String>, hint: Option<&str>) -> ErrorFields {
+    let hint = hint.unwrap_or(code.entry().hint).to_owned();
+    refusal_fields(&Refusal {
+        code,
+        reason: reason.into(),
+        hint,
+    })
 }
 
 fn change_fields(error: &ChangeError) -> ErrorFields {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use catalog::{Oid, RelationKind};
+use plan::RefusalCode;
 
 use super::OpError;
 use super::check::Movable;
@@ -66,10 +67,10 @@ fn refusal(view: &View, movable: &Movable, all: bool) -> OpError {
         ),
         _ => format!("a rule of {} uses it", view.title),
     };
-    OpError::refused_with(
-        "0A000",
+    OpError::not_done(
+        RefusalCode::Immovable,
         format!("table {table} cannot be moved to the shards: {why}"),
-        "Drop it, move the table, and make it again in a form that Drover supports.",
+        Some("Drop it, move the table, and make it again in a form that Drover supports."),
     )
 }
 

@@ -79,12 +79,7 @@ impl Session {
     /// Opens a block ahead of messages that have not left yet.
     fn make_batch_a_block(&mut self, index: usize) -> Result<(), Fault> {
         if self.extended.flushed {
-            let fields = ErrorFields::error(
-                "0A000",
-                "this pipeline wrote on one shard before it turned out to need another",
-            )
-            .with_hint("Send BEGIN first.");
-            return Err(Fault::Statement(Box::new(fields)));
+            return Err(Fault::refused_as(plan::RefusalCode::LatePipeline));
         }
         self.block.open("BEGIN".to_owned(), true);
         self.settings.begin();
@@ -214,31 +209,7 @@ impl Session {
         if read.failed {
             self.fail_block();
         }
-        match (self.block.is_open(), status) {
-            (true, TransactionStatus::Failed) => self.fail_block(),
-            (false, TransactionStatus::InTransaction | TransactionStatus::Failed) => {
-                return Err(Fault::fatal(
-                    "XX000",
-                    "a server opened a transaction the session does not know",
-                ));
-            }
-            _ => {}
-        }
-        if !effects.none() {
-            if let Some(reason) = effects
-                .pin
-                .filter(|reason| !read.failed || reason.survives_errors())
-            {
-                self.pin(reason);
-                self.servers[index].unpreparable = true;
-            }
-            if effects.inspect && self.block.is_open() {
-                self.block.inspect = true;
-            } else if effects.inspect {
-                self.inspect(index).await?;
-            }
-        }
-        Ok(())
+        self.follow_server(index, status, read.failed, effects).await
     }
 
     /// COPY FROM STDIN inside a pipeline. The server has ignored the Sync that came with it; the client sends another.
@@ -274,7 +245,7 @@ impl Session {
         } else {
             self.emit_local_steps()?;
         }
-        encode::error(self.client.conn.out(), fields);
+        self.tell(fields);
         self.batch_failed();
         Ok(())
     }

@@ -225,10 +225,7 @@ impl Session {
             _ => false,
         };
         if elsewhere || reserved {
-            let fields =
-                ErrorFields::error("0A000", "PREPARE TRANSACTION over several shards is Drover's own")
-                    .with_hint("Use COMMIT: it is atomic over all shards.");
-            return Err(Fault::Statement(Box::new(fields)));
+            return Err(Fault::refused_as(plan::RefusalCode::ClientTwoPhase));
         }
         if self.block.state == BlockState::Failed {
             return Err(failed_block());

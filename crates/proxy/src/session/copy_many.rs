@@ -76,7 +76,7 @@ impl Session {
             feed,
             unreadable: stream
                 .odd
-                .then(|| Fault::error("0A000", "the COPY options cannot be understood")),
+                .then(|| Fault::refused_as(plan::RefusalCode::CopyOption)),
             values,
             slot: &slot,
             message_limit: self.message_limit,

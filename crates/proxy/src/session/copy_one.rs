@@ -45,15 +45,12 @@ impl Session {
     pub(super) async fn function_call(&mut self, message: &[u8]) -> Result<(), Fault> {
         let context = self.plan_context().await?;
         let result = if context.snapshot.has_sharded() {
-            Err(Fault::error(
-                "0A000",
-                "the function call message is not supported in a database with sharded tables",
-            ))
+            Err(Fault::refused_as(plan::RefusalCode::FunctionCall))
         } else {
             self.function_call_home(message).await
         };
         if let Err(Fault::Statement(fields)) = result {
-            wire::backend::encode::error(self.client.conn.out(), &fields);
+            self.tell(&fields);
             self.fail_block();
             wire::backend::encode::ready_for_query(self.client.conn.out(), self.block.status());
             return Ok(());

@@ -195,10 +195,10 @@ impl Session {
                 .as_deref()
                 .is_some_and(|format| format != "text")
         {
-            return Err(Fault::error(
-                "0A000",
-                "EXPLAIN ANALYZE and formats other than text over several shards",
-            ));
+            return Err(Fault::refused(&plan::Refusal::with(
+                plan::RefusalCode::ExplainMany,
+                "ANALYZE and formats other than text over several shards",
+            )));
         }
         let piece = text
             .get(wanted.explain.inner.clone())

@@ -64,7 +64,7 @@ impl Session {
         match self.end_block(true).await {
             Ok(_) => Ok(()),
             Err(Fault::Statement(fields)) => {
-                wire::backend::encode::error(self.client.conn.out(), &fields);
+                self.tell(&fields);
                 Ok(())
             }
             Err(other) => Err(other),
@@ -179,7 +179,7 @@ impl Session {
             };
             participants
                 .enlist(commit::ShardId(server.shard.0), writes, !server.unpreparable)
-                .map_err(|error| Fault::error("0A000", error.to_string()))?;
+                .map_err(|_| Fault::refused_as(plan::RefusalCode::Unpreparable))?;
         }
         Ok(participants)
     }
@@ -298,10 +298,7 @@ impl Session {
                     "40000",
                     "the transaction was rolled back: a shard could not replicate it",
                 ),
-                (AbortReason::TwoUnpreparable(..), _) => Fault::error(
-                    "0A000",
-                    "two shards of this transaction hold temporary objects, notifications or held cursors",
-                ),
+                (AbortReason::TwoUnpreparable(..), _) => Fault::refused_as(plan::RefusalCode::Unpreparable),
                 (_, None) => Fault::error("40000", "the transaction was rolled back"),
                 (_, Some((_, fields))) => Fault::Statement(fields),
             }),

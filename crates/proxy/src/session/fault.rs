@@ -7,6 +7,9 @@ use crate::exec::relay::PumpError;
 use crate::exec::statement::KeyProblem;
 use crate::pools::CheckoutError;
 
+/// The start of a refusal's DETAIL; its code follows.
+const REFUSAL_DETAIL: &str = "refusal code ";
+
 /// Why a step of a session did not succeed.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -31,10 +34,12 @@ impl Fault {
 
     /// A refusal, as the client sees it.
     pub(crate) fn refused(refusal: &plan::Refusal) -> Self {
-        let fields = ErrorFields::error(plan::refusal::SQLSTATE, refusal.reason.clone())
-            .with_detail(format!("refusal code {}", refusal.code.as_str()))
-            .with_hint(refusal.hint.clone());
-        Self::Statement(Box::new(fields))
+        Self::Statement(Box::new(refusal_fields(refusal)))
+    }
+
+    /// A refusal in the words of the table.
+    pub(crate) fn refused_as(code: plan::RefusalCode) -> Self {
+        Self::refused(&plan::Refusal::new(code))
     }
 
     /// A key that Drover cannot read as PostgreSQL would.
@@ -57,6 +62,22 @@ impl Fault {
         };
         Self::Statement(Box::new(fields))
     }
+}
+
+/// A refusal as fields of an error.
+pub(crate) fn refusal_fields(refusal: &plan::Refusal) -> ErrorFields {
+    ErrorFields::error(plan::refusal::SQLSTATE, refusal.reason.clone())
+        .with_detail(format!("{REFUSAL_DETAIL}{}", refusal.code.as_str()))
+        .with_hint(refusal.hint.clone())
+}
+
+/// Whether an error is a refusal of Drover's own; servers use its SQLSTATE too.
+pub(crate) fn is_refusal(fields: &ErrorFields) -> bool {
+    fields.code == plan::refusal::SQLSTATE
+        && fields
+            .detail
+            .as_deref()
+            .is_some_and(|detail| detail.starts_with(REFUSAL_DETAIL))
 }
 
 impl From<CheckoutError> for Fault {

@@ -135,10 +135,7 @@ impl Session {
     async fn set_snapshot(&mut self, text: &str) -> Result<(), Fault> {
         let home = self.engine.cluster.home();
         if self.servers.iter().any(|server| server.shard != home) {
-            return Err(Fault::error(
-                "0A000",
-                "a snapshot of one shard cannot be used for several",
-            ));
+            return Err(Fault::refused_as(plan::RefusalCode::SnapshotOverShards));
         }
         self.relay_home(text).await
     }
@@ -255,8 +252,10 @@ impl Session {
         if values.len() == 1 && values[0].eq_ignore_ascii_case(only) {
             return self.complete("SET");
         }
-        let fields = ErrorFields::error("0A000", format!("{name} can only be '{only}' in this version"));
-        Err(Fault::Statement(Box::new(fields)))
+        Err(Fault::refused(&plan::Refusal::with(
+            plan::RefusalCode::DroverSetting,
+            format!("{name} can only be '{only}'"),
+        )))
     }
 
     fn show_drover(&mut self, name: &str) -> Result<(), Fault> {

@@ -8,6 +8,7 @@ use wire::backend::{ErrorFields, Fields, encode, field, tag};
 
 use super::block::{BlockState, Wrote};
 use super::effects::Effects;
+use super::fault::is_refusal;
 use super::learn::Learned;
 use super::{Fault, Session};
 use crate::conn::Conn;
@@ -62,7 +63,7 @@ impl Session {
         let ready_sent = match result {
             Ok(ready_sent) => ready_sent,
             Err(Fault::Statement(fields)) => {
-                encode::error(self.client.conn.out(), &fields);
+                self.tell(&fields);
                 self.fail_block();
                 false
             }
@@ -314,12 +315,36 @@ impl Session {
         outcome: Outcome,
         effects: Effects,
     ) -> Result<(), Fault> {
-        match (self.block.is_open(), outcome.status) {
+        if self.block.is_open() && outcome.status == TransactionStatus::Idle && !self.block.implicit {
+            // The transaction ended inside the server (a procedure's COMMIT cannot; a lost race with a kill can).
+            self.block.state = BlockState::Failed;
+        }
+        self.follow_server(index, outcome.status, outcome.failed, effects)
+            .await?;
+        if !self.block.is_open() {
+            self.release_servers();
+        }
+        Ok(())
+    }
+
+    /// An error on its way to the client.
+    pub(super) fn tell(&mut self, fields: &ErrorFields) {
+        if is_refusal(fields) {
+            self.engine.metrics.statements_refused.increment();
+        }
+        encode::error(self.client.conn.out(), fields);
+    }
+
+    /// What a server's answer means for the block, and what its statement did to the session.
+    pub(super) async fn follow_server(
+        &mut self,
+        index: usize,
+        status: TransactionStatus,
+        failed: bool,
+        effects: Effects,
+    ) -> Result<(), Fault> {
+        match (self.block.is_open(), status) {
             (true, TransactionStatus::Failed) => self.fail_block(),
-            (true, TransactionStatus::Idle) if !self.block.implicit => {
-                // The transaction ended inside the server (a procedure's COMMIT cannot; a lost race with a kill can).
-                self.block.state = BlockState::Failed;
-            }
             (false, TransactionStatus::InTransaction | TransactionStatus::Failed) => {
                 return Err(Fault::fatal(
                     "XX000",
@@ -329,10 +354,7 @@ impl Session {
             _ => {}
         }
         if !effects.none() {
-            if let Some(reason) = effects
-                .pin
-                .filter(|reason| !outcome.failed || reason.survives_errors())
-            {
+            if let Some(reason) = effects.pin.filter(|reason| !failed || reason.survives_errors()) {
                 self.pin(reason);
                 self.servers[index].unpreparable = true;
             }
@@ -342,9 +364,6 @@ impl Session {
             } else if effects.inspect {
                 self.inspect(index).await?;
             }
-        }
-        if !self.block.is_open() {
-            self.release_servers();
         }
         Ok(())
     }

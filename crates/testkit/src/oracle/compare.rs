@@ -33,7 +33,8 @@ pub(super) struct View<'a> {
 /// Everything in which `drover` differs from `oracle`.
 pub(super) fn compare(case: &Case, oracle: View<'_>, drover: View<'_>) -> Vec<Difference> {
     let mut found = Found::default();
-    found.errors(&oracle.answer.errors, &drover.answer.errors);
+    let by_text = !case.flags.contains(&Flag::AnyMessage);
+    found.errors(&oracle.answer.errors, &drover.answer.errors, by_text);
     found.minor("notices", &notices(oracle.answer), &notices(drover.answer));
     found.equal("transaction status", &ready(oracle.answer), &ready(drover.answer));
     let (one, many) = (shape(oracle.answer), shape(drover.answer));
@@ -103,7 +104,7 @@ impl Found {
         }
     }
 
-    fn errors(&mut self, oracle: &[Diagnostic], drover: &[Diagnostic]) {
+    fn errors(&mut self, oracle: &[Diagnostic], drover: &[Diagnostic], by_text: bool) {
         let show = |list: &[Diagnostic]| {
             let lines: Vec<String> = list.iter().map(ToString::to_string).collect();
             if lines.is_empty() {
@@ -119,6 +120,10 @@ impl Found {
                     error.sqlstate().to_string(),
                     error.message().to_string(),
                 )
+            };
+            let key = |error: &Diagnostic| match (by_text, key(error)) {
+                (true, key) => key,
+                (false, (severity, sqlstate, _)) => (severity, sqlstate, String::new()),
             };
             list.iter().map(key).collect::<Vec<_>>()
         };

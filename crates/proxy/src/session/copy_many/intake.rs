@@ -306,8 +306,11 @@ fn route_fault(error: &RouteError) -> Fault {
         RouteError::Key(super::key::KeyProblem::Unreadable(error)) => {
             ErrorFields::error(error.sqlstate(), error.to_string())
         }
-        RouteError::Key(problem) => ErrorFields::error("0A000", problem.to_string())
-            .with_hint("Write the shard key as PostgreSQL prints it, and without such options."),
+        RouteError::Key(problem) => crate::session::fault::refusal_fields(&plan::Refusal {
+            code: plan::RefusalCode::KeyForm,
+            reason: problem.to_string(),
+            hint: "write the shard key as PostgreSQL prints it, and without such options".to_owned(),
+        }),
     };
     Fault::Statement(Box::new(fields))
 }

@@ -2,7 +2,6 @@
 
 use catalog::{Relation, Snapshot, TypeKind};
 use plan::{CopyPlace, CopyPlan, Refusal, RefusalCode};
-use wire::backend::ErrorFields;
 use wire::copy::{CopyFormat, CopyOptions};
 
 use super::key::KeyReader;
@@ -84,9 +83,11 @@ pub(super) fn is_utf8(name: &str) -> bool {
 
 /// The refusal of streams that would have to be converted.
 pub(super) fn wrong_encoding() -> Fault {
-    let fields = ErrorFields::error("0A000", "COPY FROM over several shards reads UTF-8 only")
-        .with_hint("SET client_encoding TO 'UTF8', or leave ENCODING out.");
-    Fault::Statement(Box::new(fields))
+    Fault::refused(&Refusal {
+        code: RefusalCode::CopyOption,
+        reason: "COPY FROM over several shards reads UTF-8 only".to_owned(),
+        hint: "SET client_encoding TO 'UTF8', or leave ENCODING out".to_owned(),
+    })
 }
 
 /// Refuses what would come out differently than on one server.
