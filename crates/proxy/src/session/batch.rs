@@ -169,7 +169,7 @@ impl Session {
         }
         self.extended.skipping = false;
         if self.block.is_open() && self.block.implicit {
-            self.end_implicit_block().await?;
+            Box::pin(self.end_implicit_block()).await?;
         }
         if !self.block.is_open() {
             self.extended.forget_portals();

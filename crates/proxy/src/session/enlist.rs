@@ -365,7 +365,7 @@ impl Session {
         let context = match found {
             Some(context) => context,
             None => {
-                let context = self.make_context(version, &local).await?;
+                let context = Box::pin(self.make_context(version, &local)).await?;
                 self.engine
                     .keep_context(&self.database, &self.user, fingerprint, &context);
                 context

@@ -244,7 +244,7 @@ impl Session {
                 // Learning may have to ask a server, which must not be in the middle of a batch.
                 let key = normalised.then_some(&scratch);
                 match self.settle_batch_for_question().await {
-                    Ok(()) => match self.learn(text, &types, key).await {
+                    Ok(()) => match Box::pin(self.learn(text, &types, key)).await {
                         Ok(Learned::One(statement)) => Ok(statement),
                         Ok(Learned::Several(_)) => Err(Fault::error(
                             "42601",
@@ -269,7 +269,7 @@ impl Session {
             )
         {
             self.settle_batch_for_question().await?;
-            statement = self.learn_exact(text).await?;
+            statement = Box::pin(self.learn_exact(text)).await?;
         }
         let id = self.engine.prepared_id(text, &types, &context);
         Ok(Prepared {
@@ -622,7 +622,9 @@ impl Session {
                 }
                 Ok(())
             }
-            PortalPlace::Many { .. } | PortalPlace::Local => self.execute_here(name, &portal, max_rows).await,
+            PortalPlace::Many { .. } | PortalPlace::Local => {
+                Box::pin(self.execute_here(name, &portal, max_rows)).await
+            }
         }
     }
 
@@ -636,7 +638,7 @@ impl Session {
             Action::Other(triage) => {
                 self.settle_batch_for_block().await?;
                 self.announce_columns = false;
-                let result = self.run_other(triage, &prepared.statement, &prepared.text).await;
+                let result = Box::pin(self.run_other(triage, &prepared.statement, &prepared.text)).await;
                 self.announce_columns = true;
                 result
             }

@@ -70,7 +70,7 @@ impl Session {
             Err(other) => return Err(other),
         };
         if self.block.is_open() && self.block.implicit {
-            self.end_implicit_block().await?;
+            Box::pin(self.end_implicit_block()).await?;
         }
         if !self.block.is_open() {
             self.release_servers();
@@ -105,7 +105,7 @@ impl Session {
             }
             Found::Unknown { normalised } => {
                 let key = normalised.then_some(&scratch);
-                match self.learn(text, &[], key).await {
+                match Box::pin(self.learn(text, &[], key)).await {
                     Ok(Learned::One(statement)) => {
                         let literals = Literals {
                             text,
@@ -113,7 +113,7 @@ impl Session {
                         };
                         self.run_simple(&statement, text, literals, true, 0).await
                     }
-                    Ok(Learned::Several(statements)) => self.run_several(text, &statements).await,
+                    Ok(Learned::Several(statements)) => Box::pin(self.run_several(text, &statements)).await,
                     Err(fault) => Err(fault),
                 }
             }
@@ -154,10 +154,10 @@ impl Session {
                 };
                 self.run_on_one(one, last).await
             }
-            Action::Planned(planned) if !planned.plan.prelude.is_empty() => self
-                .run_deferred(planned, text, literals, None)
-                .await
-                .map(|()| false),
+            Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
+                Box::pin(self.run_deferred(planned, text, literals, None)).await?;
+                Ok(false)
+            }
             Action::Planned(planned) => {
                 let context = self.plan_context().await?;
                 match resolve(planned, &context.snapshot, literals, |_| None) {
@@ -166,14 +166,17 @@ impl Session {
                             .await
                     }
                     Err(KeyProblem::Literal) => {
-                        let exact = self.learn_exact(text).await?;
+                        let exact = Box::pin(self.learn_exact(text)).await?;
                         let fixed = Literals { text, literals: &[] };
                         Box::pin(self.run_simple(&exact, text, fixed, last, offset)).await
                     }
                     Err(KeyProblem::Param) => Err(Fault::error("42P02", "there is no parameter $1")),
                 }
             }
-            Action::Other(triage) => self.run_other(triage, statement, text).await.map(|()| false),
+            Action::Other(triage) => {
+                Box::pin(self.run_other(triage, statement, text)).await?;
+                Ok(false)
+            }
         }
     }
 
@@ -190,12 +193,12 @@ impl Session {
             Shards::One(shard) => shard,
             Shards::Any => self.any_shard(),
             Shards::Many(shards) => {
-                self.run_many(planned, &shards, text, None).await?;
+                Box::pin(self.run_many(planned, &shards, text, None)).await?;
                 return Ok(false);
             }
         };
         if planned.plan.text.is_some() {
-            self.run_many(planned, &[shard], text, None).await?;
+            Box::pin(self.run_many(planned, &[shard], text, None)).await?;
             return Ok(false);
         }
         let one = OneShard {

@@ -128,11 +128,13 @@ async fn stop(
     }
 }
 
-/// One client's task, from accept to end.
+/// A client's login; the session that follows is another task.
 async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: login::Accepted) {
     let (stop, alive) = ctx.sessions.add();
-    let _alive = alive;
-    let _load = Load { ctx: Rc::clone(&ctx) };
+    let counted = Counted {
+        _alive: alive,
+        _load: Load { ctx: Rc::clone(&ctx) },
+    };
     ctx.metrics.clients.up();
     ctx.metrics.clients_accepted.increment();
     let login::Accepted { socket, peer, permit } = client;
@@ -140,8 +142,7 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
         return;
     };
     let conn = Conn::new(Socket::Tcp(socket), Buffers::with_size(login::BUFFER_BYTES));
-    // Boxed, so that a session does not carry the login's state for its whole life.
-    let mut login = Box::pin(login::admit(conn, peer, Rc::clone(&ctx), Rc::clone(&stop)));
+    let mut login = std::pin::pin!(login::admit(conn, peer, Rc::clone(&ctx), Rc::clone(&stop)));
     let admitted = poll_fn(|cx| {
         stop.set_waker(cx.waker());
         // A peer that may be silent for a minute must not delay a shutdown.
@@ -152,7 +153,6 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
         }
     })
     .await;
-    drop(login);
     drop(permit);
     let Some((mut conn, info, cancel)) = admitted else {
         return;
@@ -171,11 +171,18 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
         Ok(future) => future,
         Err(_) => return report_panic(&ctx),
     };
-    guard(future, &stop, &ctx).await;
+    // A task of its own: thousands of idle sessions must not each carry the state of their login.
+    tokio::task::spawn_local(guard(future, stop, ctx, counted));
+}
+
+/// What counts a connection as long as it lives.
+struct Counted {
+    _alive: super::stop::Alive,
+    _load: Load,
 }
 
 /// Runs a session so that a panic ends nothing else, and so that it can be ended from outside.
-async fn guard(mut future: SessionFuture, stop: &Stop, ctx: &WorkerCtx) {
+async fn guard(mut future: SessionFuture, stop: Rc<Stop>, ctx: Rc<WorkerCtx>, _counted: Counted) {
     let mut first = true;
     let panicked = poll_fn(|cx| {
         if std::mem::take(&mut first) {
@@ -192,7 +199,7 @@ async fn guard(mut future: SessionFuture, stop: &Stop, ctx: &WorkerCtx) {
     })
     .await;
     if panicked {
-        report_panic(ctx);
+        report_panic(&ctx);
     }
 }
 
