@@ -98,7 +98,18 @@ DO LANGUAGE plpgsql 'BEGIN PERFORM 1; END';
 SELECT count(*) FROM logs WHERE who = 'do';
 -- sequences
 CREATE SEQUENCE seq START 5 INCREMENT 2;
-@may_refuse DRV3008 SELECT nextval('seq'), nextval('seq'), currval('seq');
+SELECT nextval('seq'), nextval('seq'), currval('seq');
+SELECT currval('seq'), lastval();
+CREATE TABLE numbered (id serial, v text);
+INSERT INTO numbered (v) VALUES ('a'), ('b');
+SELECT lastval(), currval('numbered_id_seq'), currval('seq');
+@session other
+@error 55000 SELECT lastval();
+@error 55000 SELECT currval('seq');
+@session main
+SELECT lastval();
+DISCARD SEQUENCES;
+@error 55000 SELECT lastval();
 SELECT last_value, is_called FROM seq;
 ALTER SEQUENCE seq RESTART 100;
 SELECT nextval('seq');

@@ -1,7 +1,7 @@
 //! Schema facts + sharding metadata → [`Snapshot`].
 
 use crate::closure::{self, Level, Names, Reach};
-use crate::load::{Object, SnapshotBuilder};
+use crate::load::{Object, SnapshotBuilder, StoredBody};
 use crate::{
     BodyParser, CatalogError, CollationProvider, KeyColumn, KeyFamily, KeyType, Map, MapId, Oid, Placement,
     Relation, RelationKind, Set, ShardingInput, Snapshot, TableSharding, TableShardingKind, Type, TypeKind,
@@ -49,6 +49,7 @@ pub(crate) fn build(
         function.proof = reach.proof(function);
     }
     let analyze = AnalyzeNames::new(&facts, &reach);
+    let asks_for_drawn_values = asks_for_drawn_values(&facts);
     let mut shards = sharding.shards.clone();
     shards.sort_unstable();
     shards.dedup();
@@ -71,8 +72,28 @@ pub(crate) fn build(
         function_names_to_analyze: analyze.functions,
         operator_names_to_analyze: analyze.operators,
         unproved_cast: analyze.everything,
+        asks_for_drawn_values,
         database: facts.database,
     })
+}
+
+/// Some function's body or some column's default names `currval` or `lastval`. A body that was parsed when it was made
+/// is not at hand as text: it counts.
+fn asks_for_drawn_values(facts: &SnapshotBuilder) -> bool {
+    let names_one = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        text.contains("currval") || text.contains("lastval")
+    };
+    let body_does = |body: &StoredBody| match body {
+        StoredBody::Text { source, .. } => names_one(source),
+        StoredBody::Parsed => true,
+    };
+    let default_does = |column: &crate::Column| column.default.as_deref().is_some_and(names_one);
+    facts.bodies.values().any(body_does)
+        || facts
+            .relations
+            .values()
+            .any(|relation| relation.columns.iter().any(default_does))
 }
 
 fn check_shards(sharding: &ShardingInput) -> Result<(), CatalogError> {

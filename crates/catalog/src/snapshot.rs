@@ -68,6 +68,7 @@ pub struct Snapshot {
     pub(crate) function_names_to_analyze: Set<Box<str>>,
     pub(crate) operator_names_to_analyze: Set<Box<str>>,
     pub(crate) unproved_cast: Option<String>,
+    pub(crate) asks_for_drawn_values: bool,
     pub(crate) database: Database,
 }
 
@@ -110,6 +111,11 @@ impl Snapshot {
     /// Whether any table is sharded or a reference table. When not, everything is home.
     pub fn has_sharded(&self) -> bool {
         self.has_sharded
+    }
+
+    /// Whether some function or column default may ask for `currval` or `lastval`, unseen by whoever reads a statement.
+    pub fn asks_for_drawn_values(&self) -> bool {
+        self.asks_for_drawn_values
     }
 
     /// A relation by OID. System relations are known too; temporary ones never are.

@@ -207,6 +207,17 @@ impl Pool {
         Some(id)
     }
 
+    /// The most recently used idle ordinary connection that `fits`. Never emits an effect.
+    pub fn take_idle_where(&mut self, mut fits: impl FnMut(ServerId) -> bool) -> Option<ServerId> {
+        let idle = &mut self.lanes[Class::First as usize].idle;
+        let at = idle.iter().rposition(|id| fits(*id))?;
+        let id = idle.remove(at);
+        if let Some(server) = self.server_mut(id) {
+            server.state = State::Leased;
+        }
+        Some(id)
+    }
+
     /// A connection comes back in a state in which anybody may use it.
     pub fn release(&mut self, id: ServerId, now: Time) {
         let generation = self.generation;

@@ -46,6 +46,18 @@ impl std::fmt::Debug for Applied {
     }
 }
 
+/// Whose values `currval` and `lastval` would return on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SequenceOwner {
+    /// Nobody's: nothing was drawn since the login or the last `DISCARD SEQUENCES`.
+    #[default]
+    Nobody,
+    /// Only those of the session with this number.
+    Session(u64),
+    /// Those of several sessions.
+    Several,
+}
+
 /// ParameterStatus values as last reported by the server.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
@@ -102,6 +114,8 @@ pub struct ServerConn {
     pub unnamed: Option<StatementId>,
     /// Its settings.
     pub applied: Applied,
+    /// Who may have drawn from sequences on it.
+    pub sequences: SequenceOwner,
     /// The topology epoch the server session was told, 0: none.
     pub epoch: u64,
     /// Something happened that a later user must not see; the pool closes it instead of reusing it.
@@ -117,6 +131,7 @@ pub(crate) struct Travelling {
     address: Arc<Address>,
     parameters: Parameters,
     prepared: Prepared,
+    sequences: SequenceOwner,
     fresh: bool,
     epoch: u64,
 }
@@ -201,6 +216,7 @@ impl ServerConn {
             address: self.address,
             parameters: self.parameters,
             prepared: self.prepared,
+            sequences: self.sequences,
             fresh: matches!(self.applied, Applied::Fresh),
             epoch: self.epoch,
         })
@@ -220,6 +236,7 @@ impl ServerConn {
             parameters: from.parameters,
             prepared: from.prepared,
             unnamed: None,
+            sequences: from.sequences,
             applied: if from.fresh {
                 Applied::Fresh
             } else {

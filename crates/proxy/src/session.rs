@@ -21,6 +21,7 @@ mod learn;
 mod many;
 mod portal;
 mod schema;
+mod sequences;
 mod set;
 mod several;
 mod simple;
@@ -42,9 +43,10 @@ use crate::pools::ShardPool;
 use crate::worker::{Stop, StopReason};
 
 use block::{Block, Enlisted};
-use effects::PinReason;
+use effects::Pins;
 use extended::Extended;
 pub(crate) use fault::{Fault, refusal_fields};
+pub(crate) use sequences::SequenceReaders;
 use settings::SettingsHistory;
 
 /// One client's session.
@@ -59,7 +61,9 @@ pub struct Session {
     servers: Vec<Enlisted>,
     /// The pools of the shards used so far.
     pools: Vec<(catalog::ShardId, ShardPool)>,
-    pinned: Option<PinReason>,
+    /// Why it keeps its home connection.
+    pinned: Pins,
+    sequences: sequences::SequenceUse,
     extended: Extended,
     sql_prepared: sql_prepared::SqlPrepared,
     /// The context of the last statement, with the settings it was made for.
@@ -212,7 +216,7 @@ impl Session {
     async fn wait_for_client(&mut self) -> Result<bool, Fault> {
         self.client.conn.flush().await.map_err(|_| Fault::ClientGone)?;
         self.batch_flush_if_large().await?;
-        if self.servers.is_empty() || (self.block.is_open() && self.pinned.is_none()) {
+        if self.servers.is_empty() || (self.block.is_open() && self.pinned.is_empty()) {
             if !self.block.is_open() {
                 self.client.conn.give_up_buffers();
             }

@@ -146,6 +146,29 @@ impl ShardPool {
         }
     }
 
+    /// The idle ordinary connection that `fits`, if there is one.
+    pub fn try_checkout_where(
+        &self,
+        slot: Option<&Arc<CancelSlot>>,
+        fits: impl Fn(&ServerConn) -> bool,
+    ) -> Option<Lease> {
+        let id = {
+            let slots = self.0.slots.borrow();
+            let is_fit = |id: ServerId| {
+                let pooled = slots.get(id.0 as usize).and_then(Option::as_ref);
+                pooled.is_some_and(|pooled| fits(&pooled.conn))
+            };
+            self.0.machine.borrow_mut().take_idle_where(is_fit)?
+        };
+        let mut pooled = self.take_slot(id)?;
+        if pooled.conn.is_broken_hint() && !pooled.conn.survives_idle_input() {
+            self.drop_lent(pooled);
+            return None;
+        }
+        self.0.worker.metrics.checkouts.increment();
+        Some(Lease::new(pooled, self.clone(), slot))
+    }
+
     /// A connection, waiting at most `connection_timeout` for it.
     pub async fn checkout(
         &self,

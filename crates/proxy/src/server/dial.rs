@@ -204,6 +204,7 @@ impl Dialler {
             parameters: login.parameters,
             prepared: Prepared::new(self.prepared_statements),
             unnamed: None,
+            sequences: super::SequenceOwner::Nobody,
             applied: Applied::Fresh,
             epoch: 0,
             dirty: false,

@@ -28,6 +28,8 @@ struct Read {
     fatal: Option<Box<ErrorFields>>,
     /// A shard described other columns than the home shard.
     foreign: bool,
+    /// "Nothing was drawn from this sequence" need not be true.
+    unsure: bool,
 }
 
 impl Session {
@@ -258,7 +260,10 @@ impl Session {
     /// Reads answers until the queue of steps is empty, ReadyForQuery of a Sync has come, or an error has. After an
     /// error the queue holds at most the Sync that is still owed.
     async fn read_steps(&mut self, index: usize, pass_ready: bool) -> Result<Read, Fault> {
-        let mut read = Read::default();
+        let mut read = Read {
+            unsure: self.sequences.unsure(),
+            ..Read::default()
+        };
         let owes_sync = self.extended.steps.iter().any(|step| matches!(step, Step::Sync));
         loop {
             while !read.failed && matches!(self.extended.steps.front(), Some(Step::Local(_))) {
@@ -421,8 +426,13 @@ fn read_error(
         steps.pop_front();
         return Verdict::DropAndStop;
     }
-    let _ = client;
     read.failed = true;
+    if read.unsure
+        && let Some(refusal) = super::sequences::instead_of(message)
+    {
+        encode::error(client.out(), &refusal);
+        return Verdict::DropAndStop;
+    }
     // What was queued behind will not be answered, except Sync.
     Verdict::ForwardAndStop
 }

@@ -19,6 +19,10 @@ impl Session {
         statement: &Statement,
         text: &str,
     ) -> Result<(), Fault> {
+        let elsewhere = matches!(triage, Triage::Refuse(_) | Triage::Drover(_));
+        if statement.effects.concerns_sequences() && !elsewhere {
+            self.before_sequences_at_home(statement.effects).await?;
+        }
         self.run_triaged(triage, statement, text).await?;
         self.note_effects(statement.effects).await
     }

@@ -60,6 +60,12 @@ impl Session {
 
     async fn function_call_home(&mut self, message: &[u8]) -> Result<(), Fault> {
         let home = self.engine.cluster.home();
+        // It may be nextval.
+        let effects = Effects {
+            touches_sequences: true,
+            ..Effects::default()
+        };
+        self.before_sequences_at_home(effects).await?;
         let index = self.enlist(home).await?;
         let skip = self.begin_on(index).await?;
         self.servers[index].wrote = Wrote::Unknown;

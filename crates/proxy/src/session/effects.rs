@@ -1,6 +1,6 @@
 //! What a statement does to the session beyond its answer: read off the raw parse tree and the catalog.
 
-use catalog::{Proof, Snapshot};
+use catalog::{Proof, RelationKind, Snapshot};
 use sql::{Cursor, Detail, RawStatement, StatementKind};
 
 /// Why a session keeps its home connection between transactions.
@@ -19,12 +19,28 @@ pub enum PinReason {
     /// It changed something of the server process that cannot be carried to another (`LOAD`, `setseed`, a setting
     /// made by a function).
     ProcessState,
+    /// What its `nextval` calls left in the server process is wanted by `currval` or `lastval`.
+    Sequence,
 }
 
 impl PinReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::TemporaryObject,
+        Self::Listen,
+        Self::AdvisoryLock,
+        Self::HeldCursor,
+        Self::SqlPrepare,
+        Self::ProcessState,
+        Self::Sequence,
+    ];
+
     /// True for what an error does not undo, because it is not part of the transaction.
     pub fn survives_errors(self) -> bool {
-        matches!(self, Self::AdvisoryLock | Self::SqlPrepare | Self::ProcessState)
+        matches!(
+            self,
+            Self::AdvisoryLock | Self::SqlPrepare | Self::ProcessState | Self::Sequence
+        )
     }
 
     /// One word for views and logs.
@@ -36,8 +52,65 @@ impl PinReason {
             Self::HeldCursor => "held cursor",
             Self::SqlPrepare => "sql prepare",
             Self::ProcessState => "process state",
+            Self::Sequence => "sequence",
         }
     }
+}
+
+/// All reasons why a session keeps its home connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pins(u8);
+
+impl Pins {
+    /// None at all: the session is free between transactions.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// This is one of them.
+    #[must_use]
+    pub fn contains(self, reason: PinReason) -> bool {
+        self.0 & bit(reason) != 0
+    }
+
+    /// One more; false when it was there.
+    pub fn insert(&mut self, reason: PinReason) -> bool {
+        let new = !self.contains(reason);
+        self.0 |= bit(reason);
+        new
+    }
+
+    /// One less; false when it was not there.
+    pub fn remove(&mut self, reason: PinReason) -> bool {
+        let there = self.contains(reason);
+        self.0 &= !bit(reason);
+        there
+    }
+
+    /// Something of the session is on the connection that must not meet the next one. Drawn values may stay: a
+    /// connection knows whose it has.
+    #[must_use]
+    pub fn hold_state(self) -> bool {
+        self.0 & !bit(PinReason::Sequence) != 0
+    }
+
+    /// The reasons.
+    pub fn iter(self) -> impl Iterator<Item = PinReason> {
+        PinReason::ALL
+            .into_iter()
+            .filter(move |reason| self.contains(*reason))
+    }
+
+    /// This and nothing else.
+    #[must_use]
+    pub fn is_only(self, reason: PinReason) -> bool {
+        self.0 == bit(reason)
+    }
+}
+
+fn bit(reason: PinReason) -> u8 {
+    1 << (reason as u8)
 }
 
 /// Effects of one statement on the session.
@@ -49,6 +122,8 @@ pub struct Effects {
     pub inspect: bool,
     /// It reads what an earlier `nextval` of this session left in the server process.
     pub reads_sequence_state: bool,
+    /// It may call `nextval` or `setval`, which leave something in the server process.
+    pub touches_sequences: bool,
 }
 
 impl Effects {
@@ -58,12 +133,18 @@ impl Effects {
             pin: self.pin.or(other.pin),
             inspect: self.inspect || other.inspect,
             reads_sequence_state: self.reads_sequence_state || other.reads_sequence_state,
+            touches_sequences: self.touches_sequences || other.touches_sequences,
         }
     }
 
-    /// Nothing at all: the common case.
+    /// Nothing has to be done behind the statement: the common case.
     pub fn none(&self) -> bool {
-        *self == Self::default()
+        self.pin.is_none() && !self.inspect && !self.reads_sequence_state
+    }
+
+    /// Something has to be done about sequences before the statement.
+    pub fn concerns_sequences(&self) -> bool {
+        self.touches_sequences || self.reads_sequence_state
     }
 }
 
@@ -71,6 +152,7 @@ impl Effects {
 pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
     let mut effects = Effects {
         pin: pin_by_kind(raw),
+        touches_sequences: may_draw(raw, snapshot),
         ..Effects::default()
     };
     if matches!(raw.kind, StatementKind::Do | StatementKind::Call) {
@@ -133,4 +215,86 @@ fn may_touch_session(name: &str, snapshot: &Snapshot) -> bool {
             .any(|function| {
                 !function.builtin && function.extension.is_none() && !matches!(function.proof, Proof::Pure)
             })
+}
+
+/// Functions of PostgreSQL that draw from a sequence, or run SQL they are given as text.
+const DRAWING_BUILTINS: [&str; 14] = [
+    "nextval",
+    "setval",
+    "query_to_xml",
+    "query_to_xmlschema",
+    "query_to_xml_and_xmlschema",
+    "cursor_to_xml",
+    "cursor_to_xmlschema",
+    "table_to_xml",
+    "table_to_xml_and_xmlschema",
+    "schema_to_xml",
+    "schema_to_xml_and_xmlschema",
+    "database_to_xml",
+    "ts_stat",
+    "ts_rewrite",
+];
+
+/// True unless it is certain that a statement draws from no sequence.
+///
+/// Certain is a SELECT, or a statement that runs nothing, in which every function is PostgreSQL's own or proved to
+/// touch no table, over relations that are no views of a user's.
+fn may_draw(raw: &RawStatement, snapshot: &Snapshot) -> bool {
+    use StatementKind as Kind;
+    let runs_nothing = matches!(
+        raw.kind,
+        Kind::Transaction
+            | Kind::Set
+            | Kind::Show
+            | Kind::Discard
+            | Kind::SetConstraints
+            | Kind::Deallocate
+            | Kind::CloseCursor
+            | Kind::Listen
+            | Kind::Notify
+            | Kind::Unlisten
+            | Kind::Lock
+    );
+    if runs_nothing {
+        return false;
+    }
+    let reads = match &raw.detail {
+        Detail::Copy(copy) => !copy.from,
+        _ => matches!(
+            raw.kind,
+            Kind::Select | Kind::Explain | Kind::DeclareCursor | Kind::Fetch
+        ),
+    };
+    let only_reads = reads && raw.names.written.is_empty() && !raw.names.select_into;
+    if !only_reads {
+        return true;
+    }
+    let drawing = |function: &sql::QualifiedName| {
+        DRAWING_BUILTINS.contains(&function.name.as_str()) || draws(&function.name, snapshot)
+    };
+    raw.names.functions.iter().any(drawing)
+        || raw
+            .names
+            .relations
+            .iter()
+            .any(|relation| is_view(relation, snapshot))
+}
+
+/// A function that is neither PostgreSQL's own nor proved to touch nothing.
+fn draws(name: &str, snapshot: &Snapshot) -> bool {
+    let known = snapshot.functions_named(name);
+    known.is_empty()
+        || known
+            .iter()
+            .filter_map(|oid| snapshot.function(*oid))
+            .any(|function| !function.builtin && !matches!(function.proof, Proof::Pure))
+}
+
+fn is_view(name: &sql::QualifiedName, snapshot: &Snapshot) -> bool {
+    snapshot
+        .relations_named(&name.name)
+        .iter()
+        .filter(|oid| !oid.is_builtin())
+        .filter_map(|oid| snapshot.relation(*oid))
+        .any(|relation| matches!(relation.kind, RelationKind::View | RelationKind::ForeignTable))
 }

@@ -146,7 +146,7 @@ impl Session {
     }
 
     /// The pool of a shard; looked up once per session.
-    fn pool(&mut self, shard: ShardId) -> ShardPool {
+    pub(super) fn pool(&mut self, shard: ShardId) -> ShardPool {
         if let Some((_, pool)) = self.pools.iter().find(|(known, _)| *known == shard) {
             return pool.clone();
         }
@@ -284,7 +284,7 @@ impl Session {
             self.engine.metrics.transactions.increment();
         }
         self.block.ticket = None;
-        if self.pinned.is_none() {
+        if self.pinned.is_empty() {
             for server in self.servers.drain(..) {
                 give_back(server);
             }
@@ -302,18 +302,20 @@ impl Session {
         }
     }
 
-    /// The session keeps its home connection from now on. Temporary objects are the reason that matters most: they
-    /// hide tables of the same name.
+    /// The session keeps its home connection from now on.
     pub(super) fn pin(&mut self, reason: PinReason) {
-        if self.pinned.is_none() || reason == PinReason::TemporaryObject {
-            self.pinned = Some(reason);
-        }
+        self.pinned.insert(reason);
+    }
+
+    /// This reason is over; a session without any gives its home connection back after the statement.
+    pub(super) fn unpin(&mut self, reason: PinReason) {
+        self.pinned.remove(reason);
     }
 
     /// A name may mean a temporary object of this session.
     pub(super) fn may_have_temporary_objects(&self) -> bool {
         let unseen = self.extended.effects.pin == Some(PinReason::TemporaryObject);
-        unseen || self.pinned == Some(PinReason::TemporaryObject)
+        unseen || self.pinned.contains(PinReason::TemporaryObject)
     }
 
     /// Closes every server instead of reusing it.
@@ -528,6 +530,7 @@ pub(super) async fn settle(server: &mut ServerConn, wanted: &Rc<Settings>) -> Re
             let reply = link::query(server, "DISCARD ALL").await.map_err(lost)?;
             reply.into_rows().map_err(Fault::Statement)?;
             server.prepared.clear();
+            server.sequences = crate::server::SequenceOwner::Nobody;
             wanted.difference(&Settings::default())
         }
     };

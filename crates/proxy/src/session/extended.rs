@@ -429,6 +429,10 @@ impl Session {
         prepared: &Rc<Prepared>,
         whole: Message<'_>,
     ) -> Result<(), Fault> {
+        let effects = prepared.statement.effects;
+        if effects.concerns_sequences() && shard == self.engine.cluster.home() {
+            self.before_sequences_at_home(effects).await?;
+        }
         let index = self.open_server(shard).await?;
         let name = self.prepare_on(index, prepared)?;
         let out = self.servers[index].lease.conn.out();

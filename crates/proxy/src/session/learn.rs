@@ -87,7 +87,7 @@ impl Session {
             return Ok(self.statement(Action::Deallocate(name.clone()), effects, raw.kind));
         }
         let triage = plan::triage(raw, &context.snapshot, &facts);
-        let cacheable = self.pinned.is_none() && effects.none();
+        let cacheable = !self.may_have_temporary_objects() && effects.none();
         match triage {
             Triage::Home => {
                 let statement = self.statement(Action::Home, effects, raw.kind);

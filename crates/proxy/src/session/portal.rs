@@ -146,7 +146,7 @@ impl Session {
         let has_cursors = self
             .servers
             .iter()
-            .any(|server| server.shard == home && (server.begun || self.pinned.is_some()));
+            .any(|server| server.shard == home && (server.begun || !self.pinned.is_empty()));
         if !has_cursors {
             return Err(no_portal(name));
         }
@@ -174,7 +174,7 @@ impl Session {
         let is_there = self
             .servers
             .iter()
-            .any(|server| server.shard == shard && (server.begun || server.busy || self.pinned.is_some()));
+            .any(|server| server.shard == shard && (server.begun || server.busy || !self.pinned.is_empty()));
         if !is_there {
             return self.answer(encode::close_complete);
         }

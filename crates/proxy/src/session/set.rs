@@ -180,12 +180,10 @@ impl Session {
     async fn discard(&mut self, target: DiscardTarget, text: &str) -> Result<(), Fault> {
         match target {
             DiscardTarget::All => self.discard_all().await,
-            DiscardTarget::Temp | DiscardTarget::Sequences if self.pinned.is_some() => {
-                self.relay_home(text).await
-            }
+            DiscardTarget::Sequences => self.discard_sequences(text).await,
+            DiscardTarget::Temp if !self.pinned.is_empty() => self.relay_home(text).await,
             DiscardTarget::Plans => self.complete("DISCARD PLANS"),
             DiscardTarget::Temp => self.complete("DISCARD TEMP"),
-            DiscardTarget::Sequences => self.complete("DISCARD SEQUENCES"),
         }
     }
 
@@ -193,7 +191,7 @@ impl Session {
     pub(super) async fn deallocate(&mut self, name: Option<&str>, text: &str) -> Result<(), Fault> {
         let Some(name) = name else {
             self.extended.forget_statements();
-            if self.pinned.is_some() {
+            if !self.pinned.is_empty() {
                 let home = self.engine.cluster.home();
                 self.relay_home(text).await?;
                 if let Some(server) = self.servers.iter_mut().find(|server| server.shard == home) {
@@ -206,7 +204,7 @@ impl Session {
         if self.extended.forget(name.as_bytes()) {
             return self.complete("DEALLOCATE");
         }
-        if self.pinned.is_some() {
+        if !self.pinned.is_empty() {
             return self.relay_home(text).await;
         }
         Err(Fault::error(
@@ -224,7 +222,8 @@ impl Session {
         }
         // What pinned the session is discarded with its server.
         self.discard_servers();
-        self.pinned = None;
+        self.pinned = super::effects::Pins::default();
+        self.sequences.forget();
         self.extended.forget_all();
         let before = Rc::clone(self.settings.current());
         self.settings.reset_all(true);

@@ -18,20 +18,21 @@ impl Session {
     pub(super) async fn run_several(&mut self, text: &str, raws: &[RawStatement]) -> Result<bool, Fault> {
         let context = self.plan_context().await?;
         let mut statements = Vec::with_capacity(raws.len());
-        let mut all_home = true;
+        let (mut all_home, mut touches) = (true, false);
         for raw in raws {
             let piece = &text[raw.range.clone()];
             let Some(statement) = self.triaged(piece, raw, &context) else {
                 all_home = false;
                 break;
             };
-            all_home &= statement.effects == Effects::default();
+            all_home &= statement.effects.none();
+            touches |= statement.effects.touches_sequences;
             statements.push(statement);
         }
         let home = self.engine.cluster.home();
         let only_home = self.servers.iter().all(|server| server.shard == home);
         if all_home && only_home && self.block.state != BlockState::Failed {
-            return self.run_verbatim(text, raws).await;
+            return self.run_verbatim(text, raws, touches).await;
         }
         self.run_in_turn(text, raws).await
     }
@@ -74,8 +75,20 @@ impl Session {
 
     /// All of it is the home shard's: the text goes there as it came, and what it did to the block and the settings
     /// is read off its statements.
-    async fn run_verbatim(&mut self, text: &str, raws: &[RawStatement]) -> Result<bool, Fault> {
+    async fn run_verbatim(
+        &mut self,
+        text: &str,
+        raws: &[RawStatement],
+        touches: bool,
+    ) -> Result<bool, Fault> {
         let index = self.enlist(self.engine.cluster.home()).await?;
+        if touches {
+            let effects = Effects {
+                touches_sequences: true,
+                ..Effects::default()
+            };
+            self.before_sequences(index, effects).await?;
+        }
         let known = self.known_now();
         let skip = self.begin_on(index).await?;
         self.servers[index].wrote = Wrote::Unknown;

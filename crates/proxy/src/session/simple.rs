@@ -135,7 +135,9 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
         }
-        self.check_sequence_state(statement)?;
+        if statement.effects.reads_sequence_state {
+            self.find_sequences().await?;
+        }
         self.check_sql_prepared(statement, text).await?;
         match &statement.action {
             Action::Empty => {
@@ -227,6 +229,9 @@ impl Session {
     pub(super) async fn run_on_one(&mut self, one: OneShard<'_>, last: bool) -> Result<bool, Fault> {
         self.engine.metrics.statements_routed.increment();
         let index = self.enlist(one.shard).await?;
+        if one.effects.concerns_sequences() && one.shard == self.engine.cluster.home() {
+            self.before_sequences(index, one.effects).await?;
+        }
         let skip = self.begin_on(index).await?;
         let server = &mut self.servers[index];
         server.wrote = server.wrote.max_with(one.wrote);
@@ -258,6 +263,7 @@ impl Session {
                 completed: 0,
             },
             begin_failed: false,
+            unsure: self.sequences.unsure(),
         };
         self.servers[index].busy = true;
         loop {
@@ -300,7 +306,7 @@ impl Session {
             PumpError::Client(_) => Fault::ClientGone,
             PumpError::Server(error) => {
                 let name = shard.map_or_else(|| "a shard".to_owned(), |shard| self.shard_name(shard));
-                let was_pinned = self.pinned.is_some() && shard == Some(self.engine.cluster.home());
+                let was_pinned = !self.pinned.is_empty() && shard == Some(self.engine.cluster.home());
                 self.drop_server(index);
                 match Fault::lost(&error, &name) {
                     // What pinned the session is gone with the server.
@@ -383,15 +389,6 @@ impl Session {
         };
         self.run_on_one(one, false).await.map(|_| ())
     }
-
-    fn check_sequence_state(&self, statement: &Statement) -> Result<(), Fault> {
-        if statement.effects.reads_sequence_state && self.pinned.is_none() {
-            let why = "currval and lastval need the server that ran nextval; use INSERT … RETURNING";
-            let code = plan::RefusalCode::Sequence;
-            return Err(Fault::refused(&plan::Refusal::with(code, why)));
-        }
-        Ok(())
-    }
 }
 
 /// One server's answer while it is relayed.
@@ -406,6 +403,8 @@ struct Answer<'a> {
     outcome: Outcome,
     /// What went before the text failed.
     begin_failed: bool,
+    /// "Nothing was drawn from this sequence" need not be true.
+    unsure: bool,
 }
 
 /// Why the relay of an answer stopped.
@@ -465,6 +464,12 @@ impl Answer<'_> {
 
     /// Positions count from the start of the client's text; OIDs and line numbers do not appear in other fields.
     fn pass_error(&self, message: &[u8], client: &mut Conn, stopped: &mut Stopped) -> Verdict {
+        if self.unsure
+            && let Some(refusal) = super::sequences::instead_of(message)
+        {
+            encode::error(client.out(), &refusal);
+            return Verdict::Drop;
+        }
         let Ok(fields) = Fields::decode(&message[5..]) else {
             return Verdict::Forward;
         };

@@ -42,7 +42,8 @@ impl Session {
             block: Block::none(),
             servers: Vec::new(),
             pools: Vec::new(),
-            pinned: None,
+            pinned: Default::default(),
+            sequences: Default::default(),
             extended: Extended::default(),
             sql_prepared: Default::default(),
             context: None,
@@ -128,7 +129,7 @@ impl Session {
         for mut server in std::mem::take(&mut self.servers) {
             // Code nobody has looked at may have left locks or settings that a rollback does not undo.
             let unknown = self.block.inspect || server.lease.conn.pending_out() > 0;
-            if server.busy || unknown || (self.pinned.is_some() && server.shard == home) {
+            if server.busy || unknown || (self.pinned.hold_state() && server.shard == home) {
                 server.lease.discard();
                 continue;
             }

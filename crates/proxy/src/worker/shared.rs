@@ -109,6 +109,8 @@ pub struct Shared {
     pub(crate) stopping: AtomicBool,
     /// Reads the configuration again.
     pub(crate) reloader: OnceLock<Arc<dyn Reloader>>,
+    /// Who asks for `currval` and `lastval`.
+    pub(crate) sequence_readers: crate::session::SequenceReaders,
     next_statement: AtomicU64,
 }
 
@@ -135,6 +137,7 @@ impl Shared {
             delivering: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             reloader: OnceLock::new(),
+            sequence_readers: Default::default(),
             next_statement: AtomicU64::new(1),
             config,
         })

@@ -4,10 +4,12 @@ use plan::{PreludeSource, PreludeValue};
 use wire::FormatCode;
 
 use super::super::block::Wrote;
+use super::super::effects::Effects;
 use super::super::enlist::HomeAccess;
 use super::super::{Fault, Session};
 use super::Extra;
 use crate::exec::link;
+use crate::server::SequenceOwner;
 
 impl Session {
     /// Computes the values that come from the home shard; they may decide the shards.
@@ -74,10 +76,23 @@ impl Session {
     /// do, unless the home shard takes part in it anyway.
     async fn home_value(&mut self, sql: &str, type_oid: u32) -> Result<Extra, Fault> {
         let home = self.engine.cluster.home();
+        let draws = Effects {
+            touches_sequences: true,
+            ..Effects::default()
+        };
+        let held = self.servers.iter().any(|server| server.shard == home);
+        if held || self.follows_sequences() {
+            // A session that may ask for the value keeps the connection that drew it.
+            self.before_sequences_at_home(draws).await?;
+        }
         let mut access = self.home_access(home).await?;
         if let HomeAccess::Held(index) = &access {
             let server = &mut self.servers[*index];
             server.wrote = server.wrote.max_with(Wrote::Unknown);
+        }
+        if let HomeAccess::Lent(lease) = &mut access {
+            lease.sequences = SequenceOwner::Several;
+            self.drew_elsewhere();
         }
         let server = self.asked(&mut access);
         let reply = link::query(server, &format!("SELECT ({sql})::pg_catalog.text")).await;

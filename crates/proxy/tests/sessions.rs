@@ -1,0 +1,12 @@
+//! What a session left on a server, seen through a proxy with few server connections, on real servers.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
+
+#[path = "sessions/fixture.rs"]
+mod fixture;
+#[path = "sessions/sequences.rs"]
+mod sequences;

@@ -1,0 +1,129 @@
+//! A proxy over one server and a database of its own.
+
+use std::sync::Arc;
+
+use catalog::ShardId;
+use proxy::Running;
+use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, UserConfig};
+use testkit::TestCluster;
+use testkit::client::{Answer, Client};
+use topology::records::{NodeRecord, ShardRecord};
+use topology::{ClusterRecord, MemoryStore, ProxyId};
+
+/// A proxy over a database of its own.
+pub struct Fixture {
+    kit: &'static TestCluster,
+    database: String,
+    proxy: Option<Running>,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if let Some(proxy) = self.proxy.take() {
+            proxy.shutdown();
+        }
+    }
+}
+
+impl Fixture {
+    /// One server, so many connections to it, so many workers.
+    pub fn new(pool_size: usize, workers: usize) -> Fixture {
+        Self::over(1, pool_size, workers)
+    }
+
+    /// The same over several servers.
+    pub fn over(shards: u16, pool_size: usize, workers: usize) -> Fixture {
+        let kit = TestCluster::shared(shards);
+        let database = kit.create_database();
+        let info = kit.info();
+        let password = info.app_password.expose().to_owned();
+        let user = UserConfig {
+            name: info.app_user.clone(),
+            auth: ClientAuth::Password(password),
+            server_password: None,
+        };
+        let config = ProxyConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            workers,
+            users: vec![user],
+            databases: vec![database.clone()],
+            pool: PoolConfig {
+                size: pool_size,
+                ..PoolConfig::default()
+            },
+            limits: Limits::default(),
+            shards: Vec::new(),
+            admin: AdminConfig {
+                user: info.admin_user.clone(),
+                password: Some(info.admin_password.expose().to_owned()),
+            },
+        };
+        let shards = info.shards.iter().zip(1..).map(|(shard, id)| ShardRecord {
+            id: ShardId(id),
+            name: shard.name.clone(),
+            primary: NodeRecord {
+                host: shard.primary.host.clone(),
+                port: shard.primary.port,
+            },
+            replicas: Vec::new(),
+        });
+        let record = ClusterRecord::new("test", vec![database.clone()], shards.collect()).unwrap();
+        let id = ProxyId::parse("p1").unwrap();
+        let proxy = proxy::start(config, Arc::new(MemoryStore::new()), id, record, 64 << 20).unwrap();
+        Fixture {
+            kit,
+            database,
+            proxy: Some(proxy),
+        }
+    }
+
+    /// A client of the proxy.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.url()).unwrap()
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        let info = self.kit.info();
+        let address = self.proxy.as_ref().unwrap().address();
+        let (user, password) = (&info.app_user, info.app_password.expose());
+        format!("postgresql://{user}:{password}@{address}/{}", self.database)
+    }
+
+    /// A client of the server itself.
+    pub fn direct(&self) -> Client {
+        let info = self.kit.info();
+        let (user, password) = (&info.app_user, info.app_password.expose());
+        let primary = &info.shards[0].primary;
+        let (host, port) = (&primary.host, primary.port);
+        Client::connect(&format!(
+            "postgresql://{user}:{password}@{host}:{port}/{}",
+            self.database
+        ))
+        .unwrap()
+    }
+}
+
+/// An answer without errors.
+#[track_caller]
+pub fn run(client: &mut Client, sql: &str) -> Answer {
+    let answer = client.simple(sql).unwrap();
+    assert_eq!(answer.errors, [], "{sql}: {answer:?}");
+    answer
+}
+
+/// The only value of an answer without errors.
+#[track_caller]
+pub fn value(client: &mut Client, sql: &str) -> String {
+    run(client, sql).value().unwrap_or_default()
+}
+
+/// The SQLSTATE and message of an answer with an error.
+#[track_caller]
+pub fn error(client: &mut Client, sql: &str) -> (String, String) {
+    let answer = client.simple(sql).unwrap();
+    let error = answer
+        .error()
+        .unwrap_or_else(|| panic!("{sql} succeeded: {answer:?}"));
+    (error.sqlstate().to_owned(), error.message().to_owned())
+}
