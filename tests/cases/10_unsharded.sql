@@ -98,6 +98,7 @@ DO LANGUAGE plpgsql 'BEGIN PERFORM 1; END';
 SELECT count(*) FROM logs WHERE who = 'do';
 -- sequences
 CREATE SEQUENCE seq START 5 INCREMENT 2;
+@session drawing
 SELECT nextval('seq'), nextval('seq'), currval('seq');
 SELECT currval('seq'), lastval();
 CREATE TABLE numbered (id serial, v text);
@@ -106,7 +107,7 @@ SELECT lastval(), currval('numbered_id_seq'), currval('seq');
 @session other
 @error 55000 SELECT lastval();
 @error 55000 SELECT currval('seq');
-@session main
+@session drawing
 SELECT lastval();
 DISCARD SEQUENCES;
 @error 55000 SELECT lastval();
