@@ -227,8 +227,5 @@ pub(super) fn instead_of(message: &[u8]) -> Option<ErrorFields> {
     "use INSERT … RETURNING, or run both statements in one transaction; from now on sessions of this user keep the \
      connection they draw on, so a second try succeeds"
         .clone_into(&mut refusal.hint);
-    match Fault::refused(&refusal) {
-        Fault::Statement(fields) => Some(*fields),
-        _ => None,
-    }
+    Some(super::refusal_fields(&refusal))
 }
