@@ -6,7 +6,9 @@ use std::time::Duration;
 use admin::proxy_backend::{ProxyBackendConfig, View};
 use admin::{BoxFuture, HttpConfig, ProxyBackend, Role};
 use catalog::{ShardId, Snapshot};
-use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, UserConfig};
+use proxy::config::{
+    AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, Timeouts, UserConfig, UserLimits,
+};
 use testkit::TestCluster;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -86,10 +88,12 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
             name: info.app_user.clone(),
             auth: ClientAuth::Password(password()),
             server_password: None,
+            limits: UserLimits::default(),
         }],
-        databases: vec![database.to_owned()],
+        databases: vec![database.into()],
         pool: PoolConfig::default(),
         limits: Limits::default(),
+        timeouts: Timeouts::default(),
         shards: Vec::new(),
         admin: AdminConfig {
             user: info.admin_user.clone(),

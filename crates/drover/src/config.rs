@@ -22,7 +22,7 @@ pub use sections::{
     AdminSection, DatabaseSection, LimitsSection, PoolSection, ProxySection, ShardSection, StoreKind,
     StoreSection, UserSection,
 };
-pub use values::{Bytes, HostPort, Name, Password};
+pub use values::{Bytes, HostPort, Name, Password, Text};
 
 /// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -117,6 +117,7 @@ impl Config {
         let users = reader.sections::<UserSection>(&document);
         let shards = reader.sections::<ShardSection>(&document);
         checks::names(reader, &databases, &users, &shards);
+        checks::forced_users(reader, &databases, &users);
         checks::nodes(reader, &shards);
         if let Some(proxy) = &proxy {
             checks::proxy(reader, proxy);

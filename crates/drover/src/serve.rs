@@ -70,7 +70,9 @@ impl Serving {
         // Before the proxy, whose start takes longer and shows itself to the cluster.
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let http = listener.local_addr().map_err(failed)?;
-        let database = plan.proxy.databases.first().cloned().unwrap_or_default();
+        let first = plan.proxy.databases.first();
+        let database = first.map(|entry| entry.name.clone()).unwrap_or_default();
+        let on_servers = first.map_or(String::new(), |entry| entry.server_name().to_owned());
         let probe_user = plan.proxy.admin.user.clone();
         let starting = tokio::task::spawn_blocking(move || {
             proxy::start(
@@ -85,7 +87,7 @@ impl Serving {
         let view = ProxyView {
             cluster: Arc::clone(running.cluster()),
             shared: Arc::clone(running.shared()),
-            database: database.clone(),
+            database: on_servers,
         };
         let backend = ProxyBackendConfig::new(running.address(), database, probe_user);
         let backend = Arc::new(ProxyBackend::new(Arc::new(view), backend));

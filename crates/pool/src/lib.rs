@@ -9,8 +9,10 @@ mod machine;
 mod policy;
 mod ticket;
 mod time;
+mod types;
 
-pub use machine::{Answer, Class, Effect, Pool, Refused, RequestId, ServerId, Stats};
+pub use machine::Pool;
 pub use policy::Policy;
 pub use ticket::{Ticket, TicketAnswer, TicketBook, TicketEffect, TicketRequestId};
 pub use time::Time;
+pub use types::{Answer, Class, Effect, Refused, RequestId, ServerId, Stats};

@@ -5,95 +5,9 @@ use std::time::Duration;
 
 use crate::policy::Policy;
 use crate::time::Time;
-
-/// Why a connection is wanted, and which budget it is opened from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Class {
-    /// The first shard of a transaction.
-    First = 0,
-    /// A further shard of a multi-shard transaction; the caller holds a [`crate::Ticket`].
-    Further = 1,
-    /// The proxy's own work.
-    Control = 2,
-}
+use crate::types::{Answer, Class, Effect, Refused, RequestId, ServerId, Stats};
 
 const CLASSES: [Class; 3] = [Class::First, Class::Further, Class::Control];
-
-/// Names a server connection of one pool. Reused after the connection is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServerId(pub u32);
-
-/// Names one waiting request; never reused within a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(pub u64);
-
-/// Why a request gets no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// Too many requests are waiting already.
-    QueueFull,
-    /// The request waited `connection_timeout` in vain.
-    TimedOut,
-    /// Logins fail; the caller knows the server's last error.
-    Failing,
-}
-
-/// What the caller has to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Hand this connection to this waiting request.
-    Grant {
-        /// Who waited.
-        request: RequestId,
-        /// What it gets.
-        server: ServerId,
-    },
-    /// Tell this waiting request that it gets nothing.
-    Refuse {
-        /// Who waited.
-        request: RequestId,
-        /// Why.
-        reason: Refused,
-    },
-    /// Open a connection; answer with `dialled`, `dial_failed` or `dial_denied`.
-    Dial {
-        /// The name it will have.
-        server: ServerId,
-        /// The budget it comes from.
-        class: Class,
-    },
-    /// Close this connection; it is already forgotten here.
-    Close {
-        /// Which.
-        server: ServerId,
-    },
-}
-
-/// The answer to [`Pool::request`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// An idle connection, yours now.
-    Granted(ServerId),
-    /// An [`Effect`] will name this request later.
-    Queued(RequestId),
-    /// No.
-    Refused(Refused),
-}
-
-/// A pool's figures at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// Connections lent out.
-    pub leased: usize,
-    /// Connections waiting for work.
-    pub idle: usize,
-    /// Logins running.
-    pub dialling: usize,
-    /// Requests waiting.
-    pub waiting: usize,
-    /// How long the longest waiting request has waited.
-    pub longest_wait: Duration,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -123,6 +37,8 @@ struct Failing {
     count: u32,
     since: Time,
     retry_at: Time,
+    /// Waiting will not help (a wrong password), unlike with a server that is starting.
+    lasting: bool,
 }
 
 /// What one class has.
@@ -146,6 +62,12 @@ pub struct Pool {
     free: Vec<ServerId>,
     lanes: [Lane; 3],
     failing: Option<Failing>,
+    /// Ordinary requests wait, nothing stays idle.
+    paused: bool,
+    /// The last time this machine was told, but not by [`Pool::take_idle`].
+    clock: Time,
+    /// Connections idle since then or longer must be checked before they are lent.
+    suspect: Option<Time>,
     generation: u32,
     next_request: u64,
     effects: VecDeque<Effect>,
@@ -164,16 +86,32 @@ impl Pool {
             free: Vec::new(),
             lanes: Default::default(),
             failing: None,
+            paused: false,
+            clock: Time(0),
+            suspect: None,
             generation: 0,
             next_request: 0,
             effects: VecDeque::new(),
         }
     }
 
+    /// Other numbers hold from now on.
+    pub fn set_policy(&mut self, policy: Policy, now: Time) {
+        self.policy = policy;
+        self.handle_timeout(now);
+    }
+
     /// Asks for a connection. Drain [`Self::poll_effect`] afterwards unless it was granted.
     pub fn request(&mut self, class: Class, now: Time) -> Answer {
-        if let Some(server) = self.take_idle(class) {
-            return Answer::Granted(server);
+        self.clock = now;
+        if let Some((lane, id)) = self.peek_idle(class) {
+            let stale = self.is_stale(id);
+            self.lend_idle(lane, id);
+            return if stale {
+                Answer::Check(id)
+            } else {
+                Answer::Granted(id)
+            };
         }
         let waiting: usize = self.lanes.iter().map(|lane| lane.queue.len()).sum();
         if waiting >= self.policy.queue_limit {
@@ -192,38 +130,59 @@ impl Pool {
         Answer::Queued(id)
     }
 
-    /// An idle connection, if there is one and nobody waits for it. Never emits an effect.
+    /// An idle connection, if there is one that needs no check and nobody waits for it. Never emits an effect.
     pub fn take_idle(&mut self, class: Class) -> Option<ServerId> {
-        // A further shard may borrow an idle ordinary connection: its transaction waits for nothing more, so it
-        // gives the connection back without ever needing one that somebody else holds.
-        let id = match self.lanes[class as usize].idle.pop() {
-            Some(id) => id,
-            None if class == Class::Further => self.lanes[Class::First as usize].idle.pop()?,
-            None => return None,
-        };
+        let (lane, id) = self.peek_idle(class)?;
+        if self.is_stale(id) {
+            return None;
+        }
+        self.lend_idle(lane, id);
+        Some(id)
+    }
+
+    /// The most recently used idle ordinary connection that `fits` and needs no check. Never emits an effect.
+    pub fn take_idle_where(&mut self, mut fits: impl FnMut(ServerId) -> bool) -> Option<ServerId> {
+        if self.paused {
+            return None;
+        }
+        let idle = &self.lanes[Class::First as usize].idle;
+        let at = idle.iter().rposition(|id| !self.is_stale(*id) && fits(*id))?;
+        let id = self.lanes[Class::First as usize].idle.remove(at);
         if let Some(server) = self.server_mut(id) {
             server.state = State::Leased;
         }
         Some(id)
     }
 
-    /// The most recently used idle ordinary connection that `fits`. Never emits an effect.
-    pub fn take_idle_where(&mut self, mut fits: impl FnMut(ServerId) -> bool) -> Option<ServerId> {
-        let idle = &mut self.lanes[Class::First as usize].idle;
-        let at = idle.iter().rposition(|id| fits(*id))?;
-        let id = idle.remove(at);
-        if let Some(server) = self.server_mut(id) {
-            server.state = State::Leased;
+    /// Ordinary requests wait from now on, however long, until [`Self::resume`]; idle connections are closed now,
+    /// the others when they come back.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.close_idle();
+    }
+
+    /// Ends a pause. Those who waited may wait their whole time again.
+    pub fn resume(&mut self, now: Time) {
+        self.paused = false;
+        for waiter in &mut self.lanes[Class::First as usize].queue {
+            waiter.since = now;
         }
-        Some(id)
+        self.pump(Class::First, now);
+    }
+
+    /// A connection to the server broke in a way that may concern all: what is idle now is checked before it is lent.
+    pub fn suspect(&mut self, now: Time) {
+        self.clock = self.clock.max(now);
+        self.suspect = Some(now);
     }
 
     /// A connection comes back in a state in which anybody may use it.
     pub fn release(&mut self, id: ServerId, now: Time) {
-        let generation = self.generation;
+        self.clock = now;
+        let (generation, paused) = (self.generation, self.paused);
         let Some(server) = self.server_mut(id) else { return };
         let class = server.class;
-        if server.expires <= now || server.generation != generation {
+        if server.expires <= now || server.generation != generation || paused {
             self.forget(id);
             self.effects.push_back(Effect::Close { server: id });
             self.pump(class, now);
@@ -260,22 +219,26 @@ impl Pool {
         }
     }
 
-    /// The login asked for by [`Effect::Dial`] failed.
-    pub fn dial_failed(&mut self, id: ServerId, now: Time) {
+    /// The login asked for by [`Effect::Dial`] failed. The pause before the next one grows, and is a random part
+    /// (`jitter`, 0 to 255) of what it may be, so that pools do not knock all at once. `lasting`: waiting will not
+    /// help, so those who wait are told soon.
+    pub fn dial_failed(&mut self, id: ServerId, now: Time, jitter: u8, lasting: bool) {
         let Some(class) = self.forget(id) else { return };
         self.lanes[class as usize].dialling -= 1;
         let (count, since) = self
             .failing
             .map_or((1, now), |old| (old.count.saturating_add(1), old.since));
-        let pause = self
+        let longest = self
             .policy
             .backoff_min
             .saturating_mul(1_u32 << (count - 1).min(20))
             .min(self.policy.backoff_max);
+        let pause = (longest * u32::from(jitter) / 255).max(self.policy.backoff_min / 4);
         self.failing = Some(Failing {
             count,
             since,
             retry_at: now.after(pause),
+            lasting,
         });
         self.refuse_failing(now);
     }
@@ -324,18 +287,28 @@ impl Pool {
     pub fn recycle(&mut self, now: Time) {
         self.generation = self.generation.wrapping_add(1);
         self.failing = None;
+        self.close_idle();
         for class in CLASSES {
-            let idle = std::mem::take(&mut self.lanes[class as usize].idle);
-            for id in idle {
-                self.forget(id);
-                self.effects.push_back(Effect::Close { server: id });
-            }
             self.pump(class, now);
         }
     }
 
+    /// Closes the ordinary connection that has been idle longest, for another pool that shares a limit with this
+    /// one. False when none is idle.
+    pub fn evict(&mut self) -> bool {
+        let idle = &mut self.lanes[Class::First as usize].idle;
+        if idle.is_empty() {
+            return false;
+        }
+        let id = idle.remove(0);
+        self.forget(id);
+        self.effects.push_back(Effect::Close { server: id });
+        true
+    }
+
     /// Does what time brings: refuses those who waited too long, closes the old and idle, dials again.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.clock = now;
         for class in CLASSES {
             self.time_out_waiters(class, now);
             self.reap(class, now);
@@ -352,11 +325,14 @@ impl Pool {
         for lane in &self.lanes {
             if let Some(waiter) = lane.queue.front() {
                 consider(waiter.since.after(self.policy.connection_timeout));
+                if self.policy.extra > 0 {
+                    consider(waiter.since.after(self.policy.extra_after));
+                }
                 if let Some(failing) = self.failing
                     && lane.dialling == 0
                 {
                     consider(failing.retry_at);
-                    consider(failing.since.after(self.policy.failing_wait));
+                    consider(failing.since.after(self.failing_wait(failing)));
                 } else if lane.denied_until > Time(0) {
                     consider(lane.denied_until);
                 }
@@ -407,6 +383,7 @@ impl Pool {
                 State::Idle { .. } => stats.idle += 1,
                 State::Leased => stats.leased += 1,
             }
+            stats.outdated += usize::from(server.generation != self.generation);
         }
         for lane in &self.lanes {
             stats.waiting += lane.queue.len();
@@ -425,8 +402,57 @@ impl Pool {
         self.servers.get_mut(id.0 as usize)?.as_mut()
     }
 
-    fn limit(&self, class: Class) -> usize {
+    /// An idle connection for this class, with the lane it is in.
+    fn peek_idle(&self, class: Class) -> Option<(Class, ServerId)> {
+        if self.paused && class == Class::First {
+            return None;
+        }
+        // A further shard may borrow an idle ordinary connection: its transaction waits for nothing more, so it
+        // gives the connection back without ever needing one that somebody else holds.
+        match self.lanes[class as usize].idle.last() {
+            Some(id) => Some((class, *id)),
+            None if class == Class::Further => {
+                let id = self.lanes[Class::First as usize].idle.last()?;
+                Some((Class::First, *id))
+            }
+            None => None,
+        }
+    }
+
+    fn lend_idle(&mut self, lane: Class, id: ServerId) {
+        self.lanes[lane as usize].idle.pop();
+        if let Some(server) = self.server_mut(id) {
+            server.state = State::Leased;
+        }
+    }
+
+    fn is_stale(&self, id: ServerId) -> bool {
+        let Some(State::Idle { since }) = self.server(id).map(|server| server.state) else {
+            return false;
+        };
+        let check_after = self.policy.check_after;
+        self.suspect.is_some_and(|suspect| since <= suspect)
+            || (!check_after.is_zero() && self.clock >= since.after(check_after))
+    }
+
+    fn close_idle(&mut self) {
+        for class in CLASSES {
+            for id in std::mem::take(&mut self.lanes[class as usize].idle) {
+                self.forget(id);
+                self.effects.push_back(Effect::Close { server: id });
+            }
+        }
+    }
+
+    /// The first in the queue has waited so long that the reserve may be used.
+    fn wants_reserve(&self, now: Time) -> bool {
+        let head = self.lanes[Class::First as usize].queue.front();
+        self.policy.extra > 0 && head.is_some_and(|waiter| waiter.since.after(self.policy.extra_after) <= now)
+    }
+
+    fn limit(&self, class: Class, reserve: bool) -> usize {
         match class {
+            Class::First if reserve => self.policy.size + self.policy.extra,
             Class::First => self.policy.size,
             Class::Further => self.policy.reserve,
             Class::Control => self.policy.control,
@@ -478,6 +504,11 @@ impl Pool {
 
     /// Lends the connection to whoever waits for one of its class, or keeps it.
     fn place(&mut self, id: ServerId, class: Class, now: Time) {
+        if self.paused && class == Class::First && self.lanes[Class::Further as usize].queue.is_empty() {
+            self.forget(id);
+            self.effects.push_back(Effect::Close { server: id });
+            return;
+        }
         let mut waiter = None;
         // Ticket holders first: they hold locks on other shards.
         if class != Class::Control {
@@ -502,12 +533,15 @@ impl Pool {
         }
     }
 
-    /// Starts as many logins as the waiting requests need and the limits allow.
+    /// Starts as many logins as the waiting requests (and the connections to keep) need and the limits allow.
     fn pump(&mut self, class: Class, now: Time) {
-        let limit = self.limit(class);
-        if self.lanes[class as usize].denied_until > now {
+        let ordinary = class == Class::First;
+        if self.lanes[class as usize].denied_until > now || (ordinary && self.paused) {
             return;
         }
+        let reserve = ordinary && self.wants_reserve(now);
+        let limit = self.limit(class, reserve);
+        let floor = if ordinary { self.policy.min.min(limit) } else { 0 };
         let mut running: usize = self.lanes.iter().map(|lane| lane.dialling).sum();
         let parallel = match self.failing {
             Some(failing) if failing.retry_at > now => return,
@@ -517,13 +551,18 @@ impl Pool {
         };
         loop {
             let lane = &mut self.lanes[class as usize];
-            if lane.queue.len() <= lane.dialling || lane.open >= limit || running >= parallel {
+            let needed = lane.queue.len() > lane.dialling || lane.open < floor;
+            if !needed || lane.open >= limit || running >= parallel {
                 return;
             }
             lane.dialling += 1;
             running += 1;
             let server = self.insert(class, State::Dialling, Time(u64::MAX));
-            self.effects.push_back(Effect::Dial { server, class });
+            self.effects.push_back(Effect::Dial {
+                server,
+                class,
+                reserve,
+            });
         }
     }
 
@@ -531,7 +570,16 @@ impl Pool {
     fn refuses_at_once(&self, class: Class, now: Time) -> bool {
         let lane = &self.lanes[class as usize];
         let Some(failing) = self.failing else { return false };
-        lane.dialling == 0 && lane.open == 0 && now >= failing.since.after(self.policy.failing_wait)
+        lane.dialling == 0 && lane.open == 0 && now >= failing.since.after(self.failing_wait(failing))
+    }
+
+    fn failing_wait(&self, failing: Failing) -> Duration {
+        if failing.lasting {
+            self.policy.failing_wait
+        } else {
+            // A server that is restarted comes back: a pause, not an error.
+            self.policy.connection_timeout
+        }
     }
 
     fn refuse_failing(&mut self, now: Time) {
@@ -549,6 +597,9 @@ impl Pool {
     }
 
     fn time_out_waiters(&mut self, class: Class, now: Time) {
+        if self.paused && class == Class::First {
+            return;
+        }
         let timeout = self.policy.connection_timeout;
         let reason = if self.failing.is_some() {
             Refused::Failing
@@ -571,7 +622,11 @@ impl Pool {
     fn reap(&mut self, class: Class, now: Time) {
         let mut at = 0;
         while let Some(id) = self.lanes[class as usize].idle.get(at).copied() {
-            let due = self.server(id).is_none_or(|server| self.idle_end(server) <= now);
+            // Those to be kept are closed for age only.
+            let kept = class == Class::First && self.lanes[class as usize].open <= self.policy.min;
+            let due = self
+                .server(id)
+                .is_none_or(|server| server.expires <= now || (!kept && self.idle_end(server) <= now));
             if due {
                 self.lanes[class as usize].idle.remove(at);
                 self.forget(id);

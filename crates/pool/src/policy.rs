@@ -7,6 +7,14 @@ use std::time::Duration;
 pub struct Policy {
     /// Server connections for first shards (the ordinary class), open or being dialled.
     pub size: usize,
+    /// Ordinary connections this pool keeps open even when nobody needs them; at most `size`.
+    pub min: usize,
+    /// Ordinary connections beyond `size` while the first in the queue has waited for `extra_after`.
+    pub extra: usize,
+    /// See `extra`.
+    pub extra_after: Duration,
+    /// A connection idle for this long is checked before it is lent; zero: never.
+    pub check_after: Duration,
     /// Server connections for further shards of multi-shard transactions; at least the number of tickets.
     pub reserve: usize,
     /// Server connections for the proxy's own work (recovery, schema reads).
@@ -25,7 +33,8 @@ pub struct Policy {
     pub backoff_min: Duration,
     /// Longest pause after failed logins.
     pub backoff_max: Duration,
-    /// While logins fail, a request waits at most this long before it gets the server's last error.
+    /// While logins fail for a reason that lasts, a request waits at most this long before it gets the server's last
+    /// error. A server that cannot be reached is waited for `connection_timeout`.
     pub failing_wait: Duration,
 }
 
@@ -33,6 +42,10 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             size: 20,
+            min: 0,
+            extra: 0,
+            extra_after: Duration::from_secs(5),
+            check_after: Duration::ZERO,
             reserve: 10,
             control: 4,
             queue_limit: 10_000,
@@ -41,7 +54,7 @@ impl Default for Policy {
             max_lifetime: Duration::from_secs(3600),
             dial_parallel: 8,
             backoff_min: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(5),
+            backoff_max: Duration::from_secs(2),
             failing_wait: Duration::from_millis(500),
         }
     }

@@ -1,7 +1,13 @@
 //! What the proxy is told at its start: plain values, already parsed and checked by whoever reads the configuration.
 
+mod pooling;
+
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use pooling::{
+    DatabaseConfig, PoolConfig, PoolMode, PoolOverrides, TimeoutOverrides, Timeouts, UserLimits,
+};
 
 /// Everything one proxy needs to know.
 #[derive(Debug, Clone)]
@@ -12,12 +18,14 @@ pub struct ProxyConfig {
     pub workers: usize,
     /// Who may log in.
     pub users: Vec<UserConfig>,
-    /// Database names clients may name. Each is the database of the same name on every shard.
-    pub databases: Vec<String>,
+    /// Databases clients may name.
+    pub databases: Vec<DatabaseConfig>,
     /// Server connections per (shard, user, database).
     pub pool: PoolConfig,
     /// Bounds.
     pub limits: Limits,
+    /// How long statements, transactions and idle sessions may take, where a user has no times of its own.
+    pub timeouts: Timeouts,
     /// Shards as known at the start; [`crate::pools::Shards`] replaces them later.
     pub shards: Vec<ShardConfig>,
     /// The role the proxy uses for its own work (schema reads, recovery).
@@ -34,6 +42,8 @@ pub struct UserConfig {
     /// What Drover presents to the servers; `None`: the client's password when it is known in clear, otherwise the
     /// SCRAM keys learnt at the client's login (the servers must hold the same verifier).
     pub server_password: Option<String>,
+    /// What holds for this user instead of the general settings.
+    pub limits: UserLimits,
 }
 
 /// How a client proves who it is.
@@ -72,49 +82,6 @@ impl std::fmt::Debug for AdminConfig {
     }
 }
 
-/// Sizes and times of the server pools.
-#[derive(Debug, Clone)]
-pub struct PoolConfig {
-    /// Server connections per (shard, user, database) for first shards, over all workers.
-    pub size: usize,
-    /// Tickets for multi-shard transactions, over all workers: no more than this many connections per shard are in use
-    /// for further shards. Each worker may keep as many idle until `idle_timeout`.
-    pub reserve: usize,
-    /// Connections per (worker, shard, user, database) for the proxy's own work.
-    pub control: usize,
-    /// Requests that may wait per (worker, shard, user, database).
-    pub queue_limit: usize,
-    /// The longest a transaction waits for a server connection or a ticket.
-    pub connection_timeout: Duration,
-    /// Idle server connections are closed after this; zero: never.
-    pub idle_timeout: Duration,
-    /// Server connections are closed after this; zero: never.
-    pub max_lifetime: Duration,
-    /// The longest a login to a server may take.
-    pub connect_timeout: Duration,
-    /// Logins to one shard running at once per worker and pool.
-    pub dial_parallel: usize,
-    /// Prepared statements kept per server connection.
-    pub prepared_statements: usize,
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        Self {
-            size: 20,
-            reserve: 10,
-            control: 4,
-            queue_limit: 10_000,
-            connection_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(600),
-            max_lifetime: Duration::from_secs(3600),
-            connect_timeout: Duration::from_secs(5),
-            dial_parallel: 8,
-            prepared_statements: 500,
-        }
-    }
-}
-
 /// Bounds on what comes from outside.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -132,6 +99,14 @@ pub struct Limits {
     pub max_cancels: usize,
     /// How long sessions may take to end after a shutdown was asked for.
     pub shutdown_timeout: Duration,
+    /// Clients per database where the database says nothing else; 0: no limit.
+    pub max_database_clients: usize,
+    /// Server connections per database where the database says nothing else; 0: no limit.
+    pub max_database_servers: usize,
+    /// Clients per user where the user says nothing else; 0: no limit.
+    pub max_user_clients: usize,
+    /// Server connections per user where the user says nothing else; 0: no limit.
+    pub max_user_servers: usize,
 }
 
 impl Default for Limits {
@@ -144,6 +119,10 @@ impl Default for Limits {
             max_logins: 1_000,
             max_cancels: 256,
             shutdown_timeout: Duration::from_secs(10),
+            max_database_clients: 0,
+            max_database_servers: 0,
+            max_user_clients: 0,
+            max_user_servers: 0,
         }
     }
 }

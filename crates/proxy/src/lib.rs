@@ -4,6 +4,7 @@
 //! AuthenticationOk; a [`worker::SessionHandler`] serves it with [`server`] connections borrowed from [`pools`].
 //! [`cancel`], [`buffers`], [`conn`] and [`metrics`] are used by all of them.
 
+pub mod admin_api;
 pub mod admin_link;
 pub mod buffers;
 pub mod cancel;

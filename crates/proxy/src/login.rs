@@ -22,6 +22,7 @@ use wire::startup::{self, ProtocolVersion, StartupMessage};
 use crate::cancel::{ClientCancel, ClientKey};
 use crate::client::StartupInfo;
 use crate::conn::Conn;
+use crate::pools::{Admission, CheckoutError};
 use crate::worker::{Stop, WorkerCtx};
 
 /// Size of the buffers of a connection that is logging in, in bytes.
@@ -63,6 +64,14 @@ pub(crate) fn refused(code: &str, message: impl Into<String>) -> LoginEnd {
     LoginEnd::Refused(Box::new(ErrorFields::fatal(code, message)))
 }
 
+fn not_admitted(error: &CheckoutError) -> LoginEnd {
+    let mut fields = ErrorFields::fatal(&error.sqlstate, error.message.clone());
+    if let Some(hint) = &error.hint {
+        fields = fields.with_hint(hint.clone());
+    }
+    LoginEnd::Refused(Box::new(fields))
+}
+
 /// Appends the rest of the start-up: the server's parameters, the client's cancel key, and that it may begin.
 pub fn finish<'a>(out: &mut BytesMut, parameters: impl Iterator<Item = (&'a str, &'a str)>, key: ClientKey) {
     for (name, value) in parameters {
@@ -79,10 +88,10 @@ pub(crate) async fn admit(
     peer: SocketAddr,
     ctx: Rc<WorkerCtx>,
     stop: Rc<Stop>,
-) -> Option<(Conn, StartupInfo, ClientCancel)> {
+) -> Option<(Conn, StartupInfo, ClientCancel, Admission)> {
     let limit = ctx.shared.config.limits.login_timeout;
     let end = match tokio::time::timeout(limit, login(&mut conn, peer, &ctx, &stop)).await {
-        Ok(Ok((info, cancel))) => return Some((conn, info, cancel)),
+        Ok(Ok((info, cancel, admission))) => return Some((conn, info, cancel, admission)),
         Ok(Err(end)) => end,
         Err(_) => {
             ctx.metrics.login_timeouts.increment();
@@ -109,7 +118,7 @@ async fn login(
     peer: SocketAddr,
     ctx: &Rc<WorkerCtx>,
     stop: &Stop,
-) -> Result<(StartupInfo, ClientCancel), LoginEnd> {
+) -> Result<(StartupInfo, ClientCancel, Admission), LoginEnd> {
     let mut identity = PeerIdentity::tcp(peer);
     let packet = startup_packet(conn, &mut identity, ctx).await?;
     let message = match startup::decode(&packet) {
@@ -131,23 +140,15 @@ async fn login(
     }
     let info = startup_info(&message, peer)?;
     auth::authenticate(conn, &info, &identity, ctx).await?;
-    if !shared
-        .config
-        .databases
-        .iter()
-        .any(|name| **name == *info.database)
-    {
-        return Err(refused(
-            "3D000",
-            format!("database \"{}\" does not exist", info.database),
-        ));
-    }
+    let admission = shared
+        .admit(&info.user, &info.database)
+        .map_err(|error| not_admitted(&error))?;
     encode::authentication_ok(conn.out());
     let cancel = shared
         .cancels
         .register()
         .map_err(|_| refused("XX000", "no randomness for a cancel key"))?;
-    Ok((info, cancel))
+    Ok((info, cancel, admission))
 }
 
 /// Reads up to the packet that starts a session. Declines encryption, deals with cancels. What encryption shows about

@@ -130,6 +130,8 @@ catalogue! {
     Counter servers_discarded "drover_servers_discarded_total" "Server connections closed because their state was unknown or broken.";
     Counter servers_reaped "drover_servers_reaped_total" "Server connections closed for age or idleness.";
     Counter servers_moved "drover_servers_moved_total" "Idle server connections handed to another worker.";
+    Counter server_checks "drover_server_checks_total" "Idle server connections asked whether they still work before they were lent.";
+    Counter server_checks_failed "drover_server_checks_failed_total" "Of them those that did not.";
     Counter prepared_hits "drover_prepared_hits_total" "Statements that the server connection had prepared already.";
     Counter prepared_misses "drover_prepared_misses_total" "Statements that had to be prepared on the server connection.";
 }

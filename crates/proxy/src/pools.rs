@@ -5,8 +5,10 @@
 //! slot). Everything else happens behind a [`pool::Effect`].
 
 mod dial;
+mod entries;
 mod lease;
 mod permits;
+mod policy;
 mod shards;
 mod sharing;
 mod state;
@@ -17,9 +19,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use dial::Dials;
+pub use entries::{Admission, Budget, DatabaseState, Entries, UserState};
 use hashbrown::HashMap;
 pub use lease::Lease;
-pub(crate) use permits::{Limiters, Permit};
+pub(crate) use permits::{Denied, Limiters, Permit};
+pub use policy::{Policies, PolicySource, PoolPolicy};
 pub use shards::Shards;
 pub use state::ShardPool;
 pub(crate) use state::WorkerPools;
@@ -30,16 +35,16 @@ use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
 use crate::metrics::WorkerMetrics;
 use crate::server::Travelling;
-use crate::worker::Shared;
+use crate::worker::{Shared, Switch};
 
 /// Which pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolKey {
     /// The shard, by its number in plans.
     pub shard: u32,
-    /// Role on the server.
+    /// The client's user; [`PoolPolicy::server_user`] is the role on the server.
     pub user: Arc<str>,
-    /// Database on the server.
+    /// The database as clients name it; [`PoolPolicy::server_database`] is the one on the server.
     pub database: Arc<str>,
 }
 
@@ -85,6 +90,12 @@ pub struct PoolStats {
     pub worker: usize,
     /// Its figures.
     pub stats: pool::Stats,
+    /// The settings in force.
+    pub policy: PoolPolicy,
+    /// Connections for first shards, open or being opened, of all workers together.
+    pub open: usize,
+    /// New transactions wait.
+    pub paused: bool,
 }
 
 /// How often pools with waiting requests look at the time.
@@ -199,23 +210,57 @@ impl Pools {
 
     /// The shard's server changed.
     pub(crate) fn recycle(&self, shard: u32) {
-        let pools: Vec<ShardPool> = self
-            .inner
-            .by_key
-            .borrow()
-            .iter()
-            .filter(|(key, _)| key.shard == shard)
-            .map(|(_, pool)| pool.clone())
-            .collect();
-        for pool in pools {
+        for pool in self.matching(|key| key.shard == shard) {
             pool.recycle();
         }
     }
 
+    /// Connections to the shard that are idle now need a check.
+    pub(crate) fn suspect(&self, shard: u32) {
+        for pool in self.matching(|key| key.shard == shard) {
+            pool.suspect();
+        }
+    }
+
+    /// Switches the pools of a client database, or all.
+    pub(crate) fn switch(&self, database: Option<&str>, switch: Switch) {
+        for pool in self.matching(|key| database.is_none_or(|name| *key.database == *name)) {
+            pool.switch(switch);
+        }
+    }
+
+    /// Pool settings were replaced.
+    pub(crate) fn reconfigure(&self) {
+        for pool in self.matching(|_| true) {
+            pool.reconfigure();
+        }
+    }
+
+    /// Another pool needs a connection under a limit that it shares with these.
+    pub(crate) fn evict(&self, needy: &PoolKey, denied: Denied) {
+        let under_limit = |key: &PoolKey| match denied {
+            Denied::Pool => false,
+            Denied::Database => key.database == needy.database,
+            Denied::User => key.user == needy.user,
+            Denied::Total => true,
+        };
+        let mut pools = self.matching(|key| key != needy && under_limit(key));
+        // The one with most idle connections misses one least.
+        pools.sort_by_key(|pool| std::cmp::Reverse(pool.idle()));
+        if let Some(pool) = pools.first() {
+            pool.evict();
+        }
+    }
+
+    fn matching(&self, wanted: impl Fn(&PoolKey) -> bool) -> Vec<ShardPool> {
+        let pools = self.inner.by_key.borrow();
+        let matching = pools.iter().filter(|(key, _)| wanted(key));
+        matching.map(|(_, pool)| pool.clone()).collect()
+    }
+
     /// Closes what is idle, and the rest as soon as it comes back.
     pub(crate) fn close_all(&self) {
-        let pools: Vec<ShardPool> = self.inner.by_key.borrow().values().cloned().collect();
-        for pool in pools {
+        for pool in self.matching(|_| true) {
             pool.recycle();
         }
     }
@@ -233,7 +278,7 @@ impl Pools {
                 () = tokio::time::sleep(tick) => {}
                 () = worker.timer.notified(), if slow => {}
             }
-            let pools: Vec<ShardPool> = self.inner.by_key.borrow().values().cloned().collect();
+            let pools = self.matching(|_| true);
             let mut waiting = false;
             for pool in pools {
                 waiting |= pool.tick();

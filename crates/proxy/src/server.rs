@@ -118,6 +118,8 @@ pub struct ServerConn {
     pub sequences: SequenceOwner,
     /// The topology epoch the server session was told, 0: none.
     pub epoch: u64,
+    /// While it was idle the server said why it ended this connection, and the reason concerns no other.
+    pub ended_alone: bool,
     /// Something happened that a later user must not see; the pool closes it instead of reusing it.
     pub dirty: bool,
 }
@@ -181,6 +183,10 @@ impl ServerConn {
                             }
                             None => return false,
                         },
+                        b'E' => {
+                            self.ended_alone = !concerns_others(message);
+                            return false;
+                        }
                         _ => return false,
                     }
                     self.conn.consume(len);
@@ -243,8 +249,19 @@ impl ServerConn {
                 Applied::Unknown
             },
             epoch: from.epoch,
+            ended_alone: false,
             dirty: false,
         })
+    }
+}
+
+/// The server's last words on one connection hold for all others too: it is shutting down or has crashed.
+fn concerns_others(message: wire::frame::Message<'_>) -> bool {
+    match wire::backend::Backend::decode(message) {
+        Ok(wire::backend::Backend::Error(fields)) => {
+            matches!(fields.to_owned().code.as_str(), "57P01" | "57P02" | "57P03")
+        }
+        _ => true,
     }
 }
 

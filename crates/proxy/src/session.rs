@@ -38,8 +38,9 @@ use wire::frontend::tag;
 
 use crate::cancel::ClientCancel;
 use crate::client::{ClientConn, Filled};
+use crate::config::PoolMode;
 use crate::engine::{Engine, PlanContext};
-use crate::pools::ShardPool;
+use crate::pools::{Admission, ShardPool};
 use crate::worker::{Stop, StopReason};
 
 use block::{Block, Enlisted};
@@ -54,8 +55,13 @@ pub struct Session {
     engine: Rc<Engine>,
     client: ClientConn,
     cancel: ClientCancel,
+    /// The role on the servers.
     user: Arc<str>,
+    /// The database on the servers.
     database: Arc<str>,
+    /// Counts the client; knows the names it uses.
+    admission: Admission,
+    mode: PoolMode,
     settings: SettingsHistory,
     block: Block,
     servers: Vec<Enlisted>,

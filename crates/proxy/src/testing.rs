@@ -10,7 +10,9 @@ use wire::backend::{ErrorFields, encode};
 use wire::frame::Frames;
 
 use crate::client::Filled;
-use crate::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, ShardConfig, UserConfig};
+use crate::config::{
+    AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, ShardConfig, Timeouts, UserConfig, UserLimits,
+};
 use crate::listener::{Proxy, start};
 use crate::pools::{Lease, Purpose};
 use crate::worker::{Session, SessionFuture, SessionHandler, StopReason};
@@ -22,12 +24,13 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
         name: info.app_user.clone(),
         auth: ClientAuth::Password(info.app_password.expose().to_owned()),
         server_password: None,
+        limits: UserLimits::default(),
     };
     ProxyConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         workers: 2,
         users: vec![user],
-        databases: vec![database.to_owned()],
+        databases: vec![database.into()],
         pool: PoolConfig {
             size: 4,
             connection_timeout: Duration::from_secs(5),
@@ -37,6 +40,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
             shutdown_timeout: Duration::from_secs(2),
             ..Limits::default()
         },
+        timeouts: Timeouts::default(),
         shards: vec![ShardConfig {
             id: 1,
             name: "shard_1".into(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(crate) use run::spawn;
 pub(crate) use secrets::Proof;
 pub use secrets::Secrets;
-pub(crate) use shared::{Mailboxes, WorkerMessage};
+pub(crate) use shared::{Mailboxes, Switch, WorkerMessage};
 pub use shared::{Shared, StartError};
 pub use stop::{Stop, StopReason};
 
@@ -21,7 +21,7 @@ use crate::buffers::Buffers;
 use crate::cancel::ClientCancel;
 use crate::client::{ClientConn, StartupInfo};
 use crate::metrics::WorkerMetrics;
-use crate::pools::Pools;
+use crate::pools::{Admission, Pools};
 
 /// What everything on one worker can reach.
 pub struct WorkerCtx {
@@ -48,6 +48,8 @@ pub struct Session {
     pub info: StartupInfo,
     /// Its cancel key, and where to bind the servers it uses.
     pub cancel: ClientCancel,
+    /// Counts it among its database's and its user's clients.
+    pub admission: Admission,
     /// Tells when the session must end.
     pub stop: Rc<Stop>,
     /// The worker it runs on.

@@ -31,6 +31,27 @@ pub(super) fn names(
     );
 }
 
+/// A role that clients are given must be one that Drover can log in as.
+pub(super) fn forced_users(
+    reader: &mut Reader<'_>,
+    databases: &[Located<DatabaseSection>],
+    users: &[Located<UserSection>],
+) {
+    for database in databases {
+        let Some(user) = &database.value.user else {
+            continue;
+        };
+        if !users.iter().any(|known| known.value.name == *user) {
+            let message = format!("`user`: there is no user `{user}` among the [[users]]");
+            reader.problem(database.key_at("user"), message);
+        }
+        if database.value.name.0 == "*" && database.value.dbname.is_some() {
+            let message = "`dbname`: the entry for all names cannot stand for one database";
+            reader.problem(database.key_at("dbname"), message);
+        }
+    }
+}
+
 /// Two shards on one server would hold each other's rows.
 pub(super) fn nodes(reader: &mut Reader<'_>, shards: &[Located<ShardSection>]) {
     let nodes = shards.iter().flat_map(|shard| {
@@ -82,7 +103,7 @@ pub(super) fn proxy(reader: &mut Reader<'_>, proxy: &Located<ProxySection>) {
 pub(super) fn pool(reader: &mut Reader<'_>, pool: &Located<PoolSection>) {
     let sizes = [
         ("pool_size", pool.value.pool_size),
-        ("reserve_pool", pool.value.reserve_pool),
+        ("multi_shard_pool", pool.value.multi_shard_pool),
     ];
     for (key, size) in sizes {
         if size == 0 {

@@ -3,30 +3,45 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, ShardConfig, UserConfig};
+use proxy::config::{
+    AdminConfig, ClientAuth, DatabaseConfig, Limits, PoolConfig, PoolOverrides, ProxyConfig, ShardConfig,
+    TimeoutOverrides, Timeouts, UserConfig, UserLimits,
+};
 use topology::records::{ClusterRecordError, NodeRecord, ShardRecord};
 use topology::{ClusterRecord, FileStore, ProxyId, ShardId, StoreError, TopologyStore};
 
-use super::{Config, HostPort, Password, ShardSection, StoreKind, UserSection};
+use super::{Config, DatabaseSection, HostPort, Name, Password, ShardSection, StoreKind, UserSection};
 
 impl Config {
     /// The proxy's part. Shards are numbered from 1 in the order of the file; [`topology::change::ensure_cluster`]
     /// keeps the numbers of a cluster that exists.
     pub fn to_proxy(&self) -> ProxyConfig {
         let pool = PoolConfig {
+            mode: self.pool.pool_mode,
             size: self.pool.pool_size,
+            min_size: self.pool.min_pool_size,
             reserve: self.pool.reserve_pool,
+            reserve_timeout: self.pool.reserve_pool_timeout,
+            max_servers: self.pool.max_server_connections,
+            multi_shard: self.pool.multi_shard_pool,
             queue_limit: self.pool.queue_limit,
             connection_timeout: self.pool.connection_timeout,
             idle_timeout: self.pool.idle_timeout,
             max_lifetime: self.pool.max_lifetime,
             connect_timeout: self.pool.connect_timeout,
+            check_delay: self.pool.server_check_delay,
+            check_query: self.pool.server_check_query.0.clone(),
+            dns_max_ttl: self.pool.dns_max_ttl,
             ..PoolConfig::default()
         };
         let limits = Limits {
             max_message_bytes: self.limits.max_message_bytes.0,
             login_timeout: self.limits.login_timeout,
             max_clients: self.limits.max_clients,
+            max_database_clients: self.limits.max_db_client_connections,
+            max_database_servers: self.limits.max_db_connections,
+            max_user_clients: self.limits.max_user_client_connections,
+            max_user_servers: self.limits.max_user_connections,
             ..Limits::default()
         };
         let shards = numbered(&self.shards).map(|(id, shard)| ShardConfig {
@@ -39,13 +54,15 @@ impl Config {
             listen: self.proxy.listen,
             workers: self.proxy.workers,
             users: self.users.iter().map(user).collect(),
-            databases: self
-                .databases
-                .iter()
-                .map(|database| database.name.0.clone())
-                .collect(),
+            databases: self.databases.iter().map(database).collect(),
             pool,
             limits,
+            timeouts: Timeouts {
+                query: self.limits.query_timeout,
+                transaction: self.limits.transaction_timeout,
+                idle_transaction: self.limits.idle_transaction_timeout,
+                client_idle: self.limits.client_idle_timeout,
+            },
             shards: shards.collect(),
             admin: AdminConfig {
                 user: self.admin.user.0.clone(),
@@ -62,8 +79,16 @@ impl Config {
             primary: node(&shard.primary),
             replicas: shard.replicas.iter().map(node).collect(),
         });
-        let databases = self.databases.iter().map(|database| database.name.0.clone());
-        ClusterRecord::new(cluster_id, databases.collect(), shards.collect())
+        let listed = self.databases.iter().filter(|database| database.name.0 != "*");
+        let mut databases: Vec<String> = Vec::new();
+        for database in listed {
+            // Two entries may stand for one database.
+            let name = &database.dbname.as_ref().unwrap_or(&database.name).0;
+            if !databases.contains(name) {
+                databases.push(name.clone());
+            }
+        }
+        ClusterRecord::new(cluster_id, databases, shards.collect())
     }
 
     /// Opens the store; makes it if there is none.
@@ -122,6 +147,39 @@ fn user(user: &UserSection) -> UserConfig {
             .server_password
             .as_ref()
             .map(|password| password.expose().to_owned()),
+        limits: UserLimits {
+            pool: PoolOverrides {
+                mode: user.pool_mode,
+                size: user.pool_size,
+                min_size: user.min_pool_size,
+                reserve: user.reserve_pool,
+            },
+            max_connections: user.max_user_connections,
+            max_client_connections: user.max_user_client_connections,
+            timeouts: TimeoutOverrides {
+                query: user.query_timeout,
+                transaction: user.transaction_timeout,
+                idle_transaction: user.idle_transaction_timeout,
+                client_idle: user.client_idle_timeout,
+            },
+        },
+    }
+}
+
+fn database(database: &DatabaseSection) -> DatabaseConfig {
+    let name = |name: &Option<Name>| name.as_ref().map(|name| name.0.clone());
+    DatabaseConfig {
+        name: database.name.0.clone(),
+        server_name: name(&database.dbname),
+        server_user: name(&database.user),
+        pool: PoolOverrides {
+            mode: database.pool_mode,
+            size: database.pool_size,
+            min_size: database.min_pool_size,
+            reserve: database.reserve_pool,
+        },
+        max_connections: database.max_connections,
+        max_client_connections: database.max_client_connections,
     }
 }
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::Secret;
+use proxy::config::PoolMode;
 use toml::de::DeValue;
 
 use super::declare::{Section, SectionDoc, section};
-use super::values::{Bytes, FromToml, HostPort, Name, Password};
+use super::values::{Bytes, FromToml, HostPort, Name, Password, Text};
 
 /// All sections, in the order of the documentation.
 pub(super) const SECTIONS: &[SectionDoc] = &[
@@ -64,11 +65,24 @@ section! {
 section! {
     /// Server connections, per shard, user and database, for the whole proxy.
     PoolSection("pool", repeated: false) {
-        /// Connections for transactions.
+        /// How long a client keeps a server connection: `session` (until it leaves), `transaction` or `statement`
+        /// (transaction blocks are refused). Databases and users may have their own.
+        pool_mode: PoolMode = "'transaction'",
+        /// Connections for transactions. Databases and users may have their own number.
         pool_size: usize = "20",
+        /// Connections that are opened at the start, for the listed users in the listed databases on the home shard,
+        /// and kept open for every pool that was used. At most `pool_size`.
+        min_pool_size: usize = "0",
+        /// Connections beyond `pool_size` for when a client has waited `reserve_pool_timeout`.
+        reserve_pool: usize = "0",
+        /// How long the first in the queue waits before `reserve_pool` is touched.
+        reserve_pool_timeout: Duration = "'5s'",
+        /// Connections of all pools together. 0: no limit. Connections for further shards of a transaction and Drover's
+        /// own are not counted.
+        max_server_connections: usize = "0",
         /// Transactions over several shards that may run at once; so many further connections are kept for their
         /// second, third, … shard.
-        reserve_pool: usize = "10",
+        multi_shard_pool: usize = "10",
         /// Clients that may wait for a connection; one more is refused with 53300.
         queue_limit: usize = "10000",
         /// The longest a transaction waits for a connection.
@@ -79,6 +93,13 @@ section! {
         idle_timeout: Duration = "'10m'",
         /// Connections are closed after this, when no transaction uses them. `0s`: never.
         max_lifetime: Duration = "'1h'",
+        /// A connection that was idle for longer is asked `server_check_query` before it is used. `0s`: never.
+        server_check_delay: Duration = "'30s'",
+        /// What it is asked. Empty: an empty query, which a server answers without running anything.
+        server_check_query: Text = "''",
+        /// Host names of servers are looked up again after this; when a server moved, its old connections are closed.
+        /// `0s`: names are looked up for new connections only.
+        dns_max_ttl: Duration = "'15s'",
     }
 }
 
@@ -87,6 +108,22 @@ section! {
     LimitsSection("limits", repeated: false) {
         /// Clients at once; one more is refused with 53300.
         max_clients: usize = "10000",
+        /// Clients of one database at once, where the database says nothing else. 0: no limit.
+        max_db_client_connections: usize = "0",
+        /// Server connections of one database, where the database says nothing else. 0: no limit.
+        max_db_connections: usize = "0",
+        /// Clients of one user at once, where the user says nothing else. 0: no limit.
+        max_user_client_connections: usize = "0",
+        /// Server connections of one user, where the user says nothing else. 0: no limit.
+        max_user_connections: usize = "0",
+        /// A statement that takes longer is cancelled (57014). `0s`: never. The time in the queue counts.
+        query_timeout: Duration = "'0s'",
+        /// A session whose transaction takes longer is ended (25P04). `0s`: never.
+        transaction_timeout: Duration = "'0s'",
+        /// A session that stays silent for longer inside a transaction is ended (25P03). `0s`: never.
+        idle_transaction_timeout: Duration = "'0s'",
+        /// A session that stays silent for longer outside a transaction is ended (57P05). `0s`: never.
+        client_idle_timeout: Duration = "'0s'",
         /// The longest message of a client.
         max_message_bytes: Bytes = "'1023MiB'",
         /// The longest a client may take to log in.
@@ -99,8 +136,25 @@ section! {
 section! {
     /// A database that clients may connect to. It must exist on every shard.
     DatabaseSection("databases", repeated: true) {
-        /// Name, the same for clients and on the servers.
+        /// Name that clients use. `*`: every database of the servers that is there when the proxy starts and has no
+        /// entry of its own.
         name: Name,
+        /// Name on the servers. Left out: the same.
+        dbname: Option<Name>,
+        /// Role on the servers for all clients of this database, one of the `[[users]]`. Left out: the client's own.
+        user: Option<Name>,
+        /// Instead of `pool.pool_mode`.
+        pool_mode: Option<PoolMode>,
+        /// Instead of `pool.pool_size`.
+        pool_size: Option<usize>,
+        /// Instead of `pool.min_pool_size`.
+        min_pool_size: Option<usize>,
+        /// Instead of `pool.reserve_pool`.
+        reserve_pool: Option<usize>,
+        /// Server connections of this database, all users and shards together. 0: no limit.
+        max_connections: Option<usize>,
+        /// Clients of this database at once. 0: no limit.
+        max_client_connections: Option<usize>,
     }
 }
 
@@ -114,6 +168,26 @@ section! {
         /// What Drover presents to the servers. Left out: the password; if that is a verifier, the keys that the client's
         /// own login has shown, for which the role must have the same verifier on every server.
         server_password: Option<Secret>,
+        /// Instead of the database's `pool_mode`.
+        pool_mode: Option<PoolMode>,
+        /// Instead of the database's `pool_size`.
+        pool_size: Option<usize>,
+        /// Instead of the database's `min_pool_size`.
+        min_pool_size: Option<usize>,
+        /// Instead of the database's `reserve_pool`.
+        reserve_pool: Option<usize>,
+        /// Server connections of this user, all databases and shards together. 0: no limit.
+        max_user_connections: Option<usize>,
+        /// Clients of this user at once. 0: no limit.
+        max_user_client_connections: Option<usize>,
+        /// Instead of `limits.query_timeout`.
+        query_timeout: Option<Duration>,
+        /// Instead of `limits.transaction_timeout`.
+        transaction_timeout: Option<Duration>,
+        /// Instead of `limits.idle_transaction_timeout`.
+        idle_transaction_timeout: Option<Duration>,
+        /// Instead of `limits.client_idle_timeout`.
+        client_idle_timeout: Option<Duration>,
     }
 }
 
@@ -126,6 +200,19 @@ section! {
         primary: HostPort,
         /// Servers that follow the primary, each `"host:port"`.
         replicas: Vec<HostPort> = "[]",
+    }
+}
+
+impl FromToml for PoolMode {
+    const KIND: &'static str = "\"session\", \"transaction\" or \"statement\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some("session") => Ok(PoolMode::Session),
+            Some("transaction") => Ok(PoolMode::Transaction),
+            Some("statement") => Ok(PoolMode::Statement),
+            _ => Err("must be \"session\", \"transaction\" or \"statement\"".to_owned()),
+        }
     }
 }
 

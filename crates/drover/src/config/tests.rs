@@ -58,7 +58,7 @@ fn unknown_names_are_errors_that_name_the_nearest() {
 #[test]
 fn wrong_values_say_what_would_be_right() {
     check(
-        "[proxy]\nlisten = \"localhost\"\nworkers = \"two\"\n[pool]\nidle_timeout = 5\npool_size = -1\nreserve_pool = 0\n\
+        "[proxy]\nlisten = \"localhost\"\nworkers = \"two\"\n[pool]\nidle_timeout = 5\npool_size = -1\nmulti_shard_pool = 0\n\
          connection_timeout = \"5 parsecs\"",
         &[
             "2:10: `listen`: `localhost` is not an IP address and a port, such as \"127.0.0.1:6432\"",

@@ -29,6 +29,10 @@ pub(super) trait FromToml: Sized {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(pub String);
 
+/// Any text without a zero byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(pub String);
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub usize);
@@ -189,6 +193,17 @@ impl FromToml for Name {
             return Err(format!("a name has 1 to {NAME_BYTES_MAX} bytes"));
         }
         Ok(Name(text.to_owned()))
+    }
+}
+
+impl FromToml for Text {
+    const KIND: &'static str = "text";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) if !text.contains('\0') => Ok(Text(text.to_owned())),
+            _ => Err(expected("text in quotes", value)),
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use admin::{HttpConfig, Role};
 use agent::{ClusterInfo, NodeInfo};
-use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, UserConfig};
+use proxy::config::{
+    AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, Timeouts, UserConfig, UserLimits,
+};
 use topology::records::{NodeRecord, ShardRecord};
 use topology::{ClusterRecord, FileStore, ProxyId, ShardId};
 
@@ -45,10 +47,12 @@ pub fn plan(
             name: user.clone(),
             auth: ClientAuth::Password(password.clone()),
             server_password: None,
+            limits: UserLimits::default(),
         }],
-        databases: vec![cluster.database.clone()],
+        databases: vec![cluster.database.clone().into()],
         pool: PoolConfig::default(),
         limits: Limits::default(),
+        timeouts: Timeouts::default(),
         shards: Vec::new(),
         admin: AdminConfig {
             user: cluster.admin_user.clone(),

@@ -17,6 +17,7 @@ fn policy() -> Policy {
         backoff_min: Duration::from_millis(50),
         backoff_max: Duration::from_millis(400),
         failing_wait: Duration::from_millis(200),
+        ..Policy::default()
     }
 }
 
@@ -38,7 +39,14 @@ impl Bench {
             trace.push(match effect {
                 Effect::Grant { request, server } => format!("grant s{} to r{}", server.0, request.0),
                 Effect::Refuse { request, reason } => format!("refuse r{} {reason:?}", request.0),
-                Effect::Dial { server, class } => format!("dial s{} {class:?}", server.0),
+                Effect::Dial {
+                    server,
+                    class,
+                    reserve,
+                } => {
+                    let reserve = if reserve { " reserve" } else { "" };
+                    format!("dial s{} {class:?}{reserve}", server.0)
+                }
                 Effect::Close { server } => format!("close s{}", server.0),
             });
         }
@@ -48,6 +56,7 @@ impl Bench {
     fn request(&mut self, class: Class, now: Time) -> String {
         let answer = match self.pool.request(class, now) {
             Answer::Granted(server) => format!("s{}", server.0),
+            Answer::Check(server) => format!("check s{}", server.0),
             Answer::Queued(request) => format!("r{}", request.0),
             Answer::Refused(reason) => format!("{reason:?}"),
         };
@@ -167,19 +176,19 @@ fn control_connections_are_apart() {
 fn logins_that_fail_are_paused_and_waiters_hear_of_it() {
     let mut bench = Bench::new(policy());
     assert_eq!(bench.request(Class::First, at(0)), "r0: dial s0 First");
-    assert_eq!(bench.after(|pool| pool.dial_failed(s(0), at(10))), "");
+    assert_eq!(bench.after(|pool| pool.dial_failed(s(0), at(10), 255, true)), "");
     assert_eq!(bench.pool.next_timeout(), Some(at(60)));
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(59))), "");
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(60))), "dial s0 First");
     assert_eq!(
-        bench.after(|pool| pool.dial_failed(s(0), at(70))),
+        bench.after(|pool| pool.dial_failed(s(0), at(70), 255, true)),
         "",
         "100 ms pause, 200 ms not over yet"
     );
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(170))), "dial s0 First");
     assert_eq!(bench.request(Class::First, at(171)), "r1", "one probe at a time");
     assert_eq!(
-        bench.after(|pool| pool.dial_failed(s(0), at(210))),
+        bench.after(|pool| pool.dial_failed(s(0), at(210), 255, true)),
         "refuse r0 Failing, refuse r1 Failing"
     );
     assert_eq!(
@@ -206,7 +215,7 @@ fn the_pause_doubles_up_to_its_bound() {
     let mut pauses = Vec::new();
     for _ in 0..5 {
         assert!(bench.request(Class::First, at(now)).contains("dial"));
-        bench.pool.dial_failed(s(0), at(now));
+        bench.pool.dial_failed(s(0), at(now), 255, true);
         bench.effects();
         let failing = bench.pool.failing.expect("failing");
         pauses.push(failing.retry_at.since(at(now)).as_millis());
@@ -222,10 +231,10 @@ fn a_full_server_does_not_fail_those_who_can_wait_for_a_release() {
     bench.pool.dialled(s(0), at(1), 0);
     bench.effects();
     assert_eq!(bench.request(Class::First, at(2)), "r1: dial s1 First");
-    assert_eq!(bench.after(|pool| pool.dial_failed(s(1), at(3))), "");
+    assert_eq!(bench.after(|pool| pool.dial_failed(s(1), at(3), 255, true)), "");
     assert_eq!(bench.after(|pool| pool.handle_timeout(at(300))), "dial s1 First");
     assert_eq!(
-        bench.after(|pool| pool.dial_failed(s(1), at(301))),
+        bench.after(|pool| pool.dial_failed(s(1), at(301), 255, true)),
         "",
         "s0 will come back"
     );
@@ -345,7 +354,7 @@ fn random_histories_keep_the_books() {
             8 | 9 if !dialling.is_empty() => {
                 let id = dialling.swap_remove(random(dialling.len() as u64) as usize);
                 match random(6) {
-                    0 => bench.pool.dial_failed(id, at(now)),
+                    0 => bench.pool.dial_failed(id, at(now), 255, now % 2 == 0),
                     1 => bench.pool.dial_denied(id, at(now)),
                     _ => bench.pool.dialled(id, at(now), random(256) as u8),
                 }

@@ -16,7 +16,7 @@ use super::faults::{Faults, Stall, Step};
 use super::relocate::{self, Wanted};
 use super::*;
 use crate::cluster::control::{self, Control};
-use crate::config::{AdminConfig, Limits, PoolConfig, ProxyConfig};
+use crate::config::{AdminConfig, Limits, PoolConfig, ProxyConfig, Timeouts};
 
 const SHARDS: u16 = 3;
 
@@ -51,9 +51,10 @@ impl Fixture {
             listen: ([127, 0, 0, 1], 0).into(),
             workers: 1,
             users: Vec::new(),
-            databases: vec![database.clone()],
+            databases: vec![database.clone().into()],
             pool: PoolConfig::default(),
             limits: Limits::default(),
+            timeouts: Timeouts::default(),
             shards: Vec::new(),
             admin: AdminConfig {
                 user: info.admin_user.clone(),

@@ -1,13 +1,42 @@
 //! Opening a connection for a pool.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use hashbrown::HashMap;
+use tokio::sync::Semaphore;
 
 use pool::ServerId;
 
+use super::CheckoutError;
 use super::permits::Permit;
 use super::state::ShardPool;
-use super::{CheckoutError, PoolKey};
 use crate::server::{Address, DialError, Dialler, Secret, ServerConn, Startup};
+
+/// Bounds the logins that run at once to one shard, whatever worker and pool they are for: a server that comes back
+/// is not met by all pools at once.
+#[derive(Debug)]
+pub(crate) struct Dials {
+    parallel: usize,
+    by_shard: Mutex<HashMap<u32, Arc<Semaphore>>>,
+}
+
+impl Dials {
+    pub(crate) fn new(parallel: usize) -> Self {
+        Self {
+            parallel: parallel.clamp(1, Semaphore::MAX_PERMITS),
+            by_shard: Mutex::default(),
+        }
+    }
+
+    fn of(&self, shard: u32) -> Arc<Semaphore> {
+        let mut by_shard = self.by_shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let semaphore = by_shard
+            .entry(shard)
+            .or_insert_with(|| Arc::new(Semaphore::new(self.parallel)));
+        Arc::clone(semaphore)
+    }
+}
 
 /// Logs in and tells the pool how it went.
 pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
@@ -20,10 +49,16 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
             hint: None,
         };
         drop(permit);
-        return pool.dial_failed(id, error);
+        return pool.dial_failed(id, error, false);
+    };
+    let dials = worker.shared.dials.of(key.shard);
+    // Transactions on several shards never wait for others.
+    let _turn = match permit {
+        Some(_) => dials.acquire().await.ok(),
+        None => None,
     };
     let start = Instant::now();
-    let result = log_in(&pool, dialler(&pool, key, address)).await;
+    let result = log_in(&pool, dialler(&pool, address)).await;
     match result {
         Ok(conn) => {
             worker.metrics.server_logins.increment();
@@ -39,7 +74,10 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
                 .unwrap_or_default();
             tracing::warn!(%shard, user = %key.user, database = %key.database, %error, cause, "login to a server failed");
             drop(permit);
-            pool.dial_failed(id, for_client(&error, &shard));
+            if error.is_down() {
+                pool.server_is_down();
+            }
+            pool.dial_failed(id, for_client(&error, &shard), error.is_lasting());
         }
     }
 }
@@ -47,7 +85,8 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
 /// Logs in by remembered keys where there are some; where they no longer fit, by the password.
 async fn log_in(pool: &ShardPool, mut dialler: Dialler) -> Result<ServerConn, DialError> {
     let worker = &pool.0.worker;
-    let (user, secrets) = (&pool.0.key.user, &worker.shared.secrets);
+    let policy = pool.policy();
+    let (user, secrets) = (&policy.server_user, &worker.shared.secrets);
     if let Secret::Password(_) = dialler.secret
         && let Some(keys) = secrets.server_keys(user, &dialler.address)
     {
@@ -69,18 +108,20 @@ async fn log_in(pool: &ShardPool, mut dialler: Dialler) -> Result<ServerConn, Di
     Ok(conn)
 }
 
-fn dialler(pool: &ShardPool, key: &PoolKey, address: Address) -> Dialler {
+fn dialler(pool: &ShardPool, address: Address) -> Dialler {
     let shared = &pool.0.worker.shared;
+    let source = shared.policies.source();
+    let policy = pool.policy();
     Dialler {
         address,
         startup: Startup {
-            user: key.user.to_string(),
-            database: key.database.to_string(),
+            user: policy.server_user.to_string(),
+            database: policy.server_database.to_string(),
             params: shared.server_params.clone(),
         },
-        secret: shared.secrets.for_server(&key.user),
-        timeout: shared.config.pool.connect_timeout,
-        prepared_statements: shared.config.pool.prepared_statements,
+        secret: shared.secrets.for_server(&policy.server_user),
+        timeout: source.pool.connect_timeout,
+        prepared_statements: source.pool.prepared_statements,
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 
-use crate::pools::PoolKey;
+use crate::pools::entries::{DatabaseState, Entries, UserState};
+use crate::pools::policy::{Policies, PoolPolicy};
+use crate::pools::{Budget, PoolKey};
 use crate::worker::{Mailboxes, WorkerMessage};
 
 /// What the workers' pools for one key share: how many connections may be open, and which workers lack one.
@@ -13,12 +15,31 @@ use crate::worker::{Mailboxes, WorkerMessage};
 pub(crate) struct SharedLimit {
     key: PoolKey,
     open: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
+    /// Permits beyond the limit for those who waited long.
+    reserve: AtomicUsize,
+    /// What counts this pool together with others.
+    database: Arc<DatabaseState>,
+    user: Arc<UserState>,
+    total: Arc<Budget>,
     /// Permits per worker.
     held: Box<[AtomicUsize]>,
     /// Bit n: worker n has requests waiting and was denied a permit.
     hungry: AtomicUsize,
     mailboxes: Arc<Mailboxes>,
+}
+
+/// Which limit leaves no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// The pool's own.
+    Pool,
+    /// The database's.
+    Database,
+    /// The user's.
+    User,
+    /// The proxy's.
+    Total,
 }
 
 /// The right to have one connection open. Dropped with the connection.
@@ -29,19 +50,72 @@ pub(crate) struct Permit {
 }
 
 impl SharedLimit {
-    /// Takes a permit unless all are taken.
-    pub(crate) fn acquire(self: &Arc<Self>, worker: usize) -> Option<Permit> {
+    /// Takes a permit unless all are taken; `reserve`: one of the reserve will do.
+    pub(crate) fn acquire(self: &Arc<Self>, worker: usize, reserve: bool) -> Result<Permit, Denied> {
+        let reserve = if reserve {
+            self.reserve.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        let limit = self.limit.load(Ordering::Relaxed) + reserve;
         let taken = self
             .open
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-                (open < self.limit).then_some(open + 1)
+                (open < limit).then_some(open + 1)
             });
-        taken.ok()?;
+        if taken.is_err() {
+            return Err(Denied::Pool);
+        }
+        if let Err(denied) = self.take_shared() {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            return Err(denied);
+        }
         self.count(worker, true);
-        Some(Permit {
+        Ok(Permit {
             limit: Arc::clone(self),
             worker,
         })
+    }
+
+    fn take_shared(&self) -> Result<(), Denied> {
+        if !self.database.servers.take() {
+            return Err(Denied::Database);
+        }
+        if !self.user.servers.take() {
+            self.database.servers.give_back();
+            return Err(Denied::User);
+        }
+        if !self.total.take() {
+            self.database.servers.give_back();
+            self.user.servers.give_back();
+            return Err(Denied::Total);
+        }
+        Ok(())
+    }
+
+    /// The client database whose pool this is.
+    pub(crate) fn database(&self) -> &Arc<DatabaseState> {
+        &self.database
+    }
+
+    /// Asks every worker to close a connection idle in another pool under the same limit.
+    pub(crate) fn ask_eviction(&self, denied: Denied) {
+        self.mailboxes.send_all(|| WorkerMessage::Evict {
+            key: self.key.clone(),
+            denied,
+        });
+    }
+
+    /// Permits taken by all workers.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn adjust(&self, policy: &PoolPolicy) {
+        self.limit.store(policy.size.max(1), Ordering::Relaxed);
+        self.reserve.store(policy.reserve, Ordering::Relaxed);
+        self.database.servers.set_limit(policy.max_database_servers);
+        self.user.servers.set_limit(policy.max_user_servers);
     }
 
     /// Permits this worker holds.
@@ -106,6 +180,9 @@ impl Drop for Permit {
         let limit = &self.limit;
         limit.count(self.worker, false);
         limit.open.fetch_sub(1, Ordering::AcqRel);
+        limit.database.servers.give_back();
+        limit.user.servers.give_back();
+        limit.total.give_back();
         let mut hungry = limit.hungry.load(Ordering::Acquire);
         while hungry != 0 {
             let worker = hungry.trailing_zeros() as usize;
@@ -125,32 +202,45 @@ impl Drop for Permit {
 pub(crate) struct Limiters {
     limits: Mutex<HashMap<PoolKey, Arc<SharedLimit>>>,
     mailboxes: Arc<Mailboxes>,
-    limit: usize,
 }
 
 impl Limiters {
-    /// Every key gets `limit` permits.
-    pub(crate) fn new(limit: usize, mailboxes: Arc<Mailboxes>) -> Self {
+    pub(crate) fn new(mailboxes: Arc<Mailboxes>) -> Self {
         Self {
             limits: Mutex::default(),
             mailboxes,
-            limit: limit.max(1),
         }
     }
 
     /// The limit for `key`, made when it is asked for the first time.
-    pub(crate) fn get(&self, key: &PoolKey) -> Arc<SharedLimit> {
+    pub(crate) fn get(&self, key: &PoolKey, policy: &PoolPolicy, entries: &Entries) -> Arc<SharedLimit> {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = limits.entry(key.clone()).or_insert_with(|| {
-            Arc::new(SharedLimit {
+            let limit = SharedLimit {
                 key: key.clone(),
                 open: AtomicUsize::new(0),
                 held: (0..self.mailboxes.len()).map(|_| AtomicUsize::new(0)).collect(),
-                limit: self.limit,
+                limit: AtomicUsize::new(0),
+                reserve: AtomicUsize::new(0),
+                database: entries.database(&key.database),
+                user: entries.user(&key.user),
+                total: Arc::clone(&entries.servers),
                 hungry: AtomicUsize::new(0),
                 mailboxes: Arc::clone(&self.mailboxes),
-            })
+            };
+            limit.adjust(policy);
+            Arc::new(limit)
         });
         Arc::clone(limit)
+    }
+
+    /// Other settings hold from now on. Connections beyond a smaller limit are closed as they grow idle or old.
+    pub(crate) fn adjust(&self, policies: &Policies) {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, limit) in limits.iter() {
+            if let Some(policy) = policies.resolve(&key.user, &key.database) {
+                limit.adjust(&policy);
+            }
+        }
     }
 }

@@ -5,20 +5,21 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use pool::{Answer, Class, Effect, Policy, Pool, Refused, RequestId, ServerId, Time};
 use tokio::sync::Notify;
 
 use super::lease::{Lease, Pooled};
-use super::permits::{Permit, SharedLimit};
+use super::permits::{Denied, Permit, SharedLimit};
+use super::policy::PoolPolicy;
 use super::{CheckoutError, PoolKey, PoolStats, Purpose, dial};
 use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
 use crate::metrics::WorkerMetrics;
 use crate::server::ServerConn;
-use crate::worker::Shared;
+use crate::worker::{Shared, Switch, WorkerMessage};
 
 /// What all pools of one worker share.
 pub(crate) struct WorkerPools {
@@ -69,6 +70,51 @@ impl WorkerPools {
     }
 }
 
+/// The worker that keeps the connections of `min_pool_size`.
+const KEEPER: usize = 0;
+
+/// All workers are told at most this often that a shard's connections may be dead.
+const SUSPECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What one worker's machine is told.
+fn machine_policy(worker: &WorkerPools, policy: &PoolPolicy) -> Policy {
+    let source = worker.shared.policies.source();
+    let pool = &source.pool;
+    Policy {
+        size: policy.size,
+        min: if worker.worker == KEEPER {
+            policy.min_size
+        } else {
+            0
+        },
+        extra: policy.reserve,
+        extra_after: pool.reserve_timeout,
+        check_after: pool.check_delay,
+        reserve: pool.multi_shard,
+        control: pool.control,
+        queue_limit: pool.queue_limit,
+        connection_timeout: pool.connection_timeout,
+        idle_timeout: pool.idle_timeout,
+        max_lifetime: pool.max_lifetime,
+        dial_parallel: pool.dial_parallel,
+        ..Policy::default()
+    }
+}
+
+/// A connection being checked; dropped with it, it is closed.
+struct UnderCheck<'a> {
+    pool: &'a ShardPool,
+    pooled: Option<Box<Pooled>>,
+}
+
+impl Drop for UnderCheck<'_> {
+    fn drop(&mut self) {
+        if let Some(pooled) = self.pooled.take() {
+            self.pool.drop_lent(pooled);
+        }
+    }
+}
+
 enum Wait {
     Waiting(Option<Waker>),
     Done(Result<Box<Pooled>, Refused>),
@@ -78,11 +124,18 @@ pub(super) struct State {
     pub(super) key: PoolKey,
     pub(super) worker: Rc<WorkerPools>,
     pub(super) limit: Arc<SharedLimit>,
+    policy: RefCell<Rc<PoolPolicy>>,
     pub(super) machine: RefCell<Pool>,
     /// Idle connections by [`ServerId`]; lent ones are with their [`Lease`].
     slots: RefCell<Vec<Option<Box<Pooled>>>>,
     waits: RefCell<HashMap<RequestId, Wait, foldhash::fast::RandomState>>,
     last_error: RefCell<Option<CheckoutError>>,
+    /// Which limit the last login was denied for.
+    denied: Cell<Denied>,
+    /// All workers were told that the server is down, and no login has succeeded since.
+    down: Cell<bool>,
+    /// All workers were last told then that connections may be dead.
+    suspected: Cell<Option<Time>>,
     /// This worker told the others that it lacks a connection.
     pub(super) asked: Cell<bool>,
     pub(super) gave: Cell<Time>,
@@ -100,24 +153,26 @@ impl std::fmt::Debug for ShardPool {
 
 impl ShardPool {
     pub(super) fn new(key: PoolKey, worker: Rc<WorkerPools>) -> Self {
-        let config = &worker.shared.config.pool;
-        let policy = Policy {
-            size: config.size,
-            reserve: config.reserve,
-            control: config.control,
-            queue_limit: config.queue_limit,
-            connection_timeout: config.connection_timeout,
-            idle_timeout: config.idle_timeout,
-            max_lifetime: config.max_lifetime,
-            dial_parallel: config.dial_parallel,
-            ..Policy::default()
-        };
-        let limit = worker.shared.limiters.get(&key);
+        let shared = &worker.shared;
+        let policy = shared.policies.resolve_or_general(&key.user, &key.database);
+        let limit = shared.limiters.get(&key, &policy, &shared.entries);
+        let mut machine = Pool::new(machine_policy(&worker, &policy));
+        if limit.database().is_paused() {
+            machine.pause();
+        }
+        if policy.min_size > 0 && worker.worker != KEEPER {
+            let message = WorkerMessage::Warm { key: key.clone() };
+            shared.mailboxes.send(KEEPER, message);
+        }
         Self(Rc::new(State {
             key,
             limit,
+            policy: RefCell::new(Rc::new(policy)),
             worker,
-            machine: RefCell::new(Pool::new(policy)),
+            machine: RefCell::new(machine),
+            denied: Cell::new(Denied::Pool),
+            down: Cell::new(false),
+            suspected: Cell::new(None),
             slots: RefCell::default(),
             waits: RefCell::default(),
             last_error: RefCell::default(),
@@ -132,13 +187,19 @@ impl ShardPool {
         &self.0.key
     }
 
+    /// The settings in force.
+    #[must_use]
+    pub fn policy(&self) -> Rc<PoolPolicy> {
+        Rc::clone(&self.0.policy.borrow())
+    }
+
     /// An idle connection, if there is one and nobody waits. `slot` is the client whose cancels go to it from now on.
     pub fn try_checkout(&self, purpose: Purpose<'_>, slot: Option<&Arc<CancelSlot>>) -> Option<Lease> {
         loop {
             let id = self.0.machine.borrow_mut().take_idle(purpose.class())?;
             let mut pooled = self.take_slot(id)?;
             if pooled.conn.is_broken_hint() && !pooled.conn.survives_idle_input() {
-                self.drop_lent(pooled);
+                self.found_dead(pooled);
                 continue;
             }
             self.0.worker.metrics.checkouts.increment();
@@ -178,11 +239,39 @@ impl ShardPool {
         if let Some(lease) = self.try_checkout(purpose, slot) {
             return Ok(lease);
         }
+        let result = loop {
+            match self.obtain(purpose.class()).await {
+                Ok((pooled, false)) => break Ok(pooled),
+                Ok((pooled, true)) => {
+                    if let Some(pooled) = self.checked(pooled).await {
+                        break Ok(pooled);
+                    }
+                }
+                Err(reason) => break Err(reason),
+            }
+        };
+        let metrics = &self.0.worker.metrics;
+        match result {
+            Ok(pooled) => {
+                metrics.checkouts.increment();
+                Ok(Lease::new(pooled, self.clone(), slot))
+            }
+            Err(reason) => {
+                self.run_effects();
+                metrics.checkouts_refused.increment();
+                Err(self.explain(reason))
+            }
+        }
+    }
+
+    /// A connection from the machine, and whether it must be checked before it is lent.
+    async fn obtain(&self, class: Class) -> Result<(Box<Pooled>, bool), Refused> {
         let metrics = &self.0.worker.metrics;
         let since = self.0.worker.now();
-        let answer = self.0.machine.borrow_mut().request(purpose.class(), since);
-        let result = match answer {
-            Answer::Granted(id) => self.take_slot(id).ok_or(Refused::TimedOut),
+        let answer = self.0.machine.borrow_mut().request(class, since);
+        match answer {
+            Answer::Granted(id) => self.take_slot(id).map(|it| (it, false)).ok_or(Refused::TimedOut),
+            Answer::Check(id) => self.take_slot(id).map(|it| (it, true)).ok_or(Refused::TimedOut),
             Answer::Refused(reason) => Err(reason),
             Answer::Queued(id) => {
                 self.0.waits.borrow_mut().insert(id, Wait::Waiting(None));
@@ -197,18 +286,7 @@ impl ShardPool {
                 metrics
                     .checkout_wait_us
                     .add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
-                result
-            }
-        };
-        match result {
-            Ok(pooled) => {
-                metrics.checkouts.increment();
-                Ok(Lease::new(pooled, self.clone(), slot))
-            }
-            Err(reason) => {
-                self.run_effects();
-                metrics.checkouts_refused.increment();
-                Err(self.explain(reason))
+                result.map(|pooled| (pooled, false))
             }
         }
     }
@@ -220,6 +298,9 @@ impl ShardPool {
             key: self.0.key.clone(),
             worker: self.0.worker.worker,
             stats: self.0.machine.borrow().stats(self.0.worker.now()),
+            policy: self.0.policy.borrow().as_ref().clone(),
+            open: self.0.limit.open(),
+            paused: self.0.limit.database().is_paused(),
         }
     }
 
@@ -257,6 +338,7 @@ impl ShardPool {
 
     pub(super) fn dialled(&self, id: ServerId, conn: ServerConn, permit: Option<Permit>) {
         self.0.last_error.replace(None);
+        self.0.down.set(false);
         self.0.worker.metrics.servers.up();
         self.set_slot(
             id,
@@ -274,10 +356,119 @@ impl ShardPool {
         self.run_effects();
     }
 
-    pub(super) fn dial_failed(&self, id: ServerId, error: CheckoutError) {
+    pub(super) fn dial_failed(&self, id: ServerId, error: CheckoutError, lasting: bool) {
         self.0.last_error.replace(Some(error));
-        self.0.machine.borrow_mut().dial_failed(id, self.0.worker.now());
+        let (now, jitter) = (self.0.worker.now(), self.0.worker.jitter());
+        self.0.machine.borrow_mut().dial_failed(id, now, jitter, lasting);
         self.run_effects();
+    }
+
+    /// A login showed that connections made before are dead: all workers close those that are idle.
+    pub(super) fn server_is_down(&self) {
+        if !self.0.down.replace(true) {
+            self.0.worker.shared.recycle(self.0.key.shard);
+        }
+    }
+
+    /// A connection is gone for a reason that may concern all: those idle now are checked before they are lent.
+    pub(super) fn server_is_suspect(&self) {
+        let now = self.0.worker.now();
+        let recently = self.0.suspected.get();
+        if recently.is_some_and(|then| now.since(then) < SUSPECT_PAUSE) {
+            return;
+        }
+        self.0.suspected.set(Some(now));
+        self.0.worker.shared.suspect(self.0.key.shard);
+    }
+
+    pub(super) fn suspect(&self) {
+        self.0.machine.borrow_mut().suspect(self.0.worker.now());
+    }
+
+    pub(super) fn switch(&self, switch: Switch) {
+        let now = self.0.worker.now();
+        match switch {
+            Switch::Pause => self.0.machine.borrow_mut().pause(),
+            Switch::Resume => self.0.machine.borrow_mut().resume(now),
+            Switch::Recycle => self.0.machine.borrow_mut().recycle(now),
+            Switch::Kill => {}
+        }
+        if self.0.worker.timer_is_slow.get() {
+            self.0.worker.timer.notify_one();
+        }
+        self.run_effects();
+    }
+
+    pub(super) fn reconfigure(&self) {
+        let worker = &self.0.worker;
+        let key = &self.0.key;
+        let policy = worker
+            .shared
+            .policies
+            .resolve_or_general(&key.user, &key.database);
+        let machine = machine_policy(worker, &policy);
+        let same_server = {
+            let old = self.0.policy.borrow();
+            old.server_database == policy.server_database && old.server_user == policy.server_user
+        };
+        self.0.policy.replace(Rc::new(policy));
+        self.0.machine.borrow_mut().set_policy(machine, worker.now());
+        if !same_server {
+            self.0.machine.borrow_mut().recycle(worker.now());
+        }
+        self.run_effects();
+    }
+
+    /// Opens the connections that are to be kept, where this worker is the one that keeps them.
+    pub(crate) fn warm(&self) {
+        self.0.machine.borrow_mut().handle_timeout(self.0.worker.now());
+        self.run_effects();
+    }
+
+    /// Closes the connection that was idle longest.
+    pub(super) fn evict(&self) {
+        if self.0.machine.borrow_mut().evict() {
+            self.run_effects();
+        }
+    }
+
+    pub(super) fn idle(&self) -> usize {
+        self.0.machine.borrow().idle_first()
+    }
+
+    /// An idle connection that turned out to be dead.
+    fn found_dead(&self, pooled: Box<Pooled>) {
+        if !pooled.conn.ended_alone {
+            self.server_is_suspect();
+        }
+        self.drop_lent(pooled);
+    }
+
+    /// Asks a connection that was idle for long whether it still works. `None`: it does not, and is closed.
+    async fn checked(&self, mut pooled: Box<Pooled>) -> Option<Box<Pooled>> {
+        let source = self.0.worker.shared.policies.source();
+        self.0.worker.metrics.server_checks.increment();
+        // Dropped half-way, the connection must leave the books.
+        let mut under_check = UnderCheck {
+            pool: self,
+            pooled: None,
+        };
+        let conn = &mut under_check.pooled.insert(pooled).conn;
+        let query = crate::exec::link::query(conn, &source.pool.check_query);
+        let answer = tokio::time::timeout(source.pool.connect_timeout, query).await;
+        pooled = under_check.pooled.take()?;
+        match answer {
+            Ok(Ok(reply)) if reply.error.is_none() && pooled.conn.is_quiet() => Some(pooled),
+            answer => {
+                self.0.worker.metrics.server_checks_failed.increment();
+                if answer.is_err() {
+                    // Silence costs a client this long: the others are not asked one by one.
+                    self.0.worker.shared.recycle(self.0.key.shard);
+                }
+                self.drop_lent(pooled);
+                None
+            }
+        }
     }
 
     pub(super) fn retry_denied(&self) {
@@ -322,7 +513,11 @@ impl ShardPool {
             match effect {
                 Effect::Grant { request, server } => self.grant(request, server),
                 Effect::Refuse { request, reason } => self.finish(request, Err(reason)),
-                Effect::Dial { server, class } => self.dial(server, class),
+                Effect::Dial {
+                    server,
+                    class,
+                    reserve,
+                } => self.dial(server, class, reserve),
                 Effect::Close { server } => {
                     if let Some(pooled) = self.take_slot(server) {
                         self.0.worker.metrics.servers_reaped.increment();
@@ -360,23 +555,29 @@ impl ShardPool {
         }
     }
 
-    fn dial(&self, server: ServerId, class: Class) {
+    fn dial(&self, server: ServerId, class: Class, reserve: bool) {
         let permit = match class {
-            Class::First => {
-                let permit = self.0.limit.acquire(self.0.worker.worker);
-                if permit.is_none() {
-                    self.0
-                        .machine
-                        .borrow_mut()
-                        .dial_denied(server, self.0.worker.now());
-                    self.ask();
-                    return;
-                }
-                permit
-            }
+            Class::First => match self.0.limit.acquire(self.0.worker.worker, reserve) {
+                Ok(permit) => Some(permit),
+                Err(denied) => return self.denied(server, denied),
+            },
             Class::Further | Class::Control => None,
         };
         tokio::task::spawn_local(dial::run(self.clone(), server, permit));
+    }
+
+    fn denied(&self, server: ServerId, denied: Denied) {
+        let now = self.0.worker.now();
+        self.0.machine.borrow_mut().dial_denied(server, now);
+        self.0.denied.set(denied);
+        // Connections to be kept take nothing from others.
+        if self.0.machine.borrow().waiting_first() == 0 {
+            return;
+        }
+        if denied != Denied::Pool {
+            self.0.limit.ask_eviction(denied);
+        }
+        self.ask();
     }
 
     fn close(&self, pooled: Box<Pooled>) {
@@ -395,7 +596,10 @@ impl ShardPool {
             Refused::QueueFull => limit(format!(
                 "too many transactions are waiting for a connection to \"{shard}\""
             )),
-            Refused::TimedOut => limit(format!("no connection to \"{shard}\" became free in time")),
+            Refused::TimedOut => CheckoutError {
+                hint: self.limit_in_the_way(),
+                ..limit(format!("no connection to \"{shard}\" became free in time"))
+            },
             Refused::Failing => self
                 .0
                 .last_error
@@ -407,6 +611,17 @@ impl ShardPool {
                     hint: None,
                 }),
         }
+    }
+
+    fn limit_in_the_way(&self) -> Option<String> {
+        let key = &self.0.key;
+        let text = match self.0.denied.get() {
+            Denied::Pool => return None,
+            Denied::Database => format!("The limit is max_connections of database \"{}\".", key.database),
+            Denied::User => format!("The limit is max_user_connections of user \"{}\".", key.user),
+            Denied::Total => "The limit is max_server_connections of the proxy.".to_owned(),
+        };
+        Some(text)
     }
 
     pub(super) fn take_slot(&self, id: ServerId) -> Option<Box<Pooled>> {

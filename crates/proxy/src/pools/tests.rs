@@ -230,7 +230,7 @@ fn transactions_that_enlist_two_shards_crosswise_never_deadlock() {
     runtime.block_on(async {
         let (pools, one, two) = bare_pools(|config| {
             config.pool.size = 2;
-            config.pool.reserve = 1;
+            config.pool.multi_shard = 1;
             config.pool.connection_timeout = Duration::from_secs(20);
         });
         let tasks: Vec<_> = (0..16)
@@ -274,7 +274,7 @@ fn a_ticket_wait_is_bounded() {
         .expect("a runtime");
     runtime.block_on(async {
         let (pools, ..) = bare_pools(|config| {
-            config.pool.reserve = 1;
+            config.pool.multi_shard = 1;
             config.pool.connection_timeout = Duration::from_millis(50);
         });
         let held = pools.ticket().await.expect("the only one");

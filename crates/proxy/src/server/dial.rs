@@ -135,6 +135,30 @@ impl DialError {
             Self::Io { .. } | Self::TimedOut { .. } | Self::Protocol(_) => "08006",
         }
     }
+
+    /// Trying again soon will not help: what the server, or Drover, objects to is not that the server is down, starting
+    /// or full.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Refused(fields) => !matches!(fields.code.get(..2), Some("57" | "53" | "58" | "XX")),
+            Self::Authentication(_) | Self::Protocol(_) => true,
+            Self::Io { .. } | Self::TimedOut { .. } => false,
+        }
+    }
+
+    /// No server is there, or one that has just started or is about to stop: connections made before are dead.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        match self {
+            Self::Refused(fields) => matches!(fields.code.as_str(), "57P01" | "57P02" | "57P03"),
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ),
+            _ => false,
+        }
+    }
 }
 
 impl Dialler {
@@ -207,6 +231,7 @@ impl Dialler {
             sequences: super::SequenceOwner::Nobody,
             applied: Applied::Fresh,
             epoch: 0,
+            ended_alone: false,
             dirty: false,
         };
         Ok((conn, login.learnt))

@@ -1,5 +1,6 @@
 //! What a statement does to the session beyond its answer: read off the raw parse tree and the catalog.
 
+use crate::config::PoolMode;
 use catalog::{Proof, RelationKind, Snapshot};
 use sql::{Cursor, Detail, RawStatement, StatementKind};
 
@@ -21,11 +22,13 @@ pub enum PinReason {
     ProcessState,
     /// What its `nextval` calls left in the server process is wanted by `currval` or `lastval`.
     Sequence,
+    /// Its pool mode is `session`.
+    SessionMode,
 }
 
 impl PinReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TemporaryObject,
         Self::Listen,
         Self::AdvisoryLock,
@@ -33,6 +36,7 @@ impl PinReason {
         Self::SqlPrepare,
         Self::ProcessState,
         Self::Sequence,
+        Self::SessionMode,
     ];
 
     /// True for what an error does not undo, because it is not part of the transaction.
@@ -53,15 +57,26 @@ impl PinReason {
             Self::SqlPrepare => "sql prepare",
             Self::ProcessState => "process state",
             Self::Sequence => "sequence",
+            Self::SessionMode => "session mode",
         }
     }
 }
 
 /// All reasons why a session keeps its home connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pins(u8);
+pub struct Pins(u16);
 
 impl Pins {
+    /// Those of a session that has just begun.
+    #[must_use]
+    pub fn of_mode(mode: PoolMode) -> Self {
+        let mut pins = Self::default();
+        if mode == PoolMode::Session {
+            pins.insert(PinReason::SessionMode);
+        }
+        pins
+    }
+
     /// None at all: the session is free between transactions.
     #[must_use]
     pub fn is_empty(self) -> bool {
@@ -109,7 +124,7 @@ impl Pins {
     }
 }
 
-fn bit(reason: PinReason) -> u8 {
+fn bit(reason: PinReason) -> u16 {
     1 << (reason as u8)
 }
 

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::BytesMut;
@@ -150,7 +151,10 @@ impl Session {
         if let Some((_, pool)) = self.pools.iter().find(|(known, _)| *known == shard) {
             return pool.clone();
         }
-        let pool = self.engine.pools.pool(shard.0, &self.user, &self.database);
+        let pool = self
+            .engine
+            .pools
+            .pool(shard.0, &self.admission.user.name, &self.admission.database.name);
         self.pools.push((shard, pool.clone()));
         pool
     }
@@ -158,8 +162,8 @@ impl Session {
     pub(super) fn pool_key(&self, shard: ShardId) -> PoolKey {
         PoolKey {
             shard: shard.0,
-            user: self.user.clone(),
-            database: self.database.clone(),
+            user: Arc::clone(&self.admission.user.name),
+            database: Arc::clone(&self.admission.database.name),
         }
     }
 

@@ -9,6 +9,7 @@ use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode};
 
 use super::block::Block;
+use super::effects::Pins;
 use super::enlist::settle;
 use super::extended::Extended;
 use super::settings::{Settings, SettingsHistory};
@@ -27,22 +28,29 @@ impl Session {
             client,
             info: who,
             cancel,
+            admission,
             stop,
             ..
         } = login;
+        let policy = engine
+            .shared
+            .policies
+            .resolve_or_general(&who.user, &who.database);
         let message_limit = engine.cluster.limits().max_message_bytes;
         let base = startup_settings(&who);
         let mut session = Self {
             engine,
             client,
             cancel,
-            user: Arc::clone(&who.user),
-            database: Arc::clone(&who.database),
+            user: Arc::clone(&policy.server_user),
+            database: Arc::clone(&policy.server_database),
+            admission,
+            mode: policy.mode,
             settings: SettingsHistory::new(base.as_ref().cloned().unwrap_or_default()),
             block: Block::none(),
             servers: Vec::new(),
             pools: Vec::new(),
-            pinned: Default::default(),
+            pinned: Pins::of_mode(policy.mode),
             sequences: Default::default(),
             extended: Extended::default(),
             sql_prepared: Default::default(),

@@ -14,7 +14,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use super::stop::{Sessions, StopReason};
-use super::{HandlerFactory, Session, SessionFuture, SessionHandler, Shared, Stop, WorkerCtx, WorkerMessage};
+use super::{
+    HandlerFactory, Session, SessionFuture, SessionHandler, Shared, Stop, Switch, WorkerCtx, WorkerMessage,
+};
 use crate::buffers::Buffers;
 use crate::client::ClientConn;
 use crate::conn::{Conn, Socket};
@@ -96,6 +98,19 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
             permit,
         } => ctx.pools.adopt(&key, *travelling, permit),
         WorkerMessage::Recycle { shard } => ctx.pools.recycle(shard),
+        WorkerMessage::Suspect { shard } => ctx.pools.suspect(shard),
+        WorkerMessage::Evict { key, denied } => ctx.pools.evict(&key, denied),
+        WorkerMessage::Switch { database, switch } => {
+            if switch == Switch::Kill {
+                ctx.sessions.kill_database(database.as_deref());
+            } else {
+                ctx.pools.switch(database.as_deref(), switch);
+            }
+        }
+        WorkerMessage::Reconfigure => ctx.pools.reconfigure(),
+        WorkerMessage::Warm { key } => {
+            ctx.pools.pool(key.shard, &key.user, &key.database).warm();
+        }
         WorkerMessage::Stats(sender) => {
             let _ = sender.send(ctx.pools.stats());
         }
@@ -154,15 +169,17 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     })
     .await;
     drop(permit);
-    let Some((mut conn, info, cancel)) = admitted else {
+    let Some((mut conn, info, cancel, admission)) = admitted else {
         return;
     };
+    stop.set_database(Arc::clone(&info.database));
     conn.set_buffers(ctx.buffers.clone());
     ctx.metrics.logins.increment();
     let session = Session {
         client: ClientConn::new(conn, Rc::clone(&stop), Arc::clone(&ctx.metrics)),
         info,
         cancel,
+        admission,
         stop: Rc::clone(&stop),
         ctx: Rc::clone(&ctx),
     };

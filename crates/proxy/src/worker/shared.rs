@@ -9,7 +9,10 @@ use super::secrets::Secrets;
 use crate::cancel::CancelRegistry;
 use crate::config::{ProxyConfig, ShardConfig};
 use crate::metrics::Registry;
-use crate::pools::{Limiters, Permit, PoolKey, PoolStats, Shards, Tickets};
+use crate::pools::{
+    Admission, CheckoutError, Denied, Dials, Entries, Limiters, Permit, Policies, PolicySource, PoolKey,
+    PoolStats, Shards, Tickets,
+};
 use crate::reload::Reloader;
 use crate::server::{StatementId, Travelling};
 
@@ -41,10 +44,49 @@ pub(crate) enum WorkerMessage {
         /// Which shard.
         shard: u32,
     },
+    /// A connection to the shard broke in a way that may concern all.
+    Suspect {
+        /// Which shard.
+        shard: u32,
+    },
+    /// A pool needs a connection under a limit that it shares: close one that is idle elsewhere.
+    Evict {
+        /// Which pool needs it.
+        key: PoolKey,
+        /// Which limit.
+        denied: Denied,
+    },
+    /// Pools of a client database, or all of them, are switched.
+    Switch {
+        /// Which database; `None`: all.
+        database: Option<Arc<str>>,
+        /// What to do.
+        switch: Switch,
+    },
+    /// Pool settings were replaced.
+    Reconfigure,
+    /// Open this pool, so that it keeps its connections.
+    Warm {
+        /// Which pool.
+        key: PoolKey,
+    },
     /// Report the pools.
     Stats(oneshot::Sender<Vec<PoolStats>>),
     /// End all sessions, then the worker.
     Shutdown,
+}
+
+/// What happens to the pools of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// New transactions wait, connections are closed when they come back.
+    Pause,
+    /// They go on.
+    Resume,
+    /// Connections are closed when they come back; new ones take their place.
+    Recycle,
+    /// Its sessions are ended at once (57P01).
+    Kill,
 }
 
 /// The workers' inboxes.
@@ -75,6 +117,11 @@ impl Mailboxes {
         }
     }
 
+    /// To all workers.
+    pub(crate) fn send_all(&self, message: impl Fn() -> WorkerMessage) {
+        self.send_others(usize::MAX, message);
+    }
+
     /// To all workers but one.
     pub(crate) fn send_others(&self, except: usize, message: impl Fn() -> WorkerMessage) {
         for worker in (0..self.senders.len()).filter(|worker| *worker != except) {
@@ -97,8 +144,14 @@ pub struct Shared {
     pub secrets: Secrets,
     /// Startup parameters of every server connection.
     pub server_params: Vec<(String, String)>,
+    /// Which pool settings hold for whom.
+    pub policies: Policies,
+    /// Databases and users as all workers see them.
+    pub entries: Entries,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) limiters: Limiters,
+    /// Logins to servers under way, per shard.
+    pub(crate) dials: Dials,
     pub(crate) mailboxes: Arc<Mailboxes>,
     /// Clients per worker.
     pub(crate) loads: Vec<AtomicUsize>,
@@ -124,11 +177,14 @@ impl Shared {
             secrets: Secrets::new(&config)?,
             server_params: vec![("client_encoding".into(), "UTF8".into())],
             tickets: Arc::new(Tickets::new(
-                pool.reserve,
+                pool.multi_shard,
                 pool.queue_limit,
                 pool.connection_timeout,
             )),
-            limiters: Limiters::new(pool.size, Arc::clone(&mailboxes)),
+            limiters: Limiters::new(Arc::clone(&mailboxes)),
+            dials: Dials::new(pool.dial_parallel_shard),
+            policies: Policies::new(PolicySource::new(&config)),
+            entries: Entries::new(&config),
             loads: (0..mailboxes.len()).map(|_| AtomicUsize::new(0)).collect(),
             mailboxes,
             logins: Arc::new(Semaphore::new(
@@ -158,9 +214,36 @@ impl Shared {
 
     /// Closes the connections to a shard as soon as nobody uses them.
     pub fn recycle(&self, shard: u32) {
-        for worker in 0..self.mailboxes.len() {
-            self.mailboxes.send(worker, WorkerMessage::Recycle { shard });
-        }
+        self.mailboxes.send_all(|| WorkerMessage::Recycle { shard });
+    }
+
+    /// Connections to a shard that are idle now are checked before they are lent.
+    pub(crate) fn suspect(&self, shard: u32) {
+        self.mailboxes.send_all(|| WorkerMessage::Suspect { shard });
+    }
+
+    /// Replaces the settings of pools, databases and users. Pools take them over at once, sessions when they begin.
+    pub fn set_policies(&self, source: PolicySource) {
+        self.entries.servers.set_limit(source.pool.max_servers);
+        self.policies.replace(source);
+        self.limiters.adjust(&self.policies);
+        self.mailboxes.send_all(|| WorkerMessage::Reconfigure);
+    }
+
+    /// Counts a client that has proved who it is, or says why it may not come in: no such database (3D000), or a
+    /// limit (53300).
+    pub fn admit(&self, user: &str, database: &str) -> Result<Admission, CheckoutError> {
+        let Some(policy) = self.policies.resolve(user, database) else {
+            return Err(CheckoutError {
+                sqlstate: "3D000".into(),
+                message: format!("database \"{database}\" does not exist"),
+                hint: None,
+            });
+        };
+        let (database, user) = (self.entries.database(database), self.entries.user(user));
+        database.clients.set_limit(policy.max_database_clients);
+        user.clients.set_limit(policy.max_user_clients);
+        Admission::new(database, user)
     }
 
     /// Figures of all pools of all workers. Works on any runtime.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 
 /// Why a session must end.
@@ -24,6 +25,8 @@ pub enum StopReason {
 pub struct Stop {
     reason: Cell<StopReason>,
     waker: RefCell<Option<Waker>>,
+    /// The client database, once the client has logged in.
+    database: RefCell<Option<Arc<str>>>,
 }
 
 impl Stop {
@@ -45,6 +48,11 @@ impl Stop {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+
+    /// The client logged in to this database.
+    pub(crate) fn set_database(&self, database: Arc<str>) {
+        *self.database.borrow_mut() = Some(database);
     }
 
     /// The task to wake.
@@ -80,6 +88,21 @@ impl Sessions {
     /// Connections alive.
     pub(crate) fn live(&self) -> usize {
         self.live.get()
+    }
+
+    /// Ends the sessions of a client database, or all that have logged in.
+    pub(crate) fn kill_database(&self, database: Option<&str>) {
+        let all: Vec<Rc<Stop>> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
+        for stop in all {
+            let matches = match &*stop.database.borrow() {
+                Some(own) => database.is_none_or(|name| **own == *name),
+                None => false,
+            };
+            if matches {
+                // Not asked but cut off: what it runs may take for ever.
+                stop.set(StopReason::Abort);
+            }
+        }
     }
 
     /// Tells all sessions to end.
