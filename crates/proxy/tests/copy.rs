@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use catalog::ShardId;
 use proxy::Running;
-use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, UserConfig};
+use proxy::config::{
+    AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, Timeouts, UserConfig, UserLimits,
+};
 use testkit::TestCluster;
 use testkit::client::{Answer, Client, Extended, Target};
 use testkit::placement::{self, Layout, Shard};
@@ -37,14 +39,16 @@ impl Fixture {
             name: info.app_user.clone(),
             auth: ClientAuth::Password(password),
             server_password: None,
+            limits: UserLimits::default(),
         };
         let config = ProxyConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             workers: 1,
             users: vec![user],
-            databases: vec![database.clone()],
+            databases: vec![database.clone().into()],
             pool: PoolConfig::default(),
             limits: Limits::default(),
+            timeouts: Timeouts::default(),
             shards: Vec::new(),
             admin: AdminConfig {
                 user: info.admin_user.clone(),

@@ -16,6 +16,7 @@ fn configured(change: impl FnOnce(&mut ProxyConfig)) -> Proxy {
         name: "trusted".into(),
         auth: ClientAuth::Trust,
         server_password: None,
+        limits: Default::default(),
     });
     change(&mut config);
     testing::proxy(config)
