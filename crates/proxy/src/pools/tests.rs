@@ -139,6 +139,8 @@ fn an_unreachable_shard_answers_soon_and_comes_back() {
     let mut good = None;
     let (proxy, url, _) = started(|config| {
         good = Some(config.shards.clone());
+        // A server that is down is waited for this long, no longer.
+        config.pool.connection_timeout = Duration::from_millis(300);
         config.shards = vec![ShardConfig {
             port: nowhere,
             ..config.shards[0].clone()
@@ -149,7 +151,13 @@ fn an_unreachable_shard_answers_soon_and_comes_back() {
     assert!(error.contains("\"shard_1\" cannot be reached"), "{error}");
     assert!(
         start.elapsed() < Duration::from_secs(3),
-        "long before connection_timeout"
+        "soon after connection_timeout"
+    );
+    let start = Instant::now();
+    Client::connect(&url).expect_err("must fail");
+    assert!(
+        start.elapsed() < Duration::from_millis(250),
+        "nobody waits for a server that was down that long"
     );
     proxy.shared().set_shards(good.expect("set"));
     eventually("the new address is used", || Client::connect(&url).is_ok());
