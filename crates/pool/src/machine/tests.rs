@@ -338,7 +338,7 @@ fn random_histories_keep_the_books() {
             0..=3 => {
                 let class = CLASSES[random(3) as usize];
                 match bench.pool.request(class, at(now)) {
-                    Answer::Granted(id) => leased.push(id),
+                    Answer::Granted(id) | Answer::Check(id) => leased.push(id),
                     Answer::Queued(id) => waiting.push(id),
                     Answer::Refused(_) => {}
                 }
