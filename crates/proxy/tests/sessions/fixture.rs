@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use catalog::ShardId;
 use proxy::Running;
-use proxy::config::{AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, UserConfig};
+use proxy::config::{
+    AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, Timeouts, UserConfig, UserLimits,
+};
 use testkit::TestCluster;
 use testkit::client::{Answer, Client};
 use topology::records::{NodeRecord, ShardRecord};
@@ -41,17 +43,19 @@ impl Fixture {
             name: info.app_user.clone(),
             auth: ClientAuth::Password(password),
             server_password: None,
+            limits: UserLimits::default(),
         };
         let config = ProxyConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             workers,
             users: vec![user],
-            databases: vec![database.clone()],
+            databases: vec![database.clone().into()],
             pool: PoolConfig {
                 size: pool_size,
                 ..PoolConfig::default()
             },
             limits: Limits::default(),
+            timeouts: Timeouts::default(),
             shards: Vec::new(),
             admin: AdminConfig {
                 user: info.admin_user.clone(),
