@@ -99,6 +99,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
             user: info.admin_user.clone(),
             password: Some(info.admin_password.expose().to_owned()),
         },
+        tls: Default::default(),
     };
     let store = FileStore::open(cluster.state_dir().join("http")).expect("a store");
     let id = ProxyId::parse("http-test").expect("an id");

@@ -12,6 +12,8 @@ mod declare;
 mod docs;
 mod nearest;
 mod sections;
+mod tls;
+mod tls_values;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -20,7 +22,7 @@ use declare::Reader;
 pub use docs::page as documentation;
 pub use sections::{
     AdminSection, DatabaseSection, LimitsSection, PoolSection, ProxySection, ShardSection, StoreKind,
-    StoreSection, UserSection,
+    StoreSection, TlsSection, UserSection,
 };
 pub use values::{Bytes, HostPort, Name, Password, Text};
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub pool: PoolSection,
     /// Bounds.
     pub limits: LimitsSection,
+    /// Encryption.
+    pub tls: TlsSection,
     /// Databases clients may connect to; at least one.
     pub databases: Vec<DatabaseSection>,
     /// Who may log in; at least one.
@@ -90,6 +94,7 @@ impl Config {
         let mut config = Config::parse(&text)?;
         if let Some(directory) = path.parent() {
             config.store.path = directory.join(&config.store.path);
+            tls::resolve(&mut config, directory);
         }
         Ok(config)
     }
@@ -113,6 +118,7 @@ impl Config {
         let admin = reader.section::<AdminSection>(&document);
         let pool = reader.section::<PoolSection>(&document);
         let limits = reader.section::<LimitsSection>(&document);
+        let tls = reader.section::<TlsSection>(&document);
         let databases = reader.sections::<DatabaseSection>(&document);
         let users = reader.sections::<UserSection>(&document);
         let shards = reader.sections::<ShardSection>(&document);
@@ -125,12 +131,16 @@ impl Config {
         if let Some(pool) = &pool {
             checks::pool(reader, pool);
         }
+        if let Some(tls) = &tls {
+            tls::check(reader, tls, &shards);
+        }
         Some(Config {
             proxy: proxy?.value,
             store: store?.value,
             admin: admin?.value,
             pool: pool?.value,
             limits: limits?.value,
+            tls: tls?.value,
             databases: values_of(databases),
             users: values_of(users),
             shards: values_of(shards),

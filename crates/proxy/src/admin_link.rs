@@ -1,11 +1,13 @@
 //! The proxy's own connections to the shards: catalog reads, bootstrap, table moves, recovery.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffers::Buffers;
 use crate::config::AdminConfig;
 use crate::exec::link::{self, LinkError, TextRow};
 use crate::server::{Address, DialError, Dialler, Secret, ServerConn, Startup};
+use crate::tls::ServerTls;
 
 /// Logging in as administrator may take this long.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +40,12 @@ pub struct AdminLink {
 
 impl AdminLink {
     /// Connects to one database of one shard.
-    pub async fn connect(address: Address, admin: &AdminConfig, database: &str) -> Result<Self, AdminError> {
+    pub async fn connect(
+        address: Address,
+        tls: Arc<ServerTls>,
+        admin: &AdminConfig,
+        database: &str,
+    ) -> Result<Self, AdminError> {
         let dialler = Dialler {
             address,
             startup: Startup {
@@ -50,6 +57,7 @@ impl AdminLink {
                 ],
             },
             secret: admin.password.clone().map_or(Secret::None, Secret::Password),
+            tls,
             timeout: DIAL_TIMEOUT,
             prepared_statements: 1,
         };

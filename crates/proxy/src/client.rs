@@ -107,6 +107,8 @@ pub struct StartupInfo {
     pub minor: u16,
     /// The peer's address as text, empty for a Unix socket.
     pub peer: String,
+    /// Protocol version and cipher suite of an encrypted connection, such as `TLSv1.3/TLS_AES_256_GCM_SHA384`.
+    pub tls: Option<Box<str>>,
 }
 
 impl StartupInfo {

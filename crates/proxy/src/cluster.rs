@@ -24,6 +24,7 @@ use crate::admin_link::{AdminError, AdminLink};
 use crate::config::{AdminConfig, Limits};
 use crate::server::Address;
 use crate::session::Fault;
+use crate::tls::Tls;
 pub use gate::{Gate, Running};
 
 /// How long a change waits for the other proxies.
@@ -34,6 +35,8 @@ pub struct Cluster {
     limits: Limits,
     gather_bytes_max: usize,
     admin: AdminConfig,
+    /// Encryption, of clients' connections and of those to servers.
+    pub tls: Arc<Tls>,
     record: ArcSwap<ClusterRecord>,
     home: AtomicU32,
     /// By name; there are few.
@@ -57,6 +60,7 @@ impl Cluster {
     pub(crate) fn new(
         record: ClusterRecord,
         admin: AdminConfig,
+        tls: Arc<Tls>,
         limits: Limits,
         gather_bytes_max: usize,
     ) -> Self {
@@ -75,6 +79,7 @@ impl Cluster {
             limits,
             gather_bytes_max,
             admin,
+            tls,
             home: AtomicU32::new(record.home.0),
             record: ArcSwap::from_pointee(record),
             databases,
@@ -161,16 +166,21 @@ impl Cluster {
         let Some(shard) = record.shard(shard) else {
             return Err(AdminError::State(format!("there is no shard {shard}")));
         };
-        self.admin_link_to(&shard.primary, database).await
+        self.admin_link_to(&shard.name, &shard.primary, database).await
     }
 
-    /// The same to a given server.
-    async fn admin_link_to(&self, node: &NodeRecord, database: &str) -> Result<AdminLink, AdminError> {
+    /// The same to a given server of the shard with this name.
+    async fn admin_link_to(
+        &self,
+        shard: &str,
+        node: &NodeRecord,
+        database: &str,
+    ) -> Result<AdminLink, AdminError> {
         let address = Address {
             host: node.host.clone(),
             port: node.port,
         };
-        AdminLink::connect(address, &self.admin, database).await
+        AdminLink::connect(address, self.tls.server(shard), &self.admin, database).await
     }
 
     /// Loads the facts of a database for the given metadata, as seen on this connection. What cannot change is taken

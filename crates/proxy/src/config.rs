@@ -1,12 +1,17 @@
 //! What the proxy is told at its start: plain values, already parsed and checked by whoever reads the configuration.
 
 mod pooling;
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use pooling::{
     DatabaseConfig, PoolConfig, PoolMode, PoolOverrides, TimeoutOverrides, Timeouts, UserLimits,
+};
+pub use tls::{
+    ChannelBinding, ClientTlsConfig, ClientTlsMode, ServerTlsConfig, ServerTlsMode, TlsConfig,
+    TlsNegotiation, TlsVersion,
 };
 
 /// Everything one proxy needs to know.
@@ -30,6 +35,8 @@ pub struct ProxyConfig {
     pub shards: Vec<ShardConfig>,
     /// The role the proxy uses for its own work (schema reads, recovery).
     pub admin: AdminConfig,
+    /// Encryption.
+    pub tls: TlsConfig,
 }
 
 /// A client that may log in, and how Drover logs in to the servers in its name.

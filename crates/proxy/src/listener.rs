@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::config::ProxyConfig;
 use crate::login::Accepted;
+use crate::tls::Tls;
 use crate::worker::{self, HandlerFactory, Mailboxes, Shared, StartError, WorkerMessage};
 
 /// Pause after a failed accept (out of file descriptors): the next one would fail too.
@@ -29,6 +30,16 @@ pub struct Proxy {
 
 /// Starts the workers and listens. Returns when clients can connect.
 pub fn start(config: ProxyConfig, factory: HandlerFactory) -> Result<Proxy, StartError> {
+    let tls = Tls::load(&config.tls)?;
+    start_with_tls(config, tls, factory)
+}
+
+/// The same with encryption that somebody else uses as well.
+pub fn start_with_tls(
+    config: ProxyConfig,
+    tls: Arc<Tls>,
+    factory: HandlerFactory,
+) -> Result<Proxy, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = if config.workers == 0 {
         cores
@@ -42,7 +53,7 @@ pub fn start(config: ProxyConfig, factory: HandlerFactory) -> Result<Proxy, Star
     socket.set_nonblocking(true).map_err(listen)?;
     let address = socket.local_addr().map_err(listen)?;
     let (mailboxes, inboxes) = Mailboxes::new(workers);
-    let shared = Arc::new(Shared::new(config, mailboxes)?);
+    let shared = Arc::new(Shared::new(config, tls, mailboxes)?);
     let (accepting, stop) = oneshot::channel();
     let mut proxy = Proxy {
         address,

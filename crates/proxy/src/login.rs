@@ -4,6 +4,7 @@
 //! most `max_startup_bytes`, `login_timeout` for all of it.
 
 mod auth;
+mod encryption;
 mod identity;
 
 use std::io;
@@ -27,9 +28,6 @@ use crate::worker::{Stop, WorkerCtx};
 
 /// Size of the buffers of a connection that is logging in, in bytes.
 pub(crate) const BUFFER_BYTES: usize = 2 * 1024;
-
-/// Encryption requests answered before a client must come to the point.
-const ENCRYPTION_REQUESTS_MAX: usize = 4;
 
 /// A connection as it comes from the listener.
 pub(crate) struct Accepted {
@@ -120,7 +118,7 @@ async fn login(
     stop: &Stop,
 ) -> Result<(StartupInfo, ClientCancel, Admission), LoginEnd> {
     let mut identity = PeerIdentity::tcp(peer);
-    let packet = startup_packet(conn, &mut identity, ctx).await?;
+    let packet = encryption::startup_packet(conn, &mut identity, ctx).await?;
     let message = match startup::decode(&packet) {
         Ok(startup::Startup::Session(message)) => message,
         Ok(_) => return Err(LoginEnd::Closed),
@@ -138,7 +136,9 @@ async fn login(
         encode::negotiate_protocol_version(conn.out(), ProtocolVersion::V3_0.code(), options)
             .map_err(|_| refused("08P01", "invalid protocol option"))?;
     }
-    let info = startup_info(&message, peer)?;
+    let mut info = startup_info(&message, peer)?;
+    encryption::check(ctx, &identity, &info.user)?;
+    info.tls = conn.tls().map(|session| crate::tls::describe(session).into());
     auth::authenticate(conn, &info, &identity, ctx).await?;
     let admission = shared
         .admit(&info.user, &info.database)
@@ -149,38 +149,6 @@ async fn login(
         .register()
         .map_err(|_| refused("XX000", "no randomness for a cancel key"))?;
     Ok((info, cancel, admission))
-}
-
-/// Reads up to the packet that starts a session. Declines encryption, deals with cancels. What encryption shows about
-/// the peer goes into its identity.
-async fn startup_packet(
-    conn: &mut Conn,
-    _identity: &mut PeerIdentity,
-    ctx: &Rc<WorkerCtx>,
-) -> Result<BytesMut, LoginEnd> {
-    let limit = ctx.shared.config.limits.max_startup_bytes;
-    for _ in 0..=ENCRYPTION_REQUESTS_MAX {
-        conn.fill_to(4).await?;
-        let length = match startup::peek(conn.unread()) {
-            Ok(Some(length)) if length <= limit => length,
-            _ => return Err(refused("08P01", "invalid length of startup packet")),
-        };
-        conn.fill_to(length).await?;
-        let packet = conn.take(length);
-        match startup::decode(&packet) {
-            Ok(startup::Startup::SslRequest | startup::Startup::GssEncRequest) => {
-                conn.out().extend_from_slice(b"N");
-                conn.flush().await?;
-            }
-            Ok(startup::Startup::Cancel { pid, key }) => {
-                dispatch_cancel(ctx, pid, key);
-                return Err(LoginEnd::Cancelled);
-            }
-            Ok(startup::Startup::Session(_)) => return Ok(packet),
-            Err(error) => return Err(refused(error.sqlstate(), error.to_string())),
-        }
-    }
-    Err(refused("08P01", "too many encryption requests"))
 }
 
 /// Passes a cancel on. The sender is never told anything, as with PostgreSQL.
@@ -253,6 +221,7 @@ fn startup_info(message: &StartupMessage<'_>, peer: SocketAddr) -> Result<Startu
         params,
         minor: 0,
         peer: peer.to_string(),
+        tls: None,
     })
 }
 

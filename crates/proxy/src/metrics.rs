@@ -101,6 +101,8 @@ catalogue! {
     Counter logins "drover_logins_total" "Client logins that succeeded.";
     Counter logins_failed "drover_logins_failed_total" "Client logins refused or broken off, cancel requests not counted.";
     Counter login_timeouts "drover_login_timeouts_total" "Client logins ended by login_timeout.";
+    Counter tls_handshakes "drover_tls_handshakes_total" "TLS handshakes with clients that succeeded.";
+    Counter tls_failures "drover_tls_failures_total" "TLS handshakes with clients that failed.";
     Counter session_panics "drover_session_panics_total" "Sessions ended by a defect in Drover.";
     Counter cancels "drover_cancels_total" "CancelRequests received.";
     Counter cancels_unknown "drover_cancels_unknown_total" "CancelRequests whose key belongs to no client.";
@@ -118,6 +120,8 @@ catalogue! {
     Gauge servers "drover_servers" "Server connections open.";
     Counter server_logins "drover_server_logins_total" "Logins to servers that succeeded.";
     Counter server_logins_failed "drover_server_logins_failed_total" "Logins to servers that failed.";
+    Counter server_tls_handshakes "drover_server_tls_handshakes_total" "Logins to servers over TLS that succeeded.";
+    Counter server_tls_failures "drover_server_tls_failures_total" "Logins to servers that failed because of TLS.";
     Counter server_login_us "drover_server_login_microseconds_total" "Time spent logging in to servers, in microseconds.";
     Counter server_bytes_received "drover_server_bytes_received_total" "Bytes received from servers.";
     Counter server_bytes_sent "drover_server_bytes_sent_total" "Bytes sent to servers.";

@@ -40,8 +40,9 @@ pub fn start(
     let control = control::start(store, id, wanted, &config, gather_bytes_max)?;
     config.shards = control::shard_configs(&control.cluster.record());
     let cluster = Arc::clone(&control.cluster);
-    let proxy = crate::listener::start(
+    let proxy = crate::listener::start_with_tls(
         config,
+        Arc::clone(&control.cluster.tls),
         Arc::new(move |ctx| {
             let engine = Engine::new(ctx, Arc::clone(&cluster));
             Rc::new(Sessions { engine })

@@ -1,5 +1,6 @@
 //! A connection to a PostgreSQL server, after login.
 
+pub(crate) mod connect;
 mod dial;
 mod prepared;
 
@@ -13,7 +14,7 @@ use wire::TransactionStatus;
 
 use crate::buffers::Buffers;
 use crate::conn::{Conn, Socket};
-use crate::tls::TlsState;
+use crate::tls::{ServerTls, TlsState};
 
 /// How the server's backend process is named in a CancelRequest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +105,8 @@ pub struct ServerConn {
     pub key: BackendKey,
     /// Where it is connected to.
     pub address: Arc<Address>,
+    /// How it is encrypted, if it is.
+    pub tls: Option<Arc<ServerTls>>,
     /// As reported by the last ReadyForQuery; whoever reads that message stores it here.
     pub status: TransactionStatus,
     /// As reported; whoever reads a ParameterStatus stores it here.
@@ -128,7 +131,8 @@ pub struct ServerConn {
 #[derive(Debug)]
 pub(crate) struct Travelling {
     socket: TravellingSocket,
-    tls: Option<Box<TlsState>>,
+    encryption: Option<Box<TlsState>>,
+    tls: Option<Arc<ServerTls>>,
     key: BackendKey,
     address: Arc<Address>,
     parameters: Parameters,
@@ -210,14 +214,15 @@ impl ServerConn {
         if !self.is_quiet() {
             return None;
         }
-        let (socket, tls) = self.conn.into_parts();
+        let (socket, encryption) = self.conn.into_parts();
         let socket = match socket {
             Socket::Tcp(socket) => TravellingSocket::Tcp(socket.into_std().ok()?),
             Socket::Unix(socket) => TravellingSocket::Unix(socket.into_std().ok()?),
         };
         Some(Travelling {
             socket,
-            tls,
+            encryption,
+            tls: self.tls,
             key: self.key,
             address: self.address,
             parameters: self.parameters,
@@ -235,7 +240,8 @@ impl ServerConn {
             TravellingSocket::Unix(socket) => Socket::Unix(tokio::net::UnixStream::from_std(socket)?),
         };
         Ok(Self {
-            conn: Conn::from_parts(socket, from.tls, buffers),
+            conn: Conn::from_parts(socket, from.encryption, buffers),
+            tls: from.tls,
             key: from.key,
             address: from.address,
             status: TransactionStatus::Idle,

@@ -51,6 +51,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
             user: info.admin_user.clone(),
             password: Some(info.admin_password.expose().to_owned()),
         },
+        tls: Default::default(),
     }
 }
 

@@ -160,7 +160,8 @@ pub fn scram(data: &[u8]) {
         server_key: [2; 32],
     };
     let verifier = Verifier::from_keys(&keys, b"salt", 1);
-    let server = Server::new(verifier, "server").and_then(|server| server.first(part(0)));
+    let server =
+        Server::new(verifier, "server").and_then(|server| server.first(super::scram::MECHANISM, part(0)));
     if let Ok((challenge, _)) = server {
         check_proof(challenge, part(1));
     }

@@ -1,4 +1,5 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL speaks it, both sides, without channel binding.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL speaks it, both sides, with and without channel binding
+//! (`tls-server-end-point`, RFC 5929).
 //!
 //! Each side is a chain of values that are consumed step by step, so no message can be handled twice or out
 //! of order:
@@ -15,7 +16,7 @@ mod password;
 mod server;
 mod verifier;
 
-pub use client::{Client, ClientProof, Login};
+pub use client::{Client, ClientBinding, ClientProof, Login};
 pub use server::{Accepted, Challenge, Server};
 pub use verifier::{Keys, Verifier, VerifierError};
 
@@ -26,6 +27,12 @@ use std::num::NonZeroU32;
 
 /// The mechanism's name in AuthenticationSASL and SASLInitialResponse.
 pub const MECHANISM: &[u8] = b"SCRAM-SHA-256";
+
+/// The name of the mechanism with channel binding, offered and used over TLS only.
+pub const MECHANISM_PLUS: &[u8] = b"SCRAM-SHA-256-PLUS";
+
+/// The kind of channel binding PostgreSQL has: the hash of the server's certificate.
+const BINDING_TYPE: &str = "tls-server-end-point";
 
 /// Rounds PostgreSQL uses unless `scram_iterations` (16 and later) says otherwise.
 pub const ITERATIONS_DEFAULT: u32 = 4096;
@@ -61,6 +68,13 @@ pub enum ScramError {
     /// Zero rounds, or more than [`ITERATIONS_MAX`].
     #[error("SCRAM iteration count {0} is out of range")]
     Iterations(u64),
+    /// The client supports channel binding and thinks that the server does not, although it was offered: somebody in
+    /// between changed the offer.
+    #[error("SCRAM channel binding negotiation error")]
+    Downgrade,
+    /// The client's end of the encrypted connection is not ours: somebody is in between.
+    #[error("SCRAM channel binding check failed")]
+    Binding,
     /// The client does not know the password (or the user does not exist).
     #[error("password authentication failed")]
     WrongProof,
@@ -77,6 +91,7 @@ impl ScramError {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             ScramError::WrongProof => "28P01",
+            ScramError::Downgrade | ScramError::Binding => "28000",
             ScramError::Unsupported(_) => "0A000",
             _ => "08P01",
         }

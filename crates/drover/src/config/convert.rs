@@ -68,6 +68,7 @@ impl Config {
                 user: self.admin.user.0.clone(),
                 password: Some(self.admin.password.expose().to_owned()),
             },
+            tls: self.to_tls(),
         }
     }
 

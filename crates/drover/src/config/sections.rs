@@ -9,6 +9,7 @@ use proxy::config::PoolMode;
 use toml::de::DeValue;
 
 use super::declare::{Section, SectionDoc, section};
+use super::tls_values::{TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
 use super::values::{Bytes, FromToml, HostPort, Name, Password, Text};
 
 /// All sections, in the order of the documentation.
@@ -18,6 +19,7 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
     AdminSection::DOC,
     PoolSection::DOC,
     LimitsSection::DOC,
+    TlsSection::DOC,
     DatabaseSection::DOC,
     UserSection::DOC,
     ShardSection::DOC,
@@ -134,6 +136,41 @@ section! {
 }
 
 section! {
+    /// Encryption, of connections from clients and of those to servers. All files are PEM and are read again when the
+    /// configuration is reloaded; relative paths count from the configuration file.
+    TlsSection("tls", repeated: false) {
+        /// What clients may and must do. `disable`: TLS is not offered. `allow`, `prefer`: the client chooses. `require`: only
+        /// over TLS. `verify-ca`: and with a certificate of an authority in `client_ca`. `verify-full`: and its common name
+        /// is the user's name.
+        client_mode: TlsClientMode = "'disable'",
+        /// The proxy's certificate, followed by those between it and its authority.
+        client_cert: Option<PathBuf>,
+        /// The certificate's key.
+        client_key: Option<PathBuf>,
+        /// Authorities of clients' certificates. With it, clients are asked for a certificate.
+        client_ca: Option<PathBuf>,
+        /// The oldest version accepted from clients.
+        client_min_version: TlsMinVersion = "'1.2'",
+        /// What connections to servers must be, as libpq's `sslmode`. Connections by Unix sockets are never encrypted.
+        server_mode: TlsServerMode = "'disable'",
+        /// Authorities of servers' certificates. With `require`, the chain is then verified too.
+        server_ca: Option<PathBuf>,
+        /// Certificate shown to servers that ask for one.
+        server_cert: Option<PathBuf>,
+        /// Its key.
+        server_key: Option<PathBuf>,
+        /// The oldest version spoken with servers.
+        server_min_version: TlsMinVersion = "'1.2'",
+        /// How TLS begins, as libpq's `sslnegotiation`: `postgres` asks first, `direct` (PostgreSQL 17 and later, and a mode of
+        /// `require` or stricter) saves a round trip.
+        server_negotiation: TlsBegin = "'postgres'",
+        /// Whether logins to servers are bound to the encrypted connection (SCRAM-SHA-256-PLUS): `prefer` when the server
+        /// offers it, `require` or not at all, `disable`.
+        server_channel_binding: TlsBinding = "'prefer'",
+    }
+}
+
+section! {
     /// A database that clients may connect to. It must exist on every shard.
     DatabaseSection("databases", repeated: true) {
         /// Name that clients use. `*`: every database of the servers that is there when the proxy starts and has no
@@ -200,6 +237,10 @@ section! {
         primary: HostPort,
         /// Servers that follow the primary, each `"host:port"`.
         replicas: Vec<HostPort> = "[]",
+        /// Encryption of connections to these servers, instead of `server_mode` in `[tls]`.
+        tls_mode: Option<TlsServerMode>,
+        /// Authorities of these servers' certificates, instead of `server_ca` in `[tls]`.
+        tls_ca: Option<PathBuf>,
     }
 }
 

@@ -58,6 +58,7 @@ pub fn plan(
             user: cluster.admin_user.clone(),
             password: Some(cluster.admin_password.expose().to_owned()),
         },
+        tls: Default::default(),
     };
     Ok(Plan {
         proxy,

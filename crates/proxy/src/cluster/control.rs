@@ -13,6 +13,7 @@ use super::follow::{Follower, Workers};
 use super::{Cluster, recovery};
 use crate::admin_link::AdminError;
 use crate::config::{ProxyConfig, ShardConfig};
+use crate::tls::{Tls, TlsError};
 use crate::worker::Shared;
 
 /// How long a proxy's registration outlives it.
@@ -43,6 +44,9 @@ pub enum ControlError {
         /// What is wrong.
         source: AdminError,
     },
+    /// A certificate or key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The thread could not be started or died.
     #[error("the control thread failed: {0}")]
     Thread(String),
@@ -137,6 +141,7 @@ async fn set_up(
     let cluster = Arc::new(Cluster::new(
         record.clone(),
         config.admin.clone(),
+        Tls::load(&config.tls)?,
         config.limits.clone(),
         gather_bytes_max,
     ));

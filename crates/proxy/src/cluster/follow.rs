@@ -253,7 +253,7 @@ impl Follower {
             return Err(AdminError::State(format!("there is no shard {}", record.home)));
         };
         let node = home.primary.clone();
-        let mut link = self.cluster.admin_link_to(&node, database).await?;
+        let mut link = self.cluster.admin_link_to(&home.name, &node, database).await?;
         let snapshot = self.cluster.load_facts(&mut link, record, database).await?;
         Ok((snapshot, Link { node, link }))
     }

@@ -18,7 +18,7 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 pub(super) async fn authenticate(
     conn: &mut Conn,
     info: &StartupInfo,
-    _peer: &PeerIdentity,
+    peer: &PeerIdentity,
     ctx: &WorkerCtx,
 ) -> Result<(), LoginEnd> {
     let (user, secrets) = (&*info.user, &ctx.shared.secrets);
@@ -29,19 +29,21 @@ pub(super) async fn authenticate(
     let failed = |error| scram_refused(error, user);
     let nonce =
         random::<{ scram::NONCE_LEN }>().map_err(|_| refused("XX000", "no randomness for a nonce"))?;
-    let server = scram::Server::new(verifier, &scram::nonce(&nonce)).map_err(failed)?;
+    let server = scram::Server::new(verifier, &scram::nonce(&nonce))
+        .map_err(failed)?
+        .with_channel_binding(peer.channel_binding.as_deref());
 
-    let _ = encode::authentication_sasl(conn.out(), &[scram::MECHANISM]);
+    let _ = encode::authentication_sasl(conn.out(), server.mechanisms());
     let message = answer(conn).await?;
     let initial = SaslInitial::decode(body(&message)).map_err(|_| malformed())?;
-    if initial.mechanism != scram::MECHANISM {
+    if !server.mechanisms().contains(&initial.mechanism) {
         return Err(refused(
             "08P01",
             "client selected an invalid SASL authentication mechanism",
         ));
     }
     let (challenge, first) = server
-        .first(initial.response.unwrap_or_default())
+        .first(initial.mechanism, initial.response.unwrap_or_default())
         .map_err(failed)?;
 
     let _ = encode::authentication_sasl_continue(conn.out(), &first);

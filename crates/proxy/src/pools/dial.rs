@@ -62,12 +62,18 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
     match result {
         Ok(conn) => {
             worker.metrics.server_logins.increment();
+            if conn.tls.is_some() {
+                worker.metrics.server_tls_handshakes.increment();
+            }
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             worker.metrics.server_login_us.add(micros);
             pool.dialled(id, conn, permit);
         }
         Err(error) => {
             worker.metrics.server_logins_failed.increment();
+            if let DialError::Tls { .. } = error {
+                worker.metrics.server_tls_failures.increment();
+            }
             let shard = worker.shared.shards.name(key.shard);
             let cause = std::error::Error::source(&error)
                 .map(ToString::to_string)
@@ -120,6 +126,7 @@ fn dialler(pool: &ShardPool, address: Address) -> Dialler {
             params: shared.server_params.clone(),
         },
         secret: shared.secrets.for_server(&policy.server_user),
+        tls: shared.tls.server(&shared.shards.name(key.shard)),
         timeout: source.pool.connect_timeout,
         prepared_statements: source.pool.prepared_statements,
     }
@@ -131,6 +138,7 @@ fn for_client(error: &DialError, shard: &str) -> CheckoutError {
         DialError::Refused(fields) => format!("login to \"{shard}\" failed: {}", fields.message),
         DialError::TimedOut { .. } => format!("\"{shard}\" did not answer in time"),
         DialError::Io { .. } => format!("\"{shard}\" cannot be reached"),
+        DialError::Tls { .. } => format!("no TLS connection to \"{shard}\""),
         DialError::Authentication(_) | DialError::Protocol(_) => {
             format!("login to \"{shard}\" failed: {error}")
         }

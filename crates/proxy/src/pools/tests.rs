@@ -7,9 +7,10 @@ use testkit::client::Client;
 
 use super::{Lease, PoolKey, Pools, Purpose};
 use crate::buffers::Buffers;
-use crate::config::{ProxyConfig, ShardConfig};
+use crate::config::{ProxyConfig, ShardConfig, TlsConfig};
 use crate::listener::Proxy;
 use crate::testing;
+use crate::tls::Tls;
 use crate::worker::{Mailboxes, Shared};
 
 fn started(change: impl FnOnce(&mut ProxyConfig)) -> (Proxy, String, String) {
@@ -217,7 +218,14 @@ fn bare_pools(change: impl FnOnce(&mut ProxyConfig)) -> (Pools, PoolKey, PoolKey
     });
     change(&mut config);
     let (mailboxes, _inboxes) = Mailboxes::new(1);
-    let shared = Arc::new(Shared::new(config, mailboxes).expect("a valid configuration"));
+    let shared = Arc::new(
+        Shared::new(
+            config,
+            Tls::load(&TlsConfig::default()).expect("nothing to read"),
+            mailboxes,
+        )
+        .expect("a valid configuration"),
+    );
     let metrics = shared.metrics.add_worker();
     let pools = Pools::new(shared, 0, metrics, Buffers::new());
     let (user, database) = (server.info().app_user.as_str(), server.info().database.as_str());

@@ -13,9 +13,12 @@ use wire::frontend::encode;
 use wire::scram;
 use wire::startup::ProtocolVersion;
 
+use super::connect::{Encrypt, connect};
 use super::{Applied, BackendKey, Parameters, Prepared, ServerConn};
 use crate::buffers::Buffers;
+use crate::config::{ChannelBinding, ServerTlsMode};
 use crate::conn::{Conn, Socket};
+use crate::tls::{ServerTls, x509};
 
 /// The longest message a server may send while logging in or idle, in bytes.
 pub(crate) const LOGIN_MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -36,9 +39,15 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// The server's Unix socket: never encrypted, nobody can listen.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
     /// Opens a socket. Has no time limit of its own.
     pub async fn connect(&self) -> io::Result<Socket> {
-        if self.host.starts_with('/') {
+        if self.is_local() {
             let path = format!("{}/.s.PGSQL.{}", self.host.trim_end_matches('/'), self.port);
             return Ok(Socket::Unix(UnixStream::connect(path).await?));
         }
@@ -91,6 +100,8 @@ pub struct Dialler {
     pub startup: Startup,
     /// With what.
     pub secret: Secret,
+    /// How the connection is encrypted.
+    pub tls: Arc<ServerTls>,
     /// The longest it may take, connecting included.
     pub timeout: Duration,
     /// Bound on prepared statements of the connection.
@@ -103,6 +114,14 @@ pub enum DialError {
     /// The socket could not be opened or broke.
     #[error("cannot connect to {address}")]
     Io {
+        /// Where.
+        address: Address,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection could not be encrypted as required.
+    #[error("no TLS connection to {address}")]
+    Tls {
         /// Where.
         address: Address,
         /// Why.
@@ -132,7 +151,7 @@ impl DialError {
         match self {
             Self::Refused(fields) => &fields.code,
             Self::Authentication(_) => "28000",
-            Self::Io { .. } | Self::TimedOut { .. } | Self::Protocol(_) => "08006",
+            Self::Io { .. } | Self::Tls { .. } | Self::TimedOut { .. } | Self::Protocol(_) => "08006",
         }
     }
 
@@ -181,12 +200,42 @@ impl Dialler {
         }
     }
 
+    /// The attempts that libpq's `sslmode` makes, in its order.
     async fn login(&self, buffers: Buffers) -> Result<(ServerConn, Option<scram::Keys>), DialError> {
+        use ServerTlsMode as Mode;
+        let mode = if self.address.is_local() {
+            Mode::Disable
+        } else {
+            self.tls.mode
+        };
+        let (first, second) = match mode {
+            Mode::Disable => (Encrypt::No, None),
+            Mode::Allow => (Encrypt::No, Some(Encrypt::Must)),
+            Mode::Prefer => (Encrypt::IfOffered, Some(Encrypt::No)),
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => (Encrypt::Must, None),
+        };
+        let error = match self.attempt(first, buffers.clone()).await {
+            Err(error) if depends_on_encryption(&error) => error,
+            decided => return decided,
+        };
+        match second {
+            // What the server said about the way preferred says more than how the other one failed.
+            Some(second) => self.attempt(second, buffers).await.map_err(|_| error),
+            None => Err(error),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        encrypt: Encrypt,
+        buffers: Buffers,
+    ) -> Result<(ServerConn, Option<scram::Keys>), DialError> {
         let io = |source| DialError::Io {
             address: self.address.clone(),
             source,
         };
-        let mut conn = Conn::new(self.address.connect().await.map_err(io)?, buffers);
+        let mut conn = connect(&self.address, &self.tls, encrypt, buffers).await?;
+        let end_point = self.end_point(&conn);
         let params = [
             ("user", self.startup.user.as_str()),
             ("database", &self.startup.database),
@@ -203,6 +252,9 @@ impl Dialler {
         let mut login = Login {
             dialler: self,
             scram: ScramStep::None,
+            encrypted: conn.tls().is_some(),
+            end_point,
+            bound: false,
             learnt: None,
             parameters: Parameters::default(),
             key: None,
@@ -221,6 +273,7 @@ impl Dialler {
         };
         conn.give_up_buffers();
         let conn = ServerConn {
+            tls: login.encrypted.then(|| Arc::clone(&self.tls)),
             conn,
             key,
             address: Arc::new(self.address.clone()),
@@ -235,6 +288,25 @@ impl Dialler {
             dirty: false,
         };
         Ok((conn, login.learnt))
+    }
+
+    /// What a login over this connection can be bound to.
+    fn end_point(&self, conn: &Conn) -> Option<Vec<u8>> {
+        if self.tls.channel_binding == ChannelBinding::Disable {
+            return None;
+        }
+        let certificates = conn.tls()?.peer_certificates()?;
+        x509::end_point(certificates.first()?)
+    }
+}
+
+/// Whether the same login may succeed with the other choice about encryption: the handshake failed, or the server's
+/// `pg_hba.conf` has no line for connections like this one.
+fn depends_on_encryption(error: &DialError) -> bool {
+    match error {
+        DialError::Tls { .. } => true,
+        DialError::Refused(fields) => fields.code == "28000",
+        _ => false,
     }
 }
 
@@ -261,6 +333,12 @@ fn scram_failed(error: scram::ScramError) -> DialError {
 /// The part of a login that only computes.
 struct Login<'a> {
     dialler: &'a Dialler,
+    /// The connection is encrypted.
+    encrypted: bool,
+    /// What the login can be bound to.
+    end_point: Option<Vec<u8>>,
+    /// The login is bound to it.
+    bound: bool,
     learnt: Option<scram::Keys>,
     scram: ScramStep,
     parameters: Parameters,
@@ -300,7 +378,15 @@ impl Login<'_> {
     }
 
     fn authenticate(&mut self, step: Authentication<'_>, out: &mut BytesMut) -> Result<(), DialError> {
+        let requires_binding = self.dialler.tls.channel_binding == ChannelBinding::Require;
         match step {
+            Authentication::Ok | Authentication::CleartextPassword | Authentication::Md5Password { .. }
+                if requires_binding && !self.bound =>
+            {
+                return Err(DialError::Authentication(
+                    "channel binding is required, but the server does not offer it",
+                ));
+            }
             // A server that skips its last SCRAM message has not shown that it knows the verifier.
             Authentication::Ok if !matches!(self.scram, ScramStep::None) => return Err(OUT_OF_PLACE),
             Authentication::Ok => self.authenticated = true,
@@ -329,15 +415,13 @@ impl Login<'_> {
     fn scram(&mut self, step: Authentication<'_>, out: &mut BytesMut) -> Result<(), DialError> {
         self.scram = match (std::mem::take(&mut self.scram), step) {
             (ScramStep::None, Authentication::Sasl { .. }) => {
-                if !step.mechanisms().any(|name| name == scram::MECHANISM) {
-                    return Err(DialError::Authentication(
-                        "the server offers no SASL mechanism Drover speaks",
-                    ));
-                }
+                let (mechanism, binding) = self.mechanism(step)?;
                 let random = crate::cancel::random::<{ scram::NONCE_LEN }>()
                     .map_err(|_| DialError::Authentication("no randomness"))?;
-                let (client, first) = scram::Client::start(&scram::nonce(&random)).map_err(scram_failed)?;
-                encode::sasl_initial(out, scram::MECHANISM, Some(&first)).map_err(|_| OUT_OF_PLACE)?;
+                let (client, first) =
+                    scram::Client::start_bound(&scram::nonce(&random), binding).map_err(scram_failed)?;
+                encode::sasl_initial(out, mechanism, Some(&first)).map_err(|_| OUT_OF_PLACE)?;
+                self.bound = mechanism == scram::MECHANISM_PLUS;
                 ScramStep::Started(client)
             }
             (ScramStep::Started(client), Authentication::SaslContinue(message)) => {
@@ -356,6 +440,27 @@ impl Login<'_> {
             _ => return Err(OUT_OF_PLACE),
         };
         Ok(())
+    }
+
+    /// The best mechanism that both sides know.
+    fn mechanism(
+        &self,
+        offer: Authentication<'_>,
+    ) -> Result<(&'static [u8], scram::ClientBinding<'_>), DialError> {
+        let offers = |wanted: &[u8]| offer.mechanisms().any(|name| name == wanted);
+        match &self.end_point {
+            Some(end_point) if offers(scram::MECHANISM_PLUS) => {
+                Ok((scram::MECHANISM_PLUS, scram::ClientBinding::EndPoint(end_point)))
+            }
+            _ if self.dialler.tls.channel_binding == ChannelBinding::Require => Err(
+                DialError::Authentication("channel binding is required, but the server does not offer it"),
+            ),
+            _ if !offers(scram::MECHANISM) => Err(DialError::Authentication(
+                "the server offers no SASL mechanism Drover speaks",
+            )),
+            Some(_) => Ok((scram::MECHANISM, scram::ClientBinding::NotOffered)),
+            None => Ok((scram::MECHANISM, scram::ClientBinding::No)),
+        }
     }
 
     fn password(&self) -> Result<&str, DialError> {

@@ -20,6 +20,7 @@ fn dialler(server: &TestPostgres) -> Dialler {
             params: vec![("application_name".into(), "dial test".into())],
         },
         secret: Secret::Password(info.app_password.expose().to_owned()),
+        tls: Default::default(),
         timeout: Duration::from_secs(5),
         prepared_statements: 10,
     }
@@ -157,6 +158,7 @@ async fn scripted(authentication: &'static [u8]) -> (ServerConn, std::net::TcpSt
             params: Vec::new(),
         },
         secret: Secret::Password("secret".into()),
+        tls: Default::default(),
         timeout: Duration::from_secs(5),
         prepared_statements: 10,
     };

@@ -15,6 +15,7 @@ use crate::pools::{
 };
 use crate::reload::Reloader;
 use crate::server::{StatementId, Travelling};
+use crate::tls::{Tls, TlsError};
 
 /// What one worker is told by another thread.
 pub(crate) enum WorkerMessage {
@@ -142,6 +143,8 @@ pub struct Shared {
     pub metrics: Arc<Registry>,
     /// Who may log in, and how the proxy logs in.
     pub secrets: Secrets,
+    /// Encryption, of clients' connections and of those to servers.
+    pub tls: Arc<Tls>,
     /// Startup parameters of every server connection.
     pub server_params: Vec<(String, String)>,
     /// Which pool settings hold for whom.
@@ -168,13 +171,18 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: ProxyConfig, mailboxes: Arc<Mailboxes>) -> Result<Self, StartError> {
+    pub(crate) fn new(
+        config: ProxyConfig,
+        tls: Arc<Tls>,
+        mailboxes: Arc<Mailboxes>,
+    ) -> Result<Self, StartError> {
         let pool = &config.pool;
         Ok(Self {
             shards: Shards::new(config.shards.clone()),
             cancels: Arc::default(),
             metrics: Arc::default(),
             secrets: Secrets::new(&config)?,
+            tls,
             server_params: vec![("client_encoding".into(), "UTF8".into())],
             tickets: Arc::new(Tickets::new(
                 pool.multi_shard,
@@ -296,6 +304,9 @@ pub enum StartError {
         /// Whose.
         user: String,
     },
+    /// A certificate or key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] crate::cancel::RandomError),

@@ -1,6 +1,8 @@
 use super::message::{Attributes, decode_key, text};
 use super::verifier::Keys;
-use super::{Key, SALT_MAX, ScramError, check_iterations, check_nonce, hash, mac, salted_password, xor};
+use super::{
+    BINDING_TYPE, Key, SALT_MAX, ScramError, check_iterations, check_nonce, hash, mac, salted_password, xor,
+};
 use crate::constant_time;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,12 +16,22 @@ pub enum Login<'a> {
     Keys(&'a Keys),
 }
 
-/// `n,,`: no channel binding, no authorization identity.
-const GS2_HEADER: &str = "n,,";
+/// What a client says about channel binding.
+#[derive(Debug, Clone, Copy)]
+pub enum ClientBinding<'a> {
+    /// It does not do it: the connection is in clear, or it shall not.
+    No,
+    /// It would, but the server did not offer it. A server that did offer it knows then that it was cheated.
+    NotOffered,
+    /// It does, and the server's certificate has this hash. To be used with [`super::MECHANISM_PLUS`].
+    EndPoint(&'a [u8]),
+}
 
 /// A client that has sent its first message.
 #[derive(Debug)]
 pub struct Client {
+    /// The first message's header and, behind it, what the login is bound to.
+    binding: Vec<u8>,
     first_bare: String,
     nonce: String,
 }
@@ -35,11 +47,23 @@ impl Client {
     /// Begins with a fresh nonce (see [`super::nonce`]); gives the first message, to be sent in a
     /// SASLInitialResponse. The user name stays empty: PostgreSQL takes it from the startup packet.
     pub fn start(nonce: &str) -> Result<(Self, Vec<u8>), ScramError> {
+        Self::start_bound(nonce, ClientBinding::No)
+    }
+
+    /// The same over an encrypted connection.
+    pub fn start_bound(nonce: &str, binding: ClientBinding<'_>) -> Result<(Self, Vec<u8>), ScramError> {
         check_nonce(nonce)?;
+        // The part after the second comma of the header would be an authorization identity.
+        let (header, data) = match binding {
+            ClientBinding::No => ("n,,".to_owned(), &[][..]),
+            ClientBinding::NotOffered => ("y,,".to_owned(), &[][..]),
+            ClientBinding::EndPoint(hash) => (format!("p={BINDING_TYPE},,"), hash),
+        };
         let first_bare = format!("n=,r={nonce}");
-        let first = format!("{GS2_HEADER}{first_bare}").into_bytes();
+        let first = format!("{header}{first_bare}").into_bytes();
         Ok((
             Client {
+                binding: [header.as_bytes(), data].concat(),
                 first_bare,
                 nonce: nonce.to_owned(),
             },
@@ -79,7 +103,7 @@ impl Client {
                 }
             }
         };
-        let without_proof = format!("c={},r={nonce}", STANDARD.encode(GS2_HEADER));
+        let without_proof = format!("c={},r={nonce}", STANDARD.encode(&self.binding));
         let auth_message = format!("{},{server_first},{without_proof}", self.first_bare);
         let signature = mac(&hash(&keys.client_key), auth_message.as_bytes());
         let proof = STANDARD.encode(xor(&keys.client_key, &signature));

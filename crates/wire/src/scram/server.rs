@@ -1,6 +1,6 @@
 use super::message::{Attributes, decode_key, text};
 use super::verifier::{Keys, Verifier};
-use super::{ScramError, check_nonce, hash, mac, xor};
+use super::{BINDING_TYPE, MECHANISM, MECHANISM_PLUS, ScramError, check_nonce, hash, mac, xor};
 use crate::constant_time;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,13 +10,16 @@ use base64::engine::general_purpose::STANDARD;
 pub struct Server {
     verifier: Verifier,
     nonce: String,
+    binding: Option<Vec<u8>>,
 }
 
 /// A server that waits for the client's proof.
 #[derive(Debug)]
 pub struct Challenge {
     verifier: Verifier,
-    gs2_header: String,
+    /// What the proof has to repeat: the first message's header and what the login is bound to, in base64.
+    binding: String,
+    bound: bool,
     nonce: String,
     /// Client's first message (bare) and server's first message, as signed.
     signed: String,
@@ -38,12 +41,34 @@ impl Server {
         Ok(Server {
             verifier,
             nonce: nonce.to_owned(),
+            binding: None,
         })
     }
 
-    /// Takes the client's first message (from SASLInitialResponse); gives the challenge, to be sent in
-    /// AuthenticationSASLContinue. The user name in it is ignored, as PostgreSQL does.
-    pub fn first(self, message: &[u8]) -> Result<(Challenge, Vec<u8>), ScramError> {
+    /// Offers channel binding; the connection is encrypted and its certificate has this hash.
+    #[must_use]
+    pub fn with_channel_binding(mut self, end_point: Option<&[u8]>) -> Self {
+        self.binding = end_point.map(<[u8]>::to_vec);
+        self
+    }
+
+    /// The mechanisms to offer, the best first.
+    #[must_use]
+    pub fn mechanisms(&self) -> &'static [&'static [u8]] {
+        match self.binding {
+            Some(_) => &[MECHANISM_PLUS, MECHANISM],
+            None => &[MECHANISM],
+        }
+    }
+
+    /// Takes the mechanism the client chose among [`Self::mechanisms`] and its first message (from
+    /// SASLInitialResponse); gives the challenge, to be sent in AuthenticationSASLContinue. The user name in it is
+    /// ignored, as PostgreSQL does.
+    pub fn first(self, mechanism: &[u8], message: &[u8]) -> Result<(Challenge, Vec<u8>), ScramError> {
+        let plus = mechanism == MECHANISM_PLUS;
+        if !self.mechanisms().contains(&mechanism) {
+            return Err(ScramError::Unsupported("mechanism"));
+        }
         let message = text(message)?;
         let (flag, rest) = message
             .split_once(',')
@@ -51,12 +76,18 @@ impl Server {
         let (identity, bare) = rest
             .split_once(',')
             .ok_or(ScramError::Malformed("no GS2 header"))?;
-        match flag {
+        let end_point = match (flag, &self.binding) {
+            ("n" | "y", _) if plus => return Err(ScramError::Malformed("no channel binding data")),
+            ("y", Some(_)) => return Err(ScramError::Downgrade),
             // `y`: the client could do channel binding but saw no offer, and none was made.
-            "n" | "y" => {}
+            ("n" | "y", _) => &[][..],
+            (_, Some(end_point)) if plus && flag.strip_prefix("p=") == Some(BINDING_TYPE) => end_point,
+            _ if flag.starts_with("p=") && plus => {
+                return Err(ScramError::Unsupported("channel binding type"));
+            }
             _ if flag.starts_with("p=") => return Err(ScramError::Unsupported("channel binding")),
             _ => return Err(ScramError::Malformed("channel binding flag")),
-        }
+        };
         if !identity.is_empty() {
             return Err(ScramError::Unsupported("authorization identity"));
         }
@@ -70,7 +101,8 @@ impl Server {
         let server_first = format!("r={nonce},s={salt},i={}", self.verifier.iterations);
         let challenge = Challenge {
             signed: format!("{bare},{server_first}"),
-            gs2_header: STANDARD.encode(format!("{flag},,")),
+            binding: STANDARD.encode([format!("{flag},,").as_bytes(), end_point].concat()),
+            bound: plus,
             nonce,
             verifier: self.verifier,
         };
@@ -97,8 +129,12 @@ impl Challenge {
             return Err(ScramError::Malformed("attribute after the proof"));
         }
         // Both compare public values: what the client itself sent, and nonces seen on the wire.
-        if binding != self.gs2_header {
-            return Err(ScramError::Malformed("channel binding changed"));
+        if binding != self.binding {
+            return Err(if self.bound {
+                ScramError::Binding
+            } else {
+                ScramError::Malformed("channel binding changed")
+            });
         }
         if nonce != self.nonce {
             return Err(ScramError::Nonce);

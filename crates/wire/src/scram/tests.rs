@@ -15,7 +15,7 @@ fn rfc_verifier() -> Verifier {
 fn server_accepts_the_example_of_the_rfc() {
     let server = Server::new(rfc_verifier(), RFC_SERVER_NONCE).unwrap();
     let (challenge, first) = server
-        .first(format!("n,,n=user,r={RFC_CLIENT_NONCE}").as_bytes())
+        .first(MECHANISM, format!("n,,n=user,r={RFC_CLIENT_NONCE}").as_bytes())
         .unwrap();
     let expect = format!("r={RFC_CLIENT_NONCE}{RFC_SERVER_NONCE},s={RFC_SALT},i=4096");
     assert_eq!(String::from_utf8(first).unwrap(), expect);
@@ -30,7 +30,7 @@ fn server_accepts_the_example_of_the_rfc() {
 
 fn exchange(verifier: Verifier, login: Login<'_>) -> Result<(Keys, Keys), ScramError> {
     let (client, first) = Client::start("cccc")?;
-    let (challenge, first) = Server::new(verifier, "ssss")?.first(&first)?;
+    let (challenge, first) = Server::new(verifier, "ssss")?.first(MECHANISM, &first)?;
     let (client, proof) = client.challenge(&first, login)?;
     let accepted = challenge.proof(&proof)?;
     Ok((client.finish(&accepted.message)?, accepted.keys))
@@ -68,7 +68,7 @@ fn client_refuses_a_server_without_the_verifier() {
         let (client, first) = Client::start("cccc").unwrap();
         let (_, first) = Server::new(rfc_verifier(), "ssss")
             .unwrap()
-            .first(&first)
+            .first(MECHANISM, &first)
             .unwrap();
         let (client, _) = client.challenge(&first, Login::Password(b"pencil")).unwrap();
         client.finish(last).unwrap_err()
@@ -117,7 +117,7 @@ fn server_refuses_what_it_does_not_do() {
     let run = |message: &str| {
         Server::new(rfc_verifier(), "ssss")
             .unwrap()
-            .first(message.as_bytes())
+            .first(MECHANISM, message.as_bytes())
             .map(|_| ())
             .unwrap_err()
     };
@@ -140,7 +140,7 @@ fn server_refuses_what_it_does_not_do() {
 
     let finish = |message: &str| {
         let server = Server::new(rfc_verifier(), "ssss").unwrap();
-        let (challenge, _) = server.first(b"y,,n=,r=cccc").unwrap();
+        let (challenge, _) = server.first(MECHANISM, b"y,,n=,r=cccc").unwrap();
         challenge.proof(message.as_bytes()).map(|_| ()).unwrap_err()
     };
     let proof = STANDARD.encode([0; 32]);
@@ -158,6 +158,80 @@ fn server_refuses_what_it_does_not_do() {
     assert_eq!(finish("c=eSws,r=ccccssss"), ScramError::Malformed("no proof"));
     let after = ScramError::Malformed("attribute after the proof");
     assert_eq!(finish(&format!("c=eSws,r=ccccssss,p={proof},x=1")), after);
+}
+
+#[test]
+fn a_login_is_bound_to_the_certificate_both_sides_see() {
+    // What the client says, over a connection whose certificate has this hash at either end, with this mechanism.
+    let run = |binding: ClientBinding<'_>, mechanism: &[u8], offered: Option<&[u8]>| {
+        let (client, first) = Client::start_bound("cccc", binding)?;
+        let server = Server::new(rfc_verifier(), "ssss")?.with_channel_binding(offered);
+        let (challenge, first) = server.first(mechanism, &first)?;
+        let (client, proof) = client.challenge(&first, Login::Password(b"pencil"))?;
+        client.finish(&challenge.proof(&proof)?.message).map(|_| ())
+    };
+    use ClientBinding::{EndPoint, No, NotOffered};
+    let (ours, theirs) = (&[1; 32][..], &[2; 32][..]);
+    let cases = [
+        (EndPoint(ours), MECHANISM_PLUS, Some(ours), Ok(())),
+        (
+            EndPoint(theirs),
+            MECHANISM_PLUS,
+            Some(ours),
+            Err(ScramError::Binding),
+        ),
+        (
+            EndPoint(&ours[1..]),
+            MECHANISM_PLUS,
+            Some(ours),
+            Err(ScramError::Binding),
+        ),
+        (No, MECHANISM, Some(ours), Ok(())),
+        (No, MECHANISM, None, Ok(())),
+        (NotOffered, MECHANISM, None, Ok(())),
+        (NotOffered, MECHANISM, Some(ours), Err(ScramError::Downgrade)),
+        (
+            No,
+            MECHANISM_PLUS,
+            Some(ours),
+            Err(ScramError::Malformed("no channel binding data")),
+        ),
+        (
+            NotOffered,
+            MECHANISM_PLUS,
+            Some(ours),
+            Err(ScramError::Malformed("no channel binding data")),
+        ),
+        (
+            EndPoint(ours),
+            MECHANISM,
+            Some(ours),
+            Err(ScramError::Unsupported("channel binding")),
+        ),
+        (
+            EndPoint(ours),
+            MECHANISM_PLUS,
+            None,
+            Err(ScramError::Unsupported("mechanism")),
+        ),
+    ];
+    for (binding, mechanism, offered, expected) in cases {
+        let mechanism_name = String::from_utf8_lossy(mechanism);
+        assert_eq!(
+            run(binding, mechanism, offered),
+            expected,
+            "{binding:?} {mechanism_name} {offered:?}"
+        );
+    }
+    let other_kind = Server::new(rfc_verifier(), "ssss")
+        .unwrap()
+        .with_channel_binding(Some(ours));
+    assert_eq!(
+        other_kind
+            .first(MECHANISM_PLUS, b"p=tls-unique,,n=,r=cccc")
+            .unwrap_err(),
+        ScramError::Unsupported("channel binding type")
+    );
 }
 
 #[test]
