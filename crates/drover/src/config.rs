@@ -12,10 +12,10 @@ mod declare;
 mod docs;
 mod nearest;
 mod sections;
-mod tls;
-mod tls_values;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod tls_values;
 mod values;
 
 use declare::Reader;

@@ -6,9 +6,9 @@ use proxy::config::{
     ClientTlsConfig, ClientTlsMode, ServerTlsConfig, ServerTlsMode, TlsConfig, TlsNegotiation,
 };
 
+use super::Config;
 use super::declare::{Located, Reader};
 use super::sections::{ShardSection, TlsSection};
-use super::Config;
 
 /// Parts that are missing, and combinations that mean nothing.
 pub(super) fn check(reader: &mut Reader<'_>, tls: &Located<TlsSection>, shards: &[Located<ShardSection>]) {
@@ -27,7 +27,10 @@ pub(super) fn check(reader: &mut Reader<'_>, tls: &Located<TlsSection>, shards: 
     let mut problem = |key: &str, message: &str| reader.problem(tls.key_at(key), message.to_owned());
     let offered = client_mode.0 != ClientTlsMode::Disable;
     if offered && (client_cert.is_none() || client_key.is_none()) {
-        problem("client_mode", "TLS for clients needs `client_cert` and `client_key`");
+        problem(
+            "client_mode",
+            "TLS for clients needs `client_cert` and `client_key`",
+        );
     }
     if matches!(client_mode.0, ClientTlsMode::VerifyCa | ClientTlsMode::VerifyFull) && client_ca.is_none() {
         problem("client_mode", "verifying clients' certificates needs `client_ca`");
@@ -44,7 +47,9 @@ pub(super) fn check(reader: &mut Reader<'_>, tls: &Located<TlsSection>, shards: 
         problem("server_negotiation", message);
     }
     for shard in shards {
-        let Some(mode) = shard.value.tls_mode else { continue };
+        let Some(mode) = shard.value.tls_mode else {
+            continue;
+        };
         if verifies(mode.0) && shard.value.tls_ca.is_none() && server_ca.is_none() {
             let message = "verifying servers' certificates needs `tls_ca`, or `server_ca` in [tls]";
             reader.problem(shard.key_at("tls_mode"), message.to_owned());
@@ -151,9 +156,15 @@ mod tests {
             ("server_negotiation = 'direct'", "needs a `server_mode`"),
         ] {
             let found = problems(tls);
-            assert!(found.len() == 1 && found[0].contains(expected), "{tls}: {found:?}");
+            assert!(
+                found.len() == 1 && found[0].contains(expected),
+                "{tls}: {found:?}"
+            );
         }
-        assert_eq!(problems("server_mode = 'require'\nserver_negotiation = 'direct'"), [""; 0]);
+        assert_eq!(
+            problems("server_mode = 'require'\nserver_negotiation = 'direct'"),
+            [""; 0]
+        );
     }
 
     #[test]
