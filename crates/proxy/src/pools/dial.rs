@@ -74,7 +74,7 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
             if let DialError::Tls { .. } = error {
                 worker.metrics.server_tls_failures.increment();
             }
-            let shard = worker.shared.shards.name(key.shard);
+            let shard = worker.shared.shards.name(pool.0.key.shard);
             let cause = std::error::Error::source(&error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
@@ -126,7 +126,7 @@ fn dialler(pool: &ShardPool, address: Address) -> Dialler {
             params: shared.server_params.clone(),
         },
         secret: shared.secrets.for_server(&policy.server_user),
-        tls: shared.tls.server(&shared.shards.name(key.shard)),
+        tls: shared.tls.server(&shared.shards.name(pool.0.key.shard)),
         timeout: source.pool.connect_timeout,
         prepared_statements: source.pool.prepared_statements,
     }

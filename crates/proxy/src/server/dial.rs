@@ -162,6 +162,11 @@ impl DialError {
         match self {
             Self::Refused(fields) => !matches!(fields.code.get(..2), Some("57" | "53" | "58" | "XX")),
             Self::Authentication(_) | Self::Protocol(_) => true,
+            // Certificates and settings do not change by waiting; a server that goes away in the handshake does.
+            Self::Tls { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ),
             Self::Io { .. } | Self::TimedOut { .. } => false,
         }
     }

@@ -24,6 +24,7 @@ fn proxy(tls: ClientTlsConfig) -> Proxy {
         name: "trusted".into(),
         auth: ClientAuth::Trust,
         server_password: None,
+        limits: Default::default(),
     });
     testing::proxy(config)
 }
