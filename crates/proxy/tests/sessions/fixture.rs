@@ -61,6 +61,7 @@ impl Fixture {
                 user: info.admin_user.clone(),
                 password: Some(info.admin_password.expose().to_owned()),
             },
+            tls: Default::default(),
         };
         let shards = info.shards.iter().zip(1..).map(|(shard, id)| ShardRecord {
             id: ShardId(id),
