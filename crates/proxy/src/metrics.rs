@@ -3,9 +3,21 @@
 //! The catalogue below is the only place where a metric is declared: name, kind and help text. The struct, the
 //! Prometheus text and `docs/metrics.md` all come from it.
 
+mod errors;
+mod families;
+mod histogram;
+mod totals;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use errors::{ErrorCounts, SqlState};
+use families::Family;
+pub use families::{PinCounts, PinGauges, RefusalCounts, Route, StatementClass, StatementTimes};
+pub use histogram::Histogram;
+pub use totals::{PoolCounters, PoolTotals, WorkerTotals};
 
 /// A number that only grows. Written by one thread, read by any: an increment is a plain load and store.
 #[derive(Debug, Default)]
@@ -66,19 +78,37 @@ impl Gauge {
 pub struct Metric {
     /// Full name, `drover_…`; counters end in `_total`.
     pub name: &'static str,
-    /// `counter` or `gauge`.
+    /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
+    /// Its labels, separated by commas; empty for none.
+    pub labels: &'static str,
     /// One sentence, units included.
     pub help: &'static str,
-    read: fn(&WorkerMetrics) -> u64,
+    read: Reader,
+}
+
+/// How a metric's value is found.
+#[derive(Debug, Clone, Copy)]
+enum Reader {
+    /// One number per worker.
+    Number(fn(&WorkerMetrics) -> u64),
+    /// Several series.
+    Family(fn(&[Arc<WorkerMetrics>], &str, &mut String)),
 }
 
 macro_rules! catalogue {
-    ($( $kind:ident $field:ident $name:literal $help:literal; )*) => {
+    (
+        $( $kind:ident $field:ident $name:literal $help:literal; )*
+        =>
+        $( $family:ident $series:ident $shape:literal $family_name:literal $labels:literal $family_help:literal; )*
+    ) => {
         /// One worker's metrics.
         #[derive(Debug, Default)]
         pub struct WorkerMetrics {
             $( #[doc = $help] pub $field: $kind, )*
+            $( #[doc = $family_help] pub $series: $family, )*
+            /// Figures per database and user.
+            pub totals: WorkerTotals,
         }
 
         /// Every metric, in the order of the documentation.
@@ -86,8 +116,19 @@ macro_rules! catalogue {
             $( Metric {
                 name: $name,
                 kind: catalogue!(@kind $kind),
+                labels: "",
                 help: $help,
-                read: |metrics| metrics.$field.get(),
+                read: Reader::Number(|metrics| metrics.$field.get()),
+            }, )*
+            $( Metric {
+                name: $family_name,
+                kind: $shape,
+                labels: $labels,
+                help: $family_help,
+                read: Reader::Family(|workers, name, out| {
+                    let workers: Vec<&$family> = workers.iter().map(|worker| &worker.$series).collect();
+                    $family::expose(&workers, name, out);
+                }),
             }, )*
         ];
     };
@@ -138,6 +179,21 @@ catalogue! {
     Counter server_checks_failed "drover_server_checks_failed_total" "Of them those that did not.";
     Counter prepared_hits "drover_prepared_hits_total" "Statements that the server connection had prepared already.";
     Counter prepared_misses "drover_prepared_misses_total" "Statements that had to be prepared on the server connection.";
+
+    // Several series each.
+    =>
+    StatementTimes statement_times "histogram" "drover_statement_seconds" "kind, route"
+        "Time from a statement's arrival to the end of its answer, by what it is and on how many shards it ran; the statements of one message share its time evenly.";
+    Histogram wait_times "histogram" "drover_wait_seconds" ""
+        "Time requests waited for a server connection, where they had to wait.";
+    ErrorCounts errors "counter" "drover_errors_total" "sqlstate"
+        "Errors sent to clients, by SQLSTATE; codes that are not listed count under their class (23xxx).";
+    RefusalCounts refusals "counter" "drover_refusals_total" "code"
+        "Statements refused, by refusal code.";
+    PinCounts pins "counter" "drover_pins_total" "reason"
+        "Times a session was pinned to a server connection, by reason.";
+    PinGauges pinned "gauge" "drover_pinned_sessions" "reason"
+        "Sessions pinned to a server connection now, by reason.";
 }
 
 /// All workers' metrics of one proxy.
@@ -154,21 +210,32 @@ impl Registry {
         metrics
     }
 
-    /// Each metric with its sum over all workers.
+    /// Each metric that is one number with its sum over all workers.
     #[must_use]
     pub fn sums(&self) -> Vec<(&'static Metric, u64)> {
         let workers = self.lock();
+        let sum = |read: fn(&WorkerMetrics) -> u64| {
+            workers
+                .iter()
+                .fold(0_u64, |sum, worker| read(worker).wrapping_add(sum))
+        };
         CATALOGUE
             .iter()
-            .map(|metric| {
-                (
-                    metric,
-                    workers
-                        .iter()
-                        .fold(0, |sum, worker| (metric.read)(worker).wrapping_add(sum)),
-                )
+            .filter_map(|metric| match metric.read {
+                Reader::Number(read) => Some((metric, sum(read))),
+                Reader::Family(_) => None,
             })
             .collect()
+    }
+
+    /// Figures per database and user, in their order, over all workers.
+    #[must_use]
+    pub fn totals(&self) -> BTreeMap<(Arc<str>, Arc<str>), PoolTotals> {
+        let mut sums = BTreeMap::new();
+        for worker in self.lock().iter() {
+            worker.totals.add_to(&mut sums);
+        }
+        sums
     }
 
     /// Everything in Prometheus' text format.
@@ -178,6 +245,15 @@ impl Registry {
         for (metric, value) in self.sums() {
             let Metric { name, kind, help, .. } = metric;
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+        let workers = self.lock().clone();
+        for metric in CATALOGUE {
+            let Reader::Family(expose) = metric.read else {
+                continue;
+            };
+            let Metric { name, kind, help, .. } = metric;
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            expose(&workers, name, &mut text);
         }
         text
     }
@@ -192,10 +268,17 @@ impl Registry {
 pub fn documentation() -> String {
     let mut text = String::from(
         "# Metrics\n\nGenerated from the catalogue in `crates/proxy/src/metrics.rs`; do not edit. To write it anew:\n\
-         `UPDATE_DOCS=1 cargo test -p proxy metrics`.\n\n| name | kind | meaning |\n|---|---|---|\n",
+         `UPDATE_DOCS=1 cargo test -p proxy metrics`.\n\n| name | kind | labels | meaning |\n|---|---|---|---|\n",
     );
-    for Metric { name, kind, help, .. } in CATALOGUE {
-        let _ = writeln!(text, "| `{name}` | {kind} | {help} |");
+    for Metric {
+        name,
+        kind,
+        labels,
+        help,
+        ..
+    } in CATALOGUE
+    {
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
     }
     text
 }

@@ -19,6 +19,7 @@ mod fault;
 mod inspect;
 mod learn;
 mod many;
+mod observe;
 mod portal;
 mod schema;
 mod sequences;
@@ -70,6 +71,8 @@ pub struct Session {
     /// Why it keeps its home connection.
     pinned: Pins,
     sequences: sequences::SequenceUse,
+    /// What is measured of the request at hand.
+    observation: observe::Observation,
     extended: Extended,
     sql_prepared: sql_prepared::SqlPrepared,
     /// The context of the last statement, with the settings it was made for.
@@ -139,14 +142,18 @@ impl Session {
             // After an error in a pipeline PostgreSQL ignores everything up to Sync.
             tag::QUERY | tag::FUNCTION_CALL if self.extended.skipping || self.batch_fails().await? => {}
             tag::QUERY => {
+                self.observe_request();
                 self.count_in(message).await?;
                 self.simple(message).await?;
+                self.observe_end();
                 self.count_out();
             }
             tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH | tag::SYNC => {
+                self.observe_request();
                 self.count_in(message).await?;
                 self.extended_message(kind, message).await?;
                 if kind == tag::SYNC {
+                    self.observe_end();
                     self.count_out();
                 }
             }
@@ -154,8 +161,10 @@ impl Session {
             // Left over from a COPY that failed: PostgreSQL ignores them too.
             tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
             tag::FUNCTION_CALL => {
+                self.observe_request();
                 self.count_in(message).await?;
                 self.function_call(message).await?;
+                self.observe_end();
                 self.count_out();
             }
             other => {
@@ -246,6 +255,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.count_out();
+        self.set_pinned(Pins::default());
     }
 }
 

@@ -280,7 +280,14 @@ impl Session {
             }
             let steps = &mut self.extended.steps;
             let server = &mut self.servers[index].lease;
+            let observation = &mut self.observation;
+            let metrics = &self.engine.metrics;
             let pumped = relay::pump(server, &mut self.client.conn, |kind, message, client| {
+                match steps.front() {
+                    Some(Step::Execute) => observation.heard_in_turn(kind, message, metrics),
+                    Some(Step::Skip | Step::Doom) => {}
+                    _ => observation.heard(kind, message, metrics),
+                }
                 read_one(kind, message, client, steps, &mut read, pass_ready)
             })
             .await;

@@ -262,6 +262,7 @@ impl Session {
 
     /// Appends a CommandComplete.
     pub(super) fn complete(&mut self, tag: &str) -> Result<(), Fault> {
+        self.observation.completed(tag.as_bytes());
         encode::command_complete(self.client.conn.out(), tag.as_bytes())
             .map_err(|_| Fault::error("54000", "command tag too long"))
     }

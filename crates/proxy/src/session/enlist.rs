@@ -48,7 +48,12 @@ impl Session {
         let lease = if self.servers.is_empty() {
             match pool.try_checkout(Purpose::First, Some(&self.cancel.slot)) {
                 Some(lease) => lease,
-                None => pool.checkout(Purpose::First, Some(&self.cancel.slot)).await?,
+                None => {
+                    let since = std::time::Instant::now();
+                    let lease = pool.checkout(Purpose::First, Some(&self.cancel.slot)).await;
+                    self.observation.waited(since.elapsed(), &self.engine.metrics);
+                    lease?
+                }
             }
         } else {
             if self.block.ticket.is_none() {
@@ -60,6 +65,7 @@ impl Session {
             pool.checkout(Purpose::Further(ticket), Some(&self.cancel.slot))
                 .await?
         };
+        self.observation.totals.server_assignment_count.increment();
         let mut enlisted = Enlisted {
             shard,
             lease,
@@ -308,12 +314,16 @@ impl Session {
 
     /// The session keeps its home connection from now on.
     pub(super) fn pin(&mut self, reason: PinReason) {
-        self.pinned.insert(reason);
+        let mut pins = self.pinned;
+        pins.insert(reason);
+        self.set_pinned(pins);
     }
 
     /// This reason is over; a session without any gives its home connection back after the statement.
     pub(super) fn unpin(&mut self, reason: PinReason) {
-        self.pinned.remove(reason);
+        let mut pins = self.pinned;
+        pins.remove(reason);
+        self.set_pinned(pins);
     }
 
     /// A name may mean a temporary object of this session.

@@ -189,6 +189,7 @@ impl Session {
         if types.iter().all(|oid| *oid == 0) {
             types.clear();
         }
+        self.observation.totals.client_parse_count.increment();
         let prepared = self.prepare(text, types, parse.name.is_empty()).await?;
         if let Action::Planned(planned) = &prepared.statement.action
             && declared > planned.param_types.len()
@@ -315,6 +316,7 @@ impl Session {
     }
 
     async fn bind(&mut self, whole: Message<'_>, bind: &Bind<'_>) -> Result<(), Fault> {
+        self.observation.totals.bind_count.increment();
         let prepared = self.current(bind.statement).await?;
         if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
             return Err(failed_block());
@@ -499,6 +501,7 @@ impl Session {
                 .collect(),
             _ => prepared.types.clone(),
         };
+        self.observation.totals.server_parse_count.increment();
         let out = self.servers[index].lease.conn.out();
         wire::frontend::encode::parse(
             out,
@@ -603,6 +606,8 @@ impl Session {
         };
         let statement = Rc::clone(&portal.prepared.statement);
         self.engine.metrics.statements.increment();
+        let awaited = matches!(portal.place, PortalPlace::Server(_));
+        self.observation.statement(&statement, awaited);
         if self.block.state == BlockState::Failed && !ends_block(&statement) {
             return Err(failed_block());
         }

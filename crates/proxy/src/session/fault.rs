@@ -71,13 +71,12 @@ pub(crate) fn refusal_fields(refusal: &plan::Refusal) -> ErrorFields {
         .with_hint(refusal.hint.clone())
 }
 
-/// Whether an error is a refusal of Drover's own; servers use its SQLSTATE too.
-pub(crate) fn is_refusal(fields: &ErrorFields) -> bool {
-    fields.code == plan::refusal::SQLSTATE
-        && fields
-            .detail
-            .as_deref()
-            .is_some_and(|detail| detail.starts_with(REFUSAL_DETAIL))
+/// The refusal code of an error that Drover made; servers use its SQLSTATE too.
+pub(crate) fn refusal_code(fields: &ErrorFields) -> Option<&str> {
+    if fields.code != plan::refusal::SQLSTATE {
+        return None;
+    }
+    fields.detail.as_deref()?.strip_prefix(REFUSAL_DETAIL)
 }
 
 impl From<CheckoutError> for Fault {

@@ -134,6 +134,7 @@ impl Session {
             self.settings.begin();
         }
         let order = self.shard_order(planned, shards);
+        self.observation.over(order.len());
         let indexes = self.enlist_all(&order).await?;
         let extras = self.times(&planned.plan.prelude, values, indexes[0]).await?;
         if args.is_none()

@@ -222,7 +222,7 @@ impl Session {
         }
         // What pinned the session is discarded with its server.
         self.discard_servers();
-        self.pinned = super::effects::Pins::of_mode(self.mode);
+        self.set_pinned(super::effects::Pins::of_mode(self.mode));
         self.sequences.forget();
         self.extended.forget_all();
         let before = Rc::clone(self.settings.current());

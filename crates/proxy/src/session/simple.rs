@@ -8,7 +8,6 @@ use wire::backend::{ErrorFields, Fields, encode, field, tag};
 
 use super::block::{BlockState, Wrote};
 use super::effects::Effects;
-use super::fault::is_refusal;
 use super::learn::Learned;
 use super::{Fault, Session};
 use crate::conn::Conn;
@@ -132,6 +131,7 @@ impl Session {
         offset: usize,
     ) -> Result<bool, Fault> {
         self.engine.metrics.statements.increment();
+        self.observation.statement(statement, false);
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
         }
@@ -228,6 +228,7 @@ impl Session {
     /// Sends a text to one shard and relays the answer. True when ReadyForQuery was passed on.
     pub(super) async fn run_on_one(&mut self, one: OneShard<'_>, last: bool) -> Result<bool, Fault> {
         self.engine.metrics.statements_routed.increment();
+        self.observation.over(1);
         let index = self.enlist(one.shard).await?;
         if one.effects.concerns_sequences() && one.shard == self.engine.cluster.home() {
             self.before_sequences(index, one.effects).await?;
@@ -269,7 +270,12 @@ impl Session {
         loop {
             let mut stopped = Stopped::Ready;
             let server = &mut self.servers[index].lease;
+            let observation = &mut self.observation;
+            let metrics = &self.engine.metrics;
             relay::pump(server, &mut self.client.conn, |kind, message, client| {
+                if answer.skip == 0 {
+                    observation.heard(kind, message, metrics);
+                }
                 answer.decide(kind, message, client, &mut stopped)
             })
             .await
@@ -338,9 +344,7 @@ impl Session {
 
     /// An error on its way to the client.
     pub(super) fn tell(&mut self, fields: &ErrorFields) {
-        if is_refusal(fields) {
-            self.engine.metrics.statements_refused.increment();
-        }
+        self.observe_error(fields);
         encode::error(self.client.conn.out(), fields);
     }
 

@@ -37,6 +37,8 @@ impl Session {
             .policies
             .resolve_or_general(&who.user, &who.database);
         let message_limit = engine.cluster.limits().max_message_bytes;
+        let totals = engine.metrics.totals.of(&who.database, &who.user);
+        totals.client_login_count.increment();
         let base = startup_settings(&who);
         let mut session = Self {
             engine,
@@ -50,8 +52,9 @@ impl Session {
             block: Block::none(),
             servers: Vec::new(),
             pools: Vec::new(),
-            pinned: Pins::of_mode(policy.mode),
+            pinned: Pins::default(),
             sequences: Default::default(),
+            observation: super::observe::Observation::new(totals),
             extended: Extended::default(),
             sql_prepared: Default::default(),
             context: None,
@@ -63,6 +66,7 @@ impl Session {
             stop,
             counted: false,
         };
+        session.set_pinned(Pins::of_mode(policy.mode));
         let greeted = match base {
             Ok(_)
                 if who
@@ -121,6 +125,7 @@ impl Session {
 
     /// Tells the client why its session ends.
     pub(super) async fn say_fatal(&mut self, fields: &ErrorFields) {
+        self.observe_error(fields);
         let mut fields = fields.clone();
         "FATAL".clone_into(&mut fields.severity);
         encode::error(self.client.conn.out(), &fields);
