@@ -91,6 +91,8 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
             limits: UserLimits::default(),
         }],
         databases: vec![database.into()],
+        unix_socket: None,
+        console: Default::default(),
         pool: PoolConfig::default(),
         limits: Limits::default(),
         timeouts: Timeouts::default(),
@@ -103,7 +105,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
     };
     let store = FileStore::open(cluster.state_dir().join("http")).expect("a store");
     let id = ProxyId::parse("http-test").expect("an id");
-    proxy::start(config, Arc::new(store), id, record, GATHER_BYTES_MAX).expect("a proxy")
+    proxy::start(config, Arc::new(store), id, record, GATHER_BYTES_MAX, None).expect("a proxy")
 }
 
 async fn ask(address: std::net::SocketAddr, head: &str, body: &str) -> (u16, String) {

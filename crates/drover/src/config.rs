@@ -21,10 +21,10 @@ mod values;
 use declare::Reader;
 pub use docs::page as documentation;
 pub use sections::{
-    AdminSection, DatabaseSection, LimitsSection, PoolSection, ProxySection, ShardSection, StoreKind,
-    StoreSection, TlsSection, UserSection,
+    AdminSection, ConsoleSection, DatabaseSection, LimitsSection, PoolSection, ProxySection, ShardSection,
+    StoreKind, StoreSection, TlsSection, UserSection,
 };
-pub use values::{Bytes, HostPort, Name, Password, Text};
+pub use values::{Bytes, FileMode, HostPort, Name, Password, Text};
 
 /// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -44,6 +44,8 @@ pub struct Config {
     pub limits: LimitsSection,
     /// Encryption.
     pub tls: TlsSection,
+    /// The admin console.
+    pub console: ConsoleSection,
     /// Databases clients may connect to; at least one.
     pub databases: Vec<DatabaseSection>,
     /// Who may log in; at least one.
@@ -95,6 +97,8 @@ impl Config {
         if let Some(directory) = path.parent() {
             config.store.path = directory.join(&config.store.path);
             tls::resolve(&mut config, directory);
+            let socket = config.proxy.unix_socket_dir.take();
+            config.proxy.unix_socket_dir = socket.map(|socket| directory.join(socket));
         }
         Ok(config)
     }
@@ -119,12 +123,16 @@ impl Config {
         let pool = reader.section::<PoolSection>(&document);
         let limits = reader.section::<LimitsSection>(&document);
         let tls = reader.section::<TlsSection>(&document);
+        let console = reader.section::<ConsoleSection>(&document);
         let databases = reader.sections::<DatabaseSection>(&document);
         let users = reader.sections::<UserSection>(&document);
         let shards = reader.sections::<ShardSection>(&document);
         checks::names(reader, &databases, &users, &shards);
         checks::forced_users(reader, &databases, &users);
         checks::nodes(reader, &shards);
+        if let Some(console) = &console {
+            checks::console(reader, console, &databases);
+        }
         if let Some(proxy) = &proxy {
             checks::proxy(reader, proxy);
         }
@@ -141,6 +149,7 @@ impl Config {
             pool: pool?.value,
             limits: limits?.value,
             tls: tls?.value,
+            console: console?.value,
             databases: values_of(databases),
             users: values_of(users),
             shards: values_of(shards),

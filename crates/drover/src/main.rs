@@ -2,6 +2,7 @@
 
 mod cli;
 mod dev;
+mod operate;
 mod proxy_cmd;
 mod serve;
 mod terminal;

@@ -3,12 +3,15 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use admin::{HttpConfig, Role, Token};
 use clap::Args;
 use drover::config::{Config, ConfigError, Password};
+use proxy::console::Shutdown;
 
 use crate::cli::describe;
+use crate::operate;
 use crate::serve::{Plan, ServeError, Serving};
 use crate::terminal::{Signals, chain, say};
 
@@ -76,7 +79,22 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
     let _ = io::stdout()
         .write_all(text.as_bytes())
         .and_then(|()| io::stdout().flush());
-    signals.next().await;
+    let shared = Arc::clone(serving.shared());
+    match operate::run(&shared, &mut signals).await {
+        Shutdown::Now => {
+            shared.end_listening();
+            return Ok(());
+        }
+        Shutdown::WaitForServers => {}
+        Shutdown::WaitForClients => {
+            shared.end_listening();
+            say!("stopping when the clients have gone; a signal stops sooner");
+            tokio::select! {
+                () = operate::clients_gone(&shared) => {}
+                () = signals.next() => {}
+            }
+        }
+    }
     say!("stopping when the open transactions have ended; again to stop at once");
     tokio::select! {
         () = serving.shutdown() => Ok(()),

@@ -81,6 +81,7 @@ impl Serving {
                 plan.id,
                 plan.cluster,
                 plan.gather_bytes_max,
+                None,
             )
         });
         let running = starting.await.map_err(|_| ServeError::Interrupted)??;
@@ -108,6 +109,11 @@ impl Serving {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.running.address()
+    }
+
+    /// What the proxy's workers share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        self.running.shared()
     }
 
     /// Where HTTP is served.

@@ -10,6 +10,7 @@ use wire::backend::ErrorFields;
 
 use crate::conn::Conn;
 use crate::metrics::WorkerMetrics;
+use crate::sockets::Peer;
 use crate::worker::{Stop, StopReason};
 
 /// A client's socket and buffers. IO goes through [`ClientConn::conn`].
@@ -105,8 +106,8 @@ pub struct StartupInfo {
     pub params: Vec<(String, String)>,
     /// The protocol minor version in force (0).
     pub minor: u16,
-    /// The peer's address as text, empty for a Unix socket.
-    pub peer: String,
+    /// Where it connected from.
+    pub peer: Peer,
     /// Protocol version and cipher suite of an encrypted connection, such as `TLSv1.3/TLS_AES_256_GCM_SHA384`.
     pub tls: Option<Box<str>>,
 }

@@ -19,6 +19,10 @@ pub use tls::{
 pub struct ProxyConfig {
     /// Where clients connect (TCP). Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// The Unix socket clients may connect to as well.
+    pub unix_socket: Option<UnixSocketConfig>,
+    /// The admin console.
+    pub console: ConsoleConfig,
     /// Worker threads; 0 means one per core.
     pub workers: usize,
     /// Who may log in.
@@ -37,6 +41,42 @@ pub struct ProxyConfig {
     pub admin: AdminConfig,
     /// Encryption.
     pub tls: TlsConfig,
+}
+
+/// A Unix socket for clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixSocketConfig {
+    /// Where it lies; its name is made from the port.
+    pub directory: std::path::PathBuf,
+    /// Its access permissions, as in `chmod`.
+    pub mode: u32,
+}
+
+/// Who may use the admin console. Its users log in like all others; when nobody may use it, there is none, and its
+/// names are ordinary database names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConsoleConfig {
+    /// May use every command.
+    pub admin_users: Vec<String>,
+    /// May look: SHOW, without secrets.
+    pub stats_users: Vec<String>,
+}
+
+/// Names of the database that is the console.
+pub const CONSOLE_NAMES: [&str; 2] = ["drover", "pgbouncer"];
+
+impl ConsoleConfig {
+    /// There is a console.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.admin_users.is_empty() || !self.stats_users.is_empty()
+    }
+
+    /// A client that asks for this database wants the console.
+    #[must_use]
+    pub fn serves(&self, database: &str) -> bool {
+        self.is_on() && CONSOLE_NAMES.contains(&database)
+    }
 }
 
 /// A client that may log in, and how Drover logs in to the servers in its name.

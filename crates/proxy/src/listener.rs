@@ -1,16 +1,20 @@
 //! Accepting clients, and the proxy as a whole.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 
 use crate::config::ProxyConfig;
-use crate::login::Accepted;
+use crate::login::{Accepted, Incoming};
+use crate::sockets::{Peer, Sockets};
 use crate::tls::Tls;
 use crate::worker::{self, HandlerFactory, Mailboxes, Shared, StartError, WorkerMessage};
 
@@ -24,18 +28,31 @@ const WORKERS_MAX: usize = usize::BITS as usize;
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Starts the workers and listens. Returns when clients can connect.
-pub fn start(config: ProxyConfig, factory: HandlerFactory) -> Result<Proxy, StartError> {
-    let tls = Tls::load(&config.tls)?;
-    start_with_tls(config, tls, factory)
+/// What the accepting thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepting {
+    /// It accepts clients.
+    On,
+    /// Clients wait in the kernel's backlog.
+    Paused,
+    /// It has closed its sockets, for ever.
+    Off,
 }
 
-/// The same with encryption that somebody else uses as well.
-pub fn start_with_tls(
+/// Listens as configured and starts the workers. Returns when clients can connect.
+pub fn start(config: ProxyConfig, factory: HandlerFactory) -> Result<Proxy, StartError> {
+    let tls = Tls::load(&config.tls)?;
+    let sockets = Sockets::bind(&config)?;
+    start_on(sockets, config, tls, factory)
+}
+
+/// Starts the workers over sockets that listen already, with encryption that somebody else may use as well. Returns
+/// when clients are accepted.
+pub fn start_on(
+    sockets: Sockets,
     config: ProxyConfig,
     tls: Arc<Tls>,
     factory: HandlerFactory,
@@ -49,16 +66,15 @@ pub fn start_with_tls(
     .min(WORKERS_MAX);
     let address = config.listen;
     let listen = |source| StartError::Listen { address, source };
-    let socket = std::net::TcpListener::bind(address).map_err(listen)?;
-    socket.set_nonblocking(true).map_err(listen)?;
-    let address = socket.local_addr().map_err(listen)?;
+    sockets.prepare().map_err(listen)?;
+    let address = sockets.address().unwrap_or(address);
     let (mailboxes, inboxes) = Mailboxes::new(workers);
     let shared = Arc::new(Shared::new(config, tls, mailboxes)?);
-    let (accepting, stop) = oneshot::channel();
+    let accepting = shared.accepting.subscribe();
+    shared.set_sockets(sockets.try_clone().map_err(listen)?);
     let mut proxy = Proxy {
         address,
         shared: Arc::clone(&shared),
-        accepting: Some(accepting),
         threads: Vec::new(),
     };
     for (id, inbox) in inboxes.into_iter().enumerate() {
@@ -71,12 +87,7 @@ pub fn start_with_tls(
         .build()
         .map_err(StartError::Thread)?;
     let thread = std::thread::Builder::new().name("accept".into()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = accept(socket, &shared) => {}
-                _ = stop => {}
-            }
-        });
+        runtime.block_on(accept(sockets, &shared, accepting));
     });
     proxy.threads.push(thread.map_err(StartError::Thread)?);
     Ok(proxy)
@@ -107,8 +118,8 @@ impl Proxy {
     }
 
     fn ask_to_stop(&mut self) {
-        if self.accepting.take().is_some() {
-            self.shared.stopping.store(true, Ordering::Release);
+        if !self.shared.stopping.swap(true, Ordering::AcqRel) {
+            self.shared.end_listening();
             for worker in 0..self.shared.mailboxes.len() {
                 self.shared.mailboxes.send(worker, WorkerMessage::Shutdown);
             }
@@ -122,41 +133,125 @@ impl Drop for Proxy {
     }
 }
 
-/// Hands clients to workers, for ever.
-async fn accept(socket: std::net::TcpListener, shared: &Shared) {
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
+/// Hands clients to workers until told to stop; then the sockets are closed here.
+async fn accept(sockets: Sockets, shared: &Shared, mut accepting: watch::Receiver<Accepting>) {
+    let mut listeners = match Listeners::new(sockets) {
+        Ok(listeners) => listeners,
         Err(error) => {
             tracing::error!(%error, "cannot accept clients");
             return;
         }
     };
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&shared.logins).acquire_owned().await else {
+        // An error means that the proxy is gone.
+        let Ok(now) = accepting
+            .wait_for(|now| *now != Accepting::Paused)
+            .await
+            .map(|now| *now)
+        else {
             return;
         };
-        let accepted = listener.accept().await.and_then(|(socket, peer)| {
-            socket.set_nodelay(true)?;
-            // A client whose machine vanished must not hold its session, and perhaps locks, for ever.
-            socket2::SockRef::from(&socket).set_keepalive(true)?;
-            Ok((socket.into_std()?, peer))
-        });
-        match accepted {
-            Ok((socket, peer)) => {
-                let worker = least_loaded(shared);
-                if let Some(load) = shared.loads.get(worker) {
-                    load.fetch_add(1, Ordering::Relaxed);
-                }
-                shared
-                    .mailboxes
-                    .send(worker, WorkerMessage::Client(Accepted { socket, peer, permit }));
+        if now == Accepting::Off {
+            return;
+        }
+        tokio::select! {
+            () = accept_one(&mut listeners, shared) => {}
+            // Whatever it is, the loop looks again.
+            _ = accepting.changed() => {}
+        }
+    }
+}
+
+/// Cancel safe: a client is accepted and handed over in one go.
+async fn accept_one(listeners: &mut Listeners, shared: &Shared) {
+    // The semaphore is never closed.
+    let Ok(permit) = Arc::clone(&shared.logins).acquire_owned().await else {
+        return;
+    };
+    match poll_fn(|cx| listeners.poll_accept(cx)).await {
+        Ok((socket, peer)) => {
+            let worker = least_loaded(shared);
+            if let Some(load) = shared.loads.get(worker) {
+                load.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            shared
+                .mailboxes
+                .send(worker, WorkerMessage::Client(Accepted { socket, peer, permit }));
+        }
+        Err(error) => {
+            tracing::warn!(%error, "accept failed");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// The sockets, on the accepting thread's runtime.
+struct Listeners {
+    tcp: Vec<TcpListener>,
+    unix: Vec<UnixListener>,
+    /// The Unix sockets are asked first; turns about, so that a busy kind does not starve the other.
+    unix_first: bool,
+}
+
+impl Listeners {
+    fn new(sockets: Sockets) -> io::Result<Self> {
+        let Sockets { tcp, unix } = sockets;
+        Ok(Self {
+            tcp: tcp
+                .into_iter()
+                .map(TcpListener::from_std)
+                .collect::<io::Result<_>>()?,
+            unix: unix
+                .into_iter()
+                .map(UnixListener::from_std)
+                .collect::<io::Result<_>>()?,
+            unix_first: false,
+        })
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Incoming, Peer)>> {
+        self.unix_first = !self.unix_first;
+        for unix in [self.unix_first, !self.unix_first] {
+            let polled = if unix {
+                self.poll_unix(cx)
+            } else {
+                self.poll_tcp(cx)
+            };
+            if polled.is_ready() {
+                return polled;
             }
         }
+        Poll::Pending
+    }
+
+    fn poll_tcp(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Incoming, Peer)>> {
+        for listener in &self.tcp {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted.and_then(|(socket, peer)| {
+                    socket.set_nodelay(true)?;
+                    // A client whose machine vanished must not hold its session, and perhaps locks, for ever.
+                    socket2::SockRef::from(&socket).set_keepalive(true)?;
+                    Ok((Incoming::Tcp(socket.into_std()?), Peer::Tcp(peer)))
+                }));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_unix(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Incoming, Peer)>> {
+        for listener in &self.unix {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted.and_then(|(socket, _)| {
+                    let who = socket.peer_cred().ok();
+                    let peer = Peer::Unix {
+                        uid: who.as_ref().map(tokio::net::unix::UCred::uid),
+                        pid: who.as_ref().and_then(tokio::net::unix::UCred::pid),
+                    };
+                    Ok((Incoming::Unix(socket.into_std()?), peer))
+                }));
+            }
+        }
+        Poll::Pending
     }
 }
 

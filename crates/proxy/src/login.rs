@@ -8,7 +8,6 @@ mod encryption;
 mod identity;
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,8 +21,9 @@ use wire::startup::{self, ProtocolVersion, StartupMessage};
 
 use crate::cancel::{ClientCancel, ClientKey};
 use crate::client::StartupInfo;
-use crate::conn::Conn;
+use crate::conn::{Conn, Socket};
 use crate::pools::{Admission, CheckoutError};
+use crate::sockets::Peer;
 use crate::worker::{Stop, WorkerCtx};
 
 /// Size of the buffers of a connection that is logging in, in bytes.
@@ -31,10 +31,26 @@ pub(crate) const BUFFER_BYTES: usize = 2 * 1024;
 
 /// A connection as it comes from the listener.
 pub(crate) struct Accepted {
-    pub(crate) socket: std::net::TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) socket: Incoming,
+    pub(crate) peer: Peer,
     /// One of `max_logins`, held while logging in.
     pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// An accepted socket on its way to a worker's runtime.
+pub(crate) enum Incoming {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Incoming {
+    /// Registers it with the runtime of the calling thread.
+    pub(crate) fn into_socket(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(socket) => Socket::Tcp(tokio::net::TcpStream::from_std(socket)?),
+            Self::Unix(socket) => Socket::Unix(tokio::net::UnixStream::from_std(socket)?),
+        })
+    }
 }
 
 /// Why a connection ends before it is a session.
@@ -83,7 +99,7 @@ pub fn finish<'a>(out: &mut BytesMut, parameters: impl Iterator<Item = (&'a str,
 /// Brings a connection through the login. `None`: it has ended, and has been told why.
 pub(crate) async fn admit(
     mut conn: Conn,
-    peer: SocketAddr,
+    peer: Peer,
     ctx: Rc<WorkerCtx>,
     stop: Rc<Stop>,
 ) -> Option<(Conn, StartupInfo, ClientCancel, Admission)> {
@@ -113,11 +129,11 @@ pub(crate) async fn admit(
 
 async fn login(
     conn: &mut Conn,
-    peer: SocketAddr,
+    peer: Peer,
     ctx: &Rc<WorkerCtx>,
     stop: &Stop,
 ) -> Result<(StartupInfo, ClientCancel, Admission), LoginEnd> {
-    let mut identity = PeerIdentity::tcp(peer);
+    let mut identity = PeerIdentity::new(peer);
     let packet = encryption::startup_packet(conn, &mut identity, ctx).await?;
     let message = match startup::decode(&packet) {
         Ok(startup::Startup::Session(message)) => message,
@@ -140,9 +156,16 @@ async fn login(
     encryption::check(ctx, &identity, &info.user)?;
     info.tls = conn.tls().map(|session| crate::tls::describe(session).into());
     auth::authenticate(conn, &info, &identity, ctx).await?;
-    let admission = shared
-        .admit(&info.user, &info.database)
-        .map_err(|error| not_admitted(&error))?;
+    let admission = if shared.config.console.serves(&info.database) {
+        if !crate::console::may_enter(&shared.config.console, &info.user) {
+            return Err(refused("42501", "not allowed to use the admin console"));
+        }
+        Admission::unlimited(&info.database, &info.user)
+    } else {
+        shared
+            .admit(&info.user, &info.database)
+            .map_err(|error| not_admitted(&error))?
+    };
     encode::authentication_ok(conn.out());
     let cancel = shared
         .cancels
@@ -187,7 +210,7 @@ impl Drop for Delivering {
     }
 }
 
-fn startup_info(message: &StartupMessage<'_>, peer: SocketAddr) -> Result<StartupInfo, LoginEnd> {
+fn startup_info(message: &StartupMessage<'_>, peer: Peer) -> Result<StartupInfo, LoginEnd> {
     let user = match message.get("user") {
         Some(user) if !user.is_empty() => user,
         _ => {
@@ -220,7 +243,7 @@ fn startup_info(message: &StartupMessage<'_>, peer: SocketAddr) -> Result<Startu
         database: Arc::from(database),
         params,
         minor: 0,
-        peer: peer.to_string(),
+        peer,
         tls: None,
     })
 }

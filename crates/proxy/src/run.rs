@@ -10,6 +10,7 @@ use crate::cluster::control::{self, Control, ControlError};
 use crate::config::ProxyConfig;
 use crate::engine::Engine;
 use crate::listener::Proxy;
+use crate::sockets::Sockets;
 use crate::worker::{Session, SessionFuture, SessionHandler, Shared, StartError};
 
 /// Why a proxy did not start.
@@ -29,18 +30,26 @@ pub struct Running {
     proxy: Proxy,
 }
 
-/// Joins the cluster, starts the workers and listens. Blocks until clients can connect.
+/// Joins the cluster, starts the workers and listens, on `sockets` if there are some already. Blocks until clients can
+/// connect.
 pub fn start(
     mut config: ProxyConfig,
     store: Arc<dyn TopologyStore>,
     id: ProxyId,
     wanted: ClusterRecord,
     gather_bytes_max: usize,
+    sockets: Option<Sockets>,
 ) -> Result<Running, RunningError> {
+    // Before the cluster is joined: an address that is taken is the likeliest mistake.
+    let sockets = match sockets {
+        Some(sockets) => sockets,
+        None => Sockets::bind(&config).map_err(RunningError::Start)?,
+    };
     let control = control::start(store, id, wanted, &config, gather_bytes_max)?;
     config.shards = control::shard_configs(&control.cluster.record());
     let cluster = Arc::clone(&control.cluster);
-    let proxy = crate::listener::start_with_tls(
+    let proxy = crate::listener::start_on(
+        sockets,
         config,
         Arc::clone(&control.cluster.tls),
         Arc::new(move |ctx| {

@@ -28,6 +28,8 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
     };
     ProxyConfig {
         listen: ([127, 0, 0, 1], 0).into(),
+        unix_socket: None,
+        console: Default::default(),
         workers: 2,
         users: vec![user],
         databases: vec![database.into()],

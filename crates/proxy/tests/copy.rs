@@ -43,6 +43,8 @@ impl Fixture {
         };
         let config = ProxyConfig {
             listen: ([127, 0, 0, 1], 0).into(),
+            unix_socket: None,
+            console: Default::default(),
             workers: 1,
             users: vec![user],
             databases: vec![database.clone().into()],
@@ -68,7 +70,7 @@ impl Fixture {
         let record = ClusterRecord::new("test", vec![database.clone()], shards.collect()).expect("it works");
         let id = ProxyId::parse("p1").expect("it works");
         let proxy =
-            proxy::start(config, Arc::new(MemoryStore::new()), id, record, 64 << 20).expect("it works");
+            proxy::start(config, Arc::new(MemoryStore::new()), id, record, 64 << 20, None).expect("it works");
         Fixture {
             kit,
             database,

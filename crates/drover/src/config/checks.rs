@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::declare::{Located, Reader};
-use super::sections::{DatabaseSection, PoolSection, ProxySection, ShardSection, UserSection};
+use super::sections::{
+    ConsoleSection, DatabaseSection, PoolSection, ProxySection, ShardSection, UserSection,
+};
 
 /// Names within a kind must differ.
 pub(super) fn names(
@@ -69,6 +71,24 @@ pub(super) fn nodes(reader: &mut Reader<'_>, shards: &[Located<ShardSection>]) {
         "server",
         nodes.iter().map(|(node, at)| (node.as_str(), *at)),
     );
+}
+
+/// The console's names must be free.
+pub(super) fn console(
+    reader: &mut Reader<'_>,
+    console: &Located<ConsoleSection>,
+    databases: &[Located<DatabaseSection>],
+) {
+    if console.value.admin_users.is_empty() && console.value.stats_users.is_empty() {
+        return;
+    }
+    for database in databases {
+        let name = database.value.name.0.as_str();
+        if proxy::config::CONSOLE_NAMES.contains(&name) {
+            let message = format!("database `{name}` cannot be reached: that name is the admin console's");
+            reader.problem(database.key_at("name"), message);
+        }
+    }
 }
 
 /// Addresses and the token.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proxy::config::{
-    AdminConfig, ClientAuth, DatabaseConfig, Limits, PoolConfig, PoolOverrides, ProxyConfig, ShardConfig,
-    TimeoutOverrides, Timeouts, UserConfig, UserLimits,
+    AdminConfig, ClientAuth, ConsoleConfig, DatabaseConfig, Limits, PoolConfig, PoolOverrides, ProxyConfig,
+    ShardConfig, TimeoutOverrides, Timeouts, UnixSocketConfig, UserConfig, UserLimits,
 };
 use topology::records::{ClusterRecordError, NodeRecord, ShardRecord};
 use topology::{ClusterRecord, FileStore, ProxyId, ShardId, StoreError, TopologyStore};
@@ -52,6 +52,18 @@ impl Config {
         });
         ProxyConfig {
             listen: self.proxy.listen,
+            unix_socket: self
+                .proxy
+                .unix_socket_dir
+                .clone()
+                .map(|directory| UnixSocketConfig {
+                    directory,
+                    mode: self.proxy.unix_socket_mode.0,
+                }),
+            console: ConsoleConfig {
+                admin_users: names_of(&self.console.admin_users),
+                stats_users: names_of(&self.console.stats_users),
+            },
             workers: self.proxy.workers,
             users: self.users.iter().map(user).collect(),
             databases: self.databases.iter().map(database).collect(),
@@ -127,6 +139,10 @@ fn generated_id(host: &str, pid: u32, started_ms: u128) -> ProxyId {
 
 fn numbered(shards: &[ShardSection]) -> impl Iterator<Item = (ShardId, &ShardSection)> {
     (1..).map(ShardId).zip(shards)
+}
+
+fn names_of(names: &[Name]) -> Vec<String> {
+    names.iter().map(|name| name.0.clone()).collect()
 }
 
 fn node(address: &HostPort) -> NodeRecord {

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::declare::{Section, SectionDoc, section};
 use super::tls_values::{TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
-use super::values::{Bytes, FromToml, HostPort, Name, Password, Text};
+use super::values::{Bytes, FileMode, FromToml, HostPort, Name, Password, Text};
 
 /// All sections, in the order of the documentation.
 pub(super) const SECTIONS: &[SectionDoc] = &[
@@ -20,6 +20,7 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
     PoolSection::DOC,
     LimitsSection::DOC,
     TlsSection::DOC,
+    ConsoleSection::DOC,
     DatabaseSection::DOC,
     UserSection::DOC,
     ShardSection::DOC,
@@ -30,6 +31,10 @@ section! {
     ProxySection("proxy", repeated: false) {
         /// Where PostgreSQL clients connect.
         listen: SocketAddr = "'127.0.0.1:6432'",
+        /// Directory of a Unix socket for clients, named `.s.PGSQL.<port>` as libpq expects. Left out: none.
+        unix_socket_dir: Option<PathBuf>,
+        /// Permissions of the Unix socket, in octal. Clients log in all the same.
+        unix_socket_mode: FileMode = "'0777'",
         /// Where the HTTP API, metrics and health checks are.
         http: SocketAddr = "'127.0.0.1:6480'",
         /// Bearer token that HTTP requests must carry. Needed when `http` is not a loopback address.
@@ -167,6 +172,17 @@ section! {
         /// Whether logins to servers are bound to the encrypted connection (SCRAM-SHA-256-PLUS): `prefer` when the server
         /// offers it, `require` or not at all, `disable`.
         server_channel_binding: TlsBinding = "'prefer'",
+    }
+}
+
+section! {
+    /// The admin console: the database `drover`, or `pgbouncer`, on the ordinary port. There is one when somebody may use
+    /// it. Its users log in as everywhere else.
+    ConsoleSection("console", repeated: false) {
+        /// Users that may use every command.
+        admin_users: Vec<Name> = "[]",
+        /// Users that may look (`SHOW`).
+        stats_users: Vec<Name> = "[]",
     }
 }
 

@@ -37,6 +37,10 @@ pub struct Text(pub String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub usize);
 
+/// Permissions of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
@@ -143,6 +147,18 @@ impl FromToml for Bytes {
         let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
         bytes
             .map(Bytes)
+            .ok_or_else(|| format!("`{}` is not {example}", shown(text)))
+    }
+}
+
+impl FromToml for FileMode {
+    const KIND: &'static str = "permissions in octal, such as \"0770\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let example = "permissions in octal, such as \"0770\"";
+        let text = value.as_str().ok_or_else(|| expected(example, value))?;
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.map(FileMode)
             .ok_or_else(|| format!("`{}` is not {example}", shown(text)))
     }
 }

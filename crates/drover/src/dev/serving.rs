@@ -42,6 +42,8 @@ pub fn plan(
     let (user, password) = (cluster.app_user.clone(), cluster.app_password.expose().to_owned());
     let proxy = ProxyConfig {
         listen,
+        unix_socket: None,
+        console: Default::default(),
         workers: 0,
         users: vec![UserConfig {
             name: user.clone(),

@@ -49,7 +49,9 @@ pub(super) async fn startup_packet(
             Ok(startup::Startup::SslRequest | startup::Startup::GssEncRequest) if peer.tls => {
                 return Err(refused("08P01", "encryption was requested twice"));
             }
-            Ok(startup::Startup::SslRequest) if ctx.shared.tls.acceptor().is_some() => {
+            Ok(startup::Startup::SslRequest)
+                if peer.address.is_some() && ctx.shared.tls.acceptor().is_some() =>
+            {
                 if !conn.unread().is_empty() {
                     return Err(refused("08P01", "received unencrypted data after SSL request"));
                 }
@@ -110,6 +112,10 @@ async fn encrypt(
 /// What the configuration demands of a client that wants a session.
 pub(super) fn check(ctx: &WorkerCtx, peer: &PeerIdentity, user: &str) -> Result<(), LoginEnd> {
     use crate::config::ClientTlsMode as Mode;
+    if peer.address.is_none() {
+        // Nobody can listen in on a Unix socket.
+        return Ok(());
+    }
     let mode = ctx
         .shared
         .tls

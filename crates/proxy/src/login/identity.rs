@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::sockets::Peer;
+
 /// A peer as its connection shows it. The start-up packet's claims (user, database) are no part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerIdentity {
@@ -21,12 +23,18 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// A peer behind a TCP connection that is not encrypted.
+    /// A peer behind a connection that is not encrypted.
     #[must_use]
-    pub fn tcp(address: SocketAddr) -> Self {
-        Self {
-            address: Some(address),
-            ..Self::default()
+    pub fn new(peer: Peer) -> Self {
+        match peer {
+            Peer::Tcp(address) => Self {
+                address: Some(address),
+                ..Self::default()
+            },
+            Peer::Unix { uid, .. } => Self {
+                unix_uid: uid,
+                ..Self::default()
+            },
         }
     }
 

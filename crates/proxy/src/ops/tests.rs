@@ -51,6 +51,8 @@ impl Fixture {
             listen: ([127, 0, 0, 1], 0).into(),
             workers: 1,
             users: Vec::new(),
+            unix_socket: None,
+            console: Default::default(),
             databases: vec![database.clone().into()],
             pool: PoolConfig::default(),
             limits: Limits::default(),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::buffers::Buffers;
 use crate::client::ClientConn;
-use crate::conn::{Conn, Socket};
+use crate::conn::Conn;
 use crate::login;
 use crate::pools::Pools;
 
@@ -153,10 +153,10 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     ctx.metrics.clients.up();
     ctx.metrics.clients_accepted.increment();
     let login::Accepted { socket, peer, permit } = client;
-    let Ok(socket) = tokio::net::TcpStream::from_std(socket) else {
+    let Ok(socket) = socket.into_socket() else {
         return;
     };
-    let conn = Conn::new(Socket::Tcp(socket), Buffers::with_size(login::BUFFER_BYTES));
+    let conn = Conn::new(socket, Buffers::with_size(login::BUFFER_BYTES));
     let mut login = std::pin::pin!(login::admit(conn, peer, Rc::clone(&ctx), Rc::clone(&stop)));
     let admitted = poll_fn(|cx| {
         stop.set_waker(cx.waker());
@@ -182,6 +182,11 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
         admission,
         stop: Rc::clone(&stop),
         ctx: Rc::clone(&ctx),
+    };
+    let handler: Rc<dyn SessionHandler> = if ctx.shared.config.console.serves(&session.info.database) {
+        Rc::new(crate::console::Console)
+    } else {
+        handler
     };
     // The handler's own code may panic before its first await.
     let future = match catch_unwind(AssertUnwindSafe(|| handler.run(session))) {

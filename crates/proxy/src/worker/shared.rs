@@ -1,20 +1,23 @@
 //! What the workers of one proxy share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::secrets::Secrets;
 use crate::cancel::CancelRegistry;
 use crate::config::{ProxyConfig, ShardConfig};
+use crate::listener::Accepting;
 use crate::metrics::Registry;
+use crate::operations::Operations;
 use crate::pools::{
     Admission, CheckoutError, Denied, Dials, Entries, Limiters, Permit, Policies, PolicySource, PoolKey,
     PoolStats, Shards, Tickets,
 };
 use crate::reload::Reloader;
 use crate::server::{StatementId, Travelling};
+use crate::sockets::Sockets;
 use crate::tls::{Tls, TlsError};
 
 /// What one worker is told by another thread.
@@ -151,6 +154,8 @@ pub struct Shared {
     pub policies: Policies,
     /// Databases and users as all workers see them.
     pub entries: Entries,
+    /// What operators ask of the process.
+    pub operations: Operations,
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) limiters: Limiters,
     /// Logins to servers under way, per shard.
@@ -162,11 +167,16 @@ pub struct Shared {
     pub(crate) logins: Arc<Semaphore>,
     /// CancelRequests being delivered.
     pub(crate) delivering: AtomicUsize,
+    /// Clients of the console, which are clients too.
+    pub(crate) consoles: AtomicUsize,
     pub(crate) stopping: AtomicBool,
     /// Reads the configuration again.
     pub(crate) reloader: OnceLock<Arc<dyn Reloader>>,
     /// Who asks for `currval` and `lastval`.
     pub(crate) sequence_readers: crate::session::SequenceReaders,
+    pub(crate) accepting: watch::Sender<Accepting>,
+    /// The sockets once more, as long as they may be handed over.
+    sockets: Mutex<Option<Sockets>>,
     next_statement: AtomicU64,
 }
 
@@ -184,6 +194,7 @@ impl Shared {
             secrets: Secrets::new(&config)?,
             tls,
             server_params: vec![("client_encoding".into(), "UTF8".into())],
+            operations: Operations::default(),
             tickets: Arc::new(Tickets::new(
                 pool.multi_shard,
                 pool.queue_limit,
@@ -199,9 +210,12 @@ impl Shared {
                 config.limits.max_logins.clamp(1, Semaphore::MAX_PERMITS),
             )),
             delivering: AtomicUsize::new(0),
+            consoles: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             reloader: OnceLock::new(),
             sequence_readers: Default::default(),
+            accepting: watch::Sender::new(Accepting::On),
+            sockets: Mutex::default(),
             next_statement: AtomicU64::new(1),
             config,
         })
@@ -271,10 +285,43 @@ impl Shared {
         (self.tickets.waiting(), self.tickets.free())
     }
 
+    /// Clients connected now that are not operators at the console.
+    #[must_use]
+    pub fn ordinary_clients(&self) -> usize {
+        self.clients()
+            .saturating_sub(self.consoles.load(Ordering::Relaxed))
+    }
+
     /// Clients connected now.
     #[must_use]
     pub fn clients(&self) -> usize {
         self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The sockets clients connect to, for another process; `None` once nobody is accepted any more.
+    #[must_use]
+    pub fn sockets(&self) -> Option<Sockets> {
+        let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.as_ref().and_then(|sockets| sockets.try_clone().ok())
+    }
+
+    pub(crate) fn set_sockets(&self, sockets: Sockets) {
+        *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = Some(sockets);
+    }
+
+    /// Accepts no more clients: another process does it on the same sockets.
+    pub fn leave_listening(&self) {
+        self.accepting.send_replace(Accepting::Off);
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Accepts no more clients, nor does anybody else here.
+    pub fn end_listening(&self) {
+        self.accepting.send_replace(Accepting::Off);
+        let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sockets) = sockets {
+            sockets.remove_files();
+        }
     }
 
     /// A shutdown was asked for.
@@ -292,6 +339,14 @@ pub enum StartError {
     Listen {
         /// Which.
         address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The Unix socket cannot be listened on.
+    #[error("cannot listen on {}", path.display())]
+    ListenUnix {
+        /// Which.
+        path: std::path::PathBuf,
         /// Why.
         source: std::io::Error,
     },
