@@ -47,6 +47,8 @@ impl Fixture {
         };
         let config = ProxyConfig {
             listen: ([127, 0, 0, 1], 0).into(),
+            unix_socket: None,
+            console: Default::default(),
             workers,
             users: vec![user],
             databases: vec![database.clone().into()],
@@ -74,7 +76,7 @@ impl Fixture {
         });
         let record = ClusterRecord::new("test", vec![database.clone()], shards.collect()).unwrap();
         let id = ProxyId::parse("p1").unwrap();
-        let proxy = proxy::start(config, Arc::new(MemoryStore::new()), id, record, 64 << 20).unwrap();
+        let proxy = proxy::start(config, Arc::new(MemoryStore::new()), id, record, 64 << 20, None).unwrap();
         Fixture {
             kit,
             database,
