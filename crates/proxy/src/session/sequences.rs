@@ -127,7 +127,9 @@ impl Session {
             context.is_some_and(|(context, _)| context.snapshot.asks_for_drawn_values())
         };
         let foreign = owner != mine && owner != SequenceOwner::Nobody;
-        if foreign && (reads || follows || unseen()) {
+        // Of what this session drew on several connections, the latest need not be here.
+        let stale = owner == mine && self.sequences.scattered && !self.pinned.contains(PinReason::Sequence);
+        if (foreign || stale) && (reads || follows || unseen()) {
             self.discard_sequences_on(index).await?;
             owner = SequenceOwner::Nobody;
         }

@@ -68,6 +68,22 @@ fn the_connection_that_holds_the_values_is_found_again() {
 }
 
 #[test]
+fn of_values_on_two_connections_the_older_is_never_returned() {
+    let fixture = Fixture::new(2, 1);
+    let (mut one, mut two) = (fixture.client(), fixture.client());
+    run(&mut fixture.direct(), "CREATE SEQUENCE s");
+    assert_eq!(value(&mut one, "SELECT nextval('s')"), "1");
+    // The connection just used is the one that is used next, so the second value is drawn on the other one.
+    run(&mut two, "BEGIN");
+    run(&mut two, "SELECT 1");
+    assert_eq!(value(&mut one, "SELECT nextval('s')"), "2");
+    run(&mut two, "COMMIT");
+    assert_eq!(error(&mut one, "SELECT currval('s')").0, "0A000");
+    assert_eq!(value(&mut one, "SELECT nextval('s')"), "3");
+    assert_eq!(value(&mut one, "SELECT currval('s')"), "3");
+}
+
+#[test]
 fn a_block_and_one_statement_see_their_own_values() {
     let fixture = Fixture::new(1, 1);
     let (mut one, mut two) = (fixture.client(), fixture.client());
