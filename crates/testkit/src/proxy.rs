@@ -38,6 +38,8 @@ pub struct ProxySite {
     database: String,
     dir: ReapedDir,
     binary: PathBuf,
+    /// More of the proxies' configuration file.
+    extra: String,
 }
 
 /// A running `drover proxy`; stopped when dropped.
@@ -58,7 +60,15 @@ impl ProxySite {
             database: cluster.create_database(),
             dir: ReapedDir::new(),
             binary: binary.to_owned(),
+            extra: String::new(),
         }
+    }
+
+    /// The same with more sections of the proxies' configuration file, such as `[pool]`.
+    #[must_use]
+    pub fn with_config(mut self, sections: &str) -> ProxySite {
+        self.extra = sections.to_owned();
+        self
     }
 
     /// The directory of the store.
@@ -150,6 +160,7 @@ impl ProxySite {
                 shard.name
             ));
         }
+        text.push_str(&self.extra);
         text
     }
 

@@ -27,7 +27,7 @@ impl Settings {
         let values = params
             .map(|(name, value)| {
                 let name = name.to_ascii_lowercase();
-                let statement = format!("SET {} TO {}", quote_name(&name), sql::quote_literal(value));
+                let statement = format!("SET {} TO {}", quote_name(&name), start_value(&name, value));
                 (name, statement)
             })
             .collect();
@@ -123,6 +123,68 @@ impl Settings {
         }
         text
     }
+}
+
+/// Lists of names, of which SET takes every element apart: in quotes as a whole they would be one name.
+const NAME_LISTS: [&str; 4] = [
+    "search_path",
+    "temp_tablespaces",
+    "local_preload_libraries",
+    "session_preload_libraries",
+];
+
+/// The value of a startup packet as SET takes it.
+fn start_value(name: &str, value: &str) -> String {
+    if !NAME_LISTS.contains(&name) {
+        return sql::quote_literal(value);
+    }
+    let elements: Vec<String> = elements_of(value)
+        .iter()
+        .map(|element| sql::quote_literal(element))
+        .collect();
+    if elements.is_empty() {
+        return "''".to_owned();
+    }
+    elements.join(", ")
+}
+
+/// The elements of a list of names: in double quotes as they stand, others in lower case.
+fn elements_of(list: &str) -> Vec<String> {
+    let mut elements = Vec::new();
+    let mut rest = list.trim();
+    while !rest.is_empty() {
+        let (element, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_element(quoted),
+            None => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                let (element, after) = rest.split_at(end);
+                (element.trim().to_ascii_lowercase(), after)
+            }
+        };
+        elements.push(element);
+        let after = after.trim_start();
+        rest = after.strip_prefix(',').unwrap_or(after).trim_start();
+    }
+    elements
+}
+
+/// What stands before the closing quote, and what behind it.
+fn quoted_element(text: &str) -> (String, &str) {
+    let mut element = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('"') {
+        element.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        match rest.strip_prefix('"') {
+            Some(more) => {
+                element.push('"');
+                rest = more;
+            }
+            None => return (element, rest),
+        }
+    }
+    element.push_str(rest);
+    (element, "")
 }
 
 fn is_identity(name: &str) -> bool {
@@ -322,6 +384,23 @@ mod tests {
             settings(&[("TimeZone", "UTC")]).difference(&settings(&[("timezone", "UTC")])),
             None
         );
+    }
+
+    #[test]
+    fn lists_of_names_in_a_startup_packet_stay_lists() {
+        let text = |value| {
+            settings(&[("search_path", value)])
+                .get("search_path")
+                .map(str::to_owned)
+        };
+        let same = |value, sql: &str| {
+            assert_eq!(
+                text(value).as_deref(),
+                Some(format!("SET \"search_path\" TO {sql}").as_str())
+            );
+        };
+        same("a, B ,\"C\"\"d, e\", \"$user\"", "'a', 'b', 'C\"d, e', '$user'");
+        same("", "''");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use testkit::TestCluster;
 use testkit::campaign::Campaign;
 use testkit::casefile::CaseFile;
 use testkit::client::{Client, Target};
 use testkit::dev::DroverDev;
+use testkit::isolation::{self, IsolationOptions};
 use testkit::leak::{LeakOptions, hunt};
 use testkit::oracle::{Mode, Options, Oracle, Outcome, Totals, random_cases};
 use testkit::placement::{Layout, Shard, verify};
@@ -21,6 +23,10 @@ const USAGE: &str = "usage:
       drover.shards, with the URL's own user and password unless --login names others.
   drover-testkit leak --target URL [--seed N] [--seconds N] [--victims N] [--checkers N] [--sharded]
       cuts clients off at random bytes and watches whether others see anything of them.
+  drover-testkit isolation (--target URL [--role NAME] | --binary PATH [--shards N] [--pool N])
+                        [--clients N] [--seconds N] [--seed N] [--sharded]
+      many clients whose every value is their own; nobody may see another's. --binary starts a cluster and a proxy with a
+      small pool; --role is a role the user may SET ROLE to. A run that fails shows its seed.
   drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS] FILE-OR-FOLDER…
       for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.";
 
@@ -30,6 +36,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "oracle" => oracle(rest),
         Some((verb, rest)) if verb == "placement" => placement(rest),
         Some((verb, rest)) if verb == "leak" => leak(rest),
+        Some((verb, rest)) if verb == "isolation" => isolation(rest),
         Some((verb, rest)) if verb == "all" => all(rest),
         _ => Err(Failure::Usage(String::new())),
     };
@@ -235,6 +242,49 @@ fn leak(list: &[String]) -> Result<bool, Failure> {
     };
     let report = hunt(&options).map_err(run_error)?;
     println!("{report}");
+    Ok(report.violations.is_empty())
+}
+
+fn isolation(list: &[String]) -> Result<bool, Failure> {
+    let values = [
+        "--target",
+        "--role",
+        "--binary",
+        "--shards",
+        "--pool",
+        "--clients",
+        "--seconds",
+        "--seed",
+    ];
+    let arguments = Arguments::parse(list, &["--sharded"], &values)?;
+    let shards = u16::try_from(arguments.number("--shards", 2)?)
+        .map_err(|_| Failure::Usage("--shards is too large".to_string()))?;
+    let pool = arguments.number("--pool", 4)?;
+    let site = arguments
+        .value("--binary")
+        .map(|binary| isolation::site(TestCluster::shared(shards), Path::new(binary), pool));
+    let proxy = site.as_ref().map(|site| site.start("isolation"));
+    let target = match &proxy {
+        Some(proxy) => proxy.target().clone(),
+        None => arguments.target("--target")?,
+    };
+    let defaults = IsolationOptions::new(target);
+    let options = IsolationOptions {
+        seed: arguments.number("--seed", defaults.seed)?,
+        clients: arguments.number("--clients", defaults.clients as u64)? as usize,
+        duration: Duration::from_secs(arguments.number("--seconds", defaults.duration.as_secs())?),
+        sharded: arguments.has("--sharded"),
+        role: match &proxy {
+            Some(_) => Some(isolation::ROLE.to_string()),
+            None => arguments.value("--role").map(ToString::to_string),
+        },
+        ..defaults
+    };
+    let report = isolation::isolate(&options).map_err(run_error)?;
+    println!("{report}");
+    for (name, count) in &report.exchanges {
+        println!("  {count:>8} {name}");
+    }
     Ok(report.violations.is_empty())
 }
 
