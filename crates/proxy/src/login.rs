@@ -174,8 +174,9 @@ async fn login(
     Ok((info, cancel, admission))
 }
 
-/// Passes a cancel on. The sender is never told anything, as with PostgreSQL.
-fn dispatch_cancel(ctx: &Rc<WorkerCtx>, pid: u32, key: &[u8]) {
+/// Passes a cancel on. The sender is never told anything, as with PostgreSQL; it knows that the request was dealt with
+/// when its connection closes, so that is not before the servers have it.
+async fn dispatch_cancel(ctx: &Rc<WorkerCtx>, pid: u32, key: &[u8]) {
     ctx.metrics.cancels.increment();
     let Some(slot) = ctx.shared.cancels.find(pid, key) else {
         ctx.metrics.cancels_unknown.increment();
@@ -185,10 +186,12 @@ fn dispatch_cancel(ctx: &Rc<WorkerCtx>, pid: u32, key: &[u8]) {
         tracing::warn!("too many cancel requests at once, one was dropped");
         return;
     };
-    tokio::task::spawn_local(async move {
+    // A task of its own: what was begun is finished even when the sender does not wait.
+    let delivery = tokio::task::spawn_local(async move {
         let sent = slot.cancel().await;
         delivering.ctx.metrics.cancels_sent.add(sent as u64);
     });
+    let _ = delivery.await;
 }
 
 /// Counts cancels under way.

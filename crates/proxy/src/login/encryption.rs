@@ -64,7 +64,7 @@ pub(super) async fn startup_packet(
                 conn.flush().await?;
             }
             Ok(startup::Startup::Cancel { pid, key }) => {
-                super::dispatch_cancel(ctx, pid, key);
+                super::dispatch_cancel(ctx, pid, key).await;
                 return Err(LoginEnd::Cancelled);
             }
             Ok(startup::Startup::Session(_)) => return Ok(packet),

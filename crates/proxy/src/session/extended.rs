@@ -244,7 +244,13 @@ impl Session {
             Found::Unknown { normalised } => {
                 // Learning may have to ask a server, which must not be in the middle of a batch.
                 let key = normalised.then_some(&scratch);
-                match self.settle_batch_for_question().await {
+                let open = self.extended.open_on.is_some();
+                let settled = if open && self.is_learnt_from_names(text, &context) {
+                    Ok(())
+                } else {
+                    self.settle_batch_for_question().await
+                };
+                match settled {
                     Ok(()) => match Box::pin(self.learn(text, &types, key)).await {
                         Ok(Learned::One(statement)) => Ok(statement),
                         Ok(Learned::Several(_)) => Err(Fault::error(

@@ -56,6 +56,23 @@ impl Session {
         }
     }
 
+    /// Whether learning this text needs no server: names alone tell what it is.
+    pub(super) fn is_learnt_from_names(&self, text: &str, context: &PlanContext) -> bool {
+        let temporary = self.may_have_temporary_objects();
+        let facts = SessionFacts {
+            in_transaction: self.block.is_open(),
+            has_temp_objects: temporary,
+            search_path: context.search_path.clone(),
+        };
+        match parse(text, context).as_deref() {
+            // Whether a name means a temporary object is a question to the session's server.
+            Ok([raw]) if temporary && raw.names.relations.iter().any(|name| name.schema.is_none()) => false,
+            Ok([raw]) => !matches!(plan::triage(raw, &context.snapshot, &facts), Triage::Analyze),
+            Ok(_) => true,
+            Err(_) => false,
+        }
+    }
+
     /// Learns a text whose literals need PostgreSQL to be understood.
     pub(super) async fn learn_exact(&mut self, text: &str) -> Result<Rc<Statement>, Fault> {
         let context = self.plan_context().await?;
