@@ -257,6 +257,19 @@ impl Session {
             }
             return Ok(HomeAccess::Held(index));
         }
+        self.lent_home(home).await
+    }
+
+    /// The same for what does not depend on anything the session has under way: where the session's own connection is
+    /// in the middle of a pipeline that cannot be ended early, another is asked.
+    async fn home_access_for_settings(&mut self, home: ShardId) -> Result<HomeAccess, Fault> {
+        if self.extended.open_on == Some(home) && self.extended.flushed {
+            return self.lent_home(home).await;
+        }
+        self.home_access(home).await
+    }
+
+    async fn lent_home(&mut self, home: ShardId) -> Result<HomeAccess, Fault> {
         let key = self.pool_key(home);
         let mut lease = self
             .engine
@@ -398,7 +411,7 @@ impl Session {
     async fn make_context(&mut self, version: u64, local: &str) -> Result<Rc<PlanContext>, Fault> {
         let snapshot = self.engine.cluster.snapshot(&self.database).await?;
         let home = snapshot.home();
-        let mut access = self.home_access(home).await?;
+        let mut access = self.home_access_for_settings(home).await?;
         let server = self.asked(&mut access);
         let question = format!(
             "BEGIN READ ONLY; {local} SELECT pg_catalog.current_setting('standard_conforming_strings'), s \
