@@ -3,9 +3,9 @@
 @include _schema.sql
 @cases
 @refused DRV5001 UPDATE users SET id = id + 10000 WHERE id IN (1, 2);
-@count @refused DRV4006 SELECT id FROM users ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
-@shape @refused DRV3004 SELECT ctid FROM users;
-@shape @refused DRV3004 SELECT xmin FROM users;
+@many @count @refused DRV4006 SELECT id FROM users ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
+@many @shape @refused DRV3004 SELECT ctid FROM users;
+@many @shape @refused DRV3004 SELECT xmin FROM users;
 @count @refused DRV3001 SELECT query_to_xml('select count(*) from users', false, false, '');
 @refused DRV7003 DO $$ BEGIN PERFORM count(*) FROM users; END $$;
 @refused DRV6001 CREATE UNIQUE INDEX users_email_index ON users (email);

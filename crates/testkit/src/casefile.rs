@@ -109,7 +109,7 @@ pub struct Case {
     pub parameters: Option<Vec<ParameterText>>,
     /// How much of the rows is compared.
     pub rows: RowCheck,
-    /// Further flags by name: `float`, `nowrap`, `simple`, `extended`, `any_message`.
+    /// Further flags by name: `float`, `nowrap`, `simple`, `extended`, `any_message`, `many`.
     pub flags: BTreeSet<Flag>,
 }
 
@@ -148,6 +148,8 @@ pub enum Flag {
     Extended,
     /// The text of an error is not compared, its SQLSTATE is: which of several bad rows is met first is nowhere said.
     AnyMessage,
+    /// Refused only where there are several shards; a single one may answer.
+    Many,
 }
 
 /// A parameter as written: `7`, `'x'`, `NULL`, each with an optional `::type`.
@@ -277,6 +279,7 @@ fn item(text: &str, copy: Option<Vec<u8>>, place: String, setup: bool) -> Result
             "float" => drop(case.flags.insert(Flag::Float)),
             "nowrap" => drop(case.flags.insert(Flag::NoWrap)),
             "simple" => drop(case.flags.insert(Flag::Simple)),
+            "many" => drop(case.flags.insert(Flag::Many)),
             "any_message" => drop(case.flags.insert(Flag::AnyMessage)),
             "extended" => drop(case.flags.insert(Flag::Extended)),
             "oracle" => only = Some(Side::Oracle),

@@ -305,6 +305,7 @@ fn all(list: &[String]) -> Result<bool, Failure> {
         let drover = DroverDev::start(Path::new(binary), count, 0).map_err(run_error)?;
         println!("{shards} shards");
         let mut campaign = Campaign::new(drover.target().clone());
+        campaign.options.one_shard = count == 1;
         campaign.options.strict = arguments.has("--strict");
         campaign.options.modes = modes(arguments.value("--modes"))?;
         campaign.options.filter = arguments.value("--filter").map(ToString::to_string);
