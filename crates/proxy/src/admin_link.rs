@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wire::startup::ProtocolVersion;
+
 use crate::buffers::Buffers;
 use crate::config::AdminConfig;
 use crate::exec::link::{self, LinkError, TextRow};
@@ -57,6 +59,7 @@ impl AdminLink {
                 ],
             },
             secret: admin.password.clone().map_or(Secret::None, Secret::Password),
+            protocol: ProtocolVersion::V3_0,
             tls,
             timeout: DIAL_TIMEOUT,
             prepared_statements: 1,

@@ -4,46 +4,105 @@
 //! the client is using *at that moment*, and to no others: a session binds a server to its [`CancelSlot`] when it
 //! gets it and unbinds it before it gives it back. While a cancel is on its way to a server, the server is not given
 //! to anybody else ([`Unbound::Pending`]); otherwise the cancel could hit the next user's query.
+//!
+//! A cancel for a client of another proxy of the cluster is handed on to it: [`peers`].
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use hashbrown::HashMap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
+use wire::startup::ProtocolVersion;
 
+use crate::buffers::Buffers;
+use crate::server::connect::{Encrypt, connect};
 use crate::server::{Address, BackendKey};
+use crate::tls::ServerTls;
+
+pub mod peers;
+
+pub use peers::PeerNumber;
+
+/// Size of the buffers of a connection for one cancel, in bytes; a TLS handshake takes a few of them.
+const BUFFER_BYTES: usize = 2 * 1024;
+
+/// Process numbers tried before a client is refused; even with half of them taken this never happens.
+const KEY_ATTEMPTS_MAX: usize = 64;
 
 /// How long delivering a cancel to one server may take. After that the server is closed instead of reused.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a client is named in a CancelRequest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientKey {
-    /// Made-up process number.
+    /// Made-up process number; it says which proxy it belongs to ([`PeerNumber`]).
     pub pid: u32,
     /// Secret.
-    pub secret: [u8; 4],
+    pub secret: ClientSecret,
 }
 
-/// A server that a cancel would go to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The secret part of a client's key. It never shows in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ClientSecret {
+    /// What protocol 3.0 has room for.
+    Short([u8; 4]),
+    /// For clients that speak protocol 3.2.
+    Long(Box<[u8; 32]>),
+}
+
+impl ClientSecret {
+    /// The bytes the client is told.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes) => bytes,
+            Self::Long(bytes) => &bytes[..],
+        }
+    }
+
+    /// A fresh one for a client that speaks this minor version of the protocol.
+    fn random(minor: u16) -> Result<Self, RandomError> {
+        Ok(if minor >= ProtocolVersion::V3_2.minor {
+            Self::Long(Box::new(random()?))
+        } else {
+            Self::Short(random()?)
+        })
+    }
+}
+
+impl std::fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientSecret(…)")
+    }
+}
+
+/// A server that a cancel would go to: one connection of ours. Two are the same only if they are one value.
+#[derive(Debug)]
 pub struct CancelTarget {
     /// Where the server listens.
     pub address: Arc<Address>,
     /// The backend.
     pub key: BackendKey,
+    /// How the connection is encrypted, if it is: the cancel is then encrypted too.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 #[derive(Debug, Default)]
 struct SlotState {
-    bound: Vec<CancelTarget>,
-    /// Backends a cancel is on its way to, once per cancel; they may be unbound already.
-    delivering: Vec<BackendKey>,
-    /// Backends that a cancel may still reach although its delivery was given up.
-    doubtful: Vec<BackendKey>,
+    bound: Vec<Arc<CancelTarget>>,
+    /// Servers a cancel is on its way to, once per cancel; they may be unbound already.
+    delivering: Vec<Arc<CancelTarget>>,
+    /// Servers that a cancel may still reach although its delivery was given up.
+    doubtful: Vec<Arc<CancelTarget>>,
+}
+
+fn remove(from: &mut Vec<Arc<CancelTarget>>, target: &Arc<CancelTarget>) {
+    from.retain(|other| !Arc::ptr_eq(other, target));
+}
+
+fn contains(list: &[Arc<CancelTarget>], target: &Arc<CancelTarget>) -> bool {
+    list.iter().any(|other| Arc::ptr_eq(other, target))
 }
 
 /// The servers one client is using.
@@ -65,15 +124,15 @@ pub enum Unbound {
 
 impl CancelSlot {
     /// From now on a cancel of this client also goes to `target`.
-    pub fn bind(&self, target: CancelTarget) {
+    pub fn bind(&self, target: Arc<CancelTarget>) {
         self.lock().bound.push(target);
     }
 
     /// From now on no new cancel goes to the server.
-    pub fn unbind(&self, key: BackendKey) -> Unbound {
+    pub fn unbind(&self, target: &Arc<CancelTarget>) -> Unbound {
         let mut state = self.lock();
-        state.bound.retain(|target| target.key != key);
-        if state.delivering.contains(&key) || state.doubtful.contains(&key) {
+        remove(&mut state.bound, target);
+        if contains(&state.delivering, target) || contains(&state.doubtful, target) {
             Unbound::Pending
         } else {
             Unbound::Clear
@@ -81,24 +140,24 @@ impl CancelSlot {
     }
 
     /// The server is gone: neither bound nor waited for any more.
-    pub fn forget(&self, key: BackendKey) {
+    pub fn forget(&self, target: &Arc<CancelTarget>) {
         let mut state = self.lock();
-        state.bound.retain(|target| target.key != key);
-        state.doubtful.retain(|other| *other != key);
+        remove(&mut state.bound, target);
+        remove(&mut state.doubtful, target);
     }
 
     /// Waits until no cancel is on its way to the server. False: a delivery was given up, the cancel may still come;
     /// close the server.
-    pub async fn settled(&self, key: BackendKey) -> bool {
+    pub async fn settled(&self, target: &Arc<CancelTarget>) -> bool {
         loop {
             let mut wait = std::pin::pin!(self.settled.notified());
             // Registered before the look, so that a delivery ending in between is not missed.
             wait.as_mut().enable();
             {
                 let mut state = self.lock();
-                if !state.delivering.contains(&key) {
-                    let doubtful = state.doubtful.contains(&key);
-                    state.doubtful.retain(|other| *other != key);
+                if !contains(&state.delivering, target) {
+                    let doubtful = contains(&state.doubtful, target);
+                    remove(&mut state.doubtful, target);
                     return !doubtful;
                 }
             }
@@ -108,7 +167,7 @@ impl CancelSlot {
 
     /// Servers a cancel would go to now.
     #[must_use]
-    pub fn targets(&self) -> Vec<CancelTarget> {
+    pub fn targets(&self) -> Vec<Arc<CancelTarget>> {
         self.lock().bound.clone()
     }
 
@@ -117,13 +176,13 @@ impl CancelSlot {
         let targets = {
             let mut state = self.lock();
             let targets = state.bound.clone();
-            state.delivering.extend(targets.iter().map(|target| target.key));
+            state.delivering.extend(targets.iter().cloned());
             targets
         };
         // If this future is dropped half-way, the servers not yet heard of are doubtful.
         let mut deliveries = Deliveries {
             slot: self,
-            left: targets.iter().map(|target| target.key).collect(),
+            left: targets.clone(),
         };
         for target in &targets {
             let result = tokio::time::timeout(DELIVERY_TIMEOUT, send_cancel(target)).await;
@@ -131,7 +190,7 @@ impl CancelSlot {
             if !certain {
                 tracing::warn!(address = %target.address, "a cancel request could not be delivered");
             }
-            deliveries.finish(target.key, certain);
+            deliveries.finish(target, certain);
         }
         targets.len()
     }
@@ -143,18 +202,22 @@ impl CancelSlot {
 
 struct Deliveries<'a> {
     slot: &'a CancelSlot,
-    left: Vec<BackendKey>,
+    left: Vec<Arc<CancelTarget>>,
 }
 
 impl Deliveries<'_> {
-    fn finish(&mut self, key: BackendKey, certain: bool) {
-        self.left.retain(|other| *other != key);
+    fn finish(&mut self, target: &Arc<CancelTarget>, certain: bool) {
+        remove(&mut self.left, target);
         let mut state = self.slot.lock();
-        if let Some(at) = state.delivering.iter().position(|other| *other == key) {
+        if let Some(at) = state
+            .delivering
+            .iter()
+            .position(|other| Arc::ptr_eq(other, target))
+        {
             state.delivering.swap_remove(at);
         }
         if !certain {
-            state.doubtful.push(key);
+            state.doubtful.push(Arc::clone(target));
         }
         drop(state);
         self.slot.settled.notify_waiters();
@@ -163,38 +226,34 @@ impl Deliveries<'_> {
 
 impl Drop for Deliveries<'_> {
     fn drop(&mut self) {
-        for key in std::mem::take(&mut self.left) {
-            self.finish(key, false);
+        for target in std::mem::take(&mut self.left) {
+            self.finish(&target, false);
         }
     }
 }
 
-/// Sends one CancelRequest and waits until the server has closed the socket: then the signal has been sent. When no
-/// connection can be made nothing was sent, and nothing can arrive later.
+/// Sends one CancelRequest, encrypted if the connection it is about is, and waits until the server has closed the
+/// socket: then the signal has been sent. When no connection can be made nothing was sent, and nothing can arrive later.
 async fn send_cancel(target: &CancelTarget) -> io::Result<()> {
-    let mut packet = BytesMut::with_capacity(16);
-    wire::startup::encode::cancel(&mut packet, target.key.pid, &target.key.secret)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let socket = match target.address.connect().await {
-        Ok(socket) => socket,
+    let plain = ServerTls::default();
+    let (tls, encrypt) = match &target.tls {
+        Some(tls) => (&**tls, Encrypt::Must),
+        None => (&plain, Encrypt::No),
+    };
+    let mut conn = match connect(&target.address, tls, encrypt, Buffers::with_size(BUFFER_BYTES)).await {
+        Ok(conn) => conn,
         Err(error) => {
-            tracing::warn!(address = %target.address, %error, "no connection for a cancel request");
+            let cause = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            tracing::warn!(address = %target.address, %error, cause, "no connection for a cancel request");
             return Ok(());
         }
     };
-    match socket {
-        crate::conn::Socket::Tcp(mut socket) => deliver(&mut socket, &packet).await,
-        crate::conn::Socket::Unix(mut socket) => deliver(&mut socket, &packet).await,
-    }
-}
-
-async fn deliver<S>(socket: &mut S, packet: &[u8]) -> io::Result<()>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    socket.write_all(packet).await?;
-    let mut byte = [0];
-    match socket.read(&mut byte).await {
+    wire::startup::encode::cancel(conn.out(), target.key.pid, &target.key.secret)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    conn.flush().await?;
+    match conn.fill().await {
         Ok(_) => Ok(()),
         // A reset also means that the server is done with the request.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
@@ -203,33 +262,51 @@ where
 }
 
 /// Secret and servers of each client, by its made-up process number.
-type Clients = HashMap<u32, ([u8; 4], Arc<CancelSlot>)>;
+type Clients = HashMap<u32, (ClientSecret, Arc<CancelSlot>)>;
 
 /// All clients of one proxy by their key.
 #[derive(Debug, Default)]
 pub struct CancelRegistry {
+    /// This proxy, in its clients' keys.
+    number: PeerNumber,
     clients: Mutex<Clients>,
 }
 
 impl CancelRegistry {
-    /// Registers a client under a fresh random key. It is removed when the returned value is dropped.
-    pub fn register(self: &Arc<Self>) -> Result<ClientCancel, RandomError> {
+    /// No clients yet.
+    #[must_use]
+    pub fn new(number: PeerNumber) -> Self {
+        Self {
+            number,
+            clients: Mutex::default(),
+        }
+    }
+
+    /// Which proxy the keys name.
+    #[must_use]
+    pub fn number(&self) -> PeerNumber {
+        self.number
+    }
+
+    /// Registers a client that speaks this minor version of protocol 3 under a fresh random key. It is removed when
+    /// the returned value is dropped.
+    pub fn register(self: &Arc<Self>, minor: u16) -> Result<ClientCancel, RandomError> {
         let slot = Arc::new(CancelSlot::default());
-        loop {
-            let [a, b, c, d, secret @ ..] = random::<8>()?;
-            // Positive, as process numbers are: some drivers read it as a signed number.
-            let pid = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
+        let secret = ClientSecret::random(minor)?;
+        for _ in 0..KEY_ATTEMPTS_MAX {
+            let pid = self.number.pid(u32::from_be_bytes(random()?));
             let mut clients = self.lock();
             if pid == 0 || clients.contains_key(&pid) {
                 continue;
             }
-            clients.insert(pid, (secret, Arc::clone(&slot)));
+            clients.insert(pid, (secret.clone(), Arc::clone(&slot)));
             return Ok(ClientCancel {
                 key: ClientKey { pid, secret },
                 slot,
                 registry: Arc::clone(self),
             });
         }
+        Err(RandomError)
     }
 
     /// The slot of the client that a CancelRequest names, if number and secret are right.
@@ -238,6 +315,7 @@ impl CancelRegistry {
         let clients = self.lock();
         let (expected, slot) = clients.get(&pid)?;
         // Compared without leaving early: how many bytes were right must not show in the time taken.
+        let expected = expected.as_bytes();
         let difference = expected.iter().zip(secret).fold(0, |all, (a, b)| all | (a ^ b));
         (secret.len() == expected.len() && difference == 0).then(|| Arc::clone(slot))
     }

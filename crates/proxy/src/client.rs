@@ -104,7 +104,7 @@ pub struct StartupInfo {
     pub database: Arc<str>,
     /// The other startup parameters, in order: settings (`application_name`, `client_encoding`, `options` …).
     pub params: Vec<(String, String)>,
-    /// The protocol minor version in force (0).
+    /// The protocol minor version in force (0 to 2).
     pub minor: u16,
     /// Where it connected from.
     pub peer: Peer,

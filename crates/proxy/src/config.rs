@@ -79,6 +79,21 @@ impl ConsoleConfig {
     }
 }
 
+impl ProxyConfig {
+    /// Where this proxy takes cancels from other proxies: the address that clients reach it at, and a port that the
+    /// system chooses; loopback when clients may come from anywhere, because all proxies of a file store are on one
+    /// host.
+    #[must_use]
+    pub fn peer_listen(&self) -> SocketAddr {
+        let ip = match self.listen.ip() {
+            ip if !ip.is_unspecified() => ip,
+            std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(ip, 0)
+    }
+}
+
 /// A client that may log in, and how Drover logs in to the servers in its name.
 #[derive(Clone)]
 pub struct UserConfig {

@@ -5,6 +5,7 @@
 
 mod auth;
 mod encryption;
+pub mod ident;
 mod identity;
 
 use std::io;
@@ -19,7 +20,7 @@ use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode};
 use wire::startup::{self, ProtocolVersion, StartupMessage};
 
-use crate::cancel::{ClientCancel, ClientKey};
+use crate::cancel::{ClientCancel, ClientKey, peers};
 use crate::client::StartupInfo;
 use crate::conn::{Conn, Socket};
 use crate::pools::{Admission, CheckoutError};
@@ -87,12 +88,12 @@ fn not_admitted(error: &CheckoutError) -> LoginEnd {
 }
 
 /// Appends the rest of the start-up: the server's parameters, the client's cancel key, and that it may begin.
-pub fn finish<'a>(out: &mut BytesMut, parameters: impl Iterator<Item = (&'a str, &'a str)>, key: ClientKey) {
+pub fn finish<'a>(out: &mut BytesMut, parameters: impl Iterator<Item = (&'a str, &'a str)>, key: &ClientKey) {
     for (name, value) in parameters {
         // Values with a zero byte cannot come from a server.
         let _ = encode::parameter_status(out, name.as_bytes(), value.as_bytes());
     }
-    let _ = encode::backend_key_data(out, key.pid, &key.secret);
+    let _ = encode::backend_key_data(out, key.pid, key.secret.as_bytes());
     encode::ready_for_query(out, TransactionStatus::Idle);
 }
 
@@ -147,10 +148,14 @@ async fn login(
     if shared.clients() > shared.config.limits.max_clients {
         return Err(refused("53300", "sorry, too many clients already"));
     }
-    if message.must_negotiate(ProtocolVersion::V3_0) {
+    if message.must_negotiate(ProtocolVersion::V3_2) {
         let options = message.protocol_options().map(str::as_bytes);
-        encode::negotiate_protocol_version(conn.out(), ProtocolVersion::V3_0.code(), options)
-            .map_err(|_| refused("08P01", "invalid protocol option"))?;
+        encode::negotiate_protocol_version(
+            conn.out(),
+            message.version.min(ProtocolVersion::V3_2).code(),
+            options,
+        )
+        .map_err(|_| refused("08P01", "invalid protocol option"))?;
     }
     let mut info = startup_info(&message, peer)?;
     encryption::check(ctx, &identity, &info.user)?;
@@ -169,7 +174,7 @@ async fn login(
     encode::authentication_ok(conn.out());
     let cancel = shared
         .cancels
-        .register()
+        .register(info.minor)
         .map_err(|_| refused("XX000", "no randomness for a cancel key"))?;
     Ok((info, cancel, admission))
 }
@@ -178,8 +183,14 @@ async fn login(
 /// when its connection closes, so that is not before the servers have it.
 async fn dispatch_cancel(ctx: &Rc<WorkerCtx>, pid: u32, key: &[u8]) {
     ctx.metrics.cancels.increment();
-    let Some(slot) = ctx.shared.cancels.find(pid, key) else {
-        ctx.metrics.cancels_unknown.increment();
+    let shared = &ctx.shared;
+    let Some(slot) = shared.cancels.find(pid, peers::secret_of(key)) else {
+        // Perhaps another proxy's client.
+        if shared.outbox.put(shared.cancels.number(), pid, key) {
+            ctx.metrics.cancels_forwarded.increment();
+        } else {
+            ctx.metrics.cancels_unknown.increment();
+        }
         return;
     };
     let Some(delivering) = Delivering::start(ctx) else {
@@ -245,7 +256,7 @@ fn startup_info(message: &StartupMessage<'_>, peer: Peer) -> Result<StartupInfo,
         user: Arc::from(user),
         database: Arc::from(database),
         params,
-        minor: 0,
+        minor: message.version.minor.min(ProtocolVersion::V3_2.minor),
         peer,
         tls: None,
     })

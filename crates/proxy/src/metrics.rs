@@ -147,6 +147,7 @@ catalogue! {
     Counter session_panics "drover_session_panics_total" "Sessions ended by a defect in Drover.";
     Counter cancels "drover_cancels_total" "CancelRequests received.";
     Counter cancels_unknown "drover_cancels_unknown_total" "CancelRequests whose key belongs to no client.";
+    Counter cancels_forwarded "drover_cancels_forwarded_total" "CancelRequests handed on to the proxy whose client they are for.";
     Counter cancels_sent "drover_cancels_sent_total" "CancelRequests sent to servers.";
     Counter transactions "drover_transactions_total" "Transactions finished, statements outside a block included.";
     Counter statements "drover_statements_total" "Statements received from clients.";

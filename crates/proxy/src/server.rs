@@ -13,16 +13,23 @@ pub use prepared::{Added, Prepared, ServerStatement, StatementId};
 use wire::TransactionStatus;
 
 use crate::buffers::Buffers;
+use crate::cancel::CancelTarget;
 use crate::conn::{Conn, Socket};
-use crate::tls::{ServerTls, TlsState};
+use crate::tls::TlsState;
 
 /// How the server's backend process is named in a CancelRequest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BackendKey {
     /// Process id.
     pub pid: u32,
-    /// Secret (protocol 3.0: four bytes).
-    pub secret: [u8; 4],
+    /// Secret: four bytes in protocol 3.0, up to 256 since 3.2.
+    pub secret: Box<[u8]>,
+}
+
+impl std::fmt::Debug for BackendKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BackendKey({})", self.pid)
+    }
 }
 
 /// Which session settings a server connection has.
@@ -102,11 +109,9 @@ pub struct ServerConn {
     /// The socket and its buffers.
     pub conn: Conn,
     /// For CancelRequests.
-    pub key: BackendKey,
+    pub target: Arc<CancelTarget>,
     /// Where it is connected to.
     pub address: Arc<Address>,
-    /// How it is encrypted, if it is.
-    pub tls: Option<Arc<ServerTls>>,
     /// As reported by the last ReadyForQuery; whoever reads that message stores it here.
     pub status: TransactionStatus,
     /// As reported; whoever reads a ParameterStatus stores it here.
@@ -132,8 +137,7 @@ pub struct ServerConn {
 pub(crate) struct Travelling {
     socket: TravellingSocket,
     encryption: Option<Box<TlsState>>,
-    tls: Option<Arc<ServerTls>>,
-    key: BackendKey,
+    target: Arc<CancelTarget>,
     address: Arc<Address>,
     parameters: Parameters,
     prepared: Prepared,
@@ -222,8 +226,7 @@ impl ServerConn {
         Some(Travelling {
             socket,
             encryption,
-            tls: self.tls,
-            key: self.key,
+            target: self.target,
             address: self.address,
             parameters: self.parameters,
             prepared: self.prepared,
@@ -241,8 +244,7 @@ impl ServerConn {
         };
         Ok(Self {
             conn: Conn::from_parts(socket, from.encryption, buffers),
-            tls: from.tls,
-            key: from.key,
+            target: from.target,
             address: from.address,
             status: TransactionStatus::Idle,
             parameters: from.parameters,

@@ -93,7 +93,7 @@ async fn relay(mut session: Session) -> std::io::Result<()> {
             crate::login::finish(
                 session.client.conn.out(),
                 server.parameters.iter(),
-                session.cancel.key,
+                &session.cancel.key,
             );
             server.release();
         }

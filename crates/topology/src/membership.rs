@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::key::is_segment;
-use crate::records::{BarrierId, PROXIES_PREFIX, ProxyRecord, Record};
+use crate::records::{BarrierId, CancelPeer, PROXIES_PREFIX, ProxyRecord, Record};
 use crate::{Epoch, Key, KeyError, LeaseId, StoreError, TopologyStore, Version, Write, WriteError};
 
 mod driver;
@@ -149,7 +149,7 @@ impl Membership {
     ) -> Result<Membership, MembershipError> {
         let (abandoned, abandoned_rx) = mpsc::unbounded_channel();
         let key = id.key();
-        let (registration, clock) = driver::register(store.as_ref(), &id, &key, ttl, 1).await?;
+        let (registration, clock) = driver::register(store.as_ref(), &id, &key, ttl, 1, None).await?;
         let standing = Standing {
             incarnation: 1,
             joined: true,
@@ -200,6 +200,25 @@ impl Membership {
     pub(crate) async fn ack_paused(&self, incarnation: u64, id: BarrierId) -> Result<(), MembershipError> {
         self.update(incarnation, |record| record.paused_for = Some(id))
             .await
+    }
+
+    /// Says where this proxy takes cancels for its clients, for as long as it is a member.
+    pub async fn publish_cancel(&self, peer: CancelPeer) -> Result<(), MembershipError> {
+        let mut registration = self.shared.registration.lock().await;
+        // Also what a registration to come begins with, should this one be lost.
+        registration.record.cancel = Some(peer);
+        let record = registration.record.clone();
+        self.store_record(&mut registration, &record).await
+    }
+
+    /// Where the live proxies take cancels.
+    pub async fn cancel_peers(&self) -> Result<Vec<CancelPeer>, StoreError> {
+        let listing = self.shared.store.list(PROXIES_PREFIX).await?;
+        let mut peers = Vec::new();
+        for versioned in listing.values() {
+            peers.extend(ProxyRecord::from_value(&versioned.value)?.cancel);
+        }
+        Ok(peers)
     }
 
     /// Waits until every live proxy has acknowledged `epoch` or a later one. Proxies whose lease ends meanwhile are

@@ -195,6 +195,19 @@ pub struct ProxyRecord {
     pub acked_epoch: Option<Epoch>,
     /// The barrier for which it has paused.
     pub paused_for: Option<BarrierId>,
+    /// Where it takes cancels for its clients; `None`: not yet, or it has no way to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<CancelPeer>,
+}
+
+/// Where a proxy takes cancels for its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelPeer {
+    /// The part of its clients' process numbers that names it. Two proxies may have the same.
+    pub number: u16,
+    /// Address and port.
+    pub address: std::net::SocketAddr,
 }
 
 /// Names one change. Never used twice.

@@ -32,6 +32,7 @@ impl Config {
             check_delay: self.pool.server_check_delay,
             check_query: self.pool.server_check_query.0.clone(),
             dns_max_ttl: self.pool.dns_max_ttl,
+            server_protocol: self.pool.server_protocol.0,
             ..PoolConfig::default()
         };
         let limits = Limits {

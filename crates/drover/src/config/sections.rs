@@ -9,7 +9,7 @@ use proxy::config::PoolMode;
 use toml::de::DeValue;
 
 use super::declare::{Section, SectionDoc, section};
-use super::tls_values::{TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
+use super::tls_values::{Protocol, TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
 use super::values::{Bytes, FileMode, FromToml, HostPort, Name, Password, Text};
 
 /// All sections, in the order of the documentation.
@@ -107,6 +107,9 @@ section! {
         /// Host names of servers are looked up again after this; when a server moved, its old connections are closed.
         /// `0s`: names are looked up for new connections only.
         dns_max_ttl: Duration = "'15s'",
+        /// The newest protocol version asked for: `3.0`, or `3.2`, which gives servers from PostgreSQL 18 on longer cancel keys;
+        /// older servers answer that they speak 3.0.
+        server_protocol: Protocol = "'3.0'",
     }
 }
 

@@ -1,7 +1,8 @@
-//! The types of the options about encryption: names from fixed lists.
+//! The types of the options about connections whose values are names from fixed lists.
 
 use proxy::config::{ChannelBinding, ClientTlsMode, ServerTlsMode, TlsNegotiation, TlsVersion};
 use toml::de::DeValue;
+use wire::startup::ProtocolVersion;
 
 use super::values::FromToml;
 
@@ -60,6 +61,13 @@ names! {
     TlsBegin(TlsNegotiation), "\"postgres\", \"direct\"":
     "postgres" => TlsNegotiation::Postgres,
     "direct" => TlsNegotiation::Direct,
+}
+
+names! {
+    /// A version of PostgreSQL's protocol.
+    Protocol(ProtocolVersion), "\"3.0\", \"3.2\"":
+    "3.0" => ProtocolVersion::V3_0,
+    "3.2" => ProtocolVersion::V3_2,
 }
 
 names! {

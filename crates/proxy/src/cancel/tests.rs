@@ -1,53 +1,58 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use bytes::BytesMut;
+
 use testkit::TestPostgres;
 use testkit::client::Client;
 
 use super::*;
 use crate::testing;
 
-fn target(port: u16, pid: u32) -> CancelTarget {
-    CancelTarget {
+fn target(port: u16, pid: u32) -> Arc<CancelTarget> {
+    Arc::new(CancelTarget {
         address: Arc::new(Address {
             host: "127.0.0.1".into(),
             port,
         }),
         key: BackendKey {
             pid,
-            secret: [1, 2, 3, 4],
+            secret: [1, 2, 3, 4].into(),
         },
-    }
+        tls: None,
+    })
 }
 
 #[test]
 fn only_the_right_secret_finds_the_client() {
-    let registry = Arc::new(CancelRegistry::default());
-    let client = registry.register().expect("random");
-    let ClientKey { pid, secret } = client.key;
-    assert!(registry.find(pid, &secret).is_some());
-    assert!(registry.find(pid, &secret[..3]).is_none());
-    assert!(registry.find(pid, &[secret.as_slice(), &[0]].concat()).is_none());
-    assert!(
-        registry
-            .find(pid, &[secret[0] ^ 1, secret[1], secret[2], secret[3]])
-            .is_none()
-    );
-    assert!(registry.find(pid ^ 1, &secret).is_none());
-    assert!(i32::try_from(pid).is_ok());
-    drop(client);
+    let registry = Arc::new(CancelRegistry::new(PeerNumber::random().expect("random")));
+    for (minor, length) in [(0, 4), (2, 32)] {
+        let client = registry.register(minor).expect("random");
+        let (pid, secret) = (client.key.pid, client.key.secret.as_bytes());
+        assert_eq!(secret.len(), length);
+        assert!(registry.find(pid, secret).is_some());
+        assert!(registry.find(pid, &secret[..length - 1]).is_none());
+        assert!(registry.find(pid, &[secret, &[0]].concat()).is_none());
+        assert!(registry.find(pid, &[]).is_none());
+        let mut wrong = secret.to_vec();
+        wrong[length - 1] ^= 1;
+        assert!(registry.find(pid, &wrong).is_none());
+        assert!(registry.find(pid ^ 1, secret).is_none());
+        assert!(i32::try_from(pid).is_ok());
+        assert_eq!(PeerNumber::of(pid), registry.number());
+    }
     assert!(registry.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_server_is_held_while_a_cancel_is_on_its_way() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let target = target(listener.local_addr().expect("bound").port(), 77);
-    let key = target.key;
+    let key = Arc::clone(&target);
     let slot = Arc::new(CancelSlot::default());
     assert_eq!(slot.cancel().await, 0, "nothing is bound");
     slot.bind(target);
-    let sending = tokio::spawn({
+    let sending = tokio::task::spawn_local({
         let slot = Arc::clone(&slot);
         async move { slot.cancel().await }
     });
@@ -60,29 +65,29 @@ async fn a_server_is_held_while_a_cancel_is_on_its_way() {
     .await
     .expect("runs");
     assert_eq!(packet, [0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 77, 1, 2, 3, 4]);
-    assert_eq!(slot.unbind(key), Unbound::Pending);
-    let mut settled = Box::pin(slot.settled(key));
+    assert_eq!(slot.unbind(&key), Unbound::Pending);
+    let mut settled = Box::pin(slot.settled(&key));
     assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(settled.as_mut().poll(cx).is_pending())).await);
     socket.flush().expect("open");
     drop(socket);
     assert!(settled.await, "the server has closed: the signal has been sent");
     assert_eq!(sending.await.expect("runs"), 1);
-    assert_eq!(slot.unbind(key), Unbound::Clear);
+    assert_eq!(slot.unbind(&key), Unbound::Clear);
 }
 
 #[tokio::test]
 async fn a_delivery_given_up_makes_the_server_doubtful() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let target = target(listener.local_addr().expect("bound").port(), 78);
-    let key = target.key;
+    let key = Arc::clone(&target);
     let slot = CancelSlot::default();
     slot.bind(target);
     let mut sending = Box::pin(slot.cancel());
     assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(sending.as_mut().poll(cx).is_pending())).await);
     drop(sending);
-    assert_eq!(slot.unbind(key), Unbound::Pending);
-    assert!(!slot.settled(key).await, "the cancel may have been sent");
-    assert_eq!(slot.unbind(key), Unbound::Clear, "said once");
+    assert_eq!(slot.unbind(&key), Unbound::Pending);
+    assert!(!slot.settled(&key).await, "the cancel may have been sent");
+    assert_eq!(slot.unbind(&key), Unbound::Clear, "said once");
 }
 
 #[tokio::test]
@@ -90,11 +95,11 @@ async fn no_connection_means_no_cancel() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let target = target(listener.local_addr().expect("bound").port(), 79);
     drop(listener);
-    let key = target.key;
+    let key = Arc::clone(&target);
     let slot = CancelSlot::default();
     slot.bind(target);
     slot.cancel().await;
-    assert_eq!(slot.unbind(key), Unbound::Clear);
+    assert_eq!(slot.unbind(&key), Unbound::Clear);
 }
 
 #[test]

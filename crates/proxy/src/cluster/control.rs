@@ -1,5 +1,6 @@
 //! The control thread of a proxy: sets the cluster up, follows the store, loads facts, recovers transactions.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use topology::{ClusterRecord, Membership, MembershipError, ProxyId, StoreError, 
 use super::follow::{Follower, Workers};
 use super::{Cluster, recovery};
 use crate::admin_link::AdminError;
+use crate::cancel;
 use crate::config::{ProxyConfig, ShardConfig};
 use crate::tls::{Tls, TlsError};
 use crate::worker::Shared;
@@ -74,6 +76,8 @@ pub fn start(
     let (ready, is_ready) = std::sync::mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     let (shared, workers) = watch::channel(None);
+    let cancelling = workers.clone();
+    let peer_listen = config.peer_listen();
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
@@ -90,9 +94,12 @@ pub fn start(
                     Ok(follower) => {
                         let cluster = Arc::clone(follower.cluster());
                         let _ = ready.send(Ok(Arc::clone(&cluster)));
-                        let recovering = tokio::task::spawn_local(recover(cluster));
+                        let recovering = tokio::task::spawn_local(recover(Arc::clone(&cluster)));
+                        let cancelling =
+                            tokio::task::spawn_local(take_cancels(cluster, cancelling, peer_listen));
                         follower.run(stopped).await;
                         recovering.abort();
+                        cancelling.abort();
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -190,6 +197,20 @@ async fn recover(cluster: Arc<Cluster>) {
             Ok(count) => tracing::info!(count, "prepared transactions were resolved"),
             Err(error) => tracing::warn!(%error, "prepared transactions could not be looked at"),
         }
+    }
+}
+
+/// Hands cancels on to other proxies and takes those for this one, once there are workers.
+async fn take_cancels(cluster: Arc<Cluster>, mut workers: Workers, address: SocketAddr) {
+    let Ok(shared) = workers
+        .wait_for(Option::is_some)
+        .await
+        .map(|shared| shared.clone())
+    else {
+        return;
+    };
+    if let (Some(shared), Some(membership)) = (shared, cluster.membership.get()) {
+        cancel::peers::run(shared, Arc::clone(membership), address).await;
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wire::startup::ProtocolVersion;
+
 /// How long a client keeps a server connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PoolMode {
@@ -69,6 +71,8 @@ pub struct PoolConfig {
     pub check_query: String,
     /// Host names of servers are looked up again after this; zero: only when connecting.
     pub dns_max_ttl: Duration,
+    /// The protocol version asked for; older servers answer that they speak 3.0.
+    pub server_protocol: ProtocolVersion,
 }
 
 impl Default for PoolConfig {
@@ -93,6 +97,7 @@ impl Default for PoolConfig {
             check_delay: Duration::from_secs(30),
             check_query: String::new(),
             dns_max_ttl: Duration::from_secs(15),
+            server_protocol: ProtocolVersion::V3_0,
         }
     }
 }

@@ -126,13 +126,19 @@ fn malformed_first_packets_are_refused() {
 fn newer_protocols_are_negotiated_down() {
     let proxy = configured(|_| {});
     let packet = startup(
-        V3 | 2,
+        V3 | 3,
         &[("user", "trusted"), ("database", "nowhere"), ("_pq_.shiny", "1")],
     );
     let answer = talk(&proxy, &packet);
-    assert_eq!(&answer[..24], b"v\0\0\0\x17\0\x03\0\0\0\0\0\x01_pq_.shiny\0");
+    assert_eq!(&answer[..24], b"v\0\0\0\x17\0\x03\0\x02\0\0\0\x01_pq_.shiny\0");
+    let packet = startup(V3 | 9, &[("user", "trusted"), ("database", "nowhere")]);
+    assert_eq!(&talk(&proxy, &packet)[..13], b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0");
     let packet = startup(V3 | 2, &[("user", "trusted"), ("database", "nowhere")]);
-    assert_eq!(&talk(&proxy, &packet)[..13], b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0");
+    assert_refused(
+        &talk(&proxy, &packet),
+        "3D000",
+        "database \"nowhere\" does not exist",
+    );
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
     match result {
         Ok(conn) => {
             worker.metrics.server_logins.increment();
-            if conn.tls.is_some() {
+            if conn.target.tls.is_some() {
                 worker.metrics.server_tls_handshakes.increment();
             }
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -126,6 +126,7 @@ fn dialler(pool: &ShardPool, address: Address) -> Dialler {
             params: shared.server_params.clone(),
         },
         secret: shared.secrets.for_server(&policy.server_user),
+        protocol: source.pool.server_protocol,
         tls: shared.tls.server(&shared.shards.name(pool.0.key.shard)),
         timeout: source.pool.connect_timeout,
         prepared_statements: source.pool.prepared_statements,

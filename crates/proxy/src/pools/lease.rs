@@ -7,7 +7,7 @@ use pool::ServerId;
 
 use super::permits::Permit;
 use super::state::ShardPool;
-use crate::cancel::{CancelSlot, CancelTarget, Unbound};
+use crate::cancel::{CancelSlot, Unbound};
 use crate::server::ServerConn;
 
 /// A connection with what the pool keeps beside it.
@@ -53,7 +53,7 @@ impl Lease {
         self.count_traffic(&mut pooled);
         if pooled.conn.dirty || !pooled.conn.is_quiet() {
             if let Some(slot) = slot {
-                slot.forget(pooled.conn.key);
+                slot.forget(&pooled.conn.target);
             }
             self.pool.drop_lent(pooled);
             return;
@@ -61,12 +61,12 @@ impl Lease {
         let Some(slot) = slot else {
             return self.pool.put_back(pooled);
         };
-        match slot.unbind(pooled.conn.key) {
+        match slot.unbind(&pooled.conn.target) {
             Unbound::Clear => self.pool.put_back(pooled),
             Unbound::Pending => {
                 let pool = self.pool.clone();
                 tokio::task::spawn_local(async move {
-                    if slot.settled(pooled.conn.key).await {
+                    if slot.settled(&pooled.conn.target).await {
                         pool.put_back(pooled);
                     } else {
                         pool.drop_lent(pooled);
@@ -84,10 +84,7 @@ impl Lease {
     /// From now on the client's cancels go to this server too.
     pub fn bind_cancel(&mut self, slot: &Arc<CancelSlot>) {
         let Some(pooled) = &self.pooled else { return };
-        slot.bind(CancelTarget {
-            address: Arc::clone(&pooled.conn.address),
-            key: pooled.conn.key,
-        });
+        slot.bind(Arc::clone(&pooled.conn.target));
         self.slot = Some(Arc::clone(slot));
     }
 
@@ -97,9 +94,9 @@ impl Lease {
         let (Some(slot), Some(pooled)) = (self.slot.take(), &self.pooled) else {
             return true;
         };
-        match slot.unbind(pooled.conn.key) {
+        match slot.unbind(&pooled.conn.target) {
             Unbound::Clear => true,
-            Unbound::Pending => slot.settled(pooled.conn.key).await,
+            Unbound::Pending => slot.settled(&pooled.conn.target).await,
         }
     }
 
@@ -141,7 +138,7 @@ impl Drop for Lease {
             return;
         };
         if let Some(slot) = self.slot.take() {
-            slot.forget(pooled.conn.key);
+            slot.forget(&pooled.conn.target);
         }
         self.count_traffic(&mut pooled);
         self.pool.drop_lent(pooled);

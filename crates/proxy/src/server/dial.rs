@@ -16,6 +16,7 @@ use wire::startup::ProtocolVersion;
 use super::connect::{Encrypt, connect};
 use super::{Applied, BackendKey, Parameters, Prepared, ServerConn};
 use crate::buffers::Buffers;
+use crate::cancel::CancelTarget;
 use crate::config::{ChannelBinding, ServerTlsMode};
 use crate::conn::{Conn, Socket};
 use crate::tls::{ServerTls, x509};
@@ -100,6 +101,8 @@ pub struct Dialler {
     pub startup: Startup,
     /// With what.
     pub secret: Secret,
+    /// The protocol version asked for; a server that does not speak it says so and is spoken to in its own.
+    pub protocol: ProtocolVersion,
     /// How the connection is encrypted.
     pub tls: Arc<ServerTls>,
     /// The longest it may take, connecting included.
@@ -252,7 +255,7 @@ impl Dialler {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str())),
         );
-        wire::startup::encode::session(conn.out(), ProtocolVersion::V3_0, params)
+        wire::startup::encode::session(conn.out(), self.protocol, params)
             .map_err(|_| DialError::Protocol("startup parameters cannot be encoded"))?;
         let mut login = Login {
             dialler: self,
@@ -277,11 +280,15 @@ impl Dialler {
             return Err(DialError::Protocol("no backend key"));
         };
         conn.give_up_buffers();
+        let address = Arc::new(self.address.clone());
         let conn = ServerConn {
-            tls: login.encrypted.then(|| Arc::clone(&self.tls)),
             conn,
-            key,
-            address: Arc::new(self.address.clone()),
+            target: Arc::new(CancelTarget {
+                address: Arc::clone(&address),
+                key,
+                tls: login.encrypted.then(|| Arc::clone(&self.tls)),
+            }),
+            address,
             status: TransactionStatus::Idle,
             parameters: login.parameters,
             prepared: Prepared::new(self.prepared_statements),
@@ -371,10 +378,10 @@ impl Login<'_> {
                 }
             }
             Backend::BackendKeyData { pid, key } => {
-                let secret = key
-                    .try_into()
-                    .map_err(|_| DialError::Protocol("backend key of unknown length"))?;
-                self.key = Some(BackendKey { pid, secret });
+                self.key = Some(BackendKey {
+                    pid,
+                    secret: key.into(),
+                });
             }
             Backend::ReadyForQuery(TransactionStatus::Idle) => return Ok(true),
             _ => return Err(DialError::Protocol("message out of place")),

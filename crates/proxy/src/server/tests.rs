@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use testkit::TestPostgres;
 use wire::frontend::encode;
+use wire::startup::ProtocolVersion;
 
 use super::*;
 
@@ -20,6 +21,7 @@ fn dialler(server: &TestPostgres) -> Dialler {
             params: vec![("application_name".into(), "dial test".into())],
         },
         secret: Secret::Password(info.app_password.expose().to_owned()),
+        protocol: ProtocolVersion::V3_0,
         tls: Default::default(),
         timeout: Duration::from_secs(5),
         prepared_statements: 10,
@@ -49,7 +51,7 @@ async fn logs_in_and_runs_queries() {
         .dial(Buffers::new())
         .await
         .expect("logs in");
-    assert!(server.key.pid > 0 && server.is_quiet());
+    assert!(server.target.key.pid > 0 && server.is_quiet());
     assert_eq!(server.parameters.get("application_name"), Some("dial test"));
     assert_eq!(server.parameters.get("integer_datetimes"), Some("on"));
     let answer = query(&mut server, "SELECT 6 * 7").await;
@@ -96,7 +98,7 @@ async fn a_server_that_went_away_while_idle_is_noticed() {
     let mut server = dialler(shared).dial(Buffers::new()).await.expect("logs in");
     let notice = query(&mut server, "SET application_name = 'other'").await;
     assert!(notice.starts_with(b"C"), "CommandComplete comes first");
-    let pid = server.key.pid;
+    let pid = server.target.key.pid;
     let database = shared.info().database.clone();
     let kill = move || shared.run(&database, &format!("SELECT pg_terminate_backend({pid}, 5000)"));
     tokio::task::spawn_blocking(kill).await.expect("runs");
@@ -158,16 +160,17 @@ async fn scripted(authentication: &'static [u8]) -> (ServerConn, std::net::TcpSt
             params: Vec::new(),
         },
         secret: Secret::Password("secret".into()),
+        protocol: ProtocolVersion::V3_0,
         tls: Default::default(),
         timeout: Duration::from_secs(5),
         prepared_statements: 10,
     };
     let server = dialler.dial(Buffers::new()).await.expect("logs in");
     assert_eq!(
-        server.key,
+        server.target.key,
         BackendKey {
             pid: 7,
-            secret: *b"abcd"
+            secret: (*b"abcd").into(),
         }
     );
     (server, peer.join().expect("the script went as planned"))

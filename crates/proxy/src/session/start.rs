@@ -97,7 +97,8 @@ impl Session {
             // Neither can be too long: they came in a message.
             let _ = encode::parameter_status(out, name.as_bytes(), value.as_bytes());
         }
-        let _ = encode::backend_key_data(out, self.cancel.key.pid, &self.cancel.key.secret);
+        let key = &self.cancel.key;
+        let _ = encode::backend_key_data(out, key.pid, key.secret.as_bytes());
         encode::ready_for_query(out, TransactionStatus::Idle);
         Ok(())
     }

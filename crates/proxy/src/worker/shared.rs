@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::secrets::Secrets;
-use crate::cancel::CancelRegistry;
+use crate::cancel::peers::Outbox;
+use crate::cancel::{CancelRegistry, PeerNumber};
 use crate::config::{ProxyConfig, ShardConfig};
 use crate::listener::Accepting;
 use crate::metrics::Registry;
@@ -142,6 +143,8 @@ pub struct Shared {
     pub shards: Shards,
     /// Clients by their cancel keys.
     pub cancels: Arc<CancelRegistry>,
+    /// Cancels for other proxies' clients.
+    pub(crate) outbox: Outbox,
     /// All metrics.
     pub metrics: Arc<Registry>,
     /// Who may log in, and how the proxy logs in.
@@ -189,7 +192,8 @@ impl Shared {
         let pool = &config.pool;
         Ok(Self {
             shards: Shards::new(config.shards.clone()),
-            cancels: Arc::default(),
+            cancels: Arc::new(CancelRegistry::new(PeerNumber::random()?)),
+            outbox: Outbox::default(),
             metrics: Arc::default(),
             secrets: Secrets::new(&config)?,
             tls,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::{LeaseClock, MembershipError, ProxyId, Registration, Shared};
-use crate::records::{ProxyRecord, Record};
+use crate::records::{CancelPeer, ProxyRecord, Record};
 use crate::{Key, LeaseError, LeaseId, TopologyStore, Version, Write, WriteError};
 
 /// Pause between attempts to register again.
@@ -20,6 +20,7 @@ pub(super) async fn register(
     key: &Key,
     ttl: Duration,
     incarnation: u64,
+    cancel: Option<CancelPeer>,
 ) -> Result<(Registration, LeaseClock), MembershipError> {
     let began = now();
     let lease = store.grant_lease(ttl).await?;
@@ -27,6 +28,7 @@ pub(super) async fn register(
         id: id.as_str().to_owned(),
         acked_epoch: None,
         paused_for: None,
+        cancel,
     };
     let write = Write::new(key.clone(), None, record.clone().to_value()?).lease(&lease);
     let error = match store.compare_and_swap(write).await {
@@ -115,6 +117,7 @@ async fn try_rejoin(shared: &Shared) -> Result<(LeaseClock, LeaseId), Membership
         &shared.key,
         shared.ttl,
         incarnation,
+        registration.record.cancel,
     )
     .await?;
     let lease = new.lease.clone();

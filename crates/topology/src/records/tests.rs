@@ -75,8 +75,17 @@ fn proxy_sample() {
         id: "host-1".into(),
         acked_epoch: Some(Epoch(42)),
         paused_for: Some(BarrierId("lease-9.1".into())),
+        cancel: None,
     };
-    check(include_str!("../../samples/proxy-v1.json"), record);
+    check(include_str!("../../samples/proxy-v1.json"), record.clone());
+    let record = ProxyRecord {
+        cancel: Some(CancelPeer {
+            number: 77,
+            address: ([127, 0, 0, 1], 40001).into(),
+        }),
+        ..record
+    };
+    check(include_str!("../../samples/proxy-v1-cancel.json"), record);
 }
 
 #[test]
