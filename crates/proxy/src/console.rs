@@ -119,8 +119,8 @@ impl Talk {
             ("standard_conforming_strings", "on"),
             ("is_superuser", "on"),
         ];
-        let key = self.session.cancel.key;
-        crate::login::finish(self.session.client.conn.out(), parameters.into_iter(), key);
+        let (client, key) = (&mut self.session.client, &self.session.cancel.key);
+        crate::login::finish(client.conn.out(), parameters.into_iter(), key);
         loop {
             self.session.client.conn.flush().await?;
             match self.session.client.conn.peek(MESSAGE_BYTES_MAX) {

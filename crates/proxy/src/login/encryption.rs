@@ -34,7 +34,12 @@ pub(super) async fn startup_packet(
 ) -> Result<BytesMut, LoginEnd> {
     let limit = ctx.shared.config.limits.max_startup_bytes;
     conn.fill_to(1).await?;
+    // A Unix socket is not encrypted: what passes there is seen by nobody but the two processes.
+    let offered = peer.address.is_some() && ctx.shared.tls.acceptor().is_some();
     if conn.unread().first() == Some(&TLS_HANDSHAKE) {
+        if !offered {
+            return Err(LoginEnd::Closed);
+        }
         encrypt(conn, peer, ctx, true).await?;
     }
     for _ in 0..=ENCRYPTION_REQUESTS_MAX {
@@ -123,6 +128,7 @@ pub(super) fn check(ctx: &WorkerCtx, peer: &PeerIdentity, user: &str) -> Result<
         .map_or(Mode::Disable, |acceptor| acceptor.mode);
     match mode {
         Mode::Disable | Mode::Allow | Mode::Prefer => Ok(()),
+        _ if peer.address.is_none() => Ok(()),
         _ if !peer.tls => Err(refused("28000", "this server accepts encrypted connections only")),
         // A handshake begun under a mode that asked for no certificate can end under one that does.
         Mode::VerifyCa if peer.certificate_dn.is_none() => {
