@@ -18,6 +18,7 @@ pub mod exec;
 pub mod listener;
 pub mod login;
 pub mod metrics;
+mod notify;
 pub mod operations;
 pub mod ops;
 pub mod pools;

@@ -18,6 +18,7 @@ mod extended;
 mod fault;
 mod inspect;
 mod learn;
+mod listen;
 mod many;
 mod observe;
 mod portal;
@@ -48,6 +49,7 @@ use block::{Block, Enlisted};
 use effects::Pins;
 use extended::Extended;
 pub(crate) use fault::{Fault, refusal_fields};
+pub use listen::ListenCommand;
 pub(crate) use sequences::SequenceReaders;
 use settings::SettingsHistory;
 
@@ -73,6 +75,10 @@ pub struct Session {
     sequences: sequences::SequenceUse,
     /// What is measured of the request at hand.
     observation: observe::Observation,
+    /// Present once it listened or notified.
+    listening: Option<Box<listen::Listening>>,
+    /// What pinned it may be gone: look when no block is open.
+    recheck_pins: bool,
     extended: Extended,
     sql_prepared: sql_prepared::SqlPrepared,
     /// The context of the last statement, with the settings it was made for.
@@ -229,8 +235,19 @@ impl Session {
 
     /// Sends what is pending and reads more. False when the client closed. A pinned server's notifications pass.
     async fn wait_for_client(&mut self) -> Result<bool, Fault> {
+        if self.listening.is_some() {
+            self.deliver_notifications()?;
+        }
         self.client.conn.flush().await.map_err(|_| Fault::ClientGone)?;
         self.batch_flush_if_large().await?;
+        if self.listening.is_some() {
+            return Box::pin(self.wait_listening()).await;
+        }
+        self.wait_plainly().await
+    }
+
+    /// The same when nothing is pending. Outside a block it is cancel safe.
+    async fn wait_plainly(&mut self) -> Result<bool, Fault> {
         if self.servers.is_empty() || (self.block.is_open() && self.pinned.is_empty()) {
             if !self.block.is_open() {
                 self.client.conn.give_up_buffers();

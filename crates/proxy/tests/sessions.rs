@@ -8,5 +8,11 @@
 
 #[path = "sessions/fixture.rs"]
 mod fixture;
+#[path = "sessions/leaks.rs"]
+mod leaks;
+#[path = "sessions/listening.rs"]
+mod listening;
+#[path = "sessions/pins.rs"]
+mod pins;
 #[path = "sessions/sequences.rs"]
 mod sequences;

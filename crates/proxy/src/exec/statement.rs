@@ -9,6 +9,7 @@ use plan::{KeySource, Many, NullKeys, Plan, Target, Triage};
 use sql::{Literal, LiteralKind, NormalisedBuf};
 
 use crate::server::StatementId;
+use crate::session::ListenCommand;
 use crate::session::effects::Effects;
 
 /// A statement as the worker's cache holds it.
@@ -33,6 +34,8 @@ pub enum Action {
     Home,
     /// Follow the plan.
     Planned(Box<Planned>),
+    /// LISTEN or UNLISTEN.
+    Listen(ListenCommand),
     /// DEALLOCATE: the clients' statements have other names on the servers. `None` for ALL.
     Deallocate(Option<String>),
     /// Not an optimisable statement, or answered here.

@@ -175,7 +175,7 @@ impl Session {
         }
         if !self.block.is_open() {
             self.extended.forget_portals();
-            self.release_servers();
+            self.at_rest().await?;
         }
         if !told {
             encode::ready_for_query(self.client.conn.out(), self.block.status());

@@ -115,6 +115,8 @@ pub struct Block {
     pub effects: Vec<plan::MetadataEffect>,
     /// Code ran that may have left something of the session on its server: look when the block ends.
     pub inspect: bool,
+    /// A NOTIFY takes effect when it commits.
+    pub notifies: bool,
     /// A server that took part is gone, and what it did with it: the block can only be rolled back.
     pub lost: bool,
     /// Every shard has taken the snapshot of this REPEATABLE READ block.
@@ -135,6 +137,7 @@ impl Block {
             schema: SchemaChange::None,
             effects: Vec::new(),
             inspect: false,
+            notifies: false,
             lost: false,
             snapshots: false,
             began_with: None,
@@ -150,6 +153,7 @@ impl Block {
         self.schema = SchemaChange::None;
         self.effects.clear();
         self.inspect = false;
+        self.notifies = false;
         self.lost = false;
         self.snapshots = false;
         self.began_with = None;

@@ -33,21 +33,10 @@ impl Session {
             return Ok(());
         }
         let home = self.engine.cluster.home();
-        let at_home = self.servers.iter().position(|server| server.shard == home);
-        if let Some(reason) = effects.pin {
-            self.pin(reason);
-            if let Some(index) = at_home {
-                self.servers[index].unpreparable = true;
-            }
+        match self.servers.iter().position(|server| server.shard == home) {
+            Some(index) => self.after_effects(index, effects, false).await,
+            None => Ok(()),
         }
-        if effects.inspect && self.block.is_open() {
-            self.block.inspect = true;
-        } else if effects.inspect
-            && let Some(index) = at_home
-        {
-            self.inspect(index).await?;
-        }
-        Ok(())
     }
 
     async fn run_triaged(&mut self, triage: &Triage, statement: &Statement, text: &str) -> Result<(), Fault> {
@@ -164,6 +153,9 @@ impl Session {
         self.need_savepoint(name)?;
         self.on_all_begun(&format!("RELEASE SAVEPOINT {}", sql::quote_ident(name)))
             .await?;
+        if let Some(depth) = self.settings.depth_of(name) {
+            self.release_listens(depth);
+        }
         self.settings.release(name);
         self.complete("RELEASE")
     }
@@ -177,6 +169,9 @@ impl Session {
         self.need_savepoint(name)?;
         self.on_all_begun(&format!("ROLLBACK TO SAVEPOINT {}", sql::quote_ident(name)))
             .await?;
+        if let Some(depth) = self.settings.depth_of(name) {
+            self.roll_back_listens(depth);
+        }
         self.settings.rollback_to(name);
         self.block.state = BlockState::Open;
         self.complete("ROLLBACK")
@@ -235,6 +230,12 @@ impl Session {
             return Err(failed_block());
         }
         let ends = matches!(command, TransactionCommand::Prepare(_));
+        if ends && self.has_noted_listens() {
+            return Err(Fault::error(
+                "0A000",
+                "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY",
+            ));
+        }
         if ends {
             self.need_block("PREPARE TRANSACTION")?;
         } else if self.block.is_open() {

@@ -139,6 +139,12 @@ pub struct Effects {
     pub reads_sequence_state: bool,
     /// It may call `nextval` or `setval`, which leave something in the server process.
     pub touches_sequences: bool,
+    /// It says NOTIFY, or calls `pg_notify`.
+    pub notifies: bool,
+    /// It asks which channels the session listens to.
+    pub lists_channels: bool,
+    /// It may end what pins a session.
+    pub may_unpin: bool,
 }
 
 impl Effects {
@@ -149,12 +155,20 @@ impl Effects {
             inspect: self.inspect || other.inspect,
             reads_sequence_state: self.reads_sequence_state || other.reads_sequence_state,
             touches_sequences: self.touches_sequences || other.touches_sequences,
+            notifies: self.notifies || other.notifies,
+            lists_channels: self.lists_channels || other.lists_channels,
+            may_unpin: self.may_unpin || other.may_unpin,
         }
     }
 
     /// Nothing has to be done behind the statement: the common case.
     pub fn none(&self) -> bool {
-        self.pin.is_none() && !self.inspect && !self.reads_sequence_state
+        self.pin.is_none()
+            && !self.inspect
+            && !self.reads_sequence_state
+            && !self.notifies
+            && !self.lists_channels
+            && !self.may_unpin
     }
 
     /// Something has to be done about sequences before the statement.
@@ -168,6 +182,8 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
     let mut effects = Effects {
         pin: pin_by_kind(raw),
         touches_sequences: may_draw(raw, snapshot),
+        notifies: raw.kind == StatementKind::Notify,
+        may_unpin: may_unpin(raw),
         ..Effects::default()
     };
     if matches!(raw.kind, StatementKind::Do | StatementKind::Call) {
@@ -184,12 +200,19 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
     }
     for function in &raw.names.functions {
         match function.name.as_str() {
-            "pg_advisory_lock"
-            | "pg_advisory_lock_shared"
-            | "pg_try_advisory_lock"
-            | "pg_try_advisory_lock_shared" => {
+            "pg_advisory_lock" | "pg_advisory_lock_shared" => {
                 effects.pin = effects.pin.or(Some(PinReason::AdvisoryLock));
             }
+            "pg_try_advisory_lock" | "pg_try_advisory_lock_shared" => {
+                effects.pin = effects.pin.or(Some(PinReason::AdvisoryLock));
+                // It may have tried in vain.
+                effects.may_unpin = true;
+            }
+            "pg_advisory_unlock" | "pg_advisory_unlock_shared" | "pg_advisory_unlock_all" => {
+                effects.may_unpin = true;
+            }
+            "pg_notify" => effects.notifies = true,
+            "pg_listening_channels" => effects.lists_channels = true,
             "setseed" => effects.pin = effects.pin.or(Some(PinReason::ProcessState)),
             "set_config" => effects.inspect = true,
             "currval" | "lastval" => effects.reads_sequence_state = true,
@@ -202,7 +225,6 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
 
 fn pin_by_kind(raw: &RawStatement) -> Option<PinReason> {
     match (&raw.kind, &raw.detail) {
-        (StatementKind::Listen, _) => Some(PinReason::Listen),
         (StatementKind::Prepare, _) => Some(PinReason::SqlPrepare),
         (StatementKind::OtherUtility("LoadStmt"), _) => Some(PinReason::ProcessState),
         (_, Detail::Cursor(Cursor::Declare { hold: true, .. })) => Some(PinReason::HeldCursor),
@@ -230,6 +252,17 @@ fn may_touch_session(name: &str, snapshot: &Snapshot) -> bool {
             .any(|function| {
                 !function.builtin && function.extension.is_none() && !matches!(function.proof, Proof::Pure)
             })
+}
+
+/// True for statements that remove temporary objects, cursors or prepared statements.
+fn may_unpin(raw: &RawStatement) -> bool {
+    matches!(
+        raw.kind,
+        StatementKind::Drop(_)
+            | StatementKind::CloseCursor
+            | StatementKind::Deallocate
+            | StatementKind::Discard
+    )
 }
 
 /// Functions of PostgreSQL that draw from a sequence, or run SQL they are given as text.

@@ -27,6 +27,16 @@ impl Session {
         let begun: Vec<usize> = (0..self.servers.len())
             .filter(|index| self.servers[*index].begun)
             .collect();
+        let established = if commit {
+            Box::pin(self.establish_listens()).await
+        } else {
+            Ok(())
+        };
+        if let Err(fault) = established {
+            self.rollback_servers(&begun).await?;
+            self.close_block(false);
+            return Err(fault);
+        }
         let change = if commit {
             self.begin_schema_change().await
         } else {
@@ -40,12 +50,21 @@ impl Session {
                 return Err(fault);
             }
         };
+        if commit && self.block.notifies {
+            let home = self.engine.cluster.home();
+            if let Some(index) = self.servers.iter().position(|server| server.shard == home) {
+                self.before_notify(index);
+            }
+        }
         let result = match (commit, begun.as_slice()) {
             (false, _) => self.rollback_servers(&begun).await.map(|()| false),
             (true, []) => Ok(true),
             (true, [index]) => self.commit_one(*index).await,
             (true, _) => self.commit_many(&begun).await,
         };
+        if self.block.notifies {
+            Box::pin(self.after_notify()).await;
+        }
         if self.block.inspect {
             self.inspect_all().await;
         }
@@ -74,6 +93,7 @@ impl Session {
     /// The bookkeeping of a block's end.
     pub(super) fn close_block(&mut self, committed: bool) {
         self.settings.end(committed);
+        self.finish_listens(committed);
         self.block = Block::none();
         self.context = self.context.take().filter(|_| committed);
         self.private_context = None;

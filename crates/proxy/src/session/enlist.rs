@@ -345,12 +345,6 @@ impl Session {
         unseen || self.pinned.contains(PinReason::TemporaryObject)
     }
 
-    /// Closes every server instead of reusing it.
-    pub(super) fn discard_servers(&mut self) {
-        self.block.ticket = None;
-        self.servers.clear();
-    }
-
     /// Removes one server that is gone; a pinned session that loses it cannot go on.
     pub(super) fn drop_server(&mut self, index: usize) {
         if index < self.servers.len() {

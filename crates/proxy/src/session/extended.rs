@@ -336,7 +336,9 @@ impl Session {
         let place = match &prepared.statement.action {
             Action::Home => PortalPlace::Server(self.engine.cluster.home()),
             Action::Planned(planned) => self.place(planned, &prepared, bind).await?,
-            Action::Empty | Action::Deallocate(_) | Action::Other(_) => PortalPlace::Local,
+            Action::Empty | Action::Deallocate(_) | Action::Listen(_) | Action::Other(_) => {
+                PortalPlace::Local
+            }
         };
         if let PortalPlace::Server(shard) = place {
             self.bind_on(shard, &prepared, whole).await?;
@@ -438,6 +440,9 @@ impl Session {
         whole: Message<'_>,
     ) -> Result<(), Fault> {
         let effects = prepared.statement.effects;
+        if effects.lists_channels {
+            Box::pin(self.listen_on_server()).await?;
+        }
         if effects.concerns_sequences() && shard == self.engine.cluster.home() {
             self.before_sequences_at_home(effects).await?;
         }
@@ -562,7 +567,7 @@ impl Session {
                 self.answer_bytes(answer);
                 Ok(())
             }
-            Action::Empty | Action::Deallocate(_) | Action::Other(_) => {
+            Action::Empty | Action::Deallocate(_) | Action::Listen(_) | Action::Other(_) => {
                 let mut answer = BytesMut::new();
                 let _ = encode::parameter_description(&mut answer, []);
                 self.describe_local(&prepared.statement, &mut answer)?;
@@ -625,6 +630,12 @@ impl Session {
                     Action::Planned(_) => Wrote::No,
                     _ => wrote_by_kind(statement.kind),
                 };
+                if statement.effects.notifies {
+                    match self.block.is_open() {
+                        true => self.block.notifies = true,
+                        false => self.before_notify(index),
+                    }
+                }
                 let server = &mut self.servers[index];
                 server.wrote = server.wrote.max_with(wrote);
                 server.lease.conn.out().extend_from_slice(whole.bytes);
@@ -646,6 +657,10 @@ impl Session {
     pub(super) async fn execute_local(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
         match &prepared.statement.action {
             Action::Empty => self.answer(encode::empty_query),
+            Action::Listen(command) => {
+                self.settle_batch_for_block().await?;
+                Box::pin(self.listen(command, &prepared.text)).await
+            }
             Action::Deallocate(name) => {
                 self.settle_batch_for_block().await?;
                 self.deallocate(name.as_deref(), &prepared.text).await

@@ -9,6 +9,7 @@ use wire::backend::{Backend, RowDescription};
 
 use super::block::BlockState;
 use super::effects::{Effects, effects_of};
+use super::listen::ListenCommand;
 use super::{Fault, Session};
 use crate::engine::PlanContext;
 use crate::exec::analyze::{Analysis, AnalyzeError, analyze};
@@ -102,6 +103,9 @@ impl Session {
         };
         if let sql::Detail::Deallocate { name } = &raw.detail {
             return Ok(self.statement(Action::Deallocate(name.clone()), effects, raw.kind));
+        }
+        if let Some(command) = listen_command(raw) {
+            return Ok(self.statement(Action::Listen(command), effects, raw.kind));
         }
         let triage = plan::triage(raw, &context.snapshot, &facts);
         let cacheable = !self.may_have_temporary_objects() && effects.none();
@@ -261,6 +265,18 @@ impl Session {
             effects,
             kind,
         })
+    }
+}
+
+fn listen_command(raw: &RawStatement) -> Option<ListenCommand> {
+    match (&raw.detail, raw.kind) {
+        (sql::Detail::Channel { name: Some(name) }, StatementKind::Listen) => {
+            Some(ListenCommand::Listen(name.clone()))
+        }
+        (sql::Detail::Channel { name }, StatementKind::Unlisten) => {
+            Some(ListenCommand::Unlisten(name.clone()))
+        }
+        _ => None,
     }
 }
 

@@ -181,7 +181,10 @@ impl Session {
         match target {
             DiscardTarget::All => self.discard_all().await,
             DiscardTarget::Sequences => self.discard_sequences(text).await,
-            DiscardTarget::Temp if !self.pinned.is_empty() => self.relay_home(text).await,
+            DiscardTarget::Temp if !self.pinned.is_empty() => {
+                self.recheck_pins = true;
+                self.relay_home(text).await
+            }
             DiscardTarget::Plans => self.complete("DISCARD PLANS"),
             DiscardTarget::Temp => self.complete("DISCARD TEMP"),
         }
@@ -191,6 +194,7 @@ impl Session {
     pub(super) async fn deallocate(&mut self, name: Option<&str>, text: &str) -> Result<(), Fault> {
         let Some(name) = name else {
             self.extended.forget_statements();
+            self.recheck_pins = true;
             if !self.pinned.is_empty() {
                 let home = self.engine.cluster.home();
                 self.relay_home(text).await?;
@@ -201,6 +205,7 @@ impl Session {
             }
             return self.complete("DEALLOCATE ALL");
         };
+        self.recheck_pins = true;
         if self.extended.forget(name.as_bytes()) {
             return self.complete("DEALLOCATE");
         }
@@ -220,10 +225,10 @@ impl Session {
                 "DISCARD ALL cannot run inside a transaction block",
             ));
         }
-        // What pinned the session is discarded with its server.
-        self.discard_servers();
+        self.empty_pinned_servers().await;
         self.set_pinned(super::effects::Pins::of_mode(self.mode));
         self.sequences.forget();
+        self.listening = None;
         self.extended.forget_all();
         let before = Rc::clone(self.settings.current());
         self.settings.reset_all(true);

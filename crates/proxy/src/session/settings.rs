@@ -354,6 +354,16 @@ impl SettingsHistory {
         }
     }
 
+    /// Open savepoints.
+    pub fn savepoints(&self) -> usize {
+        self.savepoints.len()
+    }
+
+    /// Savepoints around the newest one of this name.
+    pub fn depth_of(&self, name: &str) -> Option<usize> {
+        self.find(name)
+    }
+
     fn find(&self, name: &str) -> Option<usize> {
         self.savepoints
             .iter()

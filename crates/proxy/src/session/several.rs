@@ -31,7 +31,8 @@ impl Session {
         }
         let home = self.engine.cluster.home();
         let only_home = self.servers.iter().all(|server| server.shard == home);
-        if all_home && only_home && self.block.state != BlockState::Failed {
+        let in_books = self.has_noted_listens() || self.block.notifies;
+        if all_home && only_home && !in_books && self.block.state != BlockState::Failed {
             return self.run_verbatim(text, raws, touches).await;
         }
         self.run_in_turn(text, raws).await
@@ -53,7 +54,11 @@ impl Session {
         let _ = piece;
         if matches!(
             raw.kind,
-            StatementKind::Execute | StatementKind::Explain | StatementKind::CreateTableAs
+            StatementKind::Execute
+                | StatementKind::Explain
+                | StatementKind::CreateTableAs
+                | StatementKind::Listen
+                | StatementKind::Unlisten
         ) {
             // It may run what an earlier PREPARE meant, which has to be looked at again.
             return None;

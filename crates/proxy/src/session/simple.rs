@@ -72,7 +72,7 @@ impl Session {
             Box::pin(self.end_implicit_block()).await?;
         }
         if !self.block.is_open() {
-            self.release_servers();
+            self.at_rest().await?;
         }
         if !ready_sent {
             encode::ready_for_query(self.client.conn.out(), self.block.status());
@@ -138,12 +138,16 @@ impl Session {
         if statement.effects.reads_sequence_state {
             self.find_sequences().await?;
         }
+        if statement.effects.lists_channels {
+            Box::pin(self.listen_on_server()).await?;
+        }
         self.check_sql_prepared(statement, text).await?;
         match &statement.action {
             Action::Empty => {
                 encode::empty_query(self.client.conn.out());
                 Ok(false)
             }
+            Action::Listen(command) => Box::pin(self.listen(command, text)).await.map(|()| false),
             Action::Deallocate(name) => self.deallocate(name.as_deref(), text).await.map(|()| false),
             Action::Home => {
                 let one = OneShard {
@@ -234,6 +238,12 @@ impl Session {
             self.before_sequences(index, one.effects).await?;
         }
         let skip = self.begin_on(index).await?;
+        if one.effects.notifies && one.shard == self.engine.cluster.home() {
+            match self.block.is_open() {
+                true => self.block.notifies = true,
+                false => self.before_notify(index),
+            }
+        }
         let server = &mut self.servers[index];
         server.wrote = server.wrote.max_with(one.wrote);
         crate::exec::link::send_query(&mut server.lease, one.text)
@@ -367,16 +377,7 @@ impl Session {
             _ => {}
         }
         if !effects.none() {
-            if let Some(reason) = effects.pin.filter(|reason| !failed || reason.survives_errors()) {
-                self.pin(reason);
-                self.servers[index].unpreparable = true;
-            }
-            if effects.inspect && self.block.is_open() {
-                // What lasts beyond the block is seen at its end.
-                self.block.inspect = true;
-            } else if effects.inspect {
-                self.inspect(index).await?;
-            }
+            self.after_effects(index, effects, failed).await?;
         }
         Ok(())
     }

@@ -9,9 +9,10 @@ use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode};
 
 use super::block::Block;
-use super::effects::Pins;
+use super::effects::{PinReason, Pins};
 use super::enlist::settle;
 use super::extended::Extended;
+use super::inspect::empty_server;
 use super::settings::{Settings, SettingsHistory};
 use super::{Fault, Session};
 use crate::client::StartupInfo;
@@ -55,6 +56,8 @@ impl Session {
             pinned: Pins::default(),
             sequences: Default::default(),
             observation: super::observe::Observation::new(totals),
+            listening: None,
+            recheck_pins: false,
             extended: Extended::default(),
             sql_prepared: Default::default(),
             context: None,
@@ -143,7 +146,8 @@ impl Session {
         for mut server in std::mem::take(&mut self.servers) {
             // Code nobody has looked at may have left locks or settings that a rollback does not undo.
             let unknown = self.block.inspect || server.lease.conn.pending_out() > 0;
-            if server.busy || unknown || (self.pinned.hold_state() && server.shard == home) {
+            let holds = self.pinned.hold_state() && server.shard == home;
+            if server.busy || unknown || (holds && self.pinned.contains(PinReason::ProcessState)) {
                 server.lease.discard();
                 continue;
             }
@@ -152,6 +156,9 @@ impl Session {
                 if rolled_back.is_err() {
                     continue;
                 }
+            }
+            if holds && !empty_server(&mut server.lease).await {
+                continue;
             }
             server.lease.release();
         }

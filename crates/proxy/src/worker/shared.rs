@@ -175,6 +175,8 @@ pub struct Shared {
     pub(crate) stopping: AtomicBool,
     /// Reads the configuration again.
     pub(crate) reloader: OnceLock<Arc<dyn Reloader>>,
+    /// Those who listen, by database.
+    pub(crate) notifications: Arc<crate::notify::Notifications>,
     /// Who asks for `currval` and `lastval`.
     pub(crate) sequence_readers: crate::session::SequenceReaders,
     pub(crate) accepting: watch::Sender<Accepting>,
@@ -217,6 +219,7 @@ impl Shared {
             consoles: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             reloader: OnceLock::new(),
+            notifications: Arc::default(),
             sequence_readers: Default::default(),
             accepting: watch::Sender::new(Accepting::On),
             sockets: Mutex::default(),

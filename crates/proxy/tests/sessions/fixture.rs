@@ -97,10 +97,28 @@ impl Fixture {
         format!("postgresql://{user}:{password}@{address}/{}", self.database)
     }
 
+    /// Ends the server processes of this database whose last statement is like this.
+    pub fn end_backends(&self, like: &str) {
+        let info = self.kit.info();
+        let mut admin = self.direct_as(&info.admin_user, info.admin_password.expose());
+        let ended = run(
+            &mut admin,
+            &format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '{like}'"
+            ),
+        );
+        assert_eq!(ended.tags(), ["SELECT 1"]);
+    }
+
     /// A client of the server itself.
     pub fn direct(&self) -> Client {
         let info = self.kit.info();
-        let (user, password) = (&info.app_user, info.app_password.expose());
+        self.direct_as(&info.app_user, info.app_password.expose())
+    }
+
+    fn direct_as(&self, user: &str, password: &str) -> Client {
+        let info = self.kit.info();
         let primary = &info.shards[0].primary;
         let (host, port) = (&primary.host, primary.port);
         Client::connect(&format!(
