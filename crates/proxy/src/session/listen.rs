@@ -182,7 +182,7 @@ impl Session {
         let Some(hub) = self.engine.shared.notifications.existing(&self.database) else {
             return;
         };
-        let server = self.servers[index].lease.key.pid;
+        let server = self.servers[index].lease.target.key.pid;
         hub.name(server, self.cancel.key.pid);
         self.listening.get_or_insert_default().named = Some((hub, server));
     }
