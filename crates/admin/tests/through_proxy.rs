@@ -82,6 +82,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
     });
     let record = ClusterRecord::new("http", vec![database.to_owned()], shards.collect()).expect("a cluster");
     let config = ProxyConfig {
+        auth: Default::default(),
         listen: "127.0.0.1:0".parse().expect("an address"),
         workers: 1,
         users: vec![UserConfig {

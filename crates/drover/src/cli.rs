@@ -41,7 +41,12 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     use std::io::Write as _;
     let path = args.config.display();
     let (text, code) = match Config::load(&args.config) {
-        Ok(_) => (format!("{path}: no problems\n"), ExitCode::SUCCESS),
+        Ok(config) => {
+            let warnings = config.warnings.iter();
+            let lines = warnings.map(|warning| format!("{path}: warning: {warning}\n"));
+            let text = lines.chain([format!("{path}: no problems\n")]).collect();
+            (text, ExitCode::SUCCESS)
+        }
         Err(error) => (describe(&path.to_string(), &error), ExitCode::FAILURE),
     };
     // Nobody may be reading any more; the exit code still tells.
@@ -49,14 +54,11 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     code
 }
 
-/// Every problem on a line of its own, as compilers do it.
+/// Every problem on a line of its own, as compilers do it, and how many there are.
 pub fn describe(path: &str, error: &ConfigError) -> String {
-    match error {
-        ConfigError::Wrong(problems) => {
-            let lines = problems.iter().map(|problem| format!("{path}:{problem}\n"));
-            lines.chain([format!("{path}: {error}\n")]).collect()
-        }
-        ConfigError::Read(source) => format!("{path}: {error}: {source}\n"),
-        ConfigError::TooLarge => format!("{path}: {error}\n"),
+    let mut text: String = error.lines(path).iter().map(|line| format!("{line}\n")).collect();
+    if let ConfigError::Wrong(_) = error {
+        text.push_str(&format!("{path}: {error}\n"));
     }
+    text
 }

@@ -3,13 +3,19 @@
 //! Each option is declared once, in `sections`: its name, type, default and description. Parsing, defaults and
 //! `docs/configuration.md` come from that.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proxy::auth::hba::Hba;
+use proxy::auth::userlist;
 
 mod checks;
 mod convert;
 mod declare;
 mod docs;
+mod files;
 mod nearest;
 mod sections;
 #[cfg(test)]
@@ -18,13 +24,13 @@ mod tls;
 mod tls_values;
 mod values;
 
-use declare::Reader;
+use declare::{Reader, Section as _};
 pub use docs::page as documentation;
 pub use sections::{
-    AdminSection, ConsoleSection, DatabaseSection, LimitsSection, PoolSection, ProxySection, ShardSection,
-    StoreKind, StoreSection, TlsSection, UserSection,
+    AdminSection, AuthSection, ConsoleSection, CredentialSection, DatabaseSection, LimitsSection,
+    PoolSection, ProxySection, ShardSection, StoreKind, StoreSection, TlsSection, UserSection,
 };
-pub use values::{Bytes, FileMode, HostPort, Name, Password, Text};
+pub use values::{AuthMethod, Bytes, FileMode, HostPort, Name, Password, Sql, Text};
 
 /// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -48,15 +54,27 @@ pub struct Config {
     pub console: ConsoleSection,
     /// Databases clients may connect to; at least one.
     pub databases: Vec<DatabaseSection>,
-    /// Who may log in; at least one.
+    /// Who may log in.
     pub users: Vec<UserSection>,
+    /// How clients prove who they are.
+    pub auth: AuthSection,
+    /// What single shards are shown.
+    pub credentials: Vec<CredentialSection>,
+    /// The rules of `hba_file`.
+    pub hba: Option<Arc<Hba>>,
+    /// The users of `auth_file`.
+    pub listed_users: Vec<userlist::Entry>,
     /// The shards; the first is the home shard; at least one.
     pub shards: Vec<ShardSection>,
+    /// What is odd and not wrong.
+    pub warnings: Vec<String>,
 }
 
 /// Something wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
+    /// Another file than the configuration itself, which names it.
+    pub file: Option<PathBuf>,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -79,6 +97,23 @@ pub enum ConfigError {
     Wrong(Vec<Problem>),
 }
 
+impl ConfigError {
+    /// Every problem on a line of its own, as compilers do it; `path` names the configuration.
+    pub fn lines(&self, path: &str) -> Vec<String> {
+        match self {
+            ConfigError::Wrong(problems) => problems
+                .iter()
+                .map(|problem| match &problem.file {
+                    Some(file) => format!("{}:{problem}", file.display()),
+                    None => format!("{path}:{problem}"),
+                })
+                .collect(),
+            ConfigError::Read(source) => vec![format!("{path}: {self}: {source}")],
+            ConfigError::TooLarge => vec![format!("{path}: {self}")],
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.line, self.column, self.message)
@@ -86,31 +121,97 @@ impl fmt::Display for Problem {
 }
 
 impl Config {
-    /// Reads and checks a file. A relative store path counts from the file's directory.
+    /// Reads and checks a file and those it names. Relative paths count from the file's directory.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let size = std::fs::metadata(path).map_err(ConfigError::Read)?.len();
         if size > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge);
         }
         let text = std::fs::read_to_string(path).map_err(ConfigError::Read)?;
-        let mut config = Config::parse(&text)?;
-        if let Some(directory) = path.parent() {
-            config.store.path = directory.join(&config.store.path);
-            tls::resolve(&mut config, directory);
-            let socket = config.proxy.unix_socket_dir.take();
-            config.proxy.unix_socket_dir = socket.map(|socket| directory.join(socket));
-        }
-        Ok(config)
+        Config::parse_in(&text, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// Parses and checks a text.
+    /// Parses and checks a text. Relative paths count from the working directory.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        let mut reader = Reader::new(text);
+        Config::parse_in(text, Path::new(""))
+    }
+
+    fn parse_in(text: &str, directory: &Path) -> Result<Config, ConfigError> {
+        let mut reader = Reader::new(text, directory);
         let config = Config::read(&mut reader);
-        match (config, reader.into_problems()) {
-            (Some(config), problems) if problems.is_empty() => Ok(config),
-            (_, problems) => Err(ConfigError::Wrong(problems)),
+        let mut problems = reader.into_problems();
+        let Some(mut config) = config else {
+            return Err(ConfigError::Wrong(problems));
+        };
+        config.store.path = directory.join(&config.store.path);
+        let socket = config.proxy.unix_socket_dir.take();
+        config.proxy.unix_socket_dir = socket.map(|socket| directory.join(socket));
+        tls::resolve(&mut config, directory);
+        config.read_files(directory, &mut problems);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Wrong(problems))
         }
+    }
+
+    /// Reads the files that the configuration names.
+    fn read_files(&mut self, directory: &Path, problems: &mut Vec<Problem>) {
+        if let Some(file) = &self.auth.hba_file {
+            self.hba = files::hba(&directory.join(file), problems).map(Arc::new);
+        }
+        if let Some(file) = &self.auth.auth_file {
+            let (users, warning) = files::users(&directory.join(file), problems);
+            self.listed_users = users;
+            self.warnings.extend(warning);
+        }
+    }
+
+    /// Options in which another configuration differs, in the order of the documentation, as `[section] option`.
+    /// `[[databases]]` alone means that there are other ones; with a name, that this one is different.
+    pub fn changed(&self, new: &Config) -> Vec<String> {
+        let mut changed = Vec::new();
+        let mut section = |name: &str, options: Vec<&str>| {
+            changed.extend(options.iter().map(|option| format!("[{name}] {option}")));
+        };
+        section("proxy", self.proxy.changed(&new.proxy));
+        section("store", self.store.changed(&new.store));
+        section("admin", self.admin.changed(&new.admin));
+        section("pool", self.pool.changed(&new.pool));
+        section("limits", self.limits.changed(&new.limits));
+        section("tls", self.tls.changed(&new.tls));
+        section("console", self.console.changed(&new.console));
+        let names = |config: &Config| -> BTreeSet<Name> {
+            config
+                .databases
+                .iter()
+                .map(|database| database.name.clone())
+                .collect()
+        };
+        if !names(new).is_subset(&names(self)) {
+            changed.push("[[databases]]".to_owned());
+        }
+        for old in &self.databases {
+            let same = new.databases.iter().find(|new| new.name == old.name);
+            if same != Some(old) {
+                changed.push(format!("[[databases]] {}", old.name));
+            }
+        }
+        if self.users != new.users || self.listed_users != new.listed_users {
+            changed.push("[[users]]".to_owned());
+        }
+        let mut auth = self.auth.changed(&new.auth);
+        if self.hba != new.hba && !auth.contains(&"hba_file") {
+            auth.push("hba_file");
+        }
+        changed.extend(auth.iter().map(|option| format!("[auth] {option}")));
+        if self.credentials != new.credentials {
+            changed.push("[[credentials]]".to_owned());
+        }
+        if self.shards != new.shards {
+            changed.push("[[shards]]".to_owned());
+        }
+        changed
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Config> {
@@ -125,7 +226,9 @@ impl Config {
         let tls = reader.section::<TlsSection>(&document);
         let console = reader.section::<ConsoleSection>(&document);
         let databases = reader.sections::<DatabaseSection>(&document);
-        let users = reader.sections::<UserSection>(&document);
+        let users = reader.any_sections::<UserSection>(&document);
+        let auth = reader.section::<AuthSection>(&document);
+        let credentials = reader.any_sections::<CredentialSection>(&document);
         let shards = reader.sections::<ShardSection>(&document);
         checks::names(reader, &databases, &users, &shards);
         checks::forced_users(reader, &databases, &users);
@@ -136,12 +239,17 @@ impl Config {
         if let Some(proxy) = &proxy {
             checks::proxy(reader, proxy);
         }
+        if let Some(auth) = &auth {
+            checks::auth(reader, auth, &users);
+        }
+        checks::credentials(reader, &credentials, &users, &shards);
         if let Some(pool) = &pool {
             checks::pool(reader, pool);
         }
         if let Some(tls) = &tls {
             tls::check(reader, tls, &shards);
         }
+        let warnings = reader.take_warnings();
         Some(Config {
             proxy: proxy?.value,
             store: store?.value,
@@ -152,6 +260,11 @@ impl Config {
             console: console?.value,
             databases: values_of(databases),
             users: values_of(users),
+            auth: auth?.value,
+            credentials: values_of(credentials),
+            hba: None,
+            listed_users: Vec::new(),
+            warnings,
             shards: values_of(shards),
         })
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use admin::{HttpConfig, Role, Token};
 use clap::Args;
 use drover::config::{Config, ConfigError, Password};
+use drover::reload::FileReloader;
 use proxy::console::Shutdown;
 
 use crate::cli::describe;
@@ -49,7 +50,7 @@ enum ProxyError {
     Forced,
 }
 
-/// Runs until SIGINT or SIGTERM. The first lets open transactions end, the second does not. Where it listens goes to
+/// Runs until SIGINT or SIGTERM; SIGHUP makes it read its configuration again. The first lets open transactions end, the second does not. Where it listens goes to
 /// standard output, everything else to standard error.
 pub async fn run(args: ProxyArgs) -> ExitCode {
     match run_until_signal(&args).await {
@@ -68,6 +69,9 @@ pub async fn run(args: ProxyArgs) -> ExitCode {
 
 async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
     let config = Config::load(&args.config)?;
+    for warning in &config.warnings {
+        say!("warning: {warning}");
+    }
     let mut signals = Signals::new().map_err(ProxyError::Signals)?;
     let plan = plan_of(&config)?;
     let serving = tokio::select! {
@@ -80,6 +84,8 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
         .write_all(text.as_bytes())
         .and_then(|()| io::stdout().flush());
     let shared = Arc::clone(serving.shared());
+    let reloader = FileReloader::new(args.config.clone(), config, Arc::downgrade(&shared));
+    shared.set_reloader(Arc::new(reloader));
     match operate::run(&shared, &mut signals).await {
         Shutdown::Now => {
             shared.end_listening();
@@ -120,9 +126,9 @@ fn http_access(config: &Config) -> HttpConfig {
     let role = config.users.first().map(|user| Role {
         user: user.name.0.clone(),
         password: match &user.password {
-            Password::Clear(password) => Some(password.expose().to_owned()),
-            // Nobody can log in with a verifier alone; such rows are refused by the proxy.
-            Password::Verifier(_) => None,
+            Some(Password::Clear(password)) => Some(password.expose().to_owned()),
+            // Nobody can log in with what is stored alone; such rows are refused by the proxy.
+            _ => None,
         },
     });
     match (&config.proxy.http_token, role) {

@@ -15,6 +15,15 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// What a signal asks a proxy for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// To end (SIGINT, SIGTERM).
+    End,
+    /// To read its configuration again (SIGHUP).
+    Reload,
+}
+
 /// The signals that end Drover. SIGHUP comes when the terminal is closed.
 pub struct Signals {
     interrupt: Signal,
@@ -30,6 +39,15 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for the next one, for a command that reads its configuration again when the terminal's signal comes.
+    pub async fn next_event(&mut self) -> Event {
+        tokio::select! {
+            _ = self.interrupt.recv() => Event::End,
+            _ = self.terminate.recv() => Event::End,
+            _ = self.hangup.recv() => Event::Reload,
+        }
     }
 
     /// Waits for the next one.

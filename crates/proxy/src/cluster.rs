@@ -42,6 +42,8 @@ pub struct Cluster {
     /// By name; there are few.
     databases: Vec<(String, Database)>,
     membership: OnceLock<Arc<Membership>>,
+    /// Makes the salts of users that do not exist the same at all proxies.
+    pub(crate) salt_secret: OnceLock<[u8; 32]>,
     /// What is loaded is known to be out of date.
     stale: AtomicBool,
     /// Pauses statements while a change is made.
@@ -84,6 +86,7 @@ impl Cluster {
             record: ArcSwap::from_pointee(record),
             databases,
             membership: OnceLock::new(),
+            salt_secret: OnceLock::new(),
             stale: AtomicBool::new(false),
             gate: Gate::default(),
             recovery: Notify::new(),

@@ -6,6 +6,7 @@ mod tls;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use crate::auth::{AuthConfig, AuthQuery, Credential};
 pub use pooling::{
     DatabaseConfig, PoolConfig, PoolMode, PoolOverrides, TimeoutOverrides, Timeouts, UserLimits,
 };
@@ -27,6 +28,8 @@ pub struct ProxyConfig {
     pub workers: usize,
     /// Who may log in.
     pub users: Vec<UserConfig>,
+    /// How clients and the proxy itself prove who they are.
+    pub auth: AuthConfig,
     /// Databases clients may name.
     pub databases: Vec<DatabaseConfig>,
     /// Server connections per (shard, user, database).
@@ -115,7 +118,11 @@ pub enum ClientAuth {
     Verifier(String),
     /// A password in clear; clients still log in by SCRAM, the verifier is made at the start.
     Password(String),
-    /// No proof at all; for tests and trusted sockets.
+    /// `md5` and 32 hexadecimal digits, as in `pg_authid`: good for the methods `md5` and `password` only.
+    Md5(String),
+    /// No password fits: for methods that need none.
+    None,
+    /// No proof at all, whatever the method; for tests and trusted sockets.
     Trust,
 }
 

@@ -6,6 +6,7 @@
 
 pub mod admin_api;
 pub mod admin_link;
+pub mod auth;
 pub mod buffers;
 pub mod cancel;
 pub mod client;

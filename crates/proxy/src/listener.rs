@@ -70,6 +70,7 @@ pub fn start_on(
     let address = sockets.address().unwrap_or(address);
     let (mailboxes, inboxes) = Mailboxes::new(workers);
     let shared = Arc::new(Shared::new(config, tls, mailboxes)?);
+    shared.secrets.check_agreement(&shared.reach());
     let accepting = shared.accepting.subscribe();
     shared.set_sockets(sockets.try_clone().map_err(listen)?);
     let mut proxy = Proxy {

@@ -104,7 +104,7 @@ pub(crate) async fn admit(
     ctx: Rc<WorkerCtx>,
     stop: Rc<Stop>,
 ) -> Option<(Conn, StartupInfo, ClientCancel, Admission)> {
-    let limit = ctx.shared.config.limits.login_timeout;
+    let limit = ctx.shared.policies.source().limits.login_timeout;
     let end = match tokio::time::timeout(limit, login(&mut conn, peer, &ctx, &stop)).await {
         Ok(Ok((info, cancel, admission))) => return Some((conn, info, cancel, admission)),
         Ok(Err(end)) => end,
@@ -145,7 +145,7 @@ async fn login(
     if shared.is_stopping() || stop.is_set() {
         return Err(refused("57P03", "the database system is shutting down"));
     }
-    if shared.clients() > shared.config.limits.max_clients {
+    if shared.clients() > shared.policies.source().limits.max_clients {
         return Err(refused("53300", "sorry, too many clients already"));
     }
     if message.must_negotiate(ProtocolVersion::V3_2) {

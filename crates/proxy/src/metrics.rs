@@ -144,6 +144,10 @@ catalogue! {
     Counter login_timeouts "drover_login_timeouts_total" "Client logins ended by login_timeout.";
     Counter tls_handshakes "drover_tls_handshakes_total" "TLS handshakes with clients that succeeded.";
     Counter tls_failures "drover_tls_failures_total" "TLS handshakes with clients that failed.";
+    Counter auth_queries "drover_auth_queries_total" "Logins that had to wait for auth_query.";
+    Counter auth_query_hits "drover_auth_query_hits_total" "Logins of looked-up users answered from memory.";
+    Counter auth_queries_failed "drover_auth_queries_failed_total" "Logins refused because auth_query failed.";
+    Counter auth_disagreements "drover_auth_disagreements_total" "Logins refused because a shard stores another password verifier.";
     Counter session_panics "drover_session_panics_total" "Sessions ended by a defect in Drover.";
     Counter cancels "drover_cancels_total" "CancelRequests received.";
     Counter cancels_unknown "drover_cancels_unknown_total" "CancelRequests whose key belongs to no client.";

@@ -47,6 +47,7 @@ pub fn start(
     };
     let control = control::start(store, id, wanted, &config, gather_bytes_max)?;
     config.shards = control::shard_configs(&control.cluster.record());
+    config.auth.salt_secret = control.cluster.salt_secret.get().copied();
     let cluster = Arc::clone(&control.cluster);
     let proxy = crate::listener::start_on(
         sockets,

@@ -11,7 +11,8 @@ use wire::frame::Frames;
 
 use crate::client::Filled;
 use crate::config::{
-    AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, ShardConfig, Timeouts, UserConfig, UserLimits,
+    AdminConfig, AuthConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, ShardConfig, Timeouts, UserConfig,
+    UserLimits,
 };
 use crate::listener::{Proxy, start};
 use crate::pools::{Lease, Purpose};
@@ -32,6 +33,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
         console: Default::default(),
         workers: 2,
         users: vec![user],
+        auth: AuthConfig::default(),
         databases: vec![database.into()],
         pool: PoolConfig {
             size: 4,

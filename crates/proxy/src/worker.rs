@@ -1,7 +1,6 @@
 //! Worker threads: each runs its own clients, pools and caches on a single-threaded runtime.
 
 mod run;
-mod secrets;
 mod shared;
 mod stop;
 
@@ -11,8 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use run::spawn;
-pub(crate) use secrets::Proof;
-pub use secrets::Secrets;
 pub(crate) use shared::{Mailboxes, Switch, WorkerMessage};
 pub use shared::{Shared, StartError};
 pub use stop::{Stop, StopReason};

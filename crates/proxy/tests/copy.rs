@@ -42,6 +42,7 @@ impl Fixture {
             limits: UserLimits::default(),
         };
         let config = ProxyConfig {
+            auth: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
             unix_socket: None,
             console: Default::default(),

@@ -19,6 +19,7 @@ mod key;
 pub mod membership;
 pub mod memory;
 pub mod records;
+mod salt;
 mod store;
 
 pub use catalog::{Epoch, MapId, ShardId};
@@ -29,6 +30,7 @@ pub use key::{Key, KeyError};
 pub use membership::{Membership, MembershipError, ProxyId, WaitError};
 pub use memory::MemoryStore;
 pub use records::{BarrierId, ChangeScope, ClusterRecord};
+pub use salt::{SaltError, salt_secret};
 pub use store::{
     BoxFuture, LeaseError, LeaseId, Listing, StoreError, TopologyStore, Version, Versioned, Watch,
     WatchSource, Write, WriteError,

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use proxy::auth::Method;
+
+use super::Password;
 use super::declare::{Located, Reader};
 use super::sections::{
-    ConsoleSection, DatabaseSection, PoolSection, ProxySection, ShardSection, UserSection,
+    AuthSection, ConsoleSection, CredentialSection, DatabaseSection, PoolSection, ProxySection, ShardSection,
+    UserSection,
 };
 
 /// Names within a kind must differ.
@@ -137,6 +141,99 @@ pub(super) fn pool(reader: &mut Reader<'_>, pool: &Located<PoolSection>) {
     for (key, time) in times {
         if time.is_zero() {
             reader.problem(pool.key_at(key), format!("`{key}` must be longer than nothing"));
+        }
+    }
+}
+
+/// Users there are, and what they can show.
+pub(super) fn auth(reader: &mut Reader<'_>, auth: &Located<AuthSection>, users: &[Located<UserSection>]) {
+    let section = &auth.value;
+    if users.is_empty() && section.auth_file.is_none() && section.auth_query.is_none() {
+        reader.problem(
+            0,
+            "at least one [[users]] is needed, or `auth_file` or `auth_query` in [auth]",
+        );
+    }
+    if section
+        .auth_query
+        .as_ref()
+        .is_some_and(|query| !query.0.contains("$1"))
+    {
+        reader.problem(
+            auth.key_at("auth_query"),
+            "`auth_query`: the user's name must be the parameter $1 of the query",
+        );
+    }
+    if section.auth_user.is_some() && section.auth_query.is_none() {
+        reader.problem(
+            auth.key_at("auth_user"),
+            "`auth_user` is of no use without `auth_query`",
+        );
+    }
+    for (key, size) in [("auth_query_users", section.auth_query_users)] {
+        if size == 0 {
+            reader.problem(auth.key_at(key), format!("`{key}` must be at least 1"));
+        }
+    }
+    if section.auth_query_timeout.is_zero() {
+        let key = "auth_query_timeout";
+        reader.problem(auth.key_at(key), format!("`{key}` must be longer than nothing"));
+    }
+    let needs_password = matches!(section.method.0, Method::Scram | Method::Md5 | Method::Password);
+    if section.hba_file.is_none() && needs_password {
+        for user in users.iter().filter(|user| user.value.password.is_none()) {
+            let method = section.method.0.name();
+            reader.problem(
+                user.at,
+                format!("`password` is missing in [[users]]: without it the method {method} lets nobody in"),
+            );
+        }
+    }
+}
+
+/// Credentials are for users and shards that exist, and either cover every shard or have something to fall back on.
+pub(super) fn credentials(
+    reader: &mut Reader<'_>,
+    credentials: &[Located<CredentialSection>],
+    users: &[Located<UserSection>],
+    shards: &[Located<ShardSection>],
+) {
+    let mut seen = BTreeMap::new();
+    for credential in credentials {
+        let CredentialSection { user, shard, .. } = &credential.value;
+        if seen.insert((user.clone(), shard.clone()), ()).is_some() {
+            reader.problem(
+                credential.at,
+                format!("there are two credentials of `{user}` for the same shard"),
+            );
+        }
+        if let Some(shard) = shard
+            && !shards.iter().any(|known| known.value.name == *shard)
+        {
+            reader.problem(
+                credential.key_at("shard"),
+                format!("shard `{shard}` is not in [[shards]]"),
+            );
+        }
+    }
+    for user in users {
+        let name = &user.value.name;
+        let of_user = |shard: Option<&super::Name>| seen.contains_key(&(name.clone(), shard.cloned()));
+        let passed_through = user.value.server_password.is_none()
+            && !matches!(user.value.password, Some(Password::Clear(_) | Password::Md5(_)));
+        let has_some = credentials
+            .iter()
+            .any(|credential| credential.value.user == *name);
+        if !passed_through || !has_some || of_user(None) {
+            continue;
+        }
+        for shard in shards.iter().filter(|shard| !of_user(Some(&shard.value.name))) {
+            let message = format!(
+                "user `{name}` has credentials for some shards and none for `{}`: SCRAM pass-through excludes \
+                 credentials per shard",
+                shard.value.name
+            );
+            reader.problem(user.at, message);
         }
     }
 }

@@ -1,11 +1,14 @@
 //! A configuration as the parts of Drover take it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use agent::Secret;
 use proxy::config::{
-    AdminConfig, ClientAuth, ConsoleConfig, DatabaseConfig, Limits, PoolConfig, PoolOverrides, ProxyConfig,
-    ShardConfig, TimeoutOverrides, Timeouts, UnixSocketConfig, UserConfig, UserLimits,
+    AdminConfig, AuthConfig, AuthQuery, ClientAuth, ConsoleConfig, Credential, DatabaseConfig, Limits,
+    PoolConfig, PoolOverrides, ProxyConfig, ShardConfig, TimeoutOverrides, Timeouts, UnixSocketConfig,
+    UserConfig, UserLimits,
 };
 use topology::records::{ClusterRecordError, NodeRecord, ShardRecord};
 use topology::{ClusterRecord, FileStore, ProxyId, ShardId, StoreError, TopologyStore};
@@ -66,7 +69,8 @@ impl Config {
                 stats_users: names_of(&self.console.stats_users),
             },
             workers: self.proxy.workers,
-            users: self.users.iter().map(user).collect(),
+            users: self.all_users(),
+            auth: self.auth_config(),
             databases: self.databases.iter().map(database).collect(),
             pool,
             limits,
@@ -82,6 +86,61 @@ impl Config {
                 password: Some(self.admin.password.expose().to_owned()),
             },
             tls: self.to_tls(),
+        }
+    }
+
+    /// The users of the file and those of `auth_file`; a `[[users]]` comes first.
+    pub fn all_users(&self) -> Vec<UserConfig> {
+        let own: HashSet<&str> = self.users.iter().map(|user| user.name.0.as_str()).collect();
+        let listed = self
+            .listed_users
+            .iter()
+            .filter(|entry| !own.contains(entry.user.as_str()));
+        let listed = listed.map(|entry| UserConfig {
+            name: entry.user.clone(),
+            auth: listed_auth(&entry.secret),
+            server_password: None,
+            limits: UserLimits::default(),
+        });
+        self.users.iter().map(user).chain(listed).collect()
+    }
+
+    /// How clients, and Drover in their name, prove who they are.
+    pub fn auth_config(&self) -> AuthConfig {
+        let auth = &self.auth;
+        let exposed = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+        let name = |name: &Option<Name>| name.as_ref().map(|name| name.0.clone());
+        let query = auth.auth_query.as_ref().map(|sql| {
+            let (user, password) = match &auth.auth_user {
+                Some(user) => (user.0.clone(), exposed(&auth.auth_password)),
+                None => {
+                    let password = self.admin.password.expose().to_owned();
+                    (self.admin.user.0.clone(), Some(password))
+                }
+            };
+            Arc::new(AuthQuery {
+                sql: sql.0.clone(),
+                user,
+                password,
+                database: name(&auth.auth_dbname),
+                ttl: auth.auth_query_ttl,
+                negative_ttl: auth.auth_query_negative_ttl,
+                timeout: auth.auth_query_timeout,
+                entries_max: auth.auth_query_users,
+            })
+        });
+        let credentials = self.credentials.iter().map(|credential| Credential {
+            user: credential.user.0.clone(),
+            shard: name(&credential.shard),
+            server_user: name(&credential.server_user),
+            password: exposed(&credential.password),
+        });
+        AuthConfig {
+            method: auth.method.0,
+            hba: self.hba.clone(),
+            query,
+            credentials: credentials.collect(),
+            ..AuthConfig::default()
         }
     }
 
@@ -153,10 +212,25 @@ fn node(address: &HostPort) -> NodeRecord {
     }
 }
 
+/// A secret of `auth_file`; reading the file has checked that a verifier is one.
+fn listed_auth(secret: &str) -> ClientAuth {
+    if secret.is_empty() {
+        ClientAuth::None
+    } else if secret.starts_with("SCRAM-SHA-256$") {
+        ClientAuth::Verifier(secret.to_owned())
+    } else if wire::md5::response_from_hash(secret, [0; 4]).is_some() {
+        ClientAuth::Md5(secret.to_owned())
+    } else {
+        ClientAuth::Password(secret.to_owned())
+    }
+}
+
 fn user(user: &UserSection) -> UserConfig {
     let auth = match &user.password {
-        Password::Clear(password) => ClientAuth::Password(password.expose().to_owned()),
-        Password::Verifier(verifier) => ClientAuth::Verifier(verifier.expose().to_owned()),
+        None => ClientAuth::None,
+        Some(Password::Clear(password)) => ClientAuth::Password(password.expose().to_owned()),
+        Some(Password::Md5(stored)) => ClientAuth::Md5(stored.expose().to_owned()),
+        Some(Password::Verifier(verifier)) => ClientAuth::Verifier(verifier.expose().to_owned()),
     };
     UserConfig {
         name: user.name.0.clone(),

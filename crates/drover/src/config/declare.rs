@@ -1,9 +1,12 @@
 //! Declaring options, and reading them with every problem noted.
 
+use std::path::Path;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Problem;
+use super::files;
 use super::nearest::nearest;
 use super::sections::SECTIONS;
 use super::values::FromToml;
@@ -37,6 +40,8 @@ pub(super) struct SectionDoc {
 /// What [`section!`] implements.
 pub(super) trait Section: Sized {
     const DOC: SectionDoc;
+    /// The options that differ.
+    fn changed(&self, other: &Self) -> Vec<&'static str>;
     fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, at: usize) -> Option<Self>;
 }
 
@@ -70,7 +75,7 @@ macro_rules! section {
         }
     ) => {
         $(#[doc = $doc])+
-        #[derive(Debug, Clone)]
+        #[derive(Debug, Clone, PartialEq)]
         pub struct $name {
             $( $(#[doc = $option_doc])+ pub $key: $type, )*
         }
@@ -90,6 +95,14 @@ macro_rules! section {
                     },
                 )*],
             };
+
+            fn changed(&self, other: &Self) -> Vec<&'static str> {
+                let mut changed = Vec::new();
+                $( if self.$key != other.$key {
+                    changed.push(stringify!($key));
+                } )*
+                changed
+            }
 
             fn read(
                 reader: &mut $crate::config::declare::Reader<'_>,
@@ -111,15 +124,25 @@ pub(super) use section;
 /// A text being read, and what is wrong with it.
 pub(super) struct Reader<'a> {
     text: &'a str,
+    /// Where relative paths of secrets count from.
+    directory: &'a Path,
     problems: Vec<Problem>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a str) -> Reader<'a> {
+    pub(super) fn new(text: &'a str, directory: &'a Path) -> Reader<'a> {
         Reader {
             text,
+            directory,
             problems: Vec::new(),
+            warnings: Vec::new(),
         }
+    }
+
+    /// What is odd and not wrong, so far.
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// In the order of the text.
@@ -135,6 +158,7 @@ impl<'a> Reader<'a> {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         self.problems.push(Problem {
+            file: None,
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
             message: message.into(),
@@ -183,7 +207,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A section that comes any number of times.
+    /// A section that comes any number of times, or not at all.
+    pub(super) fn any_sections<S: Section>(&mut self, document: &DeTable<'_>) -> Vec<Located<S>> {
+        if document.contains_key(S::DOC.name) {
+            self.sections(document)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// A section that comes any number of times, at least once.
     pub(super) fn sections<S: Section>(&mut self, document: &DeTable<'_>) -> Vec<Located<S>> {
         let name = S::DOC.name;
         let Some(value) = document.get(name) else {
@@ -233,12 +266,44 @@ impl<'a> Reader<'a> {
     }
 
     fn value<T: FromToml>(&mut self, value: &Spanned<DeValue<'_>>, key: &str) -> Option<T> {
-        match T::from_toml(value.get_ref()) {
+        let read = match value.get_ref() {
+            DeValue::Table(table) if T::SECRET => self.secret(table),
+            _ => None,
+        };
+        let result = match read {
+            Some(Ok(text)) => T::from_toml(&DeValue::String(text.into())),
+            Some(Err(message)) => Err(message),
+            None => T::from_toml(value.get_ref()),
+        };
+        match result {
             Ok(value) => Some(value),
             Err(message) => {
                 self.problem(value.span().start, format!("`{key}`: {message}"));
                 None
             }
+        }
+    }
+
+    /// A secret that is somewhere else: `{ file = "…" }` or `{ env = "…" }`. `None`: it is written some other way.
+    fn secret(&mut self, table: &DeTable<'_>) -> Option<Result<String, String>> {
+        let mut keys = table.iter();
+        let (Some((key, value)), None) = (keys.next(), keys.next()) else {
+            return None;
+        };
+        let place = value.get_ref().as_str()?;
+        match key.get_ref().as_ref() {
+            "file" => {
+                let path = self.directory.join(place);
+                Some(files::secret(&path).map(|(text, warning)| {
+                    self.warnings.extend(warning);
+                    text
+                }))
+            }
+            "env" => Some(match std::env::var(place) {
+                Ok(text) => Ok(text),
+                Err(_) => Err(format!("the environment has no text in `{place}`")),
+            }),
+            _ => None,
         }
     }
 

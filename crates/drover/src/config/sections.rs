@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::declare::{Section, SectionDoc, section};
 use super::tls_values::{Protocol, TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
-use super::values::{Bytes, FileMode, FromToml, HostPort, Name, Password, Text};
+use super::values::{AuthMethod, Bytes, FileMode, FromToml, HostPort, Name, Password, Sql, Text};
 
 /// All sections, in the order of the documentation.
 pub(super) const SECTIONS: &[SectionDoc] = &[
@@ -23,6 +23,8 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
     ConsoleSection::DOC,
     DatabaseSection::DOC,
     UserSection::DOC,
+    AuthSection::DOC,
+    CredentialSection::DOC,
     ShardSection::DOC,
 ];
 
@@ -219,8 +221,8 @@ section! {
     UserSection("users", repeated: true) {
         /// Name, the same for clients and on the servers.
         name: Name,
-        /// What the client must know.
-        password: Password,
+        /// What the client must know. Left out: no password fits, which is for methods that need none.
+        password: Option<Password>,
         /// What Drover presents to the servers. Left out: the password; if that is a verifier, the keys that the client's
         /// own login has shown, for which the role must have the same verifier on every server.
         server_password: Option<Secret>,
@@ -244,6 +246,52 @@ section! {
         idle_transaction_timeout: Option<Duration>,
         /// Instead of `limits.client_idle_timeout`.
         client_idle_timeout: Option<Duration>,
+    }
+}
+
+section! {
+    /// How clients prove who they are, and where users come from that have no `[[users]]`.
+    AuthSection("auth", repeated: false) {
+        /// What is asked of every client when there is no `hba_file`: `scram-sha-256`, `md5` (SCRAM where the stored
+        /// password is a SCRAM verifier), `password`, `cert`, `peer`, `trust` or `reject`.
+        method: AuthMethod = "'scram-sha-256'",
+        /// Rules in the format of `pg_hba.conf`; where there is a file, only it decides. A relative path counts from the
+        /// configuration file.
+        hba_file: Option<PathBuf>,
+        /// Further users in the format of PgBouncer's `auth_file`: lines of `"user" "password or md5 or verifier"`.
+        auth_file: Option<PathBuf>,
+        /// How to look up all other users, on the home shard: a query with the parameter `$1` that gives the user's name
+        /// and its stored password. `search_path` is `pg_catalog`.
+        auth_query: Option<Sql>,
+        /// The role that runs `auth_query`. Left out: the one of `[admin]`.
+        auth_user: Option<Name>,
+        /// Its password.
+        auth_password: Option<Secret>,
+        /// The database in which `auth_query` runs. Left out: the first of `[[databases]]`.
+        auth_dbname: Option<Name>,
+        /// How long an answer of `auth_query` is used. A wrong password, a reload and the end of the password's validity
+        /// end it before.
+        auth_query_ttl: Duration = "'60s'",
+        /// How long it is remembered that a user does not exist.
+        auth_query_negative_ttl: Duration = "'5s'",
+        /// The longest `auth_query` may take.
+        auth_query_timeout: Duration = "'5s'",
+        /// Users remembered at most.
+        auth_query_users: usize = "10000",
+    }
+}
+
+section! {
+    /// What Drover presents to one shard, or to those without a credential of their own, in the name of a user.
+    CredentialSection("credentials", repeated: true) {
+        /// The client's user.
+        user: Name,
+        /// The shard. Left out: every shard without a credential of its own for this user.
+        shard: Option<Name>,
+        /// The role on the shard. Left out: named like the client's user.
+        server_user: Option<Name>,
+        /// Its password. Left out: the shard must not ask for one.
+        password: Option<Secret>,
     }
 }
 

@@ -27,7 +27,7 @@ fn the_example_is_complete() {
     assert_eq!(config.pool.idle_timeout.as_secs(), 600);
     assert_eq!(config.limits.gather_max_bytes, Bytes(64 << 20));
     assert_eq!(config.shards[1].replicas[0].to_string(), "db2b.example.com:5432");
-    assert!(matches!(config.users[0].password, Password::Clear(_)));
+    assert!(matches!(config.users[0].password, Some(Password::Clear(_))));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn verifiers_are_told_from_passwords() {
     let verifier = "SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
                     wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
     let config = Config::parse(&EXAMPLE.replace("another secret", verifier)).unwrap();
-    assert!(matches!(config.users[0].password, Password::Verifier(_)));
+    assert!(matches!(config.users[0].password, Some(Password::Verifier(_))));
 }
 
 /// With `DROVER_UPDATE_DOCS` set the file is written instead.
@@ -146,4 +146,142 @@ fn documentation_is_current() {
         written == page(),
         "docs/configuration.md is old: run this test with DROVER_UPDATE_DOCS=1"
     );
+}
+
+/// A directory with files of these names, texts and rights.
+fn directory(files: &[(&str, &str, u32)]) -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text, mode) in files {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn secrets_may_be_in_files_and_in_the_environment() {
+    let text = EXAMPLE
+        .replace("\"secret\"", "{ file = \"admin.secret\" }")
+        .replace("\"another secret\"", "{ env = \"CARGO_PKG_NAME\" }");
+    let files = [
+        ("drover.toml", text.as_str(), 0o600),
+        ("admin.secret", "hunter2\n", 0o640),
+    ];
+    let directory = directory(&files);
+    let config = Config::load(&directory.path().join("drover.toml")).unwrap();
+    assert_eq!(config.admin.password.expose(), "hunter2");
+    assert!(
+        matches!(&config.users[0].password, Some(Password::Clear(secret)) if secret.expose() == "drover")
+    );
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert!(!format!("{config:?}").contains("hunter2"));
+
+    let missing = text
+        .replace("admin.secret", "no.secret")
+        .replace("CARGO_PKG_NAME", "NO_SUCH_NAME_1");
+    std::fs::write(directory.path().join("drover.toml"), missing).unwrap();
+    let error = Config::load(&directory.path().join("drover.toml")).unwrap_err();
+    let lines = error.lines("drover.toml").join("\n");
+    assert!(
+        lines.contains("drover.toml:3:12: `password`: cannot read"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("the environment has no text in `NO_SUCH_NAME_1`"),
+        "{lines}"
+    );
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_warned_of() {
+    let text = EXAMPLE.replace("\"secret\"", "{ file = \"admin.secret\" }");
+    let files = [
+        ("drover.toml", text.as_str(), 0o600),
+        ("admin.secret", "hunter2", 0o644),
+    ];
+    let directory = directory(&files);
+    let config = Config::load(&directory.path().join("drover.toml")).unwrap();
+    assert_eq!(config.warnings.len(), 1);
+    let warning = &config.warnings[0];
+    assert!(
+        warning.contains("admin.secret") && warning.contains("644"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn users_and_rules_come_from_their_files() {
+    let text = format!("[auth]\nhba_file = \"hba.conf\"\nauth_file = \"users.txt\"\n{EXAMPLE}");
+    let verifier = "SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+                    wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    let users = format!(
+        "\"app\" \"not this one\"\n\"a\" \"clear\"\n\"b\" \"md5{}\"\n\"c\" \"{verifier}\"\n\"d\" \"\"\n",
+        "0".repeat(32)
+    );
+    let files = [
+        ("drover.toml", text.as_str(), 0o600),
+        (
+            "hba.conf",
+            "local all all trust\nhost all all samenet scram-sha-256\n",
+            0o644,
+        ),
+        ("users.txt", users.as_str(), 0o600),
+    ];
+    let directory = directory(&files);
+    let path = directory.path().join("drover.toml");
+    let config = Config::load(&path).unwrap();
+    let proxy = config.to_proxy();
+    let names: Vec<&str> = proxy.users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["app", "a", "b", "c", "d"]);
+    assert_eq!(proxy.auth.hba.unwrap().rules().len(), 2);
+
+    std::fs::write(
+        directory.path().join("hba.conf"),
+        "local all all trust\nhost all all ldap\n",
+    )
+    .unwrap();
+    std::fs::write(
+        directory.path().join("users.txt"),
+        "\"a\" \"SCRAM-SHA-256$x\"\nb\n",
+    )
+    .unwrap();
+    let error = Config::load(&path).unwrap_err();
+    let lines = error.lines("drover.toml");
+    let place = |name: &str| directory.path().join(name).display().to_string();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].starts_with(&format!("{}:2:1: ", place("hba.conf"))),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].starts_with(&format!("{}:2:1: ", place("users.txt"))),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn users_must_come_from_somewhere_and_credentials_fit() {
+    let without_users = EXAMPLE.replace("[[users]]\nname = \"app\"\npassword = \"another secret\"\n", "");
+    assert!(problems(&without_users).contains("at least one [[users]] is needed"));
+    let query = "[auth]\nauth_query = \"SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1\"\n";
+    assert_eq!(problems(&format!("{query}{without_users}")), "");
+    let literal = query.replace("$1", "'a'");
+    assert!(problems(&format!("{literal}{without_users}")).contains("must be the parameter $1"));
+    let credential = "[[credentials]]\nuser = \"app\"\nshard = \"shard_1\"\npassword = \"x\"\n";
+    assert_eq!(problems(&format!("{EXAMPLE}{credential}")), "");
+    let unknown = credential.replace("shard_1", "shard_9");
+    assert!(problems(&format!("{EXAMPLE}{unknown}")).contains("shard `shard_9` is not in [[shards]]"));
+    let twice = format!("{EXAMPLE}{credential}{credential}");
+    assert!(problems(&twice).contains("there are two credentials of `app`"));
+    let md5 = EXAMPLE.replace("another secret", &format!("md5{}", "a".repeat(32)));
+    assert_eq!(problems(&format!("{md5}{credential}")), "");
+    let verifier = EXAMPLE.replace("password = \"another secret\"", "");
+    let found = problems(&format!("[auth]\nmethod = \"cert\"\n{verifier}{credential}"));
+    assert!(
+        found.contains("SCRAM pass-through excludes credentials per shard"),
+        "{found}"
+    );
+    assert!(problems(&verifier).contains("`password` is missing in [[users]]"));
 }

@@ -17,6 +17,8 @@ pub(super) trait FromToml: Sized {
     const KIND: &'static str;
     /// Whether an option of this type without a default must be given.
     const REQUIRED: bool = true;
+    /// Whether it may also be written as `{ file = "…" }` or `{ env = "…" }`.
+    const SECRET: bool = false;
     /// The message says what is wrong; it never shows a secret.
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String>;
     /// The value when the option is left out and has no default.
@@ -50,11 +52,21 @@ pub struct HostPort {
     pub port: u16,
 }
 
+/// One SQL statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sql(pub String);
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthMethod(pub proxy::auth::Method);
+
 /// What a client's password is checked against.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Password {
     /// The password itself.
     Clear(Secret),
+    /// `md5` and 32 hexadecimal digits, as PostgreSQL stores it.
+    Md5(Secret),
     /// A SCRAM-SHA-256 verifier in PostgreSQL's form.
     Verifier(Secret),
 }
@@ -78,6 +90,7 @@ impl fmt::Display for HostPort {
 impl<T: FromToml> FromToml for Option<T> {
     const KIND: &'static str = T::KIND;
     const REQUIRED: bool = false;
+    const SECRET: bool = T::SECRET;
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         T::from_toml(value).map(Some)
@@ -234,8 +247,32 @@ impl FromToml for PathBuf {
     }
 }
 
+impl FromToml for Sql {
+    const KIND: &'static str = "statement";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) if !text.trim().is_empty() && !text.contains('\0') => Ok(Sql(text.to_owned())),
+            _ => Err(expected("a statement in quotes", value)),
+        }
+    }
+}
+
+impl FromToml for AuthMethod {
+    const KIND: &'static str = "method";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let example = "\"scram-sha-256\", \"md5\", \"password\", \"cert\", \"peer\", \"trust\" or \"reject\"";
+        let text = value.as_str().ok_or_else(|| expected(example, value))?;
+        proxy::auth::Method::by_name(text)
+            .map(AuthMethod)
+            .ok_or_else(|| format!("`{}` is not {example}", shown(text)))
+    }
+}
+
 impl FromToml for Secret {
-    const KIND: &'static str = "text";
+    const KIND: &'static str = "text, `{ file = \"…\" }` or `{ env = \"…\" }`";
+    const SECRET: bool = true;
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         match value.as_str() {
@@ -249,10 +286,15 @@ impl FromToml for Secret {
 }
 
 impl FromToml for Password {
-    const KIND: &'static str = "password, or a verifier \"SCRAM-SHA-256$\u{2026}\" as in pg_authid";
+    const KIND: &'static str = "password, `\"md5…\"` or a verifier `\"SCRAM-SHA-256$…\"` as in pg_authid; \
+                                also `{ file = \"…\" }` or `{ env = \"…\" }`";
+    const SECRET: bool = true;
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let secret = Secret::from_toml(value)?;
+        if wire::md5::response_from_hash(secret.expose(), [0; 4]).is_some() {
+            return Ok(Password::Md5(secret));
+        }
         if !secret.expose().starts_with("SCRAM-SHA-256$") {
             return Ok(Password::Clear(secret));
         }

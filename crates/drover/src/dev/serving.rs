@@ -41,6 +41,7 @@ pub fn plan(
     let store = FileStore::open(state_dir).map_err(PlanError::Store)?;
     let (user, password) = (cluster.app_user.clone(), cluster.app_password.expose().to_owned());
     let proxy = ProxyConfig {
+        auth: proxy::config::AuthConfig::default(),
         listen,
         unix_socket: None,
         console: Default::default(),

@@ -153,6 +153,7 @@ async fn set_up(
         gather_bytes_max,
     ));
     bootstrap(&cluster, &record).await?;
+    set_salts(&cluster, store.as_ref()).await;
     let membership = Arc::new(Membership::join(store, proxy, LEASE).await?);
     let _ = cluster.membership.set(Arc::clone(&membership));
     if let Err(error) = recovery::run_once(&cluster).await {
@@ -161,6 +162,21 @@ async fn set_up(
     let mut follower = Follower::new(cluster, membership, workers);
     follower.catch_up().await?;
     Ok(follower)
+}
+
+/// Without the cluster's secret the proxy makes one of its own, good until its end.
+async fn set_salts(cluster: &Cluster, store: &dyn TopologyStore) {
+    let Ok(fresh) = crate::cancel::random() else {
+        return;
+    };
+    match topology::salt_secret(store, fresh).await {
+        Ok(secret) => {
+            let _ = cluster.salt_secret.set(secret);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "salts of unknown users will change when the proxy is started again")
+        }
+    }
 }
 
 /// Drover's own objects on every shard.

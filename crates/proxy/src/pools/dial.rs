@@ -118,16 +118,18 @@ fn dialler(pool: &ShardPool, address: Address) -> Dialler {
     let shared = &pool.0.worker.shared;
     let source = shared.policies.source();
     let policy = pool.policy();
+    let shard = shared.shards.name(pool.0.key.shard);
+    let login = shared.secrets.for_server(&policy.server_user, &shard);
     Dialler {
         address,
         startup: Startup {
-            user: policy.server_user.to_string(),
+            user: login.role.unwrap_or_else(|| policy.server_user.to_string()),
             database: policy.server_database.to_string(),
             params: shared.server_params.clone(),
         },
-        secret: shared.secrets.for_server(&policy.server_user),
+        secret: login.secret,
         protocol: source.pool.server_protocol,
-        tls: shared.tls.server(&shared.shards.name(pool.0.key.shard)),
+        tls: shared.tls.server(&shard),
         timeout: source.pool.connect_timeout,
         prepared_statements: source.pool.prepared_statements,
     }

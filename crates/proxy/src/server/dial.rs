@@ -40,6 +40,13 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// On this host: a Unix socket, or a loopback address.
+    #[must_use]
+    pub fn is_on_this_host(&self) -> bool {
+        let address = self.host.parse::<std::net::IpAddr>();
+        self.host.starts_with('/') || address.is_ok_and(|address| address.to_canonical().is_loopback())
+    }
+
     /// The server's Unix socket: never encrypted, nobody can listen.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -67,6 +74,8 @@ pub enum Secret {
     None,
     /// The password in clear.
     Password(String),
+    /// What `pg_authid` stores for the MD5 method: answers that method only.
+    Md5(String),
     /// The keys learnt when the client logged in by SCRAM; they work where the server holds the same verifier.
     ScramKeys(scram::Keys),
 }
@@ -76,6 +85,7 @@ impl fmt::Debug for Secret {
         f.write_str(match self {
             Self::None => "None",
             Self::Password(_) => "Password(…)",
+            Self::Md5(_) => "Md5(…)",
             Self::ScramKeys(_) => "ScramKeys(…)",
         })
     }
@@ -263,6 +273,8 @@ impl Dialler {
             encrypted: conn.tls().is_some(),
             end_point,
             bound: false,
+            derived: None,
+            local: self.address.is_on_this_host(),
             learnt: None,
             parameters: Parameters::default(),
             key: None,
@@ -272,6 +284,7 @@ impl Dialler {
             conn.flush().await.map_err(io)?;
             let frame = conn.fill_message(LOGIN_MESSAGE_BYTES_MAX).await.map_err(io)?;
             let message = conn.take(frame.len);
+            login.derive(&message).await?;
             if login.handle(&message, conn.out())? {
                 break;
             }
@@ -351,6 +364,10 @@ struct Login<'a> {
     end_point: Option<Vec<u8>>,
     /// The login is bound to it.
     bound: bool,
+    /// Keys of the password for the challenge that is about to be handled.
+    derived: Option<scram::Keys>,
+    /// The server is on this host.
+    local: bool,
     learnt: Option<scram::Keys>,
     scram: ScramStep,
     parameters: Parameters,
@@ -389,6 +406,27 @@ impl Login<'_> {
         Ok(false)
     }
 
+    /// Derives the keys of a password that a SCRAM challenge asks for: that takes a millisecond, which other clients of
+    /// this thread must not wait for.
+    async fn derive(&mut self, message: &[u8]) -> Result<(), DialError> {
+        let Secret::Password(password) = &self.dialler.secret else {
+            return Ok(());
+        };
+        let body = message.get(wire::frame::HEADER_LEN..).unwrap_or_default();
+        if let (ScramStep::Started(_), Some(tag)) = (&self.scram, message.first())
+            && let Ok(Backend::Authentication(Authentication::SaslContinue(challenge))) =
+                Backend::decode_body(*tag, body)
+        {
+            let (salt, iterations) = scram::Client::terms(challenge).map_err(scram_failed)?;
+            let password = password.clone();
+            let derive = move || scram::Keys::derive(password.as_bytes(), &salt, iterations);
+            let derived = tokio::task::spawn_blocking(derive).await;
+            let derived = derived.map_err(|_| DialError::Authentication("the login was interrupted"))?;
+            self.derived = Some(derived.map_err(scram_failed)?);
+        }
+        Ok(())
+    }
+
     fn authenticate(&mut self, step: Authentication<'_>, out: &mut BytesMut) -> Result<(), DialError> {
         let requires_binding = self.dialler.tls.channel_binding == ChannelBinding::Require;
         match step {
@@ -403,13 +441,17 @@ impl Login<'_> {
             Authentication::Ok if !matches!(self.scram, ScramStep::None) => return Err(OUT_OF_PLACE),
             Authentication::Ok => self.authenticated = true,
             Authentication::CleartextPassword => {
+                if !self.encrypted && !self.local {
+                    return Err(DialError::Authentication(
+                        "the server asks for the password in clear over a connection that is not encrypted",
+                    ));
+                }
                 let password = self.password()?;
                 encode::password(out, password.as_bytes())
                     .map_err(|_| DialError::Authentication("the password has a zero byte"))?;
             }
             Authentication::Md5Password { salt } => {
-                let answer =
-                    wire::md5::response(&self.dialler.startup.user, self.password()?.as_bytes(), salt);
+                let answer = self.md5_answer(salt)?;
                 encode::password(out, answer.as_bytes()).map_err(|_| DialError::Authentication("md5"))?;
             }
             Authentication::Sasl { .. } | Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
@@ -437,8 +479,8 @@ impl Login<'_> {
                 ScramStep::Started(client)
             }
             (ScramStep::Started(client), Authentication::SaslContinue(message)) => {
-                let login = match &self.dialler.secret {
-                    Secret::ScramKeys(keys) => scram::Login::Keys(keys),
+                let login = match (&self.derived, &self.dialler.secret) {
+                    (Some(keys), _) | (None, Secret::ScramKeys(keys)) => scram::Login::Keys(keys),
                     _ => scram::Login::Password(self.password()?.as_bytes()),
                 };
                 let (proof, answer) = client.challenge(message, login).map_err(scram_failed)?;
@@ -475,9 +517,27 @@ impl Login<'_> {
         }
     }
 
+    fn md5_answer(&self, salt: [u8; 4]) -> Result<String, DialError> {
+        let user = &self.dialler.startup.user;
+        match &self.dialler.secret {
+            Secret::Md5(stored) => wire::md5::response_from_hash(stored, salt)
+                .ok_or(DialError::Authentication("the stored md5 password is none")),
+            Secret::ScramKeys(_) => Err(DialError::Authentication(
+                "the server asks for md5 and only SCRAM keys are known",
+            )),
+            _ => Ok(wire::md5::response(user, self.password()?.as_bytes(), salt)),
+        }
+    }
+
     fn password(&self) -> Result<&str, DialError> {
         match &self.dialler.secret {
             Secret::Password(password) => Ok(password),
+            Secret::Md5(_) => Err(DialError::Authentication(
+                "the server asks for another method than md5 and only an md5 password is known",
+            )),
+            Secret::ScramKeys(_) => Err(DialError::Authentication(
+                "the server asks for a password and only SCRAM keys are known",
+            )),
             _ => Err(DialError::Authentication(
                 "the server asks for a password and none is configured",
             )),

@@ -26,6 +26,9 @@ use crate::pools::Pools;
 /// How often a worker that shuts down looks whether its sessions have ended.
 const STOP_TICK: Duration = Duration::from_millis(5);
 
+/// Threads per worker for what would delay its clients: hash rounds of passwords, names of hosts.
+const BLOCKING_THREADS_MAX: usize = 4;
+
 /// Starts the thread of one worker.
 pub(crate) fn spawn(
     id: usize,
@@ -40,6 +43,7 @@ pub(crate) fn spawn(
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_io()
                 .enable_time()
+                .max_blocking_threads(BLOCKING_THREADS_MAX)
                 .build_local(tokio::runtime::LocalOptions::default());
             match runtime {
                 Ok(runtime) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::secrets::Secrets;
+use crate::auth::{Reach, Secrets};
 use crate::cancel::peers::Outbox;
 use crate::cancel::{CancelRegistry, PeerNumber};
 use crate::config::{ProxyConfig, ShardConfig};
@@ -226,6 +226,14 @@ impl Shared {
             next_statement: AtomicU64::new(1),
             config,
         })
+    }
+
+    /// Where the shards are, and how connections to them are encrypted.
+    pub fn reach(&self) -> Reach<'_> {
+        Reach {
+            shards: &self.shards,
+            tls: &self.tls,
+        }
     }
 
     /// A statement id that no worker has used.

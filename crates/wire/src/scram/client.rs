@@ -4,6 +4,8 @@ use super::{
     BINDING_TYPE, Key, SALT_MAX, ScramError, check_iterations, check_nonce, hash, mac, salted_password, xor,
 };
 use crate::constant_time;
+use std::num::NonZeroU32;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -71,28 +73,25 @@ impl Client {
         ))
     }
 
+    /// The salt and the hash rounds that a challenge asks for, so that the keys can be derived elsewhere (it takes a
+    /// millisecond) and given to [`Client::challenge`] as [`Login::Keys`].
+    pub fn terms(message: &[u8]) -> Result<(Vec<u8>, u32), ScramError> {
+        let terms = Terms::read(text(message)?)?;
+        Ok((terms.salt, terms.iterations.get()))
+    }
+
     /// Takes the server's challenge (AuthenticationSASLContinue); gives the proof, to be sent in a SASLResponse.
     pub fn challenge(self, message: &[u8], login: Login<'_>) -> Result<(ClientProof, Vec<u8>), ScramError> {
         let server_first = text(message)?;
-        let mut attributes = Attributes::new(server_first);
-        let nonce = attributes.expect('r')?;
-        let salt = attributes.expect('s')?;
-        let iterations = attributes.expect('i')?;
-        attributes.skip_extensions()?;
-        check_nonce(nonce)?;
+        let Terms {
+            nonce,
+            salt,
+            iterations,
+        } = Terms::read(server_first)?;
         // A nonce the server did not add to would allow replaying its side.
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(ScramError::Nonce);
         }
-        let salt = STANDARD
-            .decode(salt)
-            .map_err(|_| ScramError::Malformed("base64"))?;
-        if salt.is_empty() || salt.len() > SALT_MAX {
-            return Err(ScramError::Malformed("salt length"));
-        }
-        let digits = iterations.bytes().all(|b| b.is_ascii_digit());
-        let iterations = iterations.parse().ok().filter(|_| digits);
-        let iterations = check_iterations(iterations.ok_or(ScramError::Malformed("iteration count"))?)?;
         let keys = match login {
             Login::Keys(keys) => *keys,
             Login::Password(password) => {
@@ -116,6 +115,38 @@ impl Client {
             },
             message,
         ))
+    }
+}
+
+/// What a server's first message says.
+struct Terms<'a> {
+    nonce: &'a str,
+    salt: Vec<u8>,
+    iterations: NonZeroU32,
+}
+
+impl<'a> Terms<'a> {
+    fn read(server_first: &'a str) -> Result<Self, ScramError> {
+        let mut attributes = Attributes::new(server_first);
+        let nonce = attributes.expect('r')?;
+        let salt = attributes.expect('s')?;
+        let iterations = attributes.expect('i')?;
+        attributes.skip_extensions()?;
+        check_nonce(nonce)?;
+        let salt = STANDARD
+            .decode(salt)
+            .map_err(|_| ScramError::Malformed("base64"))?;
+        if salt.is_empty() || salt.len() > SALT_MAX {
+            return Err(ScramError::Malformed("salt length"));
+        }
+        let digits = iterations.bytes().all(|b| b.is_ascii_digit());
+        let iterations = iterations.parse().ok().filter(|_| digits);
+        let iterations = check_iterations(iterations.ok_or(ScramError::Malformed("iteration count"))?)?;
+        Ok(Terms {
+            nonce,
+            salt,
+            iterations,
+        })
     }
 }
 

@@ -1,4 +1,5 @@
 use super::{ITERATIONS_MAX, Key, SALT_MAX, ScramError, check_iterations, hash, mac, salted_password};
+use crate::constant_time;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
@@ -83,6 +84,13 @@ impl Verifier {
             server_key: mac(&salt, b"server"),
             mock: true,
         }
+    }
+
+    /// The keys of a password, if it is the one this verifier was made of; costs the hash rounds.
+    pub fn keys_of(&self, password: &[u8]) -> Option<Keys> {
+        let keys = Keys::derive(password, &self.salt, self.iterations).ok()?;
+        let fits = constant_time::equal(&hash(&keys.client_key), &self.stored_key);
+        (fits && !self.mock).then_some(keys)
     }
 
     /// Hash rounds a login costs the client.

@@ -1,0 +1,167 @@
+//! Reading `drover.toml` again while the proxy runs.
+//!
+//! The file, and every file it names, is read and checked first; if anything is wrong, nothing changes. What can change
+//! at run time is then put in place at once: users, rules, secrets, pool settings, limits. Clients stay connected;
+//! sessions of users that are gone go on until they end. The rest (addresses, workers, store, shards, new databases) is
+//! compared with what runs and named.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, Weak};
+
+use proxy::auth::Secrets;
+use proxy::config::ProxyConfig;
+use proxy::pools::PolicySource;
+use proxy::reload::{ReloadError, ReloadReport, Reloader};
+use proxy::worker::Shared;
+
+use crate::config::Config;
+
+/// Options of the sections that apply at run time which do not.
+const FIXED: [&str; 4] = [
+    "[pool] multi_shard_pool",
+    "[limits] max_message_bytes",
+    "[limits] gather_max_bytes",
+    "[[databases]]",
+];
+
+/// Reads one file again for one proxy.
+pub struct FileReloader {
+    path: PathBuf,
+    shared: Weak<Shared>,
+    /// What runs: the last configuration applied, with the sections of the start that a reload cannot change.
+    running: Mutex<Config>,
+}
+
+impl FileReloader {
+    /// `running`: what the proxy was started with, from this file.
+    pub fn new(path: PathBuf, running: Config, shared: Weak<Shared>) -> Self {
+        Self {
+            path,
+            shared,
+            running: Mutex::new(running),
+        }
+    }
+}
+
+impl Reloader for FileReloader {
+    fn reload(&self) -> Result<ReloadReport, ReloadError> {
+        // Held throughout: two reloads at once take turns.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared.upgrade().ok_or(ReloadError::NoConfiguration)?;
+        let new = Config::load(&self.path)
+            .map_err(|error| ReloadError::Wrong(error.lines(&self.path.display().to_string())))?;
+        let report = compare(&running, &new);
+        let mut proxy = new.to_proxy();
+        keep_databases(&mut proxy, &running);
+        proxy.limits.max_message_bytes = running.limits.max_message_bytes.0;
+        proxy.pool.multi_shard = running.pool.multi_shard_pool;
+        // Everything that can still be wrong comes before anything changes; the last to fail is encryption, whose
+        // files are read here.
+        let wrong = |error: &dyn std::error::Error| ReloadError::Wrong(vec![chain(error)]);
+        Secrets::check(&proxy.users, &proxy.auth).map_err(|error| wrong(&error))?;
+        shared
+            .tls
+            .replace(proxy.tls.clone())
+            .map_err(|error| wrong(&error))?;
+        shared
+            .secrets
+            .replace(&proxy.users, proxy.auth.clone())
+            .map_err(|error| wrong(&error))?;
+        shared.set_policies(PolicySource::new(&proxy));
+        shared.secrets.check_agreement(&shared.reach());
+        *running = merged(&running, new);
+        Ok(report)
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Databases that were not there at the start are not prepared on the shards.
+fn keep_databases(proxy: &mut ProxyConfig, running: &Config) {
+    let known = |name: &str| running.databases.iter().any(|database| database.name.0 == name);
+    proxy.databases.retain(|database| known(&database.name));
+}
+
+/// What differs, apart by what becomes of it.
+fn compare(running: &Config, new: &Config) -> ReloadReport {
+    let (needs_restart, applied) = running
+        .changed(new)
+        .into_iter()
+        .partition(|option| is_fixed(option));
+    ReloadReport {
+        applied,
+        needs_restart,
+        warnings: new.warnings.clone(),
+    }
+}
+
+fn is_fixed(option: &str) -> bool {
+    let section = option.split(' ').next().unwrap_or_default();
+    matches!(
+        section,
+        "[proxy]" | "[store]" | "[admin]" | "[console]" | "[[shards]]"
+    ) || FIXED.contains(&option)
+}
+
+/// What runs after a reload. What needs a restart stays as it was, so that the next reload names it again.
+fn merged(running: &Config, new: Config) -> Config {
+    let mut merged = Config {
+        proxy: running.proxy.clone(),
+        store: running.store.clone(),
+        admin: running.admin.clone(),
+        console: running.console.clone(),
+        shards: running.shards.clone(),
+        ..new
+    };
+    merged.pool.multi_shard_pool = running.pool.multi_shard_pool;
+    merged.limits.max_message_bytes = running.limits.max_message_bytes;
+    merged.limits.gather_max_bytes = running.limits.gather_max_bytes;
+    let known = |name: &str| running.databases.iter().any(|database| database.name.0 == name);
+    merged.databases.retain(|database| known(&database.name.0));
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[admin]\nuser = 'a'\npassword = 'x'\n[[databases]]\nname = 'd'\n[[users]]\nname = 'u'\n\
+                        password = 'p'\n[[shards]]\nname = 's'\nprimary = 'h:1'\n";
+
+    fn config(text: &str) -> Config {
+        Config::parse(text).expect("a good configuration")
+    }
+
+    #[test]
+    fn what_applies_and_what_does_not() {
+        let changed = format!(
+            "{}\n[pool]\npool_size = 7\nmulti_shard_pool = 3\n[proxy]\nworkers = 3\n[auth]\nmethod = 'md5'\n",
+            TEXT.replace("'p'", "'q'").replace("h:1", "h:2")
+        );
+        let report = compare(&config(TEXT), &config(&changed));
+        assert_eq!(report.applied, ["[pool] pool_size", "[[users]]", "[auth] method"]);
+        assert_eq!(
+            report.needs_restart,
+            ["[proxy] workers", "[pool] multi_shard_pool", "[[shards]]"]
+        );
+        let after = merged(&config(TEXT), config(&changed));
+        let again = compare(&after, &config(&changed));
+        assert_eq!((again.applied.len(), again.needs_restart.len()), (0, 3));
+    }
+
+    #[test]
+    fn a_new_database_waits_for_a_restart_and_an_old_one_changes() {
+        let more = TEXT.replace("[[users]]", "[[databases]]\nname = 'e'\n[[users]]");
+        let report = compare(&config(TEXT), &config(&more));
+        assert_eq!(
+            (report.applied.len(), report.needs_restart),
+            (0, vec!["[[databases]]".to_owned()])
+        );
+        let sized = TEXT.replace("name = 'd'", "name = 'd'\npool_size = 3");
+        let report = compare(&config(TEXT), &config(&sized));
+        assert_eq!(report.applied, ["[[databases]] d"]);
+    }
+}
