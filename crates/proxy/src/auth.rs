@@ -29,3 +29,25 @@ pub use hba::Method;
 pub(crate) use lookup::Source;
 pub use secrets::{Reach, Secrets, ServerLogin};
 pub(crate) use users::{Checked, User, check_nobody};
+
+#[cfg(test)]
+mod tests {
+    /// What fuzzing has found once stays fixed.
+    #[test]
+    fn corpora_replay() {
+        let targets: [(&str, fn(&[u8])); 2] =
+            [("hba", super::hba::fuzz), ("userlist", super::userlist::fuzz)];
+        for (target, run) in targets {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../fuzz/corpus")
+                .join(target);
+            let mut files = 0;
+            for entry in std::fs::read_dir(&folder).expect("the corpus is in the repository") {
+                let data = std::fs::read(entry.expect("listed").path()).expect("readable");
+                run(&data);
+                files += 1;
+            }
+            assert!(files > 0, "no corpus for {target}");
+        }
+    }
+}

@@ -153,7 +153,7 @@ fn rules_decide_by_the_first_match() {
         "FATAL:  role \"hb_nobody\" does not exist",
     );
     // Without a password nothing fits.
-    assert_refused(psql(&proxy, "no", "hb_free", "x"), &wrong("hb_free"));
+    assert_refused(psql(&proxy, "no", "hb_tls", "x"), &wrong("hb_tls"));
 }
 
 fn query(server: &TestPostgres, sql: &str) -> Arc<AuthQuery> {
