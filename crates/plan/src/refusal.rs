@@ -390,6 +390,10 @@ refusals! {
         "this value of a drover setting is not available yet",
         "SET drover.replica_reads = 'on'",
         "leave the setting as it is";
+    StatementMode = "DRV7021",
+        "transaction blocks not allowed in statement pooling mode",
+        "BEGIN",
+        "connect to a database, or as a user, whose pool_mode is transaction or session";
 }
 
 impl RefusalCode {

@@ -158,6 +158,8 @@ pub enum DroverView {
     Tables,
     /// `drover.shard_map`
     ShardMap,
+    /// `drover.pools`
+    Pools,
 }
 
 /// COPY of a sharded or reference table.

@@ -88,8 +88,9 @@ impl Drop for ClientConn {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.last_words("XX000", "internal error, the session was ended");
-        } else if self.stop.reason() == StopReason::Abort {
-            self.last_words("57P01", "terminating connection due to administrator command");
+        } else if self.stop.reason().is_cut() {
+            let (code, text) = self.stop.reason().words();
+            self.last_words(code, text);
         }
         self.count_traffic();
     }

@@ -180,6 +180,10 @@ catalogue! {
     Counter servers_discarded "drover_servers_discarded_total" "Server connections closed because their state was unknown or broken.";
     Counter servers_reaped "drover_servers_reaped_total" "Server connections closed for age or idleness.";
     Counter servers_moved "drover_servers_moved_total" "Idle server connections handed to another worker.";
+    Counter servers_cleaned "drover_servers_cleaned_total" "Server connections kept although their client left in the middle of something.";
+    Counter statement_timeouts "drover_statement_timeouts_total" "Cancels sent because of query_timeout or transaction_timeout.";
+    Counter session_timeouts "drover_session_timeouts_total" "Sessions ended because of a time-out.";
+    Counter statements_retried "drover_statements_retried_total" "Statements given to another server connection because the first was dead before it took anything.";
     Counter server_checks "drover_server_checks_total" "Idle server connections asked whether they still work before they were lent.";
     Counter server_checks_failed "drover_server_checks_failed_total" "Of them those that did not.";
     Counter prepared_hits "drover_prepared_hits_total" "Statements that the server connection had prepared already.";

@@ -13,6 +13,7 @@ mod shards;
 mod sharing;
 mod state;
 mod tickets;
+pub(crate) mod upkeep;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,6 +27,7 @@ pub use lease::Lease;
 pub(crate) use permits::{Denied, Limiters, Permit};
 pub use policy::{Policies, PolicySource, PoolPolicy};
 pub use shards::Shards;
+use state::KEEPER;
 pub use state::ShardPool;
 pub(crate) use state::WorkerPools;
 pub use tickets::TicketGuard;

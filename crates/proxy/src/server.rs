@@ -16,6 +16,7 @@ use crate::buffers::Buffers;
 use crate::cancel::CancelTarget;
 use crate::conn::{Conn, Socket};
 use crate::tls::TlsState;
+use crate::worker::Watch;
 
 /// How the server's backend process is named in a CancelRequest.
 #[derive(Clone, PartialEq, Eq)]
@@ -126,6 +127,10 @@ pub struct ServerConn {
     pub sequences: SequenceOwner,
     /// The topology epoch the server session was told, 0: none.
     pub epoch: u64,
+    /// Bytes still to come of a row that has begun to pass to a client that is gone.
+    pub passing: usize,
+    /// Who watches the time of the session that uses it.
+    pub(crate) watch: Option<Rc<Watch>>,
     /// While it was idle the server said why it ended this connection, and the reason concerns no other.
     pub ended_alone: bool,
     /// Something happened that a later user must not see; the pool closes it instead of reusing it.
@@ -257,6 +262,8 @@ impl ServerConn {
                 Applied::Unknown
             },
             epoch: from.epoch,
+            passing: 0,
+            watch: None,
             ended_alone: false,
             dirty: false,
         })

@@ -8,6 +8,7 @@ pub mod effects;
 pub mod settings;
 
 mod batch;
+mod cleanup;
 mod control;
 mod copy_many;
 mod copy_one;
@@ -43,7 +44,7 @@ use crate::client::{ClientConn, Filled};
 use crate::config::PoolMode;
 use crate::engine::{Engine, PlanContext};
 use crate::pools::{Admission, ShardPool};
-use crate::worker::{Stop, StopReason};
+use crate::worker::{Stop, StopReason, Watch};
 
 use block::{Block, Enlisted};
 use effects::Pins;
@@ -65,6 +66,10 @@ pub struct Session {
     /// Counts the client; knows the names it uses.
     admission: Admission,
     mode: PoolMode,
+    /// Watches its times, where any are limited.
+    watch: Option<Rc<Watch>>,
+    /// The server just lost had taken nothing of what was meant for it.
+    unsent: bool,
     settings: SettingsHistory,
     block: Block,
     servers: Vec<Enlisted>,
@@ -187,6 +192,9 @@ impl Session {
         if self.counted {
             return Ok(());
         }
+        if let Some(watch) = &self.watch {
+            watch.runs(self.block.is_open());
+        }
         let gate = &self.engine.cluster.gate;
         if gate.is_closed() && self.block.is_open() && ends_transaction(message) {
             self.engine.running.enter_anyway();
@@ -238,6 +246,9 @@ impl Session {
         if self.listening.is_some() {
             self.deliver_notifications()?;
         }
+        if let Some(watch) = &self.watch {
+            watch.waits(self.block.is_open());
+        }
         self.client.conn.flush().await.map_err(|_| Fault::ClientGone)?;
         self.batch_flush_if_large().await?;
         if self.listening.is_some() {
@@ -259,11 +270,11 @@ impl Session {
                     let n = self.client.conn.fill().await.map_err(|_| Fault::ClientGone)?;
                     Ok(n > 0)
                 }
-                Filled::Stop(_) => Err(shut_down()),
+                Filled::Stop(reason) => Err(stopped(reason)),
             };
         }
         if self.stop.is_set() {
-            return Err(shut_down());
+            return Err(stopped(self.stop.reason()));
         }
         self.wait_beside_servers().await
     }
@@ -276,8 +287,9 @@ impl Drop for Session {
     }
 }
 
-fn shut_down() -> Fault {
-    Fault::fatal("57P01", "terminating connection due to administrator command")
+fn stopped(reason: StopReason) -> Fault {
+    let (code, text) = reason.words();
+    Fault::fatal(code, text)
 }
 
 /// True for a Query or Parse whose text can only end a transaction, and for what follows such a Parse.

@@ -3,6 +3,7 @@
 mod run;
 mod shared;
 mod stop;
+mod watch;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ pub(crate) use run::spawn;
 pub(crate) use shared::{Mailboxes, Switch, WorkerMessage};
 pub use shared::{Shared, StartError};
 pub use stop::{Stop, StopReason};
+pub(crate) use watch::Watch;
 
 use crate::buffers::Buffers;
 use crate::cancel::ClientCancel;
@@ -34,6 +36,8 @@ pub struct WorkerCtx {
     pub metrics: Arc<WorkerMetrics>,
     /// The sessions to wake when they must end.
     pub(crate) sessions: stop::Sessions,
+    /// The sessions whose times are limited.
+    pub(crate) watches: Rc<watch::Watches>,
 }
 
 /// A client that has logged in: AuthenticationOk is sent, the rest of the start-up (ParameterStatus, BackendKeyData,

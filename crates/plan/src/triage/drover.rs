@@ -12,6 +12,7 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             "nodes" => DroverView::Nodes,
             "tables" => DroverView::Tables,
             "shard_map" => DroverView::ShardMap,
+            "pools" => DroverView::Pools,
             other => {
                 return Err(Refusal::with(
                     RefusalCode::UnknownDrover,

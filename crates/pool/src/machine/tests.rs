@@ -404,3 +404,161 @@ fn random_histories_keep_the_books() {
         }
     }
 }
+
+fn open(bench: &mut Bench, servers: u32, now: Time) {
+    for id in 0..servers {
+        bench.request(Class::First, now);
+        bench.pool.dialled(s(id), now, 0);
+        bench.effects();
+    }
+}
+
+#[test]
+fn the_reserve_is_for_the_head_of_the_queue_after_its_wait() {
+    let mut bench = Bench::new(Policy {
+        extra: 1,
+        extra_after: Duration::from_millis(300),
+        ..policy()
+    });
+    open(&mut bench, 2, at(0));
+    assert_eq!(bench.request(Class::First, at(10)), "r2");
+    assert_eq!(bench.request(Class::First, at(20)), "r3");
+    assert_eq!(bench.pool.next_timeout(), Some(at(310)));
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(309))), "");
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(310))),
+        "dial s2 First reserve"
+    );
+    assert_eq!(
+        bench.after(|pool| pool.dialled(s(2), at(311), 0)),
+        "grant s2 to r2"
+    );
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(400))),
+        "",
+        "one, not more"
+    );
+    assert_eq!(bench.after(|pool| pool.release(s(0), at(401))), "grant s0 to r3");
+}
+
+#[test]
+fn a_floor_is_dialled_kept_and_replaced() {
+    let mut bench = Bench::new(Policy {
+        min: 2,
+        max_lifetime: Duration::from_millis(20_000),
+        ..policy()
+    });
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(0))),
+        "dial s0 First, dial s1 First"
+    );
+    bench.pool.dialled(s(0), at(1), 0);
+    bench.pool.dialled(s(1), at(2), 0);
+    assert_eq!(bench.effects(), "");
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(6000))),
+        "",
+        "idle and kept"
+    );
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(20_001))),
+        "close s0, dial s0 First",
+        "too old, and replaced"
+    );
+}
+
+#[test]
+fn a_pause_closes_what_is_idle_and_keeps_everybody_waiting() {
+    let mut bench = Bench::new(policy());
+    open(&mut bench, 2, at(0));
+    bench.pool.release(s(0), at(1));
+    assert_eq!(bench.after(Pool::pause), "close s0");
+    assert_eq!(bench.request(Class::First, at(2)), "r2", "nothing is dialled");
+    assert_eq!(bench.pool.take_idle(Class::First), None);
+    assert_eq!(bench.after(|pool| pool.release(s(1), at(3))), "close s1");
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(9000))),
+        "",
+        "no time-out"
+    );
+    assert_eq!(
+        bench.request(Class::Further, at(9001)),
+        "r3: dial s1 Further",
+        "transactions that have begun go on"
+    );
+    assert_eq!(
+        bench.after(|pool| pool.dialled(s(1), at(9001), 0)),
+        "grant s1 to r3"
+    );
+    assert_eq!(bench.after(|pool| pool.resume(at(9002))), "dial s0 First");
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(9500))),
+        "",
+        "a new wait"
+    );
+    assert_eq!(
+        bench.after(|pool| pool.dialled(s(0), at(9501), 0)),
+        "grant s0 to r2"
+    );
+}
+
+#[test]
+fn what_was_idle_for_long_or_is_suspect_is_checked() {
+    let mut bench = Bench::new(Policy {
+        check_after: Duration::from_millis(2000),
+        ..policy()
+    });
+    open(&mut bench, 1, at(0));
+    bench.pool.release(s(0), at(10));
+    assert_eq!(bench.pool.take_idle(Class::First), Some(s(0)));
+    bench.pool.release(s(0), at(20));
+    bench.pool.observe(at(2020));
+    assert_eq!(bench.pool.take_idle(Class::First), None, "not without a check");
+    assert_eq!(bench.request(Class::First, at(2021)), "check s0");
+    bench.pool.release(s(0), at(2030));
+    bench.pool.suspect(at(2031));
+    assert_eq!(bench.request(Class::First, at(2032)), "check s0");
+    bench.pool.release(s(0), at(2040));
+    assert_eq!(
+        bench.pool.take_idle(Class::First),
+        Some(s(0)),
+        "it was used since"
+    );
+}
+
+#[test]
+fn a_server_that_is_down_is_waited_for() {
+    let mut bench = Bench::new(policy());
+    assert_eq!(bench.request(Class::First, at(0)), "r0: dial s0 First");
+    let mut now = 0;
+    while now < 800 {
+        now += 20;
+        bench.pool.dial_failed(s(0), at(now), 255, false);
+        assert_eq!(bench.effects(), "", "no refusal while there is time");
+        now += 400;
+        assert_eq!(bench.after(|pool| pool.handle_timeout(at(now))), "dial s0 First");
+    }
+    assert_eq!(
+        bench.after(|pool| pool.dialled(s(0), at(now), 0)),
+        "grant s0 to r0"
+    );
+    bench.pool.discard(s(0), at(now));
+    assert_eq!(bench.request(Class::First, at(now)), "r1: dial s0 First");
+    bench.pool.dial_failed(s(0), at(now), 255, false);
+    assert_eq!(
+        bench.after(|pool| pool.handle_timeout(at(now + 1000))),
+        "refuse r1 Failing",
+        "its time is over"
+    );
+}
+
+#[test]
+fn a_connection_is_given_up_for_another_pool() {
+    let mut bench = Bench::new(policy());
+    open(&mut bench, 2, at(0));
+    assert!(!bench.pool.evict(), "none is idle");
+    bench.pool.release(s(1), at(1));
+    bench.pool.release(s(0), at(2));
+    assert!(bench.pool.evict());
+    assert_eq!(bench.effects(), "close s1", "the one idle longest");
+}

@@ -21,6 +21,9 @@ use crate::worker::Shared;
 /// How long a proxy's registration outlives it.
 const LEASE: Duration = Duration::from_secs(3);
 
+/// The database that every server has.
+const SERVERS_OWN_DATABASE: &str = "postgres";
+
 /// How often prepared transactions are looked for when nobody asks.
 const RECOVERY_EVERY: Duration = Duration::from_secs(15);
 
@@ -144,11 +147,13 @@ async fn set_up(
     gather_bytes_max: usize,
     workers: Workers,
 ) -> Result<Follower, ControlError> {
+    let tls = Tls::load(&config.tls)?;
+    let wanted = with_all_databases(wanted, config, &tls, gather_bytes_max).await?;
     let record = ensure_cluster(store.as_ref(), &wanted).await?;
     let cluster = Arc::new(Cluster::new(
         record.clone(),
         config.admin.clone(),
-        Tls::load(&config.tls)?,
+        tls,
         config.limits.clone(),
         gather_bytes_max,
     ));
@@ -177,6 +182,39 @@ async fn set_salts(cluster: &Cluster, store: &dyn TopologyStore) {
             tracing::warn!(%error, "salts of unknown users will change when the proxy is started again")
         }
     }
+}
+
+/// Where an entry stands for all databases: adds those that the home shard has now.
+async fn with_all_databases(
+    mut wanted: ClusterRecord,
+    config: &ProxyConfig,
+    tls: &Arc<Tls>,
+    gather_bytes_max: usize,
+) -> Result<ClusterRecord, ControlError> {
+    if !config.databases.iter().any(|entry| entry.is_wildcard()) {
+        return Ok(wanted);
+    }
+    let home = wanted.home;
+    let failed = |source| ControlError::Shard {
+        shard: home,
+        database: SERVERS_OWN_DATABASE.to_owned(),
+        source,
+    };
+    let (admin, limits) = (config.admin.clone(), config.limits.clone());
+    // The cluster as it would be, to reach its home shard.
+    let cluster = Cluster::new(wanted.clone(), admin, Arc::clone(tls), limits, gather_bytes_max);
+    let link = cluster.admin_link(home, SERVERS_OWN_DATABASE).await;
+    let mut link = link.map_err(failed)?;
+    let sql = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate \
+               ORDER BY datname";
+    for row in link.rows(sql).await.map_err(failed)? {
+        if let Some(Some(name)) = row.into_iter().next()
+            && !wanted.databases.contains(&name)
+        {
+            wanted.databases.push(name);
+        }
+    }
+    Ok(wanted)
 }
 
 /// Drover's own objects on every shard.

@@ -66,7 +66,11 @@ pub async fn pump(
         if drain(server, client, &mut state, &mut decide)? {
             return Ok(());
         }
-        wait_for_server(server, client).await?;
+        if let Err(error) = wait_for_server(server, client).await {
+            // For whoever brings the server into order.
+            server.passing = state.passing;
+            return Err(error);
+        }
     }
 }
 
@@ -145,6 +149,9 @@ fn decide_one(
     if kind == tag::PARAMETER_STATUS {
         remember_parameter(server, *run, total);
     }
+    if kind == tag::ERROR && server.watch.as_ref().is_some_and(|watch| watch.has_fired()) {
+        name_timeout(&mut server.conn.unread_mut()[*run..*run + total]);
+    }
     let pending = client.pending_out();
     let verdict = decide(kind, &mut server.conn.unread_mut()[*run..*run + total], client);
     if client.pending_out() != pending && *run > 0 {
@@ -165,6 +172,15 @@ fn discard(server: &mut ServerConn, client: &mut Conn, run: &mut usize, total: u
     }
     server.conn.consume(*run + total);
     *run = 0;
+}
+
+/// The server was sent a cancel because a time was over: its words are changed in place, hence of the same length.
+fn name_timeout(message: &mut [u8]) {
+    const SAID: &[u8] = b"canceling statement due to user request";
+    const MEANT: &[u8] = b"canceling statement after query_timeout";
+    if let Some(at) = message.windows(SAID.len()).position(|window| window == SAID) {
+        message[at..at + SAID.len()].copy_from_slice(MEANT);
+    }
 }
 
 fn remember_parameter(server: &mut ServerConn, at: usize, total: usize) {
@@ -251,6 +267,16 @@ pub fn adopt_columns(message: &mut [u8], home: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timeout_is_told_in_as_many_letters() {
+        let mut message = b"E....C57014\0Mcanceling statement due to user request\0".to_vec();
+        name_timeout(&mut message);
+        assert_eq!(
+            message,
+            b"E....C57014\0Mcanceling statement after query_timeout\0"
+        );
+    }
 
     fn description(name: &str, table: u32, format: u8) -> Vec<u8> {
         let mut body = vec![0, 1];

@@ -71,7 +71,7 @@ impl WorkerPools {
 }
 
 /// The worker that keeps the connections of `min_pool_size`.
-const KEEPER: usize = 0;
+pub(super) const KEEPER: usize = 0;
 
 /// All workers are told at most this often that a shard's connections may be dead.
 const SUSPECT_PAUSE: Duration = Duration::from_millis(100);
@@ -308,6 +308,7 @@ impl ShardPool {
     pub(super) fn put_back(&self, mut pooled: Box<Pooled>) {
         let now = self.0.worker.now();
         pooled.conn.conn.give_up_buffers();
+        pooled.conn.watch = None;
         let id = pooled.id;
         self.set_slot(id, pooled);
         if let Some(other) = self.0.limit.hungry_other(self.0.worker.worker)
@@ -487,6 +488,7 @@ impl ShardPool {
     /// Lets time pass. True when requests are waiting.
     pub(super) fn tick(&self) -> bool {
         let now = self.0.worker.now();
+        self.0.machine.borrow_mut().observe(now);
         let due = self
             .0
             .machine
@@ -610,6 +612,16 @@ impl ShardPool {
                     message: format!("\"{shard}\" cannot be reached"),
                     hint: None,
                 }),
+        }
+    }
+
+    /// The server said goodbye on a connection that was in use, with this SQLSTATE.
+    pub(crate) fn server_ended(&self, sqlstate: &str) {
+        match sqlstate {
+            // One backend may have been ended, or all of them.
+            "57P01" => self.server_is_suspect(),
+            "57P02" | "57P03" => self.0.worker.shared.recycle(self.0.key.shard),
+            _ => {}
         }
     }
 

@@ -61,7 +61,11 @@ impl Address {
         }
         let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
         socket.set_nodelay(true)?;
-        socket2::SockRef::from(&socket).set_keepalive(true)?;
+        // A server whose machine vanished is given up after about a minute instead of two hours.
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(30))
+            .with_interval(Duration::from_secs(10));
+        socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
         Ok(Socket::Tcp(socket))
     }
 }
@@ -309,6 +313,8 @@ impl Dialler {
             sequences: super::SequenceOwner::Nobody,
             applied: Applied::Fresh,
             epoch: 0,
+            passing: 0,
+            watch: None,
             ended_alone: false,
             dirty: false,
         };

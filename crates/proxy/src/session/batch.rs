@@ -297,8 +297,9 @@ impl Session {
                 return Err(self.relay_failed(index, error));
             }
             if let Some(fields) = read.fatal.take() {
-                self.drop_server(index);
-                return Err(Fault::Fatal(fields));
+                self.extended.open_on = None;
+                self.extended.steps.clear();
+                return Err(self.server_ended(index, fields));
             }
             if read.foreign {
                 self.drop_server(index);

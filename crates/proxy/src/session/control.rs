@@ -82,6 +82,7 @@ impl Session {
     }
 
     fn begin(&mut self, modes: &TransactionModes) -> Result<(), Fault> {
+        self.blocks_allowed()?;
         if self.block.is_open() {
             if self.block.implicit {
                 // BEGIN in the middle of statements sent together makes their transaction the client's.
@@ -92,6 +93,16 @@ impl Session {
         } else {
             self.block.open(begin_text(modes), false);
             self.settings.begin();
+        }
+        Ok(())
+    }
+
+    /// In statement mode a server is free after each statement.
+    pub(super) fn blocks_allowed(&self) -> Result<(), Fault> {
+        if self.mode == crate::config::PoolMode::Statement {
+            return Err(Fault::refused(&plan::Refusal::new(
+                plan::RefusalCode::StatementMode,
+            )));
         }
         Ok(())
     }

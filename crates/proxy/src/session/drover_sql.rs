@@ -17,7 +17,7 @@ impl Session {
     /// Answers a statement of Drover's own.
     pub(super) async fn run_drover(&mut self, wanted: &DroverStatement, text: &str) -> Result<(), Fault> {
         match wanted {
-            DroverStatement::View(view) => self.show_view(*view),
+            DroverStatement::View(view) => self.show_view(*view).await,
             DroverStatement::ExplainRoute { inner, triage } => {
                 let piece = text.get(inner.clone()).unwrap_or_default();
                 self.explain_route(piece, triage).await
@@ -129,8 +129,15 @@ impl Session {
         }
     }
 
-    fn show_view(&mut self, view: DroverView) -> Result<(), Fault> {
-        let rows = views::rows(view, &self.engine.cluster.record(), &self.database);
+    async fn show_view(&mut self, view: DroverView) -> Result<(), Fault> {
+        let rows = match view {
+            DroverView::Pools => {
+                let shared = std::sync::Arc::clone(&self.engine.shared);
+                let pools = crate::admin_api::PoolAdmin::new(shared).pools().await;
+                views::pools(&pools, |shard| self.engine.shared.shards.name(shard))
+            }
+            _ => views::rows(view, &self.engine.cluster.record(), &self.database),
+        };
         let tag = format!("SELECT {}", rows.len());
         self.text_rows(views::columns(view), &rows, &tag)
     }

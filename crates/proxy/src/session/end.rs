@@ -23,6 +23,9 @@ impl Session {
     /// Ends the open block. True: committed; false: rolled back (asked for, or because the block had failed).
     /// The block is closed whatever the result.
     pub(super) async fn end_block(&mut self, commit: bool) -> Result<bool, Fault> {
+        if let Some(watch) = &self.watch {
+            watch.ends();
+        }
         let commit = commit && self.block.state != BlockState::Failed && !self.block.lost;
         let begun: Vec<usize> = (0..self.servers.len())
             .filter(|index| self.servers[*index].begun)

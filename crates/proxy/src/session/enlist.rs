@@ -21,6 +21,9 @@ use crate::exec::link;
 use crate::pools::{Lease, PoolKey, Purpose, ShardPool};
 use crate::server::{Applied, ServerConn};
 
+/// Dead connections that a statement meets before it gives up.
+const DEAD_SERVERS_MAX: usize = 5;
+
 /// A home connection to ask something on.
 pub(super) enum HomeAccess {
     /// One the session holds anyway.
@@ -44,8 +47,33 @@ impl Session {
                 _ => {}
             }
         }
+        let mut attempts = 1;
+        loop {
+            let mut enlisted = self.obtain(shard).await?;
+            let wanted = if self.block.is_open() {
+                self.settings.before_transaction()
+            } else {
+                self.settings.current()
+            };
+            match settle(&mut enlisted.lease, wanted).await {
+                Ok(_) => {
+                    self.servers.push(enlisted);
+                    return Ok(self.servers.len() - 1);
+                }
+                // It died while it was idle; nothing of the client's has been sent.
+                Err(fault) if fault.is_lost() && attempts < DEAD_SERVERS_MAX => {
+                    attempts += 1;
+                    enlisted.lease.discard();
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// A server from the pool of a shard, not yet settled.
+    async fn obtain(&mut self, shard: ShardId) -> Result<Enlisted, Fault> {
         let pool = self.pool(shard);
-        let lease = if self.servers.is_empty() {
+        let mut lease = if self.servers.is_empty() {
             match pool.try_checkout(Purpose::First, Some(&self.cancel.slot)) {
                 Some(lease) => lease,
                 None => {
@@ -66,22 +94,17 @@ impl Session {
                 .await?
         };
         self.observation.totals.server_assignment_count.increment();
-        let mut enlisted = Enlisted {
+        if let Some(watch) = &self.watch {
+            lease.watch = Some(Rc::clone(watch));
+        }
+        Ok(Enlisted {
             shard,
             lease,
             begun: false,
             wrote: Wrote::No,
             busy: false,
             unpreparable: false,
-        };
-        let wanted = if self.block.is_open() {
-            self.settings.before_transaction()
-        } else {
-            self.settings.current()
-        };
-        settle(&mut enlisted.lease, wanted).await?;
-        self.servers.push(enlisted);
-        Ok(self.servers.len() - 1)
+        })
     }
 
     /// Several shards at once, in the order given (home first where the caller cares).
@@ -466,7 +489,13 @@ impl Session {
     pub(super) async fn wait_beside_servers(&mut self) -> Result<bool, Fault> {
         let client = &mut self.client.conn;
         let servers = &mut self.servers;
+        let (stop, in_block) = (&self.stop, self.block.is_open());
         let outcome = poll_fn(|cx| {
+            let reason = stop.reason();
+            // A shutdown lets a transaction end.
+            if stop.is_set() && !(in_block && reason == crate::worker::StopReason::Shutdown) {
+                return Poll::Ready(Err(super::stopped(reason)));
+            }
             match client.poll_fill(cx) {
                 Poll::Ready(Ok(n)) => return Poll::Ready(Ok(n > 0)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Fault::ClientGone)),

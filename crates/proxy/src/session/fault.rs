@@ -50,6 +50,14 @@ impl Fault {
         ))
     }
 
+    /// The server that was asked is gone.
+    pub(crate) fn is_lost(&self) -> bool {
+        let (Self::Fatal(fields) | Self::Statement(fields)) = self else {
+            return false;
+        };
+        matches!(fields.code.as_str(), "08006" | "57P01" | "57P02" | "57P03")
+    }
+
     /// A server was lost while it worked for this session.
     pub(crate) fn lost(error: &LinkError, shard: &str) -> Self {
         let fields = match error {

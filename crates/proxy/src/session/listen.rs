@@ -224,7 +224,7 @@ impl Session {
                 }
                 // Nobody else speaks for channels that are given up.
                 Err(_) if listening.channels.is_empty() => return Ok(()),
-                Err(Ended::Lost) => return Err(super::shut_down()),
+                Err(Ended::Lost) => return Err(super::stopped(crate::worker::StopReason::Shutdown)),
                 Err(Ended::Overflow) => {
                     let fields = ErrorFields::fatal("53400", "too many notifications wait for this client")
                         .with_hint(

@@ -16,6 +16,9 @@ use crate::exec::statement::{Action, Literals, Statement};
 impl Session {
     /// Runs the statements of one text in order. True when ReadyForQuery has gone to the client.
     pub(super) async fn run_several(&mut self, text: &str, raws: &[RawStatement]) -> Result<bool, Fault> {
+        if raws.iter().any(begins_block) {
+            self.blocks_allowed()?;
+        }
         let context = self.plan_context().await?;
         let mut statements = Vec::with_capacity(raws.len());
         let (mut all_home, mut touches) = (true, false);
@@ -249,6 +252,13 @@ fn is_plain_set(command: &SettingCommand) -> bool {
         SettingCommand::Show { name } => !name.starts_with("drover."),
         _ => false,
     }
+}
+
+fn begins_block(raw: &RawStatement) -> bool {
+    matches!(
+        raw.detail,
+        sql::Detail::Transaction(TransactionCommand::Begin(_) | TransactionCommand::Start(_))
+    )
 }
 
 fn is_set(raw: &RawStatement) -> bool {

@@ -14,6 +14,9 @@ use crate::conn::Conn;
 use crate::exec::relay::{self, PumpError, Verdict};
 use crate::exec::statement::{Action, Found, KeyProblem, Literals, Planned, Shards, Statement, resolve};
 
+/// How often a statement is given to another server because the one before was dead already.
+const UNSENT_RETRIES: usize = 3;
+
 /// What a relayed answer came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -233,6 +236,20 @@ impl Session {
     pub(super) async fn run_on_one(&mut self, one: OneShard<'_>, last: bool) -> Result<bool, Fault> {
         self.engine.metrics.statements_routed.increment();
         self.observation.over(1);
+        for _ in 0..UNSENT_RETRIES {
+            self.unsent = false;
+            match self.try_on_one(&one, last).await {
+                // Nothing was started, nothing is lost, and the client has seen nothing.
+                Err(Fault::Statement(_)) if self.unsent && !self.block.is_open() => {
+                    self.engine.metrics.statements_retried.increment();
+                }
+                result => return result,
+            }
+        }
+        self.try_on_one(&one, last).await
+    }
+
+    async fn try_on_one(&mut self, one: &OneShard<'_>, last: bool) -> Result<bool, Fault> {
         let index = self.enlist(one.shard).await?;
         if one.effects.concerns_sequences() && one.shard == self.engine.cluster.home() {
             self.before_sequences(index, one.effects).await?;
@@ -250,7 +267,7 @@ impl Session {
             .map_err(|_| Fault::error("54000", "the statement is too long"))?;
         // ReadyForQuery may pass when nothing remains to be done behind it.
         let pass_ready = last && one.effects.none() && !self.block.implicit;
-        let outcome = self.relay_answer(index, skip, &one, pass_ready).await?;
+        let outcome = self.relay_answer(index, skip, one, pass_ready).await?;
         self.after_one(index, outcome, one.effects).await?;
         Ok(pass_ready)
     }
@@ -294,10 +311,7 @@ impl Session {
             match stopped {
                 Stopped::Ready => break,
                 Stopped::CopyIn => self.copy_in_one(index).await?,
-                Stopped::Fatal(fields) => {
-                    self.drop_server(index);
-                    return Err(Fault::Fatal(fields));
-                }
+                Stopped::Fatal(fields) => return Err(self.server_ended(index, fields)),
                 Stopped::Foreign => {
                     self.drop_server(index);
                     return Err(Fault::error(
@@ -323,6 +337,7 @@ impl Session {
             PumpError::Server(error) => {
                 let name = shard.map_or_else(|| "a shard".to_owned(), |shard| self.shard_name(shard));
                 let was_pinned = !self.pinned.is_empty() && shard == Some(self.engine.cluster.home());
+                self.note_unsent(index);
                 self.drop_server(index);
                 match Fault::lost(&error, &name) {
                     // What pinned the session is gone with the server.
@@ -331,6 +346,31 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// A server said goodbye: it is closed. The session goes on unless it needed just that one.
+    pub(super) fn server_ended(&mut self, index: usize, mut fields: Box<ErrorFields>) -> Fault {
+        self.note_unsent(index);
+        let Some(server) = self.servers.get(index) else {
+            return Fault::Fatal(fields);
+        };
+        server.lease.pool().server_ended(&fields.code);
+        let was_pinned = !self.pinned.is_empty() && server.shard == self.engine.cluster.home();
+        self.drop_server(index);
+        if was_pinned {
+            return Fault::Fatal(fields);
+        }
+        "ERROR".clone_into(&mut fields.severity);
+        Fault::Statement(fields)
+    }
+
+    /// Whether a server that is lost took anything of what was meant for it. What has not left in a single byte was
+    /// never started.
+    fn note_unsent(&mut self, index: usize) {
+        self.unsent = self.servers.get(index).is_some_and(|server| {
+            let conn = &server.lease.conn;
+            conn.pending_out() > 0 && !conn.is_mid_message()
+        });
     }
 
     /// Brings the session's idea of its state in line with what a server reports after a statement.

@@ -9,10 +9,9 @@ use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode};
 
 use super::block::Block;
-use super::effects::{PinReason, Pins};
+use super::effects::Pins;
 use super::enlist::settle;
 use super::extended::Extended;
-use super::inspect::empty_server;
 use super::settings::{Settings, SettingsHistory};
 use super::{Fault, Session};
 use crate::client::StartupInfo;
@@ -31,6 +30,7 @@ impl Session {
             cancel,
             admission,
             stop,
+            ctx,
             ..
         } = login;
         let policy = engine
@@ -41,7 +41,12 @@ impl Session {
         let totals = engine.metrics.totals.of(&who.database, &who.user);
         totals.client_login_count.increment();
         let base = startup_settings(&who);
+        let watch = ctx
+            .watches
+            .watch(&policy.timeouts, &stop, &cancel.slot, &ctx.metrics);
         let mut session = Self {
+            watch,
+            unsent: false,
             engine,
             client,
             cancel,
@@ -134,35 +139,6 @@ impl Session {
         "FATAL".clone_into(&mut fields.severity);
         encode::error(self.client.conn.out(), &fields);
         let _ = self.client.conn.flush().await;
-    }
-
-    /// The client is gone: what still runs for it is cancelled, what it left open is rolled back, and a server that
-    /// holds anything of the session is closed.
-    pub(super) async fn leave(mut self) {
-        if self.servers.iter().any(|server| server.busy) {
-            self.cancel.slot.cancel().await;
-        }
-        let home = self.engine.cluster.home();
-        for mut server in std::mem::take(&mut self.servers) {
-            // Code nobody has looked at may have left locks or settings that a rollback does not undo.
-            let unknown = self.block.inspect || server.lease.conn.pending_out() > 0;
-            let holds = self.pinned.hold_state() && server.shard == home;
-            if server.busy || unknown || (holds && self.pinned.contains(PinReason::ProcessState)) {
-                server.lease.discard();
-                continue;
-            }
-            if server.lease.status != TransactionStatus::Idle {
-                let rolled_back = crate::exec::link::query(&mut server.lease, "ROLLBACK").await;
-                if rolled_back.is_err() {
-                    continue;
-                }
-            }
-            if holds && !empty_server(&mut server.lease).await {
-                continue;
-            }
-            server.lease.release();
-        }
-        let _ = self.client.conn.shutdown().await;
     }
 }
 

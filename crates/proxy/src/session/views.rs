@@ -1,5 +1,6 @@
 //! The rows of the views in schema `drover`.
 
+use crate::admin_api::PoolFigures;
 use catalog::ShardId;
 use plan::DroverView;
 use topology::records::{ClusterRecord, Scheme, TableKind, TableRecord, TableState};
@@ -14,6 +15,24 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
         DroverView::Nodes => &["shard", "role", "host", "port"],
         DroverView::Tables => &["schema", "table", "kind", "key", "map", "state"],
         DroverView::ShardMap => &["map", "scheme", "range_start", "range_end", "shard"],
+        DroverView::Pools => &[
+            "database",
+            "user",
+            "shard",
+            "mode",
+            "active",
+            "idle",
+            "login",
+            "waiting",
+            "maxwait_us",
+            "open",
+            "pool_size",
+            "min_pool_size",
+            "reserve_pool",
+            "paused",
+            "server_database",
+            "server_user",
+        ],
     }
 }
 
@@ -27,7 +46,35 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
             here.map(table).collect()
         }
         DroverView::ShardMap => shard_map(record),
+        // Asked of the workers: see `pools`.
+        DroverView::Pools => Vec::new(),
     }
+}
+
+/// The rows of `drover.pools`.
+pub(super) fn pools(pools: &[PoolFigures], name: impl Fn(u32) -> String) -> Vec<Row> {
+    let number = |n: usize| Some(n.to_string());
+    let row = |pool: &PoolFigures| {
+        vec![
+            Some(pool.key.database.to_string()),
+            Some(pool.key.user.to_string()),
+            Some(name(pool.key.shard)),
+            Some(pool.mode.as_str().to_owned()),
+            number(pool.active),
+            number(pool.idle),
+            number(pool.login),
+            number(pool.waiting),
+            Some(pool.longest_wait.as_micros().to_string()),
+            number(pool.open),
+            number(pool.size),
+            number(pool.min_size),
+            number(pool.reserve),
+            Some(pool.paused.to_string()),
+            Some(pool.server.0.to_string()),
+            Some(pool.server.1.to_string()),
+        ]
+    };
+    pools.iter().map(row).collect()
 }
 
 fn shards(record: &ClusterRecord) -> Vec<Row> {

@@ -21,7 +21,7 @@ use crate::buffers::Buffers;
 use crate::client::ClientConn;
 use crate::conn::Conn;
 use crate::login;
-use crate::pools::Pools;
+use crate::pools::{Pools, upkeep};
 
 /// How often a worker that shuts down looks whether its sessions have ended.
 const STOP_TICK: Duration = Duration::from_millis(5);
@@ -76,10 +76,15 @@ async fn main(
         buffers,
         metrics,
         sessions: Sessions::default(),
+        watches: Rc::default(),
     });
     let handler = factory(&ctx);
     let pools = ctx.pools.clone();
     tokio::task::spawn_local(async move { pools.run_timer().await });
+    if id == 0 {
+        upkeep::warm(&ctx.shared);
+        tokio::task::spawn_local(upkeep::follow_names(Arc::clone(&ctx.shared)));
+    }
     while let Some(message) = inbox.recv().await {
         if handle(&ctx, &handler, message) {
             break;
@@ -214,7 +219,7 @@ async fn guard(mut future: SessionFuture, stop: Rc<Stop>, ctx: Rc<WorkerCtx>, _c
         if std::mem::take(&mut first) {
             stop.set_waker(cx.waker());
         }
-        if stop.reason() == StopReason::Abort {
+        if stop.reason().is_cut() {
             return Poll::Ready(false);
         }
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {

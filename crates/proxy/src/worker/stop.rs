@@ -15,8 +15,43 @@ pub enum StopReason {
     Shutdown,
     /// An operator ended this session: end now (57P01).
     Killed,
+    /// `idle_transaction_timeout` (25P03).
+    IdleInTransaction,
+    /// `transaction_timeout` (25P04).
+    TransactionTimeout,
+    /// `client_idle_timeout` (57P05).
+    ClientIdle,
+    /// A statement did not react to being cancelled; the session's task is about to be dropped (57014).
+    Unresponsive,
     /// The time for a graceful end is over; the session's task is about to be dropped.
     Abort,
+}
+
+impl StopReason {
+    /// The session's task is dropped instead of being asked.
+    pub(crate) fn is_cut(self) -> bool {
+        matches!(self, Self::Abort | Self::Unresponsive)
+    }
+
+    /// SQLSTATE and text of the FATAL error that the client gets, as PostgreSQL says it where it has the same.
+    #[must_use]
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::IdleInTransaction => (
+                "25P03",
+                "terminating connection due to idle-in-transaction timeout",
+            ),
+            Self::TransactionTimeout => ("25P04", "terminating connection due to transaction timeout"),
+            Self::ClientIdle => ("57P05", "terminating connection due to idle-session timeout"),
+            Self::Unresponsive => (
+                "57014",
+                "terminating connection because the server did not react to the cancellation of a statement",
+            ),
+            Self::None | Self::Shutdown | Self::Killed | Self::Abort => {
+                ("57P01", "terminating connection due to administrator command")
+            }
+        }
+    }
 }
 
 /// A session's stop sign. Looking at it costs one load; when it changes, the session's task is woken, so a session
