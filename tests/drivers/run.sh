@@ -3,8 +3,8 @@
 #
 #   tests/drivers/run.sh URL [--sharded] [driver…]
 #
-# --sharded: the target is a Drover; each driver's table is then sharded. Drivers: psql pgbench psycopg asyncpg node rust
-# (rust is tokio-postgres and sqlx). Pinned versions are installed below target/drivers at the first run.
+# --sharded: the target is a Drover; each driver's table is then sharded. Drivers: psql pgbench dump psycopg asyncpg
+# sqlalchemy django prisma node rust (dump is pg_dump and pg_restore, rust is tokio-postgres and sqlx). Pinned versions are installed below target/drivers at the first run.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,7 +17,7 @@ if [ "${1:-}" = --sharded ]; then
     shift
 fi
 export DRIVER_SHARDED
-drivers=${*:-psql pgbench psycopg asyncpg node rust}
+drivers=${*:-psql pgbench dump psycopg asyncpg sqlalchemy django prisma node rust}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 
@@ -57,6 +57,10 @@ for driver in $drivers; do
     case $driver in
     psql) run="sh $here/psql.sh $url" ;;
     pgbench) run="sh $here/pgbench.sh $url" ;;
+    dump) run="sh $here/dump.sh $url" ;;
+    sqlalchemy) run="python sqlalchemy_driver.py" ;;
+    django) run="python django_driver.py" ;;
+    prisma) run="python prisma_style.py" ;;
     psycopg) run="python psycopg3.py" ;;
     asyncpg) run="python asyncpg_driver.py" ;;
     node) run=node_pg ;;
