@@ -6,6 +6,7 @@ import sys
 
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 URL = sys.argv[1].split("://", 1)[1]
@@ -20,7 +21,7 @@ class User(Base):
     id: orm.Mapped[int] = orm.mapped_column(primary_key=True, autoincrement=False)
     name: orm.Mapped[str]
     tags: orm.Mapped[list[str]] = orm.mapped_column(sa.ARRAY(sa.Text))
-    doc: orm.Mapped[dict] = orm.mapped_column(sa.dialects.postgresql.JSONB)
+    doc: orm.Mapped[dict] = orm.mapped_column(postgresql.JSONB)
     notes: orm.Mapped[list["Note"]] = orm.relationship(back_populates="user", cascade="all, delete-orphan")
 
 
@@ -102,7 +103,7 @@ def write(engine):
         session.delete(session.get(User, 30))
         session.commit()
         assert session.scalar(sa.select(sa.func.count()).select_from(Note).where(Note.user_id == 30)) == 0
-        insert = sa.dialects.postgresql.insert(User).values(id=8, name="upsert", tags=[], doc={})
+        insert = postgresql.insert(User).values(id=8, name="upsert", tags=[], doc={})
         insert = insert.on_conflict_do_update(index_elements=[User.id], set_={"name": insert.excluded.name})
         assert session.scalar(insert.returning(User.name)) == "upsert"
         session.rollback()
