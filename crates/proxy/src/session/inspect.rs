@@ -162,7 +162,7 @@ impl Session {
         let statement = format!(
             "SET {} TO {}",
             super::settings::quote_name(name),
-            setting_literal(name, value)
+            super::settings::value_for_set(name, value)
         );
         if self.settings.current().get(&name.to_ascii_lowercase()) != Some(statement.as_str()) {
             self.settings.set(name, statement);
@@ -214,19 +214,4 @@ fn is_incidental(name: &str) -> bool {
             | "transaction_deferrable"
             | "client_encoding"
     )
-}
-
-/// List-valued settings come as the list's text, which must not be quoted as a whole.
-fn setting_literal(name: &str, value: &str) -> String {
-    const LISTS: [&str; 4] = [
-        "search_path",
-        "temp_tablespaces",
-        "session_preload_libraries",
-        "local_preload_libraries",
-    ];
-    if LISTS.contains(&name) && !value.trim().is_empty() {
-        value.to_owned()
-    } else {
-        sql::quote_literal(value)
-    }
 }

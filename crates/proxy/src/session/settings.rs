@@ -27,7 +27,7 @@ impl Settings {
         let values = params
             .map(|(name, value)| {
                 let name = name.to_ascii_lowercase();
-                let statement = format!("SET {} TO {}", quote_name(&name), start_value(&name, value));
+                let statement = format!("SET {} TO {}", quote_name(&name), value_for_set(&name, value));
                 (name, statement)
             })
             .collect();
@@ -133,8 +133,8 @@ const NAME_LISTS: [&str; 4] = [
     "session_preload_libraries",
 ];
 
-/// The value of a startup packet as SET takes it.
-fn start_value(name: &str, value: &str) -> String {
+/// A value as startup packets and `pg_settings` have it, as SET takes it.
+pub(super) fn value_for_set(name: &str, value: &str) -> String {
     if !NAME_LISTS.contains(&name) {
         return sql::quote_literal(value);
     }
@@ -411,6 +411,8 @@ mod tests {
         };
         same("a, B ,\"C\"\"d, e\", \"$user\"", "'a', 'b', 'C\"d, e', '$user'");
         same("", "''");
+        // What SET made of an empty list reads back as a name without letters.
+        same("\"\"", "''");
     }
 
     #[test]
