@@ -12,6 +12,7 @@ mod sessions;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,11 @@ pub trait View: Send + Sync + 'static {
     /// Server connections to a shard that are lent to clients.
     fn active_connections(&self, shard: ShardId) -> BoxFuture<'_, usize>;
 
+    /// What is required of connections to the servers of the shard with this name: libpq's `sslmode`.
+    fn ssl_mode(&self, _shard: &str) -> &'static str {
+        "disable"
+    }
+
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> String;
 }
@@ -45,6 +51,8 @@ pub trait View: Send + Sync + 'static {
 pub struct ProxyBackendConfig {
     /// Where the proxy listens for PostgreSQL clients.
     pub proxy: SocketAddr,
+    /// The directory of the Unix socket it also listens at, which is used instead: there nobody demands TLS.
+    pub proxy_socket: Option<PathBuf>,
     /// The database served.
     pub database: String,
     /// Schemas in which a table without a schema is looked up.
@@ -64,6 +72,7 @@ impl ProxyBackendConfig {
     pub fn new(proxy: SocketAddr, database: impl Into<String>, probe_user: impl Into<String>) -> Self {
         Self {
             proxy,
+            proxy_socket: None,
             database: database.into(),
             search_path: vec!["public".to_owned()],
             sessions_per_role: 4,
@@ -141,7 +150,11 @@ impl ProxyBackend {
             .await
             .iter()
             .any(|(id, answer)| *id == shard && answer.is_ok());
-        resolve::answer(&cluster, shard, key, reachable, active)
+        let mut found = resolve::answer(&cluster, shard, key, reachable, active)?;
+        self.view
+            .ssl_mode(&found.shard_id)
+            .clone_into(&mut found.physical_connection.ssl_mode);
+        Ok(found)
     }
 }
 

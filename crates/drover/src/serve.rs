@@ -74,6 +74,8 @@ impl Serving {
         let database = first.map(|entry| entry.name.clone()).unwrap_or_default();
         let on_servers = first.map_or(String::new(), |entry| entry.server_name().to_owned());
         let probe_user = plan.proxy.admin.user.clone();
+        let socket = plan.proxy.unix_socket.as_ref();
+        let proxy_socket = socket.map(|socket| socket.directory.clone());
         let starting = tokio::task::spawn_blocking(move || {
             proxy::start(
                 plan.proxy,
@@ -90,7 +92,10 @@ impl Serving {
             shared: Arc::clone(running.shared()),
             database: on_servers,
         };
-        let backend = ProxyBackendConfig::new(running.address(), database, probe_user);
+        let backend = ProxyBackendConfig {
+            proxy_socket,
+            ..ProxyBackendConfig::new(running.address(), database, probe_user)
+        };
         let backend = Arc::new(ProxyBackend::new(Arc::new(view), backend));
         let (stop_http, mut stopping) = watch::channel(false);
         let stopped = async move {
@@ -168,6 +173,10 @@ impl View for ProxyView {
             let of_shard = pools.iter().filter(|pool| pool.key.shard == shard.0);
             of_shard.map(|pool| pool.stats.leased).sum()
         })
+    }
+
+    fn ssl_mode(&self, shard: &str) -> &'static str {
+        self.cluster.tls.server(shard).mode.as_str()
     }
 
     fn metrics(&self) -> String {

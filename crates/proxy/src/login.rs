@@ -186,8 +186,9 @@ async fn dispatch_cancel(ctx: &Rc<WorkerCtx>, pid: u32, key: &[u8]) {
     let shared = &ctx.shared;
     let Some(slot) = shared.cancels.find(pid, peers::secret_of(key)) else {
         // Perhaps another proxy's client.
-        if shared.outbox.put(shared.cancels.number(), pid, key) {
+        if let Some(done) = shared.outbox.put(shared.cancels.number(), pid, key) {
             ctx.metrics.cancels_forwarded.increment();
+            let _ = done.await;
         } else {
             ctx.metrics.cancels_unknown.increment();
         }

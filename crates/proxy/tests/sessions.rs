@@ -12,6 +12,8 @@ mod fixture;
 mod leaks;
 #[path = "sessions/listening.rs"]
 mod listening;
+#[path = "sessions/peers.rs"]
+mod peers;
 #[path = "sessions/pins.rs"]
 mod pins;
 #[path = "sessions/sequences.rs"]

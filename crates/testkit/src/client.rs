@@ -233,6 +233,15 @@ impl Client {
 
     /// Asks, over a connection of its own, to cancel what this connection runs.
     pub fn cancel(&self) -> Result<(), ClientError> {
+        self.cancel_by(&self.target)
+    }
+
+    /// The same by way of another server's address, as behind a load balancer.
+    pub fn cancel_through(&self, url: &str) -> Result<(), ClientError> {
+        self.cancel_by(&Target::parse(url)?)
+    }
+
+    fn cancel_by(&self, target: &Target) -> Result<(), ClientError> {
         let Some((pid, secret)) = &self.key else {
             return Err(ClientError::Authentication(
                 "the server gave no cancel key".into(),
@@ -243,7 +252,7 @@ impl Client {
         let mut packet = ((body.len() + 4) as u32).to_be_bytes().to_vec();
         packet.extend(body);
         let deadline = Instant::now() + self.timeout;
-        let mut stream = Stream::connect(&self.target, self.timeout)?;
+        let mut stream = Stream::connect(target, self.timeout)?;
         stream.write_until(&packet, deadline)?;
         // The server closes when it has dealt with the request; only then may the caller go on.
         let _ = stream.read_until(&mut [0; 16], deadline);

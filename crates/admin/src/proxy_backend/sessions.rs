@@ -34,8 +34,11 @@ pub(super) struct FoundRow {
 impl Sessions {
     pub(super) fn new(backend: &ProxyBackendConfig, role: &Role) -> Self {
         let mut config = Config::new();
+        match &backend.proxy_socket {
+            Some(directory) => config.host_path(directory),
+            None => config.host(backend.proxy.ip().to_string()),
+        };
         config
-            .host(backend.proxy.ip().to_string())
             .port(backend.proxy.port())
             .user(&role.user)
             .dbname(&backend.database)

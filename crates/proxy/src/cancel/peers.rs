@@ -11,6 +11,9 @@
 //! (5 or 33) one that no client's key has. A proxy never hands on a cancel with its own number, so a loop takes records
 //! that are wrong; the byte ends it after three steps.
 //!
+//! The connection of whoever sent a cancel is closed when the servers have it, through all proxies on its way: a client may
+//! wait for that before its next statement.
+//!
 //! | between | what can fail | then |
 //! |---|---|---|
 //! | receiving and looking up | the store cannot be read, or the queue is full | the cancel is lost, as a CancelRequest may always be |
@@ -27,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use topology::Membership;
 use topology::records::CancelPeer;
 use wire::startup::{self, Startup};
@@ -90,12 +93,14 @@ pub(crate) struct Stray {
     secret: Vec<u8>,
     /// Further proxies that may hand it on.
     hops: u8,
+    /// Dropped when it has been handed on, or is lost.
+    done: oneshot::Sender<()>,
 }
 
 impl Stray {
     /// A CancelRequest that came with these words. `None`: no client of any proxy can have this key, or it has come
     /// far enough.
-    fn new(pid: u32, key: &[u8]) -> Option<Self> {
+    fn new(pid: u32, key: &[u8]) -> Option<(Self, oneshot::Receiver<()>)> {
         let (secret, hops) = match key.len() {
             4 | 32 => (key, HOPS_MAX),
             5 | 33 => {
@@ -104,11 +109,14 @@ impl Stray {
             }
             _ => return None,
         };
-        (hops > 0).then(|| Self {
+        let (done, handed_on) = oneshot::channel();
+        let stray = |hops| Self {
             pid,
             secret: secret.to_vec(),
-            hops: hops - 1,
-        })
+            hops,
+            done,
+        };
+        Some((stray(hops.checked_sub(1)?), handed_on))
     }
 
     fn key(&self) -> Vec<u8> {
@@ -144,13 +152,16 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// Leaves a cancel whose client is not one of ours. False: it can be nobody's, or there is no room.
-    pub(crate) fn put(&self, own: PeerNumber, pid: u32, key: &[u8]) -> bool {
+    /// Leaves a cancel whose client is not one of ours. What is returned resolves, to an error, when the other proxies
+    /// have it or it is lost. `None`: it can be nobody's, or there is no room.
+    pub(crate) fn put(&self, own: PeerNumber, pid: u32, key: &[u8]) -> Option<oneshot::Receiver<()>> {
         let number = PeerNumber::of(pid);
         if number == own || number == PeerNumber::default() {
-            return false;
+            return None;
         }
-        Stray::new(pid, key).is_some_and(|stray| self.sender.try_send(stray).is_ok())
+        let (stray, handed_on) = Stray::new(pid, key)?;
+        self.sender.try_send(stray).ok()?;
+        Some(handed_on)
     }
 
     fn take(&self) -> Option<mpsc::Receiver<Stray>> {
@@ -244,8 +255,9 @@ impl Peers {
             if let Some(slot) = self.shared.cancels.find(pid, secret_of(key)) {
                 let sent = slot.cancel().await;
                 self.metrics.cancels_sent.add(sent as u64);
-            } else if self.shared.outbox.put(self.shared.cancels.number(), pid, key) {
+            } else if let Some(done) = self.shared.outbox.put(self.shared.cancels.number(), pid, key) {
                 self.metrics.cancels_forwarded.increment();
+                let _ = done.await;
             } else {
                 self.metrics.cancels_unknown.increment();
             }
@@ -262,13 +274,15 @@ impl Peers {
                 return;
             }
         };
+        // The last of them to be done drops it.
+        let (pid, key, done) = (stray.pid, stray.key(), Rc::new(stray.done));
         for peer in peers.into_iter().filter(|peer| peer.number == number) {
             let Ok(permit) = Arc::clone(&self.sending).acquire_owned().await else {
                 return;
             };
-            let (pid, key) = (stray.pid, stray.key());
+            let (key, done) = (key.clone(), Rc::clone(&done));
             tokio::task::spawn_local(async move {
-                let _permit = permit;
+                let _held = (permit, done);
                 let sending = tokio::time::timeout(HAND_ON_TIMEOUT, send(peer.address, pid, &key)).await;
                 if !matches!(sending, Ok(Ok(()))) {
                     tracing::warn!(address = %peer.address, "a cancel could not be handed on");
@@ -305,7 +319,7 @@ mod tests {
         for secret in [&[7; 4][..], &[7; 32]] {
             let mut key = secret.to_vec();
             let mut steps = 0;
-            while let Some(stray) = Stray::new(1 << LOCAL_BITS, &key) {
+            while let Some((stray, _)) = Stray::new(1 << LOCAL_BITS, &key) {
                 key = stray.key();
                 assert_eq!(secret_of(&key), secret);
                 steps += 1;
@@ -313,15 +327,15 @@ mod tests {
             assert_eq!(steps, usize::from(HOPS_MAX));
         }
         assert!(Stray::new(1, &[0; 8]).is_none(), "no client has such a key");
-        assert!(Stray::new(1, &[9, 9, 9, 9, 255]).is_some_and(|stray| stray.hops < HOPS_MAX));
+        assert!(Stray::new(1, &[9, 9, 9, 9, 255]).is_some_and(|(stray, _)| stray.hops < HOPS_MAX));
     }
 
     #[test]
     fn own_and_impossible_numbers_are_not_handed_on() {
         let outbox = Outbox::default();
         let own = PeerNumber(5);
-        assert!(!outbox.put(own, own.pid(1), &[0; 4]));
-        assert!(!outbox.put(own, PeerNumber(0).pid(1), &[0; 4]));
-        assert!(outbox.put(own, PeerNumber(6).pid(1), &[0; 4]));
+        assert!(outbox.put(own, own.pid(1), &[0; 4]).is_none());
+        assert!(outbox.put(own, PeerNumber(0).pid(1), &[0; 4]).is_none());
+        assert!(outbox.put(own, PeerNumber(6).pid(1), &[0; 4]).is_some());
     }
 }

@@ -159,3 +159,46 @@ fn cancels_that_come_late_never_hit_the_next_client() {
         "some must have come late, or this shows nothing: {cancelled}"
     );
 }
+
+#[test]
+fn clients_of_protocol_3_2_get_long_keys() {
+    let server = TestPostgres::shared();
+    let database = server.create_database();
+    let mut config = testing::config(server, &database);
+    let user = &mut config.users[0];
+    let crate::config::ClientAuth::Password(password) = &user.auth else {
+        unreachable!("the test's own configuration")
+    };
+    user.server_password = Some(password.clone());
+    user.auth = crate::config::ClientAuth::Trust;
+    let name = user.name.clone();
+    let proxy = testing::proxy(config);
+    for (minor, length) in [(0, 4), (2, 32)] {
+        let version = wire::startup::ProtocolVersion { major: 3, minor };
+        let mut packet = BytesMut::new();
+        let params = [("user", name.as_str()), ("database", &database)];
+        wire::startup::encode::session(&mut packet, version, params).expect("encodable");
+        let mut socket = std::net::TcpStream::connect(proxy.address()).expect("connects");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("settable");
+        socket.write_all(&packet).expect("sent");
+        let mut message = || {
+            let mut head = [0; 5];
+            socket.read_exact(&mut head).expect("a message");
+            let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
+            socket.read_exact(&mut body).expect("all of it");
+            (head[0], body)
+        };
+        let key = loop {
+            match message() {
+                (b'K', body) => break body,
+                (b'E' | b'Z', body) => panic!("no key: {}", String::from_utf8_lossy(&body)),
+                _ => {}
+            }
+        };
+        assert_eq!(key.len(), 4 + length);
+        let pid = u32::from_be_bytes([key[0], key[1], key[2], key[3]]);
+        assert!(proxy.shared().cancels.find(pid, &key[4..]).is_some());
+    }
+}

@@ -54,9 +54,7 @@ pub(super) async fn startup_packet(
             Ok(startup::Startup::SslRequest | startup::Startup::GssEncRequest) if peer.tls => {
                 return Err(refused("08P01", "encryption was requested twice"));
             }
-            Ok(startup::Startup::SslRequest)
-                if peer.address.is_some() && ctx.shared.tls.acceptor().is_some() =>
-            {
+            Ok(startup::Startup::SslRequest) if offered => {
                 if !conn.unread().is_empty() {
                     return Err(refused("08P01", "received unencrypted data after SSL request"));
                 }

@@ -17,6 +17,7 @@ pub struct Fixture {
     kit: &'static TestCluster,
     database: String,
     proxy: Option<Running>,
+    start: Box<dyn Fn(&str) -> Running + Send + Sync>,
 }
 
 impl Drop for Fixture {
@@ -76,12 +77,17 @@ impl Fixture {
             replicas: Vec::new(),
         });
         let record = ClusterRecord::new("test", vec![database.clone()], shards.collect()).unwrap();
-        let id = ProxyId::parse("p1").unwrap();
-        let proxy = proxy::start(config, Arc::new(MemoryStore::new()), id, record, 64 << 20, None).unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let start = move |id: &str| {
+            let id = ProxyId::parse(id).unwrap();
+            proxy::start(config.clone(), store.clone(), id, record.clone(), 64 << 20, None).unwrap()
+        };
+        let proxy = start("p1");
         Fixture {
             kit,
             database,
             proxy: Some(proxy),
+            start: Box::new(start),
         }
     }
 
@@ -90,10 +96,20 @@ impl Fixture {
         Client::connect(&self.url()).unwrap()
     }
 
+    /// Another proxy of the same cluster, and where its clients connect.
+    pub fn another(&self, id: &str) -> (Running, String) {
+        let proxy = (self.start)(id);
+        let url = self.url_at(proxy.address());
+        (proxy, url)
+    }
+
     /// Where clients connect.
     pub fn url(&self) -> String {
+        self.url_at(self.proxy.as_ref().unwrap().address())
+    }
+
+    fn url_at(&self, address: std::net::SocketAddr) -> String {
         let info = self.kit.info();
-        let address = self.proxy.as_ref().unwrap().address();
         let (user, password) = (&info.app_user, info.app_password.expose());
         format!("postgresql://{user}:{password}@{address}/{}", self.database)
     }
