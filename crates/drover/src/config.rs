@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use proxy::auth::hba::Hba;
 use proxy::auth::userlist;
+use proxy::login::ident::IdentMaps;
 
 mod checks;
 mod convert;
@@ -62,6 +63,8 @@ pub struct Config {
     pub credentials: Vec<CredentialSection>,
     /// The rules of `hba_file`.
     pub hba: Option<Arc<Hba>>,
+    /// The maps of `ident_file`.
+    pub ident: Option<Arc<IdentMaps>>,
     /// The users of `auth_file`.
     pub listed_users: Vec<userlist::Entry>,
     /// The shards; the first is the home shard; at least one.
@@ -159,6 +162,12 @@ impl Config {
     fn read_files(&mut self, directory: &Path, problems: &mut Vec<Problem>) {
         if let Some(file) = &self.auth.hba_file {
             self.hba = files::hba(&directory.join(file), problems).map(Arc::new);
+        }
+        if let Some(file) = &self.auth.ident_file {
+            self.ident = files::ident(&directory.join(file), problems).map(Arc::new);
+        }
+        if let (Some(file), Some(hba)) = (&self.auth.hba_file, &self.hba) {
+            files::check_maps(&directory.join(file), hba, self.ident.as_deref(), problems);
         }
         if let Some(file) = &self.auth.auth_file {
             let (users, warning) = files::users(&directory.join(file), problems);
@@ -263,6 +272,7 @@ impl Config {
             auth: auth?.value,
             credentials: values_of(credentials),
             hba: None,
+            ident: None,
             listed_users: Vec::new(),
             warnings,
             shards: values_of(shards),

@@ -138,6 +138,7 @@ impl Config {
         AuthConfig {
             method: auth.method.0,
             hba: self.hba.clone(),
+            ident: self.ident.clone(),
             query,
             credentials: credentials.collect(),
             ..AuthConfig::default()

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use proxy::auth::hba::{self, Hba, Interface, Networks};
 use proxy::auth::userlist;
+use proxy::login::ident::{IdentError, IdentMaps};
 
 use super::Problem;
 
@@ -43,6 +44,36 @@ pub(super) fn hba(path: &Path, problems: &mut Vec<Problem>) -> Option<Hba> {
         Err(found) => {
             problems.extend(found.into_iter().map(|problem| at(path, problem)));
             None
+        }
+    }
+}
+
+/// The maps of an `ident_file`. `None`: there is a problem, which has been noted.
+pub(super) fn ident(path: &Path, problems: &mut Vec<Problem>) -> Option<IdentMaps> {
+    let text = match read(path, hba::FILE_BYTES_MAX) {
+        Ok((text, _)) => text,
+        Err(error) => {
+            problems.push(unreadable(path, &error));
+            return None;
+        }
+    };
+    let maps = IdentMaps::parse(&text);
+    let wrong = |error: IdentError| hba::Problem {
+        line: error.line,
+        message: error.problem,
+    };
+    maps.map_err(|error| problems.push(at(path, wrong(error)))).ok()
+}
+
+/// Rules name maps that exist.
+pub(super) fn check_maps(path: &Path, hba: &Hba, maps: Option<&IdentMaps>, problems: &mut Vec<Problem>) {
+    for rule in hba.rules() {
+        if let Some(map) = &rule.map
+            && !maps.is_some_and(|maps| maps.has(map))
+        {
+            let message = format!("the map \"{map}\" is not in `ident_file`");
+            let line = rule.line;
+            problems.push(at(path, hba::Problem { line, message }));
         }
     }
 }

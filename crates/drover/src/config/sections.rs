@@ -258,6 +258,8 @@ section! {
         /// Rules in the format of `pg_hba.conf`; where there is a file, only it decides. A relative path counts from the
         /// configuration file.
         hba_file: Option<PathBuf>,
+        /// User name maps in the format of `pg_ident.conf`, for the option `map` of rules in `hba_file`.
+        ident_file: Option<PathBuf>,
         /// Further users in the format of PgBouncer's `auth_file`: lines of `"user" "password or md5 or verifier"`.
         auth_file: Option<PathBuf>,
         /// How to look up all other users, on the home shard: a query with the parameter `$1` that gives the user's name

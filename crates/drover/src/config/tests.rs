@@ -237,6 +237,17 @@ fn users_and_rules_come_from_their_files() {
     assert_eq!(names, ["app", "a", "b", "c", "d"]);
     assert_eq!(proxy.auth.hba.unwrap().rules().len(), 2);
 
+    std::fs::write(directory.path().join("hba.conf"), "local all all peer map=m\n").unwrap();
+    let lines = Config::load(&path).unwrap_err().lines("drover.toml");
+    assert!(
+        lines[0].ends_with("hba.conf:1:1: the map \"m\" is not in `ident_file`"),
+        "{lines:?}"
+    );
+    let mapped = text.replace("[auth]", "[auth]\nident_file = \"ident.conf\"");
+    std::fs::write(directory.path().join("ident.conf"), "m root app\n").unwrap();
+    std::fs::write(&path, mapped).unwrap();
+    assert!(Config::load(&path).unwrap().to_proxy().auth.ident.is_some());
+
     std::fs::write(
         directory.path().join("hba.conf"),
         "local all all trust\nhost all all ldap\n",

@@ -90,6 +90,15 @@ impl Access {
         })
     }
 
+    /// Whether somebody known outside by this name may be `user`. Without a map the names must be the same.
+    pub(crate) fn allows(&self, demand: &Demand, outside: &str, user: &str) -> bool {
+        match (&demand.map, &self.config.ident) {
+            (None, _) => outside == user,
+            (Some(map), Some(maps)) => maps.allows(Some(map), outside, user),
+            (Some(_), None) => false,
+        }
+    }
+
     /// A configured user.
     pub(crate) fn user(&self, name: &str) -> Option<&Arc<User>> {
         self.users.get(name)

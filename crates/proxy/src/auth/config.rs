@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hba::{Hba, Method};
+use crate::login::ident::IdentMaps;
 
 /// Everything but the users themselves.
 #[derive(Clone, Default)]
@@ -13,6 +14,8 @@ pub struct AuthConfig {
     pub method: Method,
     /// The HBA file; where there is one, only it decides.
     pub hba: Option<Arc<Hba>>,
+    /// Which outside names (of certificates, of the operating system) may be which users.
+    pub ident: Option<Arc<IdentMaps>>,
     /// How to look up users that are not configured.
     pub query: Option<Arc<AuthQuery>>,
     /// What to present to single shards.

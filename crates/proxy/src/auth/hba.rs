@@ -301,15 +301,7 @@ fn rule(line: usize, fields: &[Field]) -> Result<Option<Rule>, String> {
     let method = fields.next().ok_or("end-of-line before authentication method")?;
     let name = single(method, "authentication method")?;
     let method = Method::by_name(name).ok_or_else(|| unknown_method(name))?;
-    match (method, connection) {
-        (Method::Peer, Connection::Local) => {}
-        (Method::Peer, _) => return Err("peer authentication is only supported on local sockets".into()),
-        (Method::Cert, Connection::HostSsl) => {}
-        (Method::Cert, _) => {
-            return Err("cert authentication is only supported on hostssl connections".into());
-        }
-        _ => {}
-    }
+    check_method(method, connection)?;
     let mut rule = Rule {
         line,
         method,
@@ -399,6 +391,20 @@ fn single<'a>(field: &'a Field, what: &str) -> Result<&'a str, String> {
         [token] => Ok(&token.text),
         _ => Err(format!("multiple values specified for {what}")),
     }
+}
+
+/// Some methods need what only some connections have.
+fn check_method(method: Method, connection: Connection) -> Result<(), String> {
+    match (method, connection) {
+        (Method::Peer, Connection::Local) => {}
+        (Method::Peer, _) => return Err("peer authentication is only supported on local sockets".into()),
+        (Method::Cert, Connection::HostSsl) => {}
+        (Method::Cert, _) => {
+            return Err("cert authentication is only supported on hostssl connections".into());
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn unknown_method(name: &str) -> String {

@@ -71,14 +71,15 @@ pub(super) async fn authenticate(
         access,
         user,
     };
-    if demand.client_cert == ClientCert::ForUser && !names::certificate_is_for(ctx, peer, &demand, &info.user)
+    if demand.client_cert == ClientCert::ForUser
+        && !names::certificate_is_for(&attempt.access, peer, &demand, &info.user)
     {
         return Err(attempt.failed_by("certificate authentication failed"));
     }
     match demand.method {
         Method::Trust | Method::Cert => attempt.known(),
         Method::Peer => {
-            if names::peer_is(ctx, peer, &demand, &info.user).await {
+            if names::peer_is(&attempt.access, peer, &demand, &info.user).await {
                 attempt.known()
             } else {
                 Err(attempt.failed_by("Peer authentication failed"))

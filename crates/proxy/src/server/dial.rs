@@ -106,6 +106,19 @@ pub struct Startup {
     pub params: Vec<(String, String)>,
 }
 
+impl Startup {
+    /// Appends the startup packet.
+    fn encode(&self, protocol: ProtocolVersion, out: &mut BytesMut) -> Result<(), DialError> {
+        let own = [("user", self.user.as_str()), ("database", &self.database)];
+        let further = self
+            .params
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        wire::startup::encode::session(out, protocol, own.into_iter().chain(further))
+            .map_err(|_| DialError::Protocol("startup parameters cannot be encoded"))
+    }
+}
+
 /// Everything a login needs.
 #[derive(Debug, Clone)]
 pub struct Dialler {
@@ -258,19 +271,7 @@ impl Dialler {
         };
         let mut conn = connect(&self.address, &self.tls, encrypt, buffers).await?;
         let end_point = self.end_point(&conn);
-        let params = [
-            ("user", self.startup.user.as_str()),
-            ("database", &self.startup.database),
-        ]
-        .into_iter()
-        .chain(
-            self.startup
-                .params
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str())),
-        );
-        wire::startup::encode::session(conn.out(), self.protocol, params)
-            .map_err(|_| DialError::Protocol("startup parameters cannot be encoded"))?;
+        self.startup.encode(self.protocol, conn.out())?;
         let mut login = Login {
             dialler: self,
             scram: ScramStep::None,

@@ -1,21 +1,21 @@
 //! Names given by others than the client: its certificate, its operating system.
 
-use crate::auth::Demand;
 use crate::auth::hba::ClientName;
+use crate::auth::{Access, Demand};
 use crate::login::PeerIdentity;
-use crate::worker::WorkerCtx;
 
 /// Whether the client's certificate says that it is `user`.
-pub(super) fn certificate_is_for(_ctx: &WorkerCtx, peer: &PeerIdentity, demand: &Demand, user: &str) -> bool {
+pub(super) fn certificate_is_for(access: &Access, peer: &PeerIdentity, demand: &Demand, user: &str) -> bool {
     let name = match demand.client_name {
         ClientName::CommonName => &peer.certificate_cn,
         ClientName::DistinguishedName => &peer.certificate_dn,
     };
-    name.as_deref().is_some_and(|name| is_allowed(demand, name, user))
+    name.as_deref()
+        .is_some_and(|name| access.allows(demand, name, user))
 }
 
 /// Whether the process at the other end of the Unix socket runs as `user`.
-pub(super) async fn peer_is(_ctx: &WorkerCtx, peer: &PeerIdentity, demand: &Demand, user: &str) -> bool {
+pub(super) async fn peer_is(access: &Access, peer: &PeerIdentity, demand: &Demand, user: &str) -> bool {
     let Some(uid) = peer.unix_uid else {
         return false;
     };
@@ -25,13 +25,5 @@ pub(super) async fn peer_is(_ctx: &WorkerCtx, peer: &PeerIdentity, demand: &Dema
         found.ok().flatten().map(|user| user.name)
     });
     let name = name.await.ok().flatten();
-    name.is_some_and(|name| is_allowed(demand, &name, user))
-}
-
-/// Without a map both names must be the same.
-fn is_allowed(demand: &Demand, outside: &str, user: &str) -> bool {
-    match &demand.map {
-        None => outside == user,
-        Some(_) => false,
-    }
+    name.is_some_and(|name| access.allows(demand, &name, user))
 }

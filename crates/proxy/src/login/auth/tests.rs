@@ -11,8 +11,9 @@ use testkit::client::Client;
 
 use crate::auth::hba::{Hba, Networks};
 use crate::auth::{AuthConfig, AuthQuery, Credential, Method};
-use crate::config::{ClientAuth, ProxyConfig, UserConfig, UserLimits};
+use crate::config::{ClientAuth, ProxyConfig, UnixSocketConfig, UserConfig, UserLimits};
 use crate::listener::Proxy;
+use crate::login::ident::IdentMaps;
 use crate::testing;
 
 fn user(name: &str, auth: ClientAuth, server_password: Option<&str>) -> UserConfig {
@@ -35,9 +36,19 @@ fn proxy(server: &TestPostgres, change: impl FnOnce(&mut ProxyConfig)) -> (Proxy
 /// What psql prints, or what it says is wrong.
 fn psql(proxy: &Proxy, database: &str, user: &str, password: &str) -> Result<String, String> {
     let address = proxy.address();
+    psql_at(
+        &address.ip().to_string(),
+        address.port(),
+        database,
+        user,
+        password,
+    )
+}
+
+fn psql_at(host: &str, port: u16, database: &str, user: &str, password: &str) -> Result<String, String> {
     let output = Command::new("psql")
-        .args(["-X", "-A", "-t", "-w", "-h", &address.ip().to_string(), "-p"])
-        .args([&address.port().to_string(), "-U", user, "-d", database])
+        .args(["-X", "-A", "-t", "-w", "-h", host, "-p"])
+        .args([&port.to_string(), "-U", user, "-d", database])
         .args(["-c", "SELECT current_user"])
         .env("PGPASSWORD", password)
         .env("PGCONNECT_TIMEOUT", "30")
@@ -154,6 +165,41 @@ fn rules_decide_by_the_first_match() {
     );
     // Without a password nothing fits.
     assert_refused(psql(&proxy, "no", "hb_tls", "x"), &wrong("hb_tls"));
+}
+
+#[test]
+fn peers_are_who_the_system_says() {
+    let server = TestPostgres::shared();
+    server.run(
+        &server.info().database,
+        "CREATE ROLE pe_mapped LOGIN PASSWORD 'x'; CREATE ROLE pe_other LOGIN PASSWORD 'x'",
+    );
+    let own = nix::unistd::User::from_uid(nix::unistd::Uid::current());
+    let own = own.expect("readable").expect("known").name;
+    let directory = testkit::reaper::ReapedDir::new();
+    let (proxy, database) = proxy(server, |config| {
+        let hba = Hba::parse("local all all peer map=m\n", Networks::default());
+        config.auth.hba = Some(Arc::new(hba.expect("good rules")));
+        let maps = IdentMaps::parse(&format!("m {own} pe_mapped\nm nobody_here pe_other\n"));
+        config.auth.ident = Some(Arc::new(maps.expect("good maps")));
+        config.unix_socket = Some(UnixSocketConfig {
+            directory: directory.path().to_owned(),
+            mode: 0o777,
+        });
+        for name in ["pe_mapped", "pe_other"] {
+            config.users.push(user(name, ClientAuth::None, Some("x")));
+        }
+    });
+    let host = directory.path().display().to_string();
+    let log_in = |name: &str| psql_at(&host, proxy.address().port(), &database, name, "");
+    assert_eq!(log_in("pe_mapped").as_deref(), Ok("pe_mapped"));
+    assert_refused(
+        log_in("pe_other"),
+        "FATAL:  Peer authentication failed for user \"pe_other\"",
+    );
+    let over_tcp =
+        format!("no pg_hba.conf entry for host \"127.0.0.1\", user \"pe_mapped\", database \"{database}\"");
+    assert_refused(psql(&proxy, &database, "pe_mapped", "x"), &over_tcp);
 }
 
 fn query(server: &TestPostgres, sql: &str) -> Arc<AuthQuery> {
