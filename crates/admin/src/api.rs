@@ -23,7 +23,7 @@ pub trait Backend: Send + Sync + 'static {
     fn readiness(&self) -> BoxFuture<'_, Readiness>;
 
     /// All metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> BoxFuture<'_, String>;
 }
 
 /// The role in whose name a row is read.

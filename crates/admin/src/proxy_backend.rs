@@ -43,7 +43,7 @@ pub trait View: Send + Sync + 'static {
     }
 
     /// All metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> BoxFuture<'_, String>;
 }
 
 /// What a [`ProxyBackend`] is told at its start.
@@ -179,7 +179,7 @@ impl Backend for ProxyBackend {
         })
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self) -> BoxFuture<'_, String> {
         self.view.metrics()
     }
 }

@@ -133,7 +133,7 @@ async fn row(
 }
 
 async fn metrics(State(app): AppState) -> Response {
-    let mut metrics = app.api.metrics();
+    let mut metrics = app.api.metrics().await;
     app.counts.write(&mut metrics);
     text(metrics)
 }

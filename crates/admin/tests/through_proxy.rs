@@ -60,8 +60,8 @@ impl View for RunningView {
         })
     }
 
-    fn metrics(&self) -> String {
-        self.running.shared().metrics.prometheus()
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { self.running.shared().prometheus().await })
     }
 }
 
@@ -83,6 +83,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
     let record = ClusterRecord::new("http", vec![database.to_owned()], shards.collect()).expect("a cluster");
     let config = ProxyConfig {
         auth: Default::default(),
+        observe: Default::default(),
         listen: "127.0.0.1:0".parse().expect("an address"),
         workers: 1,
         users: vec![UserConfig {

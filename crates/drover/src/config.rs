@@ -17,6 +17,7 @@ mod convert;
 mod declare;
 mod docs;
 mod files;
+mod log_values;
 mod nearest;
 mod sections;
 #[cfg(test)]
@@ -27,9 +28,11 @@ mod values;
 
 use declare::{Reader, Section as _};
 pub use docs::page as documentation;
+pub use log_values::{LogFormat, LogLevel, Otlp, Ratio};
 pub use sections::{
-    AdminSection, AuthSection, ConsoleSection, CredentialSection, DatabaseSection, LimitsSection,
-    PoolSection, ProxySection, ShardSection, StoreKind, StoreSection, TlsSection, UserSection,
+    AdminSection, AuthSection, ConsoleSection, CredentialSection, DatabaseSection, LimitsSection, LogSection,
+    PoolSection, ProxySection, ShardSection, StatisticsSection, StoreKind, StoreSection, TlsSection,
+    TracingSection, UserSection,
 };
 pub use values::{AuthMethod, Bytes, FileMode, HostPort, Name, Password, Sql, Text};
 
@@ -53,6 +56,12 @@ pub struct Config {
     pub tls: TlsSection,
     /// The admin console.
     pub console: ConsoleSection,
+    /// What is logged.
+    pub log: LogSection,
+    /// Statistics of statements.
+    pub statistics: StatisticsSection,
+    /// Traces.
+    pub tracing: TracingSection,
     /// Databases clients may connect to; at least one.
     pub databases: Vec<DatabaseSection>,
     /// Who may log in.
@@ -234,6 +243,9 @@ impl Config {
         let limits = reader.section::<LimitsSection>(&document);
         let tls = reader.section::<TlsSection>(&document);
         let console = reader.section::<ConsoleSection>(&document);
+        let log = reader.section::<LogSection>(&document);
+        let statistics = reader.section::<StatisticsSection>(&document);
+        let tracing = reader.section::<TracingSection>(&document);
         let databases = reader.sections::<DatabaseSection>(&document);
         let users = reader.any_sections::<UserSection>(&document);
         let auth = reader.section::<AuthSection>(&document);
@@ -267,6 +279,9 @@ impl Config {
             limits: limits?.value,
             tls: tls?.value,
             console: console?.value,
+            log: log?.value,
+            statistics: statistics?.value,
+            tracing: tracing?.value,
             databases: values_of(databases),
             users: values_of(users),
             auth: auth?.value,

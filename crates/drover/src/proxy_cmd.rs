@@ -72,6 +72,7 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
     for warning in &config.warnings {
         say!("warning: {warning}");
     }
+    crate::log::start(config.log.format, config.log.level);
     let mut signals = Signals::new().map_err(ProxyError::Signals)?;
     let plan = plan_of(&config)?;
     let serving = tokio::select! {

@@ -179,7 +179,7 @@ impl View for ProxyView {
         self.cluster.tls.server(shard).mode.as_str()
     }
 
-    fn metrics(&self) -> String {
-        self.shared.metrics.prometheus()
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(self.shared.prometheus())
     }
 }

@@ -136,6 +136,8 @@ pub enum DroverStatement {
         /// Argument types as written, when given.
         arguments: Option<String>,
     },
+    /// `drover.queries_reset()`
+    QueriesReset,
     /// `SELECT * FROM drover.<view>`
     View(DroverView),
     /// `EXPLAIN (ROUTE) statement`
@@ -160,6 +162,8 @@ pub enum DroverView {
     ShardMap,
     /// `drover.pools`
     Pools,
+    /// `drover.queries`
+    Queries,
 }
 
 /// COPY of a sharded or reference table.

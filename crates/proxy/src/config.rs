@@ -42,6 +42,8 @@ pub struct ProxyConfig {
     pub shards: Vec<ShardConfig>,
     /// The role the proxy uses for its own work (schema reads, recovery).
     pub admin: AdminConfig,
+    /// What is observed of statements, and who is told.
+    pub observe: ObserveConfig,
     /// Encryption.
     pub tls: TlsConfig,
 }
@@ -207,4 +209,70 @@ pub struct ShardConfig {
     pub host: String,
     /// TCP port, or the number in the Unix socket's name.
     pub port: u16,
+}
+
+/// What is observed of statements, and who is told.
+#[derive(Debug, Clone)]
+pub struct ObserveConfig {
+    /// Statements that `drover.queries` keeps per worker; 0: none.
+    pub queries_max: usize,
+    /// Requests that take this long are logged; zero: none.
+    pub slow_query: Duration,
+    /// Logged statements show their constants.
+    pub slow_query_literals: bool,
+    /// Every request is logged.
+    pub log_statements: bool,
+    /// Logins are logged.
+    pub log_connections: bool,
+    /// Ends of sessions are logged.
+    pub log_disconnections: bool,
+    /// Errors sent to clients are logged, without their messages.
+    pub log_errors: bool,
+    /// What pins sessions to server connections is logged.
+    pub log_pins: bool,
+    /// Log lines and spans carry the shard key of statements routed by one.
+    pub log_tenants: bool,
+    /// Where spans go; `None`: there are none.
+    pub traces: Option<TraceConfig>,
+}
+
+/// Spans of statements.
+#[derive(Debug, Clone)]
+pub struct TraceConfig {
+    /// The collector.
+    pub endpoint: crate::trace::Endpoint,
+    /// The share of statements recorded whose client has not decided, from 0 to 1.
+    pub sample_ratio: f64,
+    /// What the proxy calls itself.
+    pub service_name: String,
+}
+
+impl ObserveConfig {
+    /// Some log line tells sessions apart.
+    #[must_use]
+    pub fn wants_sessions(&self) -> bool {
+        !self.slow_query.is_zero()
+            || self.log_statements
+            || self.log_connections
+            || self.log_disconnections
+            || self.log_errors
+            || self.log_pins
+    }
+}
+
+impl Default for ObserveConfig {
+    fn default() -> Self {
+        Self {
+            queries_max: 5000,
+            slow_query: Duration::ZERO,
+            slow_query_literals: false,
+            log_statements: false,
+            log_connections: false,
+            log_disconnections: false,
+            log_errors: false,
+            log_pins: false,
+            log_tenants: false,
+            traces: None,
+        }
+    }
 }

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use crate::cluster::{Cluster, Running};
 use crate::exec::statement::StatementCache;
 use crate::metrics::WorkerMetrics;
+use crate::observer::Observer;
 use crate::pools::Pools;
 use crate::server::{Parameters, StatementId};
 use crate::worker::{Shared, WorkerCtx};
@@ -60,6 +61,8 @@ pub struct Engine {
     pub shared: Arc<Shared>,
     /// This worker's counters.
     pub metrics: Arc<WorkerMetrics>,
+    /// What becomes of what sessions observe.
+    pub observer: Observer,
     contexts: RefCell<HashMap<ContextKey, Rc<PlanContext>>>,
     /// Reported settings of a fresh session.
     greetings: RefCell<HashMap<GreetingKey, Rc<Parameters>>>,
@@ -78,6 +81,7 @@ impl Engine {
             cluster,
             shared: Arc::clone(&ctx.shared),
             metrics: Arc::clone(&ctx.metrics),
+            observer: Observer::new(ctx),
             contexts: RefCell::default(),
             greetings: RefCell::default(),
             prepared: RefCell::default(),

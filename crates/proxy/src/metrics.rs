@@ -6,6 +6,7 @@
 mod errors;
 mod families;
 mod histogram;
+pub(crate) mod pools;
 mod totals;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::digest::{DigestRow, WorkerDigests};
 pub use errors::{ErrorCounts, SqlState};
 use families::Family;
 pub use families::{PinCounts, PinGauges, RefusalCounts, Route, StatementClass, StatementTimes};
@@ -109,6 +111,8 @@ macro_rules! catalogue {
             $( #[doc = $family_help] pub $series: $family, )*
             /// Figures per database and user.
             pub totals: WorkerTotals,
+            /// Figures per statement.
+            pub digests: WorkerDigests,
         }
 
         /// Every metric, in the order of the documentation.
@@ -188,6 +192,9 @@ catalogue! {
     Counter server_checks_failed "drover_server_checks_failed_total" "Of them those that did not.";
     Counter prepared_hits "drover_prepared_hits_total" "Statements that the server connection had prepared already.";
     Counter prepared_misses "drover_prepared_misses_total" "Statements that had to be prepared on the server connection.";
+    Counter spans_exported "drover_spans_exported_total" "Spans taken by the collector.";
+    Counter spans_failed "drover_spans_failed_total" "Spans lost because the collector did not take them.";
+    Counter spans_dropped "drover_spans_dropped_total" "Spans dropped because too many were waiting to be sent.";
 
     // Several series each.
     =>
@@ -247,7 +254,25 @@ impl Registry {
         sums
     }
 
-    /// Everything in Prometheus' text format.
+    /// Figures per database, user and normalised statement, in that order, over all workers; those that have run.
+    #[must_use]
+    pub fn digests(&self) -> BTreeMap<(Arc<str>, Arc<str>, Arc<str>), DigestRow> {
+        let mut sums = BTreeMap::new();
+        for worker in self.lock().iter() {
+            worker.digests.add_to(&mut sums);
+        }
+        sums.retain(|_, row| row.calls > 0);
+        sums
+    }
+
+    /// Forgets the figures per statement of those databases and users that `chosen` names.
+    pub fn clear_digests(&self, chosen: impl Fn(&str, &str) -> bool) {
+        for worker in self.lock().iter() {
+            worker.digests.clear(&chosen);
+        }
+    }
+
+    /// Everything but the pools in Prometheus' text format.
     #[must_use]
     pub fn prometheus(&self) -> String {
         let mut text = String::new();
@@ -287,6 +312,9 @@ pub fn documentation() -> String {
         ..
     } in CATALOGUE
     {
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
+    }
+    for (name, kind, labels, help) in pools::DOCUMENTED {
         let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
     }
     text

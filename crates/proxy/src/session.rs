@@ -23,6 +23,7 @@ mod listen;
 mod many;
 mod observe;
 mod portal;
+mod queries;
 mod schema;
 mod sequences;
 mod set;
@@ -101,6 +102,8 @@ pub struct Session {
     stop: Rc<Stop>,
     /// A statement of this session is counted as running.
     counted: bool,
+    /// Where the client is, where log lines are to say so.
+    client_address: Option<Box<str>>,
 }
 
 /// Whether the session goes on.

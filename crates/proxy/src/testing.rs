@@ -28,6 +28,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
         limits: UserLimits::default(),
     };
     ProxyConfig {
+        observe: Default::default(),
         listen: ([127, 0, 0, 1], 0).into(),
         unix_socket: None,
         console: Default::default(),

@@ -43,6 +43,7 @@ impl Fixture {
         };
         let config = ProxyConfig {
             auth: Default::default(),
+            observe: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
             unix_socket: None,
             console: Default::default(),

@@ -19,7 +19,7 @@ pub mod scan;
 pub use deparse::{DeparseError, Deparser, NameSource, Rewriter, SelectParts};
 pub use nodes::{Node, NodeError, Value};
 pub use raw::*;
-pub use scan::{Literal, LiteralKind, NormalisedBuf, normalise};
+pub use scan::{Literal, LiteralKind, NormalisedBuf, normalise, redact};
 
 /// A PostgreSQL object id as it appears in analyzed trees.
 pub type Oid = u32;

@@ -1,9 +1,11 @@
 //! A fast token scanner for PostgreSQL's lexical rules, and the normaliser built on it.
 
 mod normalise;
+mod redact;
 mod token;
 
 pub use normalise::normalise;
+pub use redact::redact;
 pub use token::{ScanError, Scanner, StringKind, Token, TokenKind};
 
 /// Kind of a literal that was taken out of a normalised text.

@@ -81,8 +81,16 @@ impl ProxySite {
     /// # Panics
     /// When it does not, with what it said.
     pub fn start(&self, id: &str) -> DroverProxy {
+        self.start_with(id, "")
+    }
+
+    /// The same with further sections of configuration.
+    ///
+    /// # Panics
+    /// When it does not start, with what it said.
+    pub fn start_with(&self, id: &str, sections: &str) -> DroverProxy {
         let config = self.dir.path().join(format!("{id}.toml"));
-        std::fs::write(&config, self.config(id)).expect("the configuration");
+        std::fs::write(&config, self.config(id) + sections).expect("the configuration");
         let log = self.dir.path().join(format!("{id}.log"));
         let errors = std::fs::File::create(&log).expect("the log");
         let mut guard = Command::new("sh")

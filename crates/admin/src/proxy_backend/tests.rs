@@ -69,8 +69,8 @@ impl View for Fixed {
         Box::pin(std::future::ready(shard.0 as usize * 10))
     }
 
-    fn metrics(&self) -> String {
-        String::new()
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { String::new() })
     }
 }
 

@@ -83,8 +83,8 @@ impl Backend for Fake {
         })
     }
 
-    fn metrics(&self) -> String {
-        "drover_clients 1\n".to_owned()
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { "drover_clients 1\n".to_owned() })
     }
 }
 

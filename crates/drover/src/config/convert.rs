@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use agent::Secret;
 use proxy::config::{
     AdminConfig, AuthConfig, AuthQuery, ClientAuth, ConsoleConfig, Credential, DatabaseConfig, Limits,
-    PoolConfig, PoolOverrides, ProxyConfig, ShardConfig, TimeoutOverrides, Timeouts, UnixSocketConfig,
-    UserConfig, UserLimits,
+    ObserveConfig, PoolConfig, PoolOverrides, ProxyConfig, ShardConfig, TimeoutOverrides, Timeouts,
+    TraceConfig, UnixSocketConfig, UserConfig, UserLimits,
 };
 use topology::records::{ClusterRecordError, NodeRecord, ShardRecord};
 use topology::{ClusterRecord, FileStore, ProxyId, ShardId, StoreError, TopologyStore};
@@ -81,6 +81,7 @@ impl Config {
                 client_idle: self.limits.client_idle_timeout,
             },
             shards: shards.collect(),
+            observe: self.to_observe(),
             admin: AdminConfig {
                 user: self.admin.user.0.clone(),
                 password: Some(self.admin.password.expose().to_owned()),
@@ -142,6 +143,26 @@ impl Config {
             query,
             credentials: credentials.collect(),
             ..AuthConfig::default()
+        }
+    }
+
+    fn to_observe(&self) -> ObserveConfig {
+        let traces = self.tracing.otlp_endpoint.as_ref().map(|endpoint| TraceConfig {
+            endpoint: endpoint.0.clone(),
+            sample_ratio: self.tracing.sample_ratio.0,
+            service_name: self.tracing.service_name.0.clone(),
+        });
+        ObserveConfig {
+            queries_max: self.statistics.queries,
+            slow_query: self.log.slow_query,
+            slow_query_literals: self.log.slow_query_literals,
+            log_statements: self.log.statements,
+            log_connections: self.log.connections,
+            log_disconnections: self.log.disconnections,
+            log_errors: self.log.errors,
+            log_pins: self.log.pins,
+            log_tenants: self.log.tenants,
+            traces,
         }
     }
 

@@ -9,6 +9,7 @@ use proxy::config::PoolMode;
 use toml::de::DeValue;
 
 use super::declare::{Section, SectionDoc, section};
+use super::log_values::{LogFormat, LogLevel, Otlp, Ratio};
 use super::tls_values::{Protocol, TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
 use super::values::{AuthMethod, Bytes, FileMode, FromToml, HostPort, Name, Password, Sql, Text};
 
@@ -21,6 +22,9 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
     LimitsSection::DOC,
     TlsSection::DOC,
     ConsoleSection::DOC,
+    LogSection::DOC,
+    StatisticsSection::DOC,
+    TracingSection::DOC,
     DatabaseSection::DOC,
     UserSection::DOC,
     AuthSection::DOC,
@@ -188,6 +192,54 @@ section! {
         admin_users: Vec<Name> = "[]",
         /// Users that may look (`SHOW`).
         stats_users: Vec<Name> = "[]",
+    }
+}
+
+section! {
+    /// What is written to standard error. Statements appear without their constants.
+    LogSection("log", repeated: false) {
+        /// How lines look.
+        format: LogFormat = "'text'",
+        /// Events of this level and graver ones are logged; the environment variable `DROVER_LOG` is stronger. What the
+        /// options below ask for is logged at every level.
+        level: LogLevel = "'warn'",
+        /// Requests that take at least this long are logged. `0s`: none.
+        slow_query: Duration = "'0s'",
+        /// Logged statements show their constants. They are user data.
+        slow_query_literals: bool = "false",
+        /// Every request is logged. It costs a line each.
+        statements: bool = "false",
+        /// Logins are logged.
+        connections: bool = "false",
+        /// Ends of sessions are logged.
+        disconnections: bool = "false",
+        /// Errors and refusals sent to clients are logged, by code; their messages quote data and are left out.
+        errors: bool = "false",
+        /// What pins sessions to server connections is logged.
+        pins: bool = "false",
+        /// Lines and spans of statements that are routed by one shard key carry it as `tenant`. It is user data.
+        tenants: bool = "false",
+    }
+}
+
+section! {
+    /// Statistics of statements.
+    StatisticsSection("statistics", repeated: false) {
+        /// Statements that `drover.queries` keeps, per worker; the least recently used make room. 0: it is off.
+        queries: usize = "5000",
+    }
+}
+
+section! {
+    /// Traces of statements for OpenTelemetry. A statement joins the trace of its client when a comment at its end or
+    /// start carries a `traceparent`.
+    TracingSection("tracing", repeated: false) {
+        /// A collector that takes OTLP over HTTP with JSON (port 4318 by default, path `/v1/traces`). Left out: no spans.
+        otlp_endpoint: Option<Otlp>,
+        /// The share of requests recorded whose client carries no `traceparent`; with one, the client has decided.
+        sample_ratio: Ratio = "0.01",
+        /// The name under which spans are shown.
+        service_name: Text = "'drover'",
     }
 }
 

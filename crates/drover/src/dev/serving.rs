@@ -42,6 +42,7 @@ pub fn plan(
     let (user, password) = (cluster.app_user.clone(), cluster.app_password.expose().to_owned());
     let proxy = ProxyConfig {
         auth: proxy::config::AuthConfig::default(),
+        observe: Default::default(),
         listen,
         unix_socket: None,
         console: Default::default(),

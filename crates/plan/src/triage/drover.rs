@@ -13,6 +13,7 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             "tables" => DroverView::Tables,
             "shard_map" => DroverView::ShardMap,
             "pools" => DroverView::Pools,
+            "queries" => DroverView::Queries,
             other => {
                 return Err(Refusal::with(
                     RefusalCode::UnknownDrover,
@@ -45,6 +46,10 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
         "reference_table" => {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::ReferenceTable { table: args.table()? })
+        }
+        "queries_reset" => {
+            Arguments::new(call, &[])?;
+            Ok(DroverStatement::QueriesReset)
         }
         "declare_local" => {
             let args = Arguments::new(call, &["function"])?;

@@ -23,7 +23,13 @@ pub struct Statement {
     pub effects: Effects,
     /// The first keyword is enough of a tag to know that it returns rows or not; for error texts only.
     pub kind: sql::StatementKind,
+    /// Where its runs are counted.
+    pub digest: DigestSlot,
 }
+
+/// Where a statement's runs are counted, once somebody has run it.
+#[derive(Debug, Default)]
+pub struct DigestSlot(pub RefCell<Option<std::sync::Arc<crate::digest::Digest>>>);
 
 /// What to do with a statement.
 #[derive(Debug)]
@@ -147,6 +153,29 @@ pub fn resolve<'a>(
             }
             Ok(shards.into_shards())
         }
+    }
+}
+
+/// The key of a statement that is routed by one, as people write it.
+pub fn tenant_of<'a>(
+    planned: &Planned,
+    literals: Literals<'_>,
+    param: impl Fn(usize) -> Option<ParamValue<'a>>,
+) -> Option<String> {
+    let (Target::Keys { .. }, [key]) = (&planned.plan.target, planned.keys.as_slice()) else {
+        return None;
+    };
+    let mut found = Vec::new();
+    for_each_value(key, literals, &param, |value| found.push(value)).ok()?;
+    match found.as_slice() {
+        [KeyValue::Int(number)] => Some(number.to_string()),
+        [KeyValue::Text(bytes)] => Some(String::from_utf8_lossy(bytes).chars().take(256).collect()),
+        [KeyValue::Uuid(bytes)] => {
+            let hex = crate::trace::hex_of(bytes);
+            let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+            Some(parts.join("-"))
+        }
+        _ => None,
     }
 }
 
@@ -501,6 +530,7 @@ impl StatementCache {
 
     /// Looks a text up without normalising it.
     pub fn find_exact(&self, text: &str) -> Option<Rc<Statement>> {
+        let text = crate::trace::comment::without(text);
         self.exact.borrow().get(text.as_bytes()).cloned()
     }
 
@@ -509,8 +539,9 @@ impl StatementCache {
         keep(&mut self.normalised.borrow_mut(), key, statement);
     }
 
-    /// Keeps a statement for exactly this text.
+    /// Keeps a statement for exactly this text, whatever a comment of `key='value'` pairs at its end says.
     pub fn keep_exact(&self, text: &str, statement: Rc<Statement>) {
+        let text = crate::trace::comment::without(text);
         keep(&mut self.exact.borrow_mut(), text.as_bytes(), statement);
     }
 }

@@ -49,6 +49,7 @@ impl Fixture {
         kit.on_node(&info.shards[0].primary, &database, home);
         let config = ProxyConfig {
             auth: Default::default(),
+            observe: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
             workers: 1,
             users: Vec::new(),

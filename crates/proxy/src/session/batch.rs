@@ -264,6 +264,7 @@ impl Session {
             unsure: self.sequences.unsure(),
             ..Read::default()
         };
+        let began = self.observation.server_begins();
         let owes_sync = self.extended.steps.iter().any(|step| matches!(step, Step::Sync));
         loop {
             while !read.failed && matches!(self.extended.steps.front(), Some(Step::Local(_))) {
@@ -283,10 +284,8 @@ impl Session {
             let observation = &mut self.observation;
             let metrics = &self.engine.metrics;
             let pumped = relay::pump(server, &mut self.client.conn, |kind, message, client| {
-                match steps.front() {
-                    Some(Step::Execute) => observation.heard_in_turn(kind, message, metrics),
-                    Some(Step::Skip | Step::Doom) => {}
-                    _ => observation.heard(kind, message, metrics),
+                if !matches!(steps.front(), Some(Step::Skip | Step::Doom)) {
+                    observation.heard(kind, message, metrics);
                 }
                 read_one(kind, message, client, steps, &mut read, pass_ready)
             })
@@ -312,6 +311,7 @@ impl Session {
                 return Ok(read);
             }
             if read.ready.is_some() {
+                self.observation.server_ends(began, self.servers[index].shard);
                 if read.failed {
                     self.undo_steps(index);
                 }

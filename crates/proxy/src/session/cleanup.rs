@@ -52,6 +52,7 @@ enum Care {
 impl Session {
     /// The session is over: its servers are brought into order and given back, without the client.
     pub(super) async fn leave(mut self) {
+        self.report_logout();
         let servers = std::mem::take(&mut self.servers);
         let work: Vec<(Enlisted, Care)> = servers
             .into_iter()

@@ -5,7 +5,7 @@ use plan::{DroverStatement, DroverView, ExplainPlan, Many, Target, Triage};
 use wire::FormatCode;
 use wire::backend::{Column, ErrorFields, encode};
 
-use super::{Fault, Session, views};
+use super::{Fault, Session, queries, views};
 use crate::exec::link;
 use crate::exec::scatter::{self, Request};
 use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
@@ -18,6 +18,14 @@ impl Session {
     pub(super) async fn run_drover(&mut self, wanted: &DroverStatement, text: &str) -> Result<(), Fault> {
         match wanted {
             DroverStatement::View(view) => self.show_view(*view).await,
+            DroverStatement::QueriesReset => {
+                let all = self.sees_all_queries();
+                let (database, user) = (&self.database, &self.user);
+                self.engine.shared.metrics.clear_digests(|of_database, of_user| {
+                    all || (of_database == &**database && of_user == &**user)
+                });
+                self.done("queries_reset", Ok(()))
+            }
             DroverStatement::ExplainRoute { inner, triage } => {
                 let piece = text.get(inner.clone()).unwrap_or_default();
                 self.explain_route(piece, triage).await
@@ -136,10 +144,28 @@ impl Session {
                 let pools = crate::admin_api::PoolAdmin::new(shared).pools().await;
                 views::pools(&pools, |shard| self.engine.shared.shards.name(shard))
             }
+            DroverView::Queries => queries::rows(
+                &self.engine.shared.metrics,
+                (!self.sees_all_queries()).then_some((&*self.database, &*self.user)),
+            ),
             _ => views::rows(view, &self.engine.cluster.record(), &self.database),
         };
         let tag = format!("SELECT {}", rows.len());
         self.text_rows(views::columns(view), &rows, &tag)
+    }
+
+    /// Statements of others are shown to Drover's own role and the console's users only: their texts name what a role
+    /// need not know.
+    fn sees_all_queries(&self) -> bool {
+        let config = &self.engine.shared.config;
+        let console = config
+            .console
+            .admin_users
+            .iter()
+            .chain(&config.console.stats_users);
+        console
+            .chain([&config.admin.user])
+            .any(|name| **name == *self.user)
     }
 
     /// Drover's plan only; nothing runs.
@@ -276,6 +302,7 @@ impl Session {
                 Triage::Drover(DroverStatement::ShardTable { .. }) => Some(vec!["shard_table"]),
                 Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
                 Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
+                Triage::Drover(DroverStatement::QueriesReset) => Some(vec!["queries_reset"]),
                 Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => {
                     Some(vec!["QUERY PLAN"])
                 }

@@ -79,7 +79,7 @@ impl Session {
                 None => {
                     let since = std::time::Instant::now();
                     let lease = pool.checkout(Purpose::First, Some(&self.cancel.slot)).await;
-                    self.observation.waited(since.elapsed(), &self.engine.metrics);
+                    self.observation.waited(since, &self.engine.metrics);
                     lease?
                 }
             }

@@ -21,7 +21,7 @@ use super::portal::Rest;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
 use super::{Fault, Session};
 use crate::exec::statement::{
-    Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable, resolve,
+    Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable, resolve, tenant_of,
 };
 use crate::server::StatementId;
 
@@ -379,6 +379,9 @@ impl Session {
             literals: &prepared.literals,
         };
         let param = |index: usize| param_of(bind, index);
+        if self.engine.observer.options.log_tenants {
+            self.observation.tenant(tenant_of(planned, literals, param));
+        }
         let shards = match resolve(planned, &context.snapshot, literals, param) {
             Ok(shards) => shards,
             Err(KeyProblem::Literal | KeyProblem::Param) => {
@@ -618,7 +621,10 @@ impl Session {
         let statement = Rc::clone(&portal.prepared.statement);
         self.engine.metrics.statements.increment();
         let awaited = matches!(portal.place, PortalPlace::Server(_));
-        self.observation.statement(&statement, awaited);
+        self.observe_statement(&statement, &portal.prepared.text, awaited);
+        if let PortalPlace::Server(shard) = portal.place {
+            self.observation.over(&[shard]);
+        }
         if self.block.state == BlockState::Failed && !ends_block(&statement) {
             return Err(failed_block());
         }

@@ -264,6 +264,7 @@ impl Session {
             action,
             effects,
             kind,
+            digest: Default::default(),
         })
     }
 }
@@ -314,6 +315,7 @@ fn keep(
 
 /// The key of a text whose client fixed parameter types.
 pub(super) fn typed_key(text: &str, types: &[u32]) -> String {
+    let text = crate::trace::comment::without(text);
     let mut key = String::with_capacity(text.len() + 1 + types.len() * 6);
     key.push_str(text);
     key.push('\0');

@@ -134,7 +134,7 @@ impl Session {
             self.settings.begin();
         }
         let order = self.shard_order(planned, shards);
-        self.observation.over(order.len());
+        self.observation.over(&order);
         let indexes = self.enlist_all(&order).await?;
         let extras = self.times(&planned.plan.prelude, values, indexes[0]).await?;
         if args.is_none()
@@ -354,6 +354,7 @@ impl Session {
             inner: sink,
             limit_bytes,
         };
+        let began = self.observation.server_begins();
         let mut sources = sources_of(&mut self.servers, run.indexes, &skips);
         let result = scatter::run(&mut sources, &mut self.client.conn, &mut sink, async || {
             slot.cancel().await;
@@ -368,6 +369,9 @@ impl Session {
                 done: source.done,
             })
             .collect();
+        for shard in run.order {
+            self.observation.server_ends(began, *shard);
+        }
         for (index, ended) in run.indexes.iter().zip(&ended) {
             self.servers[*index].busy = !ended.done || ended.lost.is_some();
         }

@@ -2,7 +2,7 @@
 //!
 //! An [`Observation`] is a part of its session, written without locks or allocations, and closed once per request. A
 //! request reads the clock twice: when its first message is taken and when its answer is complete. More readings are
-//! made only where time passes anyway (waiting for a server connection).
+//! made only where time passes anyway (waiting for a server connection), and for spans.
 //!
 //! States: *closed* (`started` is `None`: between requests) and *open*. [`Session::observe_request`] opens, messages of
 //! the same pipeline find it open; [`Session::observe_end`] closes. Whatever ends a session in between (a panic, a
@@ -11,20 +11,28 @@
 //! A pipeline's statements run in the order of their Execute messages, so the answers that come from a server belong to
 //! the statements marked *awaited*, in order.
 
+mod report;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use catalog::ShardId;
 use wire::backend::{ErrorFields, Fields, field, tag};
 
 use super::Session;
 use super::effects::Pins;
 use super::fault::refusal_code;
+use crate::digest::Run;
 use crate::exec::statement::Statement;
 use crate::metrics::{PoolCounters, Route, SqlState, StatementClass, WorkerMetrics};
+pub(super) use report::Detail;
 
 /// Statements of one request that are told apart; what a longer pipeline does beyond counts in its totals only.
 const SEEN_MAX: usize = 1024;
+
+/// Room for statements beyond the first that a session keeps between requests.
+const KEPT_MAX: usize = 8;
 
 /// One statement of a request.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ struct Seen {
     statement: Rc<Statement>,
     /// Shards it ran on.
     shards: u32,
+    /// One of them.
+    shard: Option<ShardId>,
     /// Rows it returned or changed, by its command tag.
     rows: u64,
     /// Its answer comes from a server and has not come.
@@ -49,36 +59,50 @@ pub(super) struct Observation {
     first: Option<Seen>,
     /// Its other statements.
     more: Vec<Seen>,
-    /// Time it waited for server connections.
+    /// Time it waited for server connections, and when that began.
     waited: Duration,
+    waiting: Option<Instant>,
     /// The last error it was answered with.
     error: Option<SqlState>,
+    /// That error came from a server, and no log line says so yet.
+    unreported: bool,
     /// Bytes from and to the client that are counted already.
     traffic: (u64, u64),
+    /// What log lines and spans need beyond that.
+    detail: Option<Box<Detail>>,
+    /// The shard key's value, where it is wanted and there is one.
+    tenant: Option<Box<str>>,
+    /// Number of the session on its worker.
+    session: u64,
     /// Where the session's database and user are counted.
     pub(super) totals: Arc<PoolCounters>,
 }
 
 impl Observation {
-    /// Of a session that counts here.
-    pub(super) fn new(totals: Arc<PoolCounters>) -> Self {
+    /// Of a session with this number, which counts here.
+    pub(super) fn new(totals: Arc<PoolCounters>, session: u64) -> Self {
         Self {
             started: None,
             transaction: None,
             first: None,
             more: Vec::new(),
             waited: Duration::ZERO,
+            waiting: None,
             error: None,
+            unreported: false,
             traffic: (0, 0),
+            detail: None,
+            tenant: None,
+            session,
             totals,
         }
     }
 
-    /// A statement of the request begins. `awaited`: its answer comes from a server, later.
-    pub(super) fn statement(&mut self, statement: &Rc<Statement>, awaited: bool) {
+    fn add(&mut self, statement: &Rc<Statement>, awaited: bool) {
         let seen = Seen {
             statement: Rc::clone(statement),
-            shards: u32::from(awaited),
+            shards: 0,
+            shard: None,
             rows: 0,
             awaited,
         };
@@ -93,10 +117,11 @@ impl Observation {
         self.more.last_mut().or(self.first.as_mut())
     }
 
-    /// The statement at hand runs on this many shards.
-    pub(super) fn over(&mut self, shards: usize) {
+    /// The statement at hand runs on these shards.
+    pub(super) fn over(&mut self, shards: &[ShardId]) {
         if let Some(seen) = self.last() {
-            seen.shards = seen.shards.max(u32::try_from(shards).unwrap_or(u32::MAX));
+            seen.shards = seen.shards.max(u32::try_from(shards.len()).unwrap_or(u32::MAX));
+            seen.shard = shards.first().copied();
         }
     }
 
@@ -108,46 +133,40 @@ impl Observation {
         }
     }
 
-    /// The first statement whose answer was awaited got it, with this command tag (empty for none).
-    pub(super) fn answered(&mut self, tag: &[u8]) {
-        let rows = rows_of(tag);
+    /// The first statement whose answer was awaited got it, with this command tag (empty for none); if none was, it
+    /// belongs to the last one.
+    fn answered(&mut self, tag: &[u8]) {
         let next = self
             .first
             .iter_mut()
             .chain(&mut self.more)
             .find(|seen| seen.awaited);
-        if let Some(seen) = next {
-            seen.awaited = false;
-            seen.rows = seen.rows.wrapping_add(rows);
+        match next {
+            Some(seen) => {
+                seen.awaited = false;
+                seen.rows = seen.rows.wrapping_add(rows_of(tag));
+            }
+            None => self.completed(tag),
         }
     }
 
-    /// The request waited for a server connection.
-    pub(super) fn waited(&mut self, time: Duration, metrics: &WorkerMetrics) {
+    /// The request waited for a server connection since then.
+    pub(super) fn waited(&mut self, since: Instant, metrics: &WorkerMetrics) {
+        let time = since.elapsed();
+        self.waiting.get_or_insert(since);
         self.waited += time;
         metrics.wait_times.observe(micros(time));
     }
 
     /// The client is sent an error with this SQLSTATE.
-    pub(super) fn error(&mut self, code: &[u8], metrics: &WorkerMetrics) {
+    fn error(&mut self, code: &[u8], metrics: &WorkerMetrics) {
         let state = SqlState::of(code);
         self.error = Some(state);
         metrics.errors.count(state);
     }
-}
 
-impl Observation {
-    /// A server's message that answers the statement at hand.
+    /// A server's message that answers one of the request's statements.
     pub(super) fn heard(&mut self, kind: u8, message: &[u8], metrics: &WorkerMetrics) {
-        match kind {
-            tag::COMMAND_COMPLETE => self.completed(message.get(5..).unwrap_or_default()),
-            tag::ERROR => self.server_error(message, metrics),
-            _ => {}
-        }
-    }
-
-    /// A server's message that answers the first awaited statement.
-    pub(super) fn heard_in_turn(&mut self, kind: u8, message: &[u8], metrics: &WorkerMetrics) {
         match kind {
             tag::COMMAND_COMPLETE => self.answered(message.get(5..).unwrap_or_default()),
             tag::EMPTY_QUERY | tag::PORTAL_SUSPENDED => self.answered(b""),
@@ -164,6 +183,25 @@ impl Observation {
         // A session's last error is counted where it is told to the client.
         if severity != b"FATAL" && severity != b"PANIC" {
             self.error(fields.get(field::CODE).unwrap_or_default(), metrics);
+            self.unreported = true;
+        }
+    }
+
+    /// The key that the statement to come is routed by.
+    pub(super) fn tenant(&mut self, key: Option<String>) {
+        self.tenant = key.map(String::into_boxed_str);
+    }
+
+    /// A server begins to work for the request; `None` when nobody wants to know.
+    pub(super) fn server_begins(&self) -> Option<Instant> {
+        let detail = self.detail.as_ref()?;
+        detail.is_traced().then(Instant::now)
+    }
+
+    /// It has answered.
+    pub(super) fn server_ends(&mut self, began: Option<Instant>, shard: ShardId) {
+        if let (Some(began), Some(detail)) = (began, &mut self.detail) {
+            detail.server(began, Instant::now(), shard);
         }
     }
 }
@@ -175,6 +213,9 @@ impl Session {
         for reason in pins.iter().filter(|reason| !self.pinned.contains(*reason)) {
             metrics.pins.count(reason);
             metrics.pinned.up(reason);
+            if self.engine.observer.options.log_pins {
+                self.report_pin(reason.as_str());
+            }
         }
         for reason in self.pinned.iter().filter(|reason| !pins.contains(*reason)) {
             metrics.pinned.down(reason);
@@ -189,55 +230,123 @@ impl Session {
         }
     }
 
+    /// A statement of the request begins. `awaited`: its answer comes from a server, later.
+    pub(super) fn observe_statement(&mut self, statement: &Rc<Statement>, text: &str, awaited: bool) {
+        self.observation.add(statement, awaited);
+        let observer = &self.engine.observer;
+        if !observer.texts {
+            return;
+        }
+        let mut digest = statement.digest.0.borrow_mut();
+        if !digest.as_ref().is_some_and(|digest| digest.is_listed()) {
+            let conforming = match (&self.private_context, &self.context) {
+                (Some(context), _) | (None, Some((context, _))) => Some(context.conforming_strings),
+                (None, None) => None,
+            };
+            *digest = Some(observer.digest(&self.database, &self.user, text, conforming));
+        }
+        drop(digest);
+        if observer.detailed {
+            self.observe_detail(text);
+        }
+    }
+
     /// The request's answer is complete.
     pub(super) fn observe_end(&mut self) {
         let Some(started) = self.observation.started.take() else {
             return;
         };
+        if self.observation.unreported && self.engine.observer.options.log_errors {
+            self.report_server_error();
+        }
         let now = Instant::now();
         let took_us = micros(now.duration_since(started));
+        let bytes = self.observe_traffic();
+        let in_block = self.block.is_open();
+        let observer = &self.engine.observer;
         let observation = &mut self.observation;
         let totals = &observation.totals;
+        if !observation.waited.is_zero() {
+            totals.wait_time_us.add(micros(observation.waited));
+        }
+        let Some(first) = &observation.first else {
+            observation.close();
+            return;
+        };
+        totals.query_count.increment();
+        totals.query_time_us.add(took_us);
+        if in_block {
+            observation.transaction.get_or_insert(started);
+        } else {
+            let began = observation.transaction.take().unwrap_or(started);
+            totals.xact_count.increment();
+            totals.xact_time_us.add(micros(now.duration_since(began)));
+        }
+        let count = observation.more.len() as u64 + 1;
+        let times = &self.engine.metrics.statement_times;
+        let failed_at = if observation.error.is_some() { count } else { 0 };
+        for (turn, seen) in (1..).zip(std::iter::once(first).chain(&observation.more)) {
+            let us = if count == 1 { took_us } else { took_us / count };
+            let class = StatementClass::of(seen.statement.kind);
+            times.observe(class, Route::over(seen.shards), us);
+            if let Some(digest) = &*seen.statement.digest.0.borrow() {
+                digest.add(Run {
+                    us,
+                    rows: seen.rows,
+                    bytes: if count == 1 { bytes } else { bytes / count },
+                    shards: seen.shards,
+                    failed: turn == failed_at,
+                    ended_us: observer.clock.unix_us(now),
+                });
+            }
+        }
+        if observer.detailed {
+            self.report(started, now);
+        }
+        self.observation.close();
+    }
+
+    /// Counts the bytes since the last request's end, and gives their number. What is still to be sent counts now.
+    fn observe_traffic(&mut self) -> u64 {
         let (received, sent) = self.client.conn.traffic();
         let sent = sent + self.client.conn.pending_out() as u64;
-        totals.bytes_received.add(received - observation.traffic.0);
-        totals.bytes_sent.add(sent.saturating_sub(observation.traffic.1));
-        observation.traffic = (received, sent);
-        let waited = std::mem::take(&mut observation.waited);
-        if !waited.is_zero() {
-            totals.wait_time_us.add(micros(waited));
-        }
-        observation.error = None;
-        if let Some(first) = observation.first.take() {
-            totals.query_count.increment();
-            totals.query_time_us.add(took_us);
-            let share_us = match observation.more.len() {
-                0 => took_us,
-                more => took_us / (more as u64 + 1),
-            };
-            let times = &self.engine.metrics.statement_times;
-            for seen in std::iter::once(first).chain(observation.more.drain(..)) {
-                let class = StatementClass::of(seen.statement.kind);
-                times.observe(class, Route::over(seen.shards), share_us);
-            }
-            if self.block.is_open() {
-                observation.transaction.get_or_insert(started);
-            } else {
-                let began = observation.transaction.take().unwrap_or(started);
-                totals.xact_count.increment();
-                totals.xact_time_us.add(micros(now.duration_since(began)));
-            }
-        }
+        let before = std::mem::replace(&mut self.observation.traffic, (received, sent));
+        let received = received.saturating_sub(before.0);
+        let sent = sent.saturating_sub(before.1);
+        self.observation.totals.bytes_received.add(received);
+        self.observation.totals.bytes_sent.add(sent);
+        received + sent
     }
 
     /// The client is sent this error, made or passed on here.
     pub(super) fn observe_error(&mut self, fields: &ErrorFields) {
         let metrics = &self.engine.metrics;
         self.observation.error(fields.code.as_bytes(), metrics);
-        if let Some(code) = refusal_code(fields) {
+        self.observation.unreported = false;
+        let refusal = refusal_code(fields);
+        if let Some(code) = refusal {
             metrics.statements_refused.increment();
             metrics.refusals.count(code);
         }
+        if self.engine.observer.options.log_errors {
+            self.report_error(&fields.code, refusal);
+        }
+    }
+}
+
+impl Observation {
+    fn close(&mut self) {
+        self.first = None;
+        self.more.clear();
+        if self.more.capacity() > KEPT_MAX {
+            self.more = Vec::new();
+        }
+        self.waited = Duration::ZERO;
+        self.waiting = None;
+        self.error = None;
+        self.unreported = false;
+        self.detail = None;
+        self.tenant = None;
     }
 }
 
@@ -250,8 +359,8 @@ fn micros(time: Duration) -> u64 {
 fn rows_of(tag: &[u8]) -> u64 {
     let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
     let digits = tag.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let number = &tag[tag.len() - digits..];
-    if digits == 0 || tag.len() == digits || tag[tag.len() - digits - 1] != b' ' {
+    let (words, number) = tag.split_at(tag.len() - digits);
+    if digits == 0 || words.last() != Some(&b' ') {
         return 0;
     }
     number.iter().fold(0_u64, |sum, digit| {

@@ -36,6 +36,10 @@ impl Session {
         let only_home = self.servers.iter().all(|server| server.shard == home);
         let in_books = self.has_noted_listens() || self.block.notifies;
         if all_home && only_home && !in_books && self.block.state != BlockState::Failed {
+            for (raw, statement) in raws.iter().zip(&statements) {
+                self.observe_statement(statement, &text[raw.range.clone()], true);
+                self.observation.over(&[home]);
+            }
             return self.run_verbatim(text, raws, touches).await;
         }
         self.run_in_turn(text, raws).await

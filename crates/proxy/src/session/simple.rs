@@ -12,7 +12,9 @@ use super::learn::Learned;
 use super::{Fault, Session};
 use crate::conn::Conn;
 use crate::exec::relay::{self, PumpError, Verdict};
-use crate::exec::statement::{Action, Found, KeyProblem, Literals, Planned, Shards, Statement, resolve};
+use crate::exec::statement::{
+    Action, Found, KeyProblem, Literals, Planned, Shards, Statement, resolve, tenant_of,
+};
 
 /// How often a statement is given to another server because the one before was dead already.
 const UNSENT_RETRIES: usize = 3;
@@ -134,7 +136,7 @@ impl Session {
         offset: usize,
     ) -> Result<bool, Fault> {
         self.engine.metrics.statements.increment();
-        self.observation.statement(statement, false);
+        self.observe_statement(statement, text, false);
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
         }
@@ -171,6 +173,9 @@ impl Session {
                 let context = self.plan_context().await?;
                 match resolve(planned, &context.snapshot, literals, |_| None) {
                     Ok(shards) => {
+                        if self.engine.observer.options.log_tenants {
+                            self.observation.tenant(tenant_of(planned, literals, |_| None));
+                        }
                         self.run_planned(statement, planned, shards, text, last, offset)
                             .await
                     }
@@ -235,7 +240,7 @@ impl Session {
     /// Sends a text to one shard and relays the answer. True when ReadyForQuery was passed on.
     pub(super) async fn run_on_one(&mut self, one: OneShard<'_>, last: bool) -> Result<bool, Fault> {
         self.engine.metrics.statements_routed.increment();
-        self.observation.over(1);
+        self.observation.over(&[one.shard]);
         for _ in 0..UNSENT_RETRIES {
             self.unsent = false;
             match self.try_on_one(&one, last).await {
@@ -294,6 +299,7 @@ impl Session {
             unsure: self.sequences.unsure(),
         };
         self.servers[index].busy = true;
+        let began = self.observation.server_begins();
         loop {
             let mut stopped = Stopped::Ready;
             let server = &mut self.servers[index].lease;
@@ -321,6 +327,7 @@ impl Session {
                 }
             }
         }
+        self.observation.server_ends(began, one.shard);
         self.servers[index].lease.status = answer.outcome.status;
         if answer.begin_failed {
             self.drop_server(index);

@@ -40,6 +40,11 @@ impl Session {
         let message_limit = engine.cluster.limits().max_message_bytes;
         let totals = engine.metrics.totals.of(&who.database, &who.user);
         totals.client_login_count.increment();
+        let number = engine.observer.next_session();
+        let options = &engine.observer.options;
+        let client_address = options
+            .wants_sessions()
+            .then(|| who.peer.to_string().into_boxed_str());
         let base = startup_settings(&who);
         let watch = ctx
             .watches
@@ -60,7 +65,7 @@ impl Session {
             pools: Vec::new(),
             pinned: Pins::default(),
             sequences: Default::default(),
-            observation: super::observe::Observation::new(totals),
+            observation: super::observe::Observation::new(totals, number),
             listening: None,
             recheck_pins: false,
             extended: Extended::default(),
@@ -73,6 +78,7 @@ impl Session {
             announce_columns: true,
             stop,
             counted: false,
+            client_address,
         };
         session.set_pinned(Pins::of_mode(policy.mode));
         let greeted = match base {
@@ -95,6 +101,7 @@ impl Session {
             }
             return Err(fault);
         }
+        session.report_login();
         Ok(session)
     }
 

@@ -33,6 +33,7 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
             "server_database",
             "server_user",
         ],
+        DroverView::Queries => super::queries::COLUMNS,
     }
 }
 
@@ -48,6 +49,8 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
         DroverView::ShardMap => shard_map(record),
         // Asked of the workers: see `pools`.
         DroverView::Pools => Vec::new(),
+        // Of no cluster record: see `queries`.
+        DroverView::Queries => Vec::new(),
     }
 }
 

@@ -183,6 +183,8 @@ pub struct Shared {
     /// The sockets once more, as long as they may be handed over.
     sockets: Mutex<Option<Sockets>>,
     next_statement: AtomicU64,
+    /// The way to the collector of spans.
+    pub(crate) exporter: Option<crate::trace::Exporter>,
 }
 
 impl Shared {
@@ -192,11 +194,20 @@ impl Shared {
         mailboxes: Arc<Mailboxes>,
     ) -> Result<Self, StartError> {
         let pool = &config.pool;
+        let metrics: Arc<Registry> = Arc::default();
+        let exporter = match &config.observe.traces {
+            Some(traces) => {
+                let (endpoint, service) = (traces.endpoint.clone(), traces.service_name.clone());
+                let own = metrics.add_worker();
+                Some(crate::trace::Exporter::start(endpoint, service, own).map_err(StartError::Thread)?)
+            }
+            None => None,
+        };
         Ok(Self {
             shards: Shards::new(config.shards.clone()),
             cancels: Arc::new(CancelRegistry::new(PeerNumber::random()?)),
             outbox: Outbox::default(),
-            metrics: Arc::default(),
+            metrics,
             secrets: Secrets::new(&config)?,
             tls,
             server_params: vec![("client_encoding".into(), "UTF8".into())],
@@ -224,6 +235,7 @@ impl Shared {
             accepting: watch::Sender::new(Accepting::On),
             sockets: Mutex::default(),
             next_statement: AtomicU64::new(1),
+            exporter,
             config,
         })
     }
@@ -292,6 +304,16 @@ impl Shared {
             all.extend(receiver.await.unwrap_or_default());
         }
         all
+    }
+
+    /// All metrics in Prometheus' text format. Works on any runtime.
+    pub async fn prometheus(&self) -> String {
+        let pools = self.pool_stats().await;
+        let mut text = self.metrics.prometheus();
+        text.push_str(&crate::metrics::pools::expose(&pools, |shard| {
+            self.shards.name(shard)
+        }));
+        text
     }
 
     /// Multi-shard transactions waiting for a ticket, and free tickets.

@@ -42,6 +42,7 @@ impl Site {
         let password = info.app_password.expose().to_owned();
         let primary = &info.shards[0].primary;
         let mut config = ProxyConfig {
+            observe: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
             workers: 2,
             users: vec![UserConfig {
