@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use drover::config::{Config, ConfigError};
 
-use crate::{dev, proxy_cmd};
+use crate::{dev, import, proxy_cmd, restart};
 
 /// Makes many PostgreSQL servers behave like one database.
 #[derive(Debug, Parser)]
@@ -24,6 +24,10 @@ pub enum Command {
     Dev(dev::DevArgs),
     /// Run one proxy of a cluster
     Proxy(proxy_cmd::ProxyArgs),
+    /// Replace a running proxy by a new process, without refusing a connection
+    Restart(restart::RestartArgs),
+    /// Translate a pgbouncer.ini
+    Import(ImportArgs),
     /// Say everything that is wrong with a configuration
     Check(CheckArgs),
 }
@@ -34,6 +38,73 @@ pub struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// Arguments of `drover import`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// The pgbouncer.ini
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where to write the configuration; standard output if left out
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `drover import`: the configuration on standard output or in a file, what was lost on standard error. 0 also when
+/// something was lost: only the reader can say whether it matters.
+pub fn import(args: &ImportArgs) -> ExitCode {
+    use std::io::Write as _;
+    let name = args.file.display().to_string();
+    if let Err(error) = std::fs::metadata(&args.file) {
+        let _ = writeln!(std::io::stderr(), "drover: {name}: {error}");
+        return ExitCode::FAILURE;
+    }
+    let mut open = |file: &str| open_beside(&args.file, file);
+    let translation = import::translate(&name, &mut open);
+    let mut report = String::new();
+    for (title, lines) in [
+        ("These have no equivalent, or need a look", &translation.lost),
+        ("These need no equivalent", &translation.needless),
+    ] {
+        if !lines.is_empty() {
+            report += &format!("{title}:\n  {}\n", lines.join("\n  "));
+        }
+    }
+    let _ = std::io::stderr().write_all(report.as_bytes());
+    let written = match &args.output {
+        Some(output) => write_private(output, &translation.toml),
+        None => std::io::stdout().write_all(translation.toml.as_bytes()),
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "drover: cannot write the configuration: {error}"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A file named in the configuration: as named, or in the directory of the configuration.
+fn open_beside(config: &std::path::Path, file: &str) -> Result<String, String> {
+    let named = std::fs::read_to_string(file);
+    let read = match (named, config.parent()) {
+        (Err(_), Some(directory)) => std::fs::read_to_string(directory.join(file)),
+        (named, _) => named,
+    };
+    read.map_err(|error| error.to_string())
+}
+
+/// It holds passwords.
+fn write_private(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// `drover check`: 0 if there is nothing wrong, else 1 and every problem on standard output.

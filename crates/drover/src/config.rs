@@ -26,6 +26,7 @@ mod tls;
 mod tls_values;
 mod values;
 
+pub use declare::has_option;
 use declare::{Reader, Section as _};
 pub use docs::page as documentation;
 pub use log_values::{LogFormat, LogLevel, Otlp, Ratio};
@@ -156,6 +157,8 @@ impl Config {
             return Err(ConfigError::Wrong(problems));
         };
         config.store.path = directory.join(&config.store.path);
+        let control = config.proxy.control_socket.take();
+        config.proxy.control_socket = control.map(|control| directory.join(control));
         let socket = config.proxy.unix_socket_dir.take();
         config.proxy.unix_socket_dir = socket.map(|socket| directory.join(socket));
         tls::resolve(&mut config, directory);
@@ -230,6 +233,19 @@ impl Config {
             changed.push("[[shards]]".to_owned());
         }
         changed
+    }
+
+    /// Where this proxy is asked to hand over its sockets.
+    #[must_use]
+    pub fn control_socket(&self) -> std::path::PathBuf {
+        if let Some(path) = &self.proxy.control_socket {
+            return path.clone();
+        }
+        let name = match &self.proxy.id {
+            Some(id) => id.0.clone(),
+            None => self.proxy.listen.port().to_string(),
+        };
+        self.store.path.join(format!("control-{name}.sock"))
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Config> {

@@ -2,10 +2,14 @@
 
 mod cli;
 mod dev;
+mod handover;
+mod import;
 mod log;
 mod operate;
 mod proxy_cmd;
+mod restart;
 mod serve;
+mod systemd;
 mod terminal;
 
 use std::process::ExitCode;
@@ -24,6 +28,8 @@ fn main() -> ExitCode {
     }
     match command {
         Command::Check(args) => cli::check(&args),
+        Command::Import(args) => cli::import(&args),
+        Command::Restart(args) => restart::run(&args),
         Command::Dev(args) => {
             log::start(LogFormat::Text, LogLevel::Warn);
             with_runtime(dev::run(args))

@@ -1,4 +1,4 @@
-//! What operators ask of a running proxy: by signals, and at the admin console.
+//! What a running proxy is asked: by signals, at the admin console, and by the proxy that replaces it.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -8,14 +8,29 @@ use proxy::console::Shutdown;
 use proxy::operations::Request;
 use proxy::reload::ReloadError;
 use proxy::worker::Shared;
+use tokio::sync::mpsc;
 
+use crate::handover::Replaced;
+use crate::serve::Serving;
 use crate::terminal::{Event, Signals, say};
 
 /// How often a proxy that waits for its clients counts them.
 const COUNT_EVERY: Duration = Duration::from_millis(20);
 
-/// Does what is asked until the process is to end, and says how.
-pub async fn run(shared: &Arc<Shared>, signals: &mut Signals) -> Shutdown {
+/// Why the proxy is to end.
+pub enum End {
+    /// It was told to.
+    Told(Shutdown),
+    /// Another process serves clients now.
+    Replaced(Replaced),
+}
+
+/// Does what is asked until the process is to end.
+pub async fn run(
+    shared: &Arc<Shared>,
+    signals: &mut Signals,
+    events: &mut mpsc::UnboundedReceiver<Replaced>,
+) -> End {
     let mut requests = shared.operations.take_requests();
     loop {
         let request = async {
@@ -26,21 +41,44 @@ pub async fn run(shared: &Arc<Shared>, signals: &mut Signals) -> Shutdown {
         };
         tokio::select! {
             event = signals.next_event() => match event {
-                Event::End => return Shutdown::WaitForServers,
+                Event::End => return End::Told(Shutdown::WaitForServers),
                 Event::Reload => reload(Arc::clone(shared)).await,
             },
             request = request => match request {
-                Some(Request::Shutdown(how)) => return how,
+                Some(Request::Shutdown(how)) => return End::Told(how),
                 None => requests = None,
-            }
+            },
+            replaced = next(events) => return End::Replaced(replaced),
         }
     }
 }
 
-/// Waits until the last client, operators aside, has gone.
-pub async fn clients_gone(shared: &Shared) {
-    while shared.ordinary_clients() > 0 {
-        tokio::time::sleep(COUNT_EVERY).await;
+/// Waits until no client is left, `patience` is over (zero: never), or a signal comes.
+pub async fn drain(serving: &Serving, patience: Duration, signals: &mut Signals) {
+    let shared = serving.shared();
+    let gone = async {
+        while shared.ordinary_clients() > 0 {
+            tokio::time::sleep(COUNT_EVERY).await;
+        }
+    };
+    let over = async {
+        if patience.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(patience).await;
+    };
+    tokio::select! {
+        () = gone => {}
+        () = over => say!("clients are left after {} s", patience.as_secs()),
+        () = signals.next() => {}
+    }
+}
+
+/// The proxy that replaces this one; never, once nobody can.
+async fn next(events: &mut mpsc::UnboundedReceiver<Replaced>) -> Replaced {
+    match events.recv().await {
+        Some(replaced) => replaced,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,10 +10,15 @@ use clap::Args;
 use drover::config::{Config, ConfigError, Password};
 use drover::reload::FileReloader;
 use proxy::console::Shutdown;
+use proxy::sockets::Sockets;
+use tokio::sync::mpsc;
 
 use crate::cli::describe;
+use crate::handover::{Control, Link, Replaced, Taken, TakeoverError};
 use crate::operate;
-use crate::serve::{Plan, ServeError, Serving};
+use crate::operate::End;
+use crate::serve::{Handed, Plan, ServeError, Serving};
+use crate::systemd::{self, Notify};
 use crate::terminal::{Signals, chain, say};
 
 /// Arguments of `drover proxy`.
@@ -22,6 +27,9 @@ pub struct ProxyArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Take the sockets over from the running proxy of this configuration, which then ends when its clients have gone
+    #[arg(long)]
+    pub takeover: bool,
 }
 
 /// Why `drover proxy` ended with an error.
@@ -42,6 +50,15 @@ enum ProxyError {
     /// The proxy did not start.
     #[error("the proxy did not start")]
     Serve(#[from] ServeError),
+    /// The sockets of the service manager cannot be used.
+    #[error("the sockets of the service manager cannot be used")]
+    Inherited(#[source] io::Error),
+    /// The running proxy did not hand over.
+    #[error("cannot take over")]
+    Takeover(#[from] TakeoverError),
+    /// What was handed over does not suffice.
+    #[error("the proxy did not start")]
+    Listen(#[from] proxy::worker::StartError),
     /// A signal came before everything was ready.
     #[error("stopped before it was ready")]
     Interrupted,
@@ -74,31 +91,47 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
     }
     crate::log::start(config.log.format, config.log.level);
     let mut signals = Signals::new().map_err(ProxyError::Signals)?;
-    let plan = plan_of(&config)?;
-    let serving = tokio::select! {
+    let notify = Notify::from_environment();
+    let (handed, taken) = sockets(args, &config).await?;
+    let plan = plan_of(&config, handed, taken.is_some())?;
+    let mut serving = tokio::select! {
         result = Serving::start(plan) => result?,
         () = signals.next() => return Err(ProxyError::Interrupted),
     };
+    if let Some(link) = taken {
+        tell_predecessor(link).await;
+    }
+    let (control, mut events) = open_control(&config, &mut serving).await;
     let text = format!("listening on {}, http on {}\n", serving.address(), serving.http());
     // Whoever reads standard output may have gone away; the proxy runs on.
     let _ = io::stdout()
         .write_all(text.as_bytes())
         .and_then(|()| io::stdout().flush());
+    notify.ready();
     let shared = Arc::clone(serving.shared());
+    let drain_timeout = config.proxy.drain_timeout;
     let reloader = FileReloader::new(args.config.clone(), config, Arc::downgrade(&shared));
     shared.set_reloader(Arc::new(reloader));
-    match operate::run(&shared, &mut signals).await {
-        Shutdown::Now => {
-            shared.end_listening();
-            return Ok(());
+    match operate::run(&shared, &mut signals, &mut events).await {
+        End::Replaced(replaced) => {
+            shared.leave_listening();
+            serving.leave_http();
+            replaced.draining();
+            say!("another process serves clients now; stopping when the clients here have gone");
+            operate::drain(&serving, drain_timeout, &mut signals).await;
         }
-        Shutdown::WaitForServers => {}
-        Shutdown::WaitForClients => {
+        End::Told(how) => {
+            notify.stopping();
+            if let Some(control) = control {
+                control.remove();
+            }
             shared.end_listening();
-            say!("stopping when the clients have gone; a signal stops sooner");
-            tokio::select! {
-                () = operate::clients_gone(&shared) => {}
-                () = signals.next() => {}
+            if how == Shutdown::Now {
+                return Ok(());
+            }
+            if how == Shutdown::WaitForClients {
+                say!("stopping when the clients have gone; a signal stops sooner");
+                operate::drain(&serving, drain_timeout, &mut signals).await;
             }
         }
     }
@@ -109,8 +142,62 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
     }
 }
 
-fn plan_of(config: &Config) -> Result<Plan, ProxyError> {
-    let id = config.proxy_id();
+/// Sockets that are open already: of the proxy that is replaced, or of the service manager.
+async fn sockets(args: &ProxyArgs, config: &Config) -> Result<(Handed, Option<Link>), ProxyError> {
+    if !args.takeover {
+        let inherited = systemd::inherited(config.proxy.http).map_err(ProxyError::Inherited)?;
+        let given = !inherited.sockets.tcp.is_empty() || !inherited.sockets.unix.is_empty();
+        let handed = Handed {
+            sockets: given.then_some(inherited.sockets),
+            http: inherited.http,
+        };
+        return Ok((handed, None));
+    }
+    let path = config.control_socket();
+    let asking = tokio::task::spawn_blocking(move || Taken::ask(&path));
+    let taken = asking.await.map_err(|_| ProxyError::Interrupted)??;
+    let sockets = Sockets::adopt(taken.sockets, &config.to_proxy())?;
+    let wanted = config.proxy.http;
+    let http = taken.http.filter(|socket| {
+        let is = |at: std::net::SocketAddr| at.ip() == wanted.ip() && (wanted.port() == 0 || at == wanted);
+        socket.local_addr().is_ok_and(is)
+    });
+    let handed = Handed {
+        sockets: Some(sockets),
+        http,
+    };
+    Ok((handed, Some(taken.link)))
+}
+
+/// Clients are served here. That the old proxy does not answer is no reason to stop: it may have died.
+async fn tell_predecessor(link: Link) {
+    match tokio::task::spawn_blocking(|| link.ready()).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => say!("the proxy that was replaced did not answer: {error}"),
+    }
+}
+
+/// Without a control socket the proxy serves all the same; it just cannot be replaced.
+async fn open_control(
+    config: &Config,
+    serving: &mut Serving,
+) -> (Option<Control>, mpsc::UnboundedReceiver<Replaced>) {
+    let (sender, events) = mpsc::unbounded_channel();
+    let path = config.control_socket();
+    let (shared, http) = (Arc::clone(serving.shared()), serving.take_http_socket());
+    let shown = path.display().to_string();
+    match tokio::task::spawn_blocking(move || Control::listen(&path, shared, http, sender)).await {
+        Ok(Ok(control)) => (Some(control), events),
+        Ok(Err(error)) => {
+            say!("no control socket at {shown}: {error}; this proxy cannot hand its sockets over");
+            (None, events)
+        }
+        Err(_) => (None, events),
+    }
+}
+
+fn plan_of(config: &Config, handed: Handed, successor: bool) -> Result<Plan, ProxyError> {
+    let id = config.proxy_id(successor);
     Ok(Plan {
         proxy: config.to_proxy(),
         store: config.open_store()?,
@@ -118,6 +205,7 @@ fn plan_of(config: &Config) -> Result<Plan, ProxyError> {
         id,
         gather_bytes_max: config.limits.gather_max_bytes.0,
         http: config.proxy.http,
+        handed,
         http_access: http_access(config),
     })
 }

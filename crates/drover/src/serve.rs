@@ -9,6 +9,7 @@ use admin::{BoxFuture, HttpConfig, ProxyBackend};
 use catalog::{ShardId, Snapshot};
 use proxy::cluster::Cluster;
 use proxy::config::ProxyConfig;
+use proxy::sockets::Sockets;
 use proxy::worker::Shared;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -31,8 +32,19 @@ pub struct Plan {
     pub gather_bytes_max: usize,
     /// Where HTTP is served.
     pub http: SocketAddr,
+    /// Sockets that are open already.
+    pub handed: Handed,
     /// Who may do what over HTTP.
     pub http_access: HttpConfig,
+}
+
+/// Sockets that somebody else has opened.
+#[derive(Debug, Default)]
+pub struct Handed {
+    /// Where clients connect; `None`: they are made.
+    pub sockets: Option<Sockets>,
+    /// Where HTTP is served; `None`: it is made.
+    pub http: Option<std::net::TcpListener>,
 }
 
 /// Why no proxy was started.
@@ -58,6 +70,7 @@ pub enum ServeError {
 pub struct Serving {
     running: proxy::Running,
     http: SocketAddr,
+    http_socket: Option<std::net::TcpListener>,
     stop_http: watch::Sender<bool>,
     serving_http: JoinHandle<io::Result<()>>,
 }
@@ -68,7 +81,19 @@ impl Serving {
         let address = plan.http;
         let failed = |source| ServeError::Http { address, source };
         // Before the proxy, whose start takes longer and shows itself to the cluster.
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = match plan.handed.http {
+            Some(socket) => {
+                socket.set_nonblocking(true).map_err(failed)?;
+                socket
+            }
+            None => TcpListener::bind(address)
+                .await
+                .and_then(TcpListener::into_std)
+                .map_err(failed)?,
+        };
+        // Once more, for the proxy that may replace this one.
+        let http_socket = listener.try_clone().map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
         let http = listener.local_addr().map_err(failed)?;
         let first = plan.proxy.databases.first();
         let database = first.map(|entry| entry.name.clone()).unwrap_or_default();
@@ -83,7 +108,7 @@ impl Serving {
                 plan.id,
                 plan.cluster,
                 plan.gather_bytes_max,
-                None,
+                plan.handed.sockets,
             )
         });
         let running = starting.await.map_err(|_| ServeError::Interrupted)??;
@@ -106,6 +131,7 @@ impl Serving {
         Ok(Serving {
             running,
             http,
+            http_socket: Some(http_socket),
             stop_http,
             serving_http,
         })
@@ -114,6 +140,17 @@ impl Serving {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.running.address()
+    }
+
+    /// The socket of HTTP, for whoever may hand it over; once.
+    pub fn take_http_socket(&mut self) -> Option<std::net::TcpListener> {
+        self.http_socket.take()
+    }
+
+    /// HTTP ends here: another process serves it.
+    pub fn leave_http(&self) {
+        // It has ended already if nobody listens.
+        let _ = self.stop_http.send(true);
     }
 
     /// What the proxy's workers share.

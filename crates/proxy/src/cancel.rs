@@ -8,6 +8,7 @@
 //! A cancel for a client of another proxy of the cluster is handed on to it: [`peers`].
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use wire::startup::ProtocolVersion;
 
 use crate::buffers::Buffers;
+use crate::listing::ClientMark;
 use crate::server::connect::{Encrypt, connect};
 use crate::server::{Address, BackendKey};
 use crate::tls::ServerTls;
@@ -110,6 +112,10 @@ fn contains(list: &[Arc<CancelTarget>], target: &Arc<CancelTarget>) -> bool {
 pub struct CancelSlot {
     state: Mutex<SlotState>,
     settled: Notify,
+    /// The client's process number, as it was told.
+    pid: AtomicU32,
+    /// What is listed of the client.
+    pub mark: ClientMark,
 }
 
 /// The answer to [`CancelSlot::unbind`].
@@ -123,6 +129,12 @@ pub enum Unbound {
 }
 
 impl CancelSlot {
+    /// The client's made-up process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
     /// From now on a cancel of this client also goes to `target`.
     pub fn bind(&self, target: Arc<CancelTarget>) {
         self.lock().bound.push(target);
@@ -299,6 +311,7 @@ impl CancelRegistry {
             if pid == 0 || clients.contains_key(&pid) {
                 continue;
             }
+            slot.pid.store(pid, Ordering::Relaxed);
             clients.insert(pid, (secret.clone(), Arc::clone(&slot)));
             return Ok(ClientCancel {
                 key: ClientKey { pid, secret },
@@ -318,6 +331,14 @@ impl CancelRegistry {
         let expected = expected.as_bytes();
         let difference = expected.iter().zip(secret).fold(0, |all, (a, b)| all | (a ^ b));
         (secret.len() == expected.len() && difference == 0).then(|| Arc::clone(slot))
+    }
+
+    /// All clients registered, by their process numbers.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<CancelSlot>> {
+        let mut all: Vec<_> = self.lock().values().map(|(_, slot)| Arc::clone(slot)).collect();
+        all.sort_by_key(|slot| slot.pid());
+        all
     }
 
     /// Clients registered.

@@ -9,6 +9,7 @@
 
 mod act;
 mod command;
+mod options;
 mod show;
 mod table;
 
@@ -26,6 +27,7 @@ use crate::config::ConsoleConfig;
 use crate::worker::{Session, SessionFuture, SessionHandler, Shared, StopReason};
 pub use command::Shutdown;
 use command::{Command, SETTINGS, Show};
+pub(crate) use show::{PERIOD, Periods};
 use table::Table;
 
 /// Longest message of a console client, in bytes.
@@ -191,7 +193,8 @@ impl Talk {
         match command {
             Command::Nothing => encode::empty_query(self.session.client.conn.out()),
             Command::Show(Show::Help) => {
-                let mut notice = ErrorFields::error("00000", show::help());
+                let mut notice = ErrorFields::error("00000", "Console usage");
+                notice.detail = Some(show::help());
                 "NOTICE".clone_into(&mut notice.severity);
                 encode::notice(self.session.client.conn.out(), &notice);
                 self.done("SHOW");

@@ -19,6 +19,7 @@ pub mod engine;
 pub mod exec;
 pub mod json;
 pub mod listener;
+pub mod listing;
 pub mod login;
 pub mod metrics;
 mod notify;

@@ -88,7 +88,12 @@ pub fn start_on(
         .build()
         .map_err(StartError::Thread)?;
     let thread = std::thread::Builder::new().name("accept".into()).spawn(move || {
-        runtime.block_on(accept(sockets, &shared, accepting));
+        runtime.block_on(async {
+            tokio::select! {
+                () = accept(sockets, &shared, accepting) => {}
+                () = count_periods(&shared) => {}
+            }
+        });
     });
     proxy.threads.push(thread.map_err(StartError::Thread)?);
     Ok(proxy)
@@ -163,6 +168,16 @@ async fn accept(sockets: Sockets, shared: &Shared, mut accepting: watch::Receive
     }
 }
 
+/// Ends a period of the console's averages every so often. Not a worker's business, so it is done here.
+async fn count_periods(shared: &Shared) {
+    loop {
+        shared
+            .periods
+            .look(&shared.metrics, tokio::time::Instant::now().into_std());
+        tokio::time::sleep(crate::console::PERIOD).await;
+    }
+}
+
 /// Cancel safe: a client is accepted and handed over in one go.
 async fn accept_one(listeners: &mut Listeners, shared: &Shared) {
     // The semaphore is never closed.
@@ -170,14 +185,20 @@ async fn accept_one(listeners: &mut Listeners, shared: &Shared) {
         return;
     };
     match poll_fn(|cx| listeners.poll_accept(cx)).await {
-        Ok((socket, peer)) => {
+        Ok((socket, peer, local)) => {
             let worker = least_loaded(shared);
             if let Some(load) = shared.loads.get(worker) {
                 load.fetch_add(1, Ordering::Relaxed);
             }
-            shared
-                .mailboxes
-                .send(worker, WorkerMessage::Client(Accepted { socket, peer, permit }));
+            shared.mailboxes.send(
+                worker,
+                WorkerMessage::Client(Accepted {
+                    socket,
+                    peer,
+                    local,
+                    permit,
+                }),
+            );
         }
         Err(error) => {
             tracing::warn!(%error, "accept failed");
@@ -186,9 +207,13 @@ async fn accept_one(listeners: &mut Listeners, shared: &Shared) {
     }
 }
 
+/// A connection, who is at its other end, and the address it came to.
+type Connected = (Incoming, Peer, Option<SocketAddr>);
+
 /// The sockets, on the accepting thread's runtime.
 struct Listeners {
-    tcp: Vec<TcpListener>,
+    /// With the address, unless that stands for several.
+    tcp: Vec<(TcpListener, Option<SocketAddr>)>,
     unix: Vec<UnixListener>,
     /// The Unix sockets are asked first; turns about, so that a busy kind does not starve the other.
     unix_first: bool,
@@ -198,10 +223,7 @@ impl Listeners {
     fn new(sockets: Sockets) -> io::Result<Self> {
         let Sockets { tcp, unix } = sockets;
         Ok(Self {
-            tcp: tcp
-                .into_iter()
-                .map(TcpListener::from_std)
-                .collect::<io::Result<_>>()?,
+            tcp: tcp.into_iter().map(with_address).collect::<io::Result<_>>()?,
             unix: unix
                 .into_iter()
                 .map(UnixListener::from_std)
@@ -210,7 +232,7 @@ impl Listeners {
         })
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Incoming, Peer)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Connected>> {
         self.unix_first = !self.unix_first;
         for unix in [self.unix_first, !self.unix_first] {
             let polled = if unix {
@@ -225,21 +247,23 @@ impl Listeners {
         Poll::Pending
     }
 
-    fn poll_tcp(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Incoming, Peer)>> {
-        for listener in &self.tcp {
+    fn poll_tcp(&self, cx: &mut Context<'_>) -> Poll<io::Result<Connected>> {
+        for (listener, address) in &self.tcp {
             if let Poll::Ready(accepted) = listener.poll_accept(cx) {
                 return Poll::Ready(accepted.and_then(|(socket, peer)| {
                     socket.set_nodelay(true)?;
                     // A client whose machine vanished must not hold its session, and perhaps locks, for ever.
                     socket2::SockRef::from(&socket).set_keepalive(true)?;
-                    Ok((Incoming::Tcp(socket.into_std()?), Peer::Tcp(peer)))
+                    // A system call, where it cannot be known without.
+                    let local = address.map_or_else(|| socket.local_addr().ok(), Some);
+                    Ok((Incoming::Tcp(socket.into_std()?), Peer::Tcp(peer), local))
                 }));
             }
         }
         Poll::Pending
     }
 
-    fn poll_unix(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Incoming, Peer)>> {
+    fn poll_unix(&self, cx: &mut Context<'_>) -> Poll<io::Result<Connected>> {
         for listener in &self.unix {
             if let Poll::Ready(accepted) = listener.poll_accept(cx) {
                 return Poll::Ready(accepted.and_then(|(socket, _)| {
@@ -248,12 +272,18 @@ impl Listeners {
                         uid: who.as_ref().map(tokio::net::unix::UCred::uid),
                         pid: who.as_ref().and_then(tokio::net::unix::UCred::pid),
                     };
-                    Ok((Incoming::Unix(socket.into_std()?), peer))
+                    Ok((Incoming::Unix(socket.into_std()?), peer, None))
                 }));
             }
         }
         Poll::Pending
     }
+}
+
+fn with_address(socket: std::net::TcpListener) -> io::Result<(TcpListener, Option<SocketAddr>)> {
+    let address = socket.local_addr()?;
+    let certain = (!address.ip().is_unspecified()).then_some(address);
+    Ok((TcpListener::from_std(socket)?, certain))
 }
 
 fn least_loaded(shared: &Shared) -> usize {

@@ -9,6 +9,7 @@ pub mod ident;
 mod identity;
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,8 @@ pub(crate) const BUFFER_BYTES: usize = 2 * 1024;
 pub(crate) struct Accepted {
     pub(crate) socket: Incoming,
     pub(crate) peer: Peer,
+    /// Where the client connected to; `None` for a Unix socket.
+    pub(crate) local: Option<SocketAddr>,
     /// One of `max_logins`, held while logging in.
     pub(crate) permit: OwnedSemaphorePermit,
 }

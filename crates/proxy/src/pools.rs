@@ -35,6 +35,7 @@ pub(crate) use tickets::Tickets;
 
 use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
+use crate::listing::ServerRow;
 use crate::metrics::WorkerMetrics;
 use crate::server::Travelling;
 use crate::worker::{Shared, Switch};
@@ -178,6 +179,16 @@ impl Pools {
             .collect()
     }
 
+    /// This worker's server connections.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerRow> {
+        let mut rows = Vec::new();
+        for pool in self.inner.by_key.borrow().values() {
+            pool.list(&mut rows);
+        }
+        rows
+    }
+
     fn pool_for(&self, key: &PoolKey) -> ShardPool {
         if let Some(pool) = self.inner.by_key.borrow().get(key) {
             return pool.clone();
@@ -274,6 +285,9 @@ impl Pools {
         loop {
             // Staying fast for a while after the last waiter spares a wake-up per waiting request.
             let slow = quiet_ticks > 100;
+            worker
+                .seconds
+                .set(crate::listing::seconds(std::time::SystemTime::now()));
             worker.timer_is_slow.set(slow);
             let tick = if slow { TICK_QUIET } else { TICK_BUSY };
             tokio::select! {

@@ -51,18 +51,40 @@ pub struct Sockets {
 impl Sockets {
     /// Listens as the configuration says.
     pub fn bind(config: &ProxyConfig) -> Result<Self, StartError> {
-        let address = config.listen;
-        let listen = |source| StartError::Listen { address, source };
-        let socket = TcpListener::bind(address).map_err(listen)?;
-        socket.set_nonblocking(true).map_err(listen)?;
-        let port = socket.local_addr().map_err(listen)?.port();
+        Self::adopt(Self::default(), config)
+    }
+
+    /// Sockets that another process listened on. Those the configuration still asks for are kept, the others are closed
+    /// here, and what is missing is made.
+    pub fn adopt(handed: Self, config: &ProxyConfig) -> Result<Self, StartError> {
+        let wanted = |socket: &TcpListener| {
+            let listen = config.listen;
+            let same =
+                |at: SocketAddr| at.ip() == listen.ip() && (listen.port() == 0 || at.port() == listen.port());
+            socket.local_addr().is_ok_and(same)
+        };
+        let (mut kept, others): (Vec<_>, Vec<_>) = handed.tcp.into_iter().partition(wanted);
+        drop(others);
+        if kept.is_empty() {
+            kept.push(bind_tcp(config)?);
+        }
         let mut sockets = Self {
-            tcp: vec![socket],
+            tcp: kept,
             unix: Vec::new(),
         };
+        let port = sockets
+            .address()
+            .map_or(config.listen.port(), |address| address.port());
         if let Some(unix) = &config.unix_socket {
             let path = unix.path(port);
-            let socket = bind_unix(unix, &path).map_err(|source| StartError::ListenUnix { path, source })?;
+            let same = handed
+                .unix
+                .into_iter()
+                .find(|socket| path_of(socket).as_ref() == Some(&path));
+            let socket = match same {
+                Some(socket) => socket,
+                None => bind_unix(unix, &path).map_err(|source| StartError::ListenUnix { path, source })?,
+            };
             sockets.unix.push(socket);
         }
         Ok(sockets)
@@ -117,6 +139,14 @@ impl UnixSocketConfig {
     pub fn path(&self, port: u16) -> PathBuf {
         self.directory.join(format!(".s.PGSQL.{port}"))
     }
+}
+
+fn bind_tcp(config: &ProxyConfig) -> Result<TcpListener, StartError> {
+    let address = config.listen;
+    let listen = |source| StartError::Listen { address, source };
+    let socket = TcpListener::bind(address).map_err(listen)?;
+    socket.set_nonblocking(true).map_err(listen)?;
+    Ok(socket)
 }
 
 fn path_of(socket: &UnixListener) -> Option<PathBuf> {

@@ -106,6 +106,26 @@ pub struct Client {
     status: u8,
 }
 
+/// Cancels what one connection runs.
+#[derive(Debug, Clone)]
+pub struct Canceller {
+    target: Target,
+    packet: Vec<u8>,
+    timeout: Duration,
+}
+
+impl Canceller {
+    /// Sends a CancelRequest and waits until it was dealt with.
+    pub fn cancel(&self) -> Result<(), ClientError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut stream = Stream::connect(&self.target, self.timeout)?;
+        stream.write_until(&self.packet, deadline)?;
+        // The server closes when it has dealt with the request; only then may the caller go on.
+        let _ = stream.read_until(&mut [0; 16], deadline);
+        Ok(())
+    }
+}
+
 impl Client {
     /// Connects and logs in by URL.
     pub fn connect(url: &str) -> Result<Client, ClientError> {
@@ -233,15 +253,18 @@ impl Client {
 
     /// Asks, over a connection of its own, to cancel what this connection runs.
     pub fn cancel(&self) -> Result<(), ClientError> {
-        self.cancel_by(&self.target)
+        self.canceller()?.cancel()
     }
 
     /// The same by way of another server's address, as behind a load balancer.
     pub fn cancel_through(&self, url: &str) -> Result<(), ClientError> {
-        self.cancel_by(&Target::parse(url)?)
+        let mut canceller = self.canceller()?;
+        canceller.target = Target::parse(url)?;
+        canceller.cancel()
     }
 
-    fn cancel_by(&self, target: &Target) -> Result<(), ClientError> {
+    /// What cancels this connection's statements from another thread.
+    pub fn canceller(&self) -> Result<Canceller, ClientError> {
         let Some((pid, secret)) = &self.key else {
             return Err(ClientError::Authentication(
                 "the server gave no cancel key".into(),
@@ -251,12 +274,11 @@ impl Client {
         body.extend(secret);
         let mut packet = ((body.len() + 4) as u32).to_be_bytes().to_vec();
         packet.extend(body);
-        let deadline = Instant::now() + self.timeout;
-        let mut stream = Stream::connect(target, self.timeout)?;
-        stream.write_until(&packet, deadline)?;
-        // The server closes when it has dealt with the request; only then may the caller go on.
-        let _ = stream.read_until(&mut [0; 16], deadline);
-        Ok(())
+        Ok(Canceller {
+            target: self.target.clone(),
+            packet,
+            timeout: self.timeout,
+        })
     }
 
     /// Says Terminate and closes.

@@ -71,6 +71,11 @@ impl ProxySite {
         self
     }
 
+    /// Where configurations and logs are.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The directory of the store.
     pub fn store(&self) -> PathBuf {
         self.dir.path().join("store")
@@ -89,15 +94,25 @@ impl ProxySite {
     /// # Panics
     /// When it does not start, with what it said.
     pub fn start_with(&self, id: &str, sections: &str) -> DroverProxy {
+        self.start_as(id, id, &(self.config(id) + sections), &[])
+    }
+
+    /// Starts a proxy with this configuration and further arguments, and waits until it listens. `name` is for its
+    /// files: its own, or another process of the same proxy has them.
+    ///
+    /// # Panics
+    /// When it does not, with what it said.
+    pub fn start_as(&self, id: &str, name: &str, text: &str, arguments: &[&str]) -> DroverProxy {
         let config = self.dir.path().join(format!("{id}.toml"));
-        std::fs::write(&config, self.config(id) + sections).expect("the configuration");
-        let log = self.dir.path().join(format!("{id}.log"));
+        std::fs::write(&config, text).expect("the configuration");
+        let log = self.dir.path().join(format!("{name}.log"));
         let errors = std::fs::File::create(&log).expect("the log");
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "sh"])
             .arg(&self.binary)
             .args(["proxy", "--config"])
             .arg(&config)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)

@@ -195,8 +195,17 @@ impl Config {
 
     /// This proxy's name in the cluster: as configured, or one that no other process has, nor this one's predecessor
     /// under the same process id, whose lease may have some time left.
-    pub fn proxy_id(&self) -> ProxyId {
-        let configured = self.proxy.id.as_ref().and_then(|id| ProxyId::parse(&id.0).ok());
+    ///
+    /// A `successor` lives beside the proxy of the same configuration for a while, so it gets a name of its own.
+    pub fn proxy_id(&self, successor: bool) -> ProxyId {
+        let configured = self.proxy.id.as_ref().and_then(|id| {
+            let name = if successor {
+                format!("{}.{}", id.0, std::process::id())
+            } else {
+                id.0.clone()
+            };
+            ProxyId::parse(&name).ok()
+        });
         configured.unwrap_or_else(|| {
             let host = nix::unistd::gethostname().unwrap_or_default();
             let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

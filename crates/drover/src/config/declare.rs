@@ -37,6 +37,13 @@ pub(super) struct SectionDoc {
     pub(super) options: &'static [OptionDoc],
 }
 
+/// Whether a section has an option.
+#[must_use]
+pub fn has_option(section: &str, key: &str) -> bool {
+    let section = SECTIONS.iter().find(|known| known.name == section);
+    section.is_some_and(|section| section.options.iter().any(|option| option.key == key))
+}
+
 /// What [`section!`] implements.
 pub(super) trait Section: Sized {
     const DOC: SectionDoc;

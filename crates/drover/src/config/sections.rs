@@ -41,6 +41,12 @@ section! {
         unix_socket_dir: Option<PathBuf>,
         /// Permissions of the Unix socket, in octal. Clients log in all the same.
         unix_socket_mode: FileMode = "'0777'",
+        /// Unix socket on which this proxy hands its listening sockets to the one that replaces it (`--takeover`); the same
+        /// in both configurations. Left out: `control-<id or port>.sock` in the store's directory.
+        control_socket: Option<PathBuf>,
+        /// How long a proxy that was replaced, or was told `SHUTDOWN WAIT_FOR_CLIENTS`, waits for its clients to leave before
+        /// it ends their sessions. `0s`: for ever.
+        drain_timeout: Duration = "'1h'",
         /// Where the HTTP API, metrics and health checks are.
         http: SocketAddr = "'127.0.0.1:6480'",
         /// Bearer token that HTTP requests must carry. Needed when `http` is not a loopback address.

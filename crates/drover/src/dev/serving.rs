@@ -71,6 +71,7 @@ pub fn plan(
         cluster: record_of(cluster)?,
         gather_bytes_max: GATHER_BYTES_MAX,
         http,
+        handed: Default::default(),
         // A request without a token is the application's; on other addresses than loopback there are none.
         http_access: HttpConfig {
             default_role: Some(Role {

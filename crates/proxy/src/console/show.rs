@@ -2,15 +2,24 @@
 
 use std::sync::Arc;
 
+mod connections;
+mod pools;
+mod stats;
+
 use super::Failed;
 use super::command::{SETTINGS, SHOW_WORDS, Show};
 use super::table::{Kind, Table, Value, row};
 use crate::worker::Shared;
+use stats::Which;
+pub(crate) use stats::{PERIOD, Periods};
+
+/// The period of averages, in seconds.
+pub(super) const PERIOD_S: u64 = PERIOD.as_secs();
 
 /// What SHOW HELP says.
 pub(super) fn help() -> String {
     format!(
-        "Console usage\n\tSHOW {}\n\tSET key = value\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\t\
+        "\n\tSHOW {}\n\tSET key = value\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\t\
          ENABLE <db>\n\tRECONNECT [<db>]\n\tKILL [<db>]\n\tKILL_CLIENT <id>\n\tSUSPEND\n\tSHUTDOWN\n\t\
          SHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n\tWAIT_CLOSE [<db>]",
         SHOW_WORDS.join("|")
@@ -63,8 +72,59 @@ pub(super) async fn table(shared: &Arc<Shared>, what: &Show) -> Result<Table, Fa
                  `drover proxy --takeover`",
             ));
         }
-        other => return Err(Failed::new("0A000", format!("not supported: SHOW {other:?}"))),
+        Show::DnsHosts => Table::new(&[
+            ("hostname", Kind::Text),
+            ("ttl", Kind::Int8),
+            ("addrs", Kind::Text),
+        ]),
+        Show::Config => super::options::config(shared),
+        Show::Mem => memory(shared),
+        Show::Databases => pools::databases(shared),
+        Show::Pools => pools::pools(shared).await,
+        Show::Users => pools::users(shared),
+        Show::Lists => pools::lists(shared).await,
+        Show::Clients => connections::clients(shared).await,
+        Show::Servers => connections::servers(shared).await,
+        Show::Sockets => connections::sockets(shared, false).await,
+        Show::ActiveSockets => connections::sockets(shared, true).await,
+        Show::Stats => statistics(shared, Which::Both),
+        Show::StatsTotals => statistics(shared, Which::Totals),
+        Show::StatsAverages => statistics(shared, Which::Averages),
+        Show::Totals => stats::totals(&shared.metrics, &shared.periods),
     })
+}
+
+fn statistics(shared: &Shared, which: Which) -> Table {
+    let databases: Vec<_> = shared
+        .entries
+        .databases()
+        .iter()
+        .map(|database| Arc::clone(&database.name))
+        .collect();
+    stats::stats(&shared.metrics, &shared.periods, &databases, which)
+}
+
+/// What is known of memory: things and their number. Buffers are lent by each worker and not counted.
+fn memory(shared: &Shared) -> Table {
+    let mut table = Table::new(&[
+        ("name", Kind::Text),
+        ("size", Kind::Int4),
+        ("used", Kind::Int4),
+        ("free", Kind::Int4),
+        ("memtotal", Kind::Int4),
+    ]);
+    let database = size_of::<crate::pools::DatabaseState>();
+    let user = size_of::<crate::pools::UserState>();
+    let client = size_of::<crate::cancel::CancelSlot>() + size_of::<crate::listing::ClientInfo>();
+    let counts = [
+        ("client_cache", client, shared.cancels.len()),
+        ("db_cache", database, shared.entries.databases().len()),
+        ("user_cache", user, shared.entries.users().len()),
+    ];
+    for (name, size, used) in counts {
+        table.push(row![name, size, used, 0_u32, size * used]);
+    }
+    table
 }
 
 fn setting(name: &'static str) -> Table {
@@ -81,8 +141,11 @@ fn state(shared: &Shared) -> Table {
     let mut table = Table::new(&[("key", Kind::Text), ("value", Kind::Text)]);
     let yes = |flag: bool| if flag { "yes" } else { "no" };
     let active = !shared.is_stopping();
-    table.push(row!["active", yes(active)]);
-    table.push(row!["paused", yes(false)]);
-    table.push(row!["suspended", yes(false)]);
+    let databases = shared.entries.databases();
+    let paused = !databases.is_empty() && databases.iter().all(|database| database.is_paused());
+    let suspended = shared.is_suspended();
+    table.push(row!["active", yes(active && !paused && !suspended)]);
+    table.push(row!["paused", yes(paused)]);
+    table.push(row!["suspended", yes(suspended)]);
     table
 }

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Int4,
     /// `bigint`.
     Int8,
+    /// `numeric`.
+    Numeric,
 }
 
 impl Kind {
@@ -22,6 +24,7 @@ impl Kind {
             Self::Text => (25, -1),
             Self::Int4 => (23, 4),
             Self::Int8 => (20, 8),
+            Self::Numeric => (1700, -1),
         }
     }
 }

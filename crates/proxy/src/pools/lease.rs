@@ -1,6 +1,7 @@
 //! A server connection lent to a session.
 
 use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pool::ServerId;
@@ -8,6 +9,7 @@ use pool::ServerId;
 use super::permits::Permit;
 use super::state::ShardPool;
 use crate::cancel::{CancelSlot, Unbound};
+use crate::listing::ServerMark;
 use crate::server::ServerConn;
 
 /// A connection with what the pool keeps beside it.
@@ -17,6 +19,8 @@ pub(crate) struct Pooled {
     /// Held by ordinary connections only.
     pub(super) permit: Option<Permit>,
     pub(super) id: ServerId,
+    /// What is listed of it.
+    pub(super) mark: Rc<ServerMark>,
     /// Bytes received and sent that are in the metrics already.
     pub(super) traffic: (u64, u64),
 }
@@ -32,6 +36,8 @@ pub struct Lease {
 
 impl Lease {
     pub(super) fn new(pooled: Box<Pooled>, pool: ShardPool, slot: Option<&Arc<CancelSlot>>) -> Self {
+        let client = slot.map(|slot| (slot.pid(), &slot.mark));
+        pooled.mark.lend(client, pool.0.worker.seconds.get());
         let mut lease = Self {
             pooled: Some(pooled),
             pool,

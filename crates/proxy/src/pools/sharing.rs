@@ -26,12 +26,14 @@ impl ShardPool {
         let now = self.0.worker.now();
         // The machine speaks of the connection before its name is known here: the slot is filled in between.
         let id = self.0.machine.borrow_mut().adopt(now, self.0.worker.jitter());
+        let mark = self.mark(&conn);
         self.set_slot(
             id,
             Box::new(Pooled {
                 conn,
                 permit: Some(permit),
                 id,
+                mark,
                 traffic: (0, 0),
             }),
         );

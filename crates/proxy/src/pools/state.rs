@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hashbrown::HashMap;
 use pool::{Answer, Class, Effect, Policy, Pool, Refused, RequestId, ServerId, Time};
@@ -17,6 +17,7 @@ use super::policy::PoolPolicy;
 use super::{CheckoutError, PoolKey, PoolStats, Purpose, dial};
 use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
+use crate::listing::{ServerMark, ServerMarks, ServerRow};
 use crate::metrics::WorkerMetrics;
 use crate::server::ServerConn;
 use crate::worker::{Shared, Switch, WorkerMessage};
@@ -29,6 +30,9 @@ pub(crate) struct WorkerPools {
     pub(super) buffers: Buffers,
     pub(super) timer: Notify,
     pub(super) timer_is_slow: Cell<bool>,
+    /// Seconds since 1970, as of the last tick.
+    pub(super) seconds: Cell<u64>,
+    next_mark: Cell<u64>,
     origin: Instant,
     seed: Cell<u64>,
 }
@@ -49,9 +53,18 @@ impl WorkerPools {
             buffers,
             timer: Notify::new(),
             timer_is_slow: Cell::new(false),
+            seconds: Cell::new(crate::listing::seconds(SystemTime::now())),
+            next_mark: Cell::new(1),
             origin: Instant::now(),
             seed: Cell::new(seed),
         }
+    }
+
+    /// A number for one more server.
+    pub(super) fn next_mark(&self) -> u64 {
+        let mark = self.next_mark.get();
+        self.next_mark.set(mark + 1);
+        mark
     }
 
     pub(super) fn now(&self) -> Time {
@@ -130,6 +143,8 @@ pub(super) struct State {
     slots: RefCell<Vec<Option<Box<Pooled>>>>,
     waits: RefCell<HashMap<RequestId, Wait, foldhash::fast::RandomState>>,
     last_error: RefCell<Option<CheckoutError>>,
+    /// All connections, lent ones too, for listings.
+    marks: ServerMarks,
     /// Which limit the last login was denied for.
     denied: Cell<Denied>,
     /// All workers were told that the server is down, and no login has succeeded since.
@@ -176,6 +191,7 @@ impl ShardPool {
             slots: RefCell::default(),
             waits: RefCell::default(),
             last_error: RefCell::default(),
+            marks: ServerMarks::default(),
             asked: Cell::new(false),
             gave: Cell::new(Time(0)),
         }))
@@ -239,6 +255,7 @@ impl ShardPool {
         if let Some(lease) = self.try_checkout(purpose, slot) {
             return Ok(lease);
         }
+        let waiting = slot.map(|slot| slot.mark.begin_wait());
         let result = loop {
             match self.obtain(purpose.class()).await {
                 Ok((pooled, false)) => break Ok(pooled),
@@ -250,6 +267,7 @@ impl ShardPool {
                 Err(reason) => break Err(reason),
             }
         };
+        drop(waiting);
         let metrics = &self.0.worker.metrics;
         match result {
             Ok(pooled) => {
@@ -291,6 +309,17 @@ impl ShardPool {
         }
     }
 
+    /// A mark for a new connection.
+    pub(super) fn mark(&self, conn: &ServerConn) -> Rc<ServerMark> {
+        let worker = &self.0.worker;
+        self.0.marks.add(conn, worker.next_mark(), worker.seconds.get())
+    }
+
+    /// Appends a row per connection.
+    pub(super) fn list(&self, rows: &mut Vec<ServerRow>) {
+        self.0.marks.rows(&self.0.key, self.0.worker.worker, rows);
+    }
+
     /// Current figures.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
@@ -307,6 +336,8 @@ impl ShardPool {
     /// A lent connection in a state in which anybody may use it.
     pub(super) fn put_back(&self, mut pooled: Box<Pooled>) {
         let now = self.0.worker.now();
+        let prepared = pooled.conn.prepared.len();
+        pooled.mark.give_back(prepared, self.0.worker.seconds.get());
         pooled.conn.conn.give_up_buffers();
         pooled.conn.watch = None;
         let id = pooled.id;
@@ -341,12 +372,14 @@ impl ShardPool {
         self.0.last_error.replace(None);
         self.0.down.set(false);
         self.0.worker.metrics.servers.up();
+        let mark = self.mark(&conn);
         self.set_slot(
             id,
             Box::new(Pooled {
                 conn,
                 permit,
                 id,
+                mark,
                 traffic: (0, 0),
             }),
         );

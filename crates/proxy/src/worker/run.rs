@@ -20,6 +20,7 @@ use super::{
 use crate::buffers::Buffers;
 use crate::client::ClientConn;
 use crate::conn::Conn;
+use crate::listing::ClientInfo;
 use crate::login;
 use crate::pools::{Pools, upkeep};
 
@@ -123,6 +124,10 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
         WorkerMessage::Stats(sender) => {
             let _ = sender.send(ctx.pools.stats());
         }
+        WorkerMessage::Servers(sender) => {
+            let _ = sender.send(ctx.pools.servers());
+        }
+        WorkerMessage::KillClient { pid } => ctx.sessions.kill(pid),
         WorkerMessage::Shutdown => return true,
     }
     false
@@ -161,7 +166,12 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     };
     ctx.metrics.clients.up();
     ctx.metrics.clients_accepted.increment();
-    let login::Accepted { socket, peer, permit } = client;
+    let login::Accepted {
+        socket,
+        peer,
+        local,
+        permit,
+    } = client;
     let Ok(socket) = socket.into_socket() else {
         return;
     };
@@ -181,7 +191,21 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     let Some((mut conn, info, cancel, admission)) = admitted else {
         return;
     };
-    stop.set_database(Arc::clone(&info.database));
+    cancel.slot.mark.introduce(ClientInfo {
+        user: Arc::clone(&info.user),
+        database: Arc::clone(&info.database),
+        peer,
+        local,
+        connected: std::time::SystemTime::now(),
+        application_name: info.param("application_name").unwrap_or_default().into(),
+        tls: info.tls.clone(),
+    });
+    stop.set_pid(cancel.slot.pid());
+    let console = ctx.shared.config.console.serves(&info.database);
+    if !console {
+        // KILL is for clients, not for operators.
+        stop.set_database(Arc::clone(&info.database));
+    }
     conn.set_buffers(ctx.buffers.clone());
     ctx.metrics.logins.increment();
     let session = Session {
@@ -192,7 +216,7 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
         stop: Rc::clone(&stop),
         ctx: Rc::clone(&ctx),
     };
-    let handler: Rc<dyn SessionHandler> = if ctx.shared.config.console.serves(&session.info.database) {
+    let handler: Rc<dyn SessionHandler> = if console {
         Rc::new(crate::console::Console)
     } else {
         handler

@@ -10,6 +10,7 @@ use crate::cancel::peers::Outbox;
 use crate::cancel::{CancelRegistry, PeerNumber};
 use crate::config::{ProxyConfig, ShardConfig};
 use crate::listener::Accepting;
+use crate::listing::ServerRow;
 use crate::metrics::Registry;
 use crate::operations::Operations;
 use crate::pools::{
@@ -77,6 +78,13 @@ pub(crate) enum WorkerMessage {
     },
     /// Report the pools.
     Stats(oneshot::Sender<Vec<PoolStats>>),
+    /// Report the server connections.
+    Servers(oneshot::Sender<Vec<ServerRow>>),
+    /// End this client's session at once.
+    KillClient {
+        /// Its process number.
+        pid: u32,
+    },
     /// End all sessions, then the worker.
     Shutdown,
 }
@@ -180,6 +188,8 @@ pub struct Shared {
     /// Who asks for `currval` and `lastval`.
     pub(crate) sequence_readers: crate::session::SequenceReaders,
     pub(crate) accepting: watch::Sender<Accepting>,
+    /// For the console's averages.
+    pub(crate) periods: crate::console::Periods,
     /// The sockets once more, as long as they may be handed over.
     sockets: Mutex<Option<Sockets>>,
     next_statement: AtomicU64,
@@ -233,6 +243,7 @@ impl Shared {
             notifications: Arc::default(),
             sequence_readers: Default::default(),
             accepting: watch::Sender::new(Accepting::On),
+            periods: Default::default(),
             sockets: Mutex::default(),
             next_statement: AtomicU64::new(1),
             exporter,
@@ -316,6 +327,26 @@ impl Shared {
         text
     }
 
+    /// All server connections of all workers. Works on any runtime.
+    pub async fn servers(&self) -> Vec<ServerRow> {
+        let mut all = Vec::new();
+        for worker in 0..self.mailboxes.len() {
+            let (sender, receiver) = oneshot::channel();
+            self.mailboxes.send(worker, WorkerMessage::Servers(sender));
+            all.extend(receiver.await.unwrap_or_default());
+        }
+        all
+    }
+
+    /// Ends the session of a client, named by its process number. False: there is none.
+    pub fn kill_client(&self, pid: u32) -> bool {
+        let known = self.cancels.list().iter().any(|slot| slot.pid() == pid);
+        if known {
+            self.mailboxes.send_all(|| WorkerMessage::KillClient { pid });
+        }
+        known
+    }
+
     /// Multi-shard transactions waiting for a ticket, and free tickets.
     #[must_use]
     pub fn tickets(&self) -> (usize, usize) {
@@ -344,6 +375,32 @@ impl Shared {
 
     pub(crate) fn set_sockets(&self, sockets: Sockets) {
         *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = Some(sockets);
+    }
+
+    /// Clients that connect from now on wait in the kernel's backlog.
+    pub(crate) fn pause_accepting(&self) {
+        self.change_accepting(Accepting::On, Accepting::Paused);
+    }
+
+    /// Ends that. False: it was not so.
+    pub(crate) fn resume_accepting(&self) -> bool {
+        self.change_accepting(Accepting::Paused, Accepting::On)
+    }
+
+    fn change_accepting(&self, from: Accepting, to: Accepting) -> bool {
+        self.accepting.send_if_modified(|now| {
+            let change = *now == from;
+            if change {
+                *now = to;
+            }
+            change
+        })
+    }
+
+    /// SUSPEND is in force.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        *self.accepting.borrow() == Accepting::Paused
     }
 
     /// Accepts no more clients: another process does it on the same sockets.

@@ -62,6 +62,8 @@ pub struct Stop {
     waker: RefCell<Option<Waker>>,
     /// The client database, once the client has logged in.
     database: RefCell<Option<Arc<str>>>,
+    /// The client's process number, once it has logged in.
+    pid: Cell<u32>,
 }
 
 impl Stop {
@@ -88,6 +90,11 @@ impl Stop {
     /// The client logged in to this database.
     pub(crate) fn set_database(&self, database: Arc<str>) {
         *self.database.borrow_mut() = Some(database);
+    }
+
+    /// The client that logged in has this process number.
+    pub(crate) fn set_pid(&self, pid: u32) {
+        self.pid.set(pid);
     }
 
     /// The task to wake.
@@ -123,6 +130,19 @@ impl Sessions {
     /// Connections alive.
     pub(crate) fn live(&self) -> usize {
         self.live.get()
+    }
+
+    /// Ends one session.
+    pub(crate) fn kill(&self, pid: u32) {
+        let all = self.all.borrow();
+        let found = all
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|stop| stop.pid.get() == pid);
+        drop(all);
+        if let Some(stop) = found {
+            stop.set(StopReason::Killed);
+        }
     }
 
     /// Ends the sessions of a client database, or all that have logged in.
