@@ -81,20 +81,7 @@ impl Session {
             client_address,
         };
         session.set_pinned(Pins::of_mode(policy.mode));
-        let greeted = match base {
-            Ok(_)
-                if who
-                    .param("replication")
-                    .is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) =>
-            {
-                Err(Fault::fatal(
-                    "0A000",
-                    "replication connections are not passed through; connect to the server",
-                ))
-            }
-            Ok(_) => session.greet().await,
-            Err(fault) => Err(fault),
-        };
+        let greeted = session.greet_unless(base.err(), &who).await;
         if let Err(fault) = greeted {
             if let Fault::Fatal(fields) | Fault::Statement(fields) = &fault {
                 session.say_fatal(fields).await;
@@ -103,6 +90,21 @@ impl Session {
         }
         session.report_login();
         Ok(session)
+    }
+
+    /// Greets, unless the start-up packet is wrong or asks for what there is not.
+    async fn greet_unless(&mut self, wrong: Option<Fault>, who: &StartupInfo) -> Result<(), Fault> {
+        if let Some(fault) = wrong {
+            return Err(fault);
+        }
+        let replication = who.param("replication");
+        if replication.is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
+            return Err(Fault::fatal(
+                "0A000",
+                "replication connections are not passed through; connect to the server",
+            ));
+        }
+        self.greet().await
     }
 
     async fn greet(&mut self) -> Result<(), Fault> {

@@ -251,7 +251,7 @@ impl Watch {
         let since = now.wrapping_sub(self.fired_at.get());
         if since >= GRACE_TICKS {
             Due::Stop(StopReason::Unresponsive)
-        } else if since % REPEAT_TICKS == 0 {
+        } else if since.is_multiple_of(REPEAT_TICKS) {
             Due::Cancel
         } else {
             Due::Nothing
