@@ -9,6 +9,7 @@ pub mod settings;
 
 mod batch;
 mod cleanup;
+mod configs;
 mod control;
 mod copy_many;
 mod copy_one;
@@ -48,6 +49,7 @@ use crate::pools::{Admission, ShardPool};
 use crate::worker::{Stop, StopReason, Watch};
 
 use block::{Block, Enlisted};
+pub use configs::ConfigCalls;
 use effects::Pins;
 use extended::Extended;
 pub(crate) use fault::{Fault, refusal_fields};
@@ -81,6 +83,8 @@ pub struct Session {
     sequences: sequences::SequenceUse,
     /// What is measured of the request at hand.
     observation: observe::Observation,
+    /// Calls of `set_config` that have not been looked at.
+    configs: ConfigCalls,
     /// Present once it listened or notified.
     listening: Option<Box<listen::Listening>>,
     /// What pinned it may be gone: look when no block is open.

@@ -9,8 +9,8 @@ use plan::{KeySource, Many, NullKeys, Plan, Target, Triage};
 use sql::{Literal, LiteralKind, NormalisedBuf};
 
 use crate::server::StatementId;
-use crate::session::ListenCommand;
 use crate::session::effects::Effects;
+use crate::session::{ConfigCalls, ListenCommand};
 
 /// A statement as the worker's cache holds it.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Statement {
     pub action: Action,
     /// What running it does to the session.
     pub effects: Effects,
+    /// The settings its calls of `set_config` may mean.
+    pub configs: ConfigCalls,
     /// The first keyword is enough of a tag to know that it returns rows or not; for error texts only.
     pub kind: sql::StatementKind,
     /// Where its runs are counted.

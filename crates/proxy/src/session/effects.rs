@@ -145,6 +145,8 @@ pub struct Effects {
     pub lists_channels: bool,
     /// It may end what pins a session.
     pub may_unpin: bool,
+    /// It calls `set_config`: look at the settings it names.
+    pub sets_config: bool,
 }
 
 impl Effects {
@@ -158,6 +160,7 @@ impl Effects {
             notifies: self.notifies || other.notifies,
             lists_channels: self.lists_channels || other.lists_channels,
             may_unpin: self.may_unpin || other.may_unpin,
+            sets_config: self.sets_config || other.sets_config,
         }
     }
 
@@ -169,6 +172,7 @@ impl Effects {
             && !self.notifies
             && !self.lists_channels
             && !self.may_unpin
+            && !self.sets_config
     }
 
     /// Something has to be done about sequences before the statement.
@@ -214,7 +218,7 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
             "pg_notify" => effects.notifies = true,
             "pg_listening_channels" => effects.lists_channels = true,
             "setseed" => effects.pin = effects.pin.or(Some(PinReason::ProcessState)),
-            "set_config" => effects.inspect = true,
+            "set_config" => effects.sets_config = true,
             "currval" | "lastval" => effects.reads_sequence_state = true,
             name if may_touch_session(name, snapshot) => effects.inspect = true,
             _ => {}

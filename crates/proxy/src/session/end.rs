@@ -68,6 +68,9 @@ impl Session {
         if self.block.notifies {
             Box::pin(self.after_notify()).await;
         }
+        if !self.configs.is_empty() {
+            self.follow_configs_at_end().await;
+        }
         if self.block.inspect {
             self.inspect_all().await;
         }

@@ -636,6 +636,9 @@ impl Session {
                     Action::Planned(_) => Wrote::No,
                     _ => wrote_by_kind(statement.kind),
                 };
+                if statement.effects.sets_config {
+                    self.configs.add(&statement.configs);
+                }
                 if statement.effects.notifies {
                     match self.block.is_open() {
                         true => self.block.notifies = true,

@@ -81,6 +81,12 @@ impl Session {
             self.pin(reason);
             self.servers[index].unpreparable = true;
         }
+        if effects.sets_config && !self.block.is_open() {
+            match failed {
+                true => self.configs = super::ConfigCalls::default(),
+                false => Box::pin(self.follow_configs(index)).await?,
+            }
+        }
         // What a block makes may be gone at its end.
         let may_end = effects.may_unpin || (effects.pin.is_some() && self.block.is_open());
         self.recheck_pins |= may_end && !self.pinned.is_empty();
@@ -155,7 +161,7 @@ impl Session {
     }
 
     /// A setting made by a function: followed like one made by SET.
-    fn adopt_setting(&mut self, name: &str, value: &str) {
+    pub(super) fn adopt_setting(&mut self, name: &str, value: &str) {
         if is_incidental(name) {
             return;
         }

@@ -10,7 +10,7 @@ use wire::backend::{Backend, RowDescription};
 use super::block::BlockState;
 use super::effects::{Effects, effects_of};
 use super::listen::ListenCommand;
-use super::{Fault, Session};
+use super::{ConfigCalls, Fault, Session};
 use crate::engine::PlanContext;
 use crate::exec::analyze::{Analysis, AnalyzeError, analyze};
 use crate::exec::statement::{Action, Literals, Planned, Statement, exact_keys, shared_keys};
@@ -88,6 +88,24 @@ impl Session {
 
     /// Learns one statement of a text that has several, or the only one.
     pub(super) async fn learn_one(
+        &mut self,
+        text: &str,
+        raw: &RawStatement,
+        types: &[u32],
+        key: Option<&NormalisedBuf>,
+        context: &Rc<PlanContext>,
+    ) -> Result<Rc<Statement>, Fault> {
+        let mut statement = self.learn_raw(text, raw, types, key, context).await?;
+        // Such a statement is in no cache, so nobody else has it.
+        if statement.effects.sets_config
+            && let Some(statement) = Rc::get_mut(&mut statement)
+        {
+            statement.configs = ConfigCalls::of(raw);
+        }
+        Ok(statement)
+    }
+
+    async fn learn_raw(
         &mut self,
         text: &str,
         raw: &RawStatement,
@@ -263,6 +281,7 @@ impl Session {
             id: self.engine.next_statement_id(),
             action,
             effects,
+            configs: ConfigCalls::default(),
             kind,
             digest: Default::default(),
         })

@@ -143,6 +143,9 @@ impl Session {
         if statement.effects.reads_sequence_state {
             self.find_sequences().await?;
         }
+        if statement.effects.sets_config {
+            self.configs.add(&statement.configs);
+        }
         if statement.effects.lists_channels {
             Box::pin(self.listen_on_server()).await?;
         }

@@ -13,7 +13,7 @@ use super::effects::Pins;
 use super::enlist::settle;
 use super::extended::Extended;
 use super::settings::{Settings, SettingsHistory};
-use super::{Fault, Session};
+use super::{ConfigCalls, Fault, Session};
 use crate::client::StartupInfo;
 use crate::engine::Engine;
 use crate::server::Parameters;
@@ -66,6 +66,7 @@ impl Session {
             pinned: Pins::default(),
             sequences: Default::default(),
             observation: super::observe::Observation::new(totals, number),
+            configs: ConfigCalls::default(),
             listening: None,
             recheck_pins: false,
             extended: Extended::default(),

@@ -120,3 +120,37 @@ fn settings_follow_and_do_not_mix() {
     assert_eq!(value(&mut one, "SHOW work_mem"), "4MB");
     assert_eq!(value(&mut two, "SHOW work_mem"), "6MB");
 }
+
+/// `set_config` is followed like SET, custom settings included, and local ones end with their transaction.
+#[test]
+fn set_config_follows_its_session() {
+    let fixture = Fixture::new(1, 1);
+    let (mut one, mut two) = (fixture.client(), fixture.client());
+    run(&mut one, "SELECT set_config('app.tenant', '7', false)");
+    run(
+        &mut two,
+        "SELECT set_config('app.tenant', '8', false), set_config('work_mem', '6MB', false)",
+    );
+    let ask = "SELECT current_setting('app.tenant', true), current_setting('work_mem')";
+    let see = |client: &mut Client| run(client, ask).text_rows();
+    let row = |tenant: &str, memory: &str| vec![vec![Some(tenant.to_owned()), Some(memory.to_owned())]];
+    for _ in 0..2 {
+        assert_eq!(see(&mut one), row("7", "4MB"));
+        assert_eq!(see(&mut two), row("8", "6MB"));
+    }
+    run(&mut one, "BEGIN");
+    run(&mut one, "SELECT set_config('app.tenant', '9', true)");
+    assert_eq!(see(&mut one), row("9", "4MB"));
+    run(&mut one, "COMMIT");
+    assert_eq!(see(&mut one), row("7", "4MB"));
+    run(&mut one, "BEGIN");
+    run(&mut one, "SELECT set_config('app.tenant', '10', false)");
+    run(&mut one, "ROLLBACK");
+    assert_eq!(see(&mut two), row("8", "6MB"));
+    assert_eq!(see(&mut one), row("7", "4MB"));
+    // The name is computed: nobody can follow it, so the session keeps its connection until it ends.
+    run(&mut one, "SELECT set_config('app' || '.tenant', '11', false)");
+    assert_eq!(see(&mut one), row("11", "4MB"));
+    drop(one);
+    assert_eq!(see(&mut two), row("8", "6MB"));
+}

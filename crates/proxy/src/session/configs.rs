@@ -1,0 +1,140 @@
+//! `set_config`: a setting made by a function call follows the session like one made by SET.
+//!
+//! What a call sets is read from the server afterwards, outside of any transaction, so that what was local or rolled back
+//! is not taken for the session's. The names are the constants of the statement that can be names; if it has fewer than
+//! calls (the name is a parameter or computed) the session is pinned, because a setting nobody knows cannot follow.
+
+use std::rc::Rc;
+
+use sql::RawStatement;
+
+use super::effects::PinReason;
+use super::{Fault, Session};
+use crate::exec::link;
+use crate::server::Applied;
+
+/// Names looked at together; more than that pins the session.
+const NAMES_MAX: usize = 100;
+
+/// Calls of `set_config`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigCalls {
+    calls: usize,
+    names: Vec<String>,
+}
+
+impl ConfigCalls {
+    /// Those of a statement.
+    pub fn of(raw: &RawStatement) -> Self {
+        let functions = raw.names.functions.iter();
+        Self {
+            calls: functions.filter(|function| function.name == "set_config").count(),
+            names: (raw.names.strings.iter())
+                .filter(|text| can_be_name(text))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.calls == 0
+    }
+
+    /// These too.
+    pub fn add(&mut self, more: &Self) {
+        // The same call again needs no second look.
+        if more.names.iter().any(|name| !self.names.contains(name))
+            || self.calls == 0
+            || more.names.is_empty()
+        {
+            self.calls = self.calls.saturating_add(more.calls);
+        }
+        for name in &more.names {
+            if self.names.len() <= NAMES_MAX && !self.names.contains(name) {
+                self.names.push(name.clone());
+            }
+        }
+    }
+}
+
+/// Like a setting's name: identifiers with dots between them.
+fn can_be_name(text: &str) -> bool {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$'))
+    };
+    text.split('.').all(part)
+}
+
+impl Session {
+    /// Outside of a block: takes over what `set_config` set on this server.
+    pub(super) async fn follow_configs(&mut self, index: usize) -> Result<(), Fault> {
+        let configs = std::mem::take(&mut self.configs);
+        let is_home = self.servers[index].shard == self.engine.cluster.home();
+        let literals: Vec<String> = configs
+            .names
+            .iter()
+            .map(|name| sql::quote_literal(name))
+            .collect();
+        let question = format!(
+            "SELECT pg_catalog.lower(n), pg_catalog.current_setting(n, true), \
+             EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = pg_catalog.lower(n) AND source <> 'session') \
+             FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) n",
+            literals.join(", ")
+        );
+        let name = self.shard_name(self.servers[index].shard);
+        let server = &mut self.servers[index].lease;
+        let reply = link::query(server, &question)
+            .await
+            .map_err(|error| Fault::lost(&error, &name))?;
+        let rows = reply.into_rows().map_err(Fault::Statement)?;
+        let mut known = 0;
+        for row in &rows {
+            let [Some(name), Some(value), untouched] = row.as_slice() else {
+                continue;
+            };
+            known += 1;
+            let is_set = self.settings.current().get(name).is_some();
+            // A custom setting that was local only is empty afterwards; a role that was local only is none.
+            let plain = value.is_empty() || (name == "role" && value == "none");
+            if is_set || !(plain || untouched.as_deref() == Some("t")) {
+                self.adopt_setting(name, value);
+            }
+        }
+        if known < configs.calls || configs.names.len() > NAMES_MAX {
+            if is_home {
+                self.pin(PinReason::ProcessState);
+            }
+            self.servers[index].lease.applied = Applied::Unknown;
+        } else if !matches!(self.servers[index].lease.applied, Applied::Unknown) {
+            let current = Rc::clone(self.settings.current());
+            self.servers[index].lease.applied = Applied::Known(current);
+        }
+        Ok(())
+    }
+
+    /// At the end of a block: the same for every server that took part, home first.
+    pub(super) async fn follow_configs_at_end(&mut self) {
+        let home = self.engine.cluster.home();
+        let index = self
+            .servers
+            .iter()
+            .position(|server| server.shard == home && server.begun);
+        match index {
+            Some(index) => {
+                if Box::pin(self.follow_configs(index)).await.is_err() {
+                    self.servers[index].lease.dirty = true;
+                }
+            }
+            None => self.configs = ConfigCalls::default(),
+        }
+        for server in &mut self.servers {
+            if server.begun && server.shard != home {
+                server.lease.applied = Applied::Unknown;
+            }
+        }
+    }
+}
