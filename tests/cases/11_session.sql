@@ -158,7 +158,7 @@ CLOSE h;
 @error 34000 FETCH 1 FROM h;
 -- LISTEN, NOTIFY
 LISTEN news;
-SELECT pg_listening_channels();
+@nowrap SELECT pg_listening_channels();
 UNLISTEN news;
 NOTIFY news, 'payload';
 SELECT pg_notify('news', 'again');
