@@ -122,7 +122,9 @@ fn an_old_snapshot_does_not_look_for_a_table_that_was_moved() {
         &mut old,
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM h",
     );
-    good(&mut operator, "SELECT drover.shard_table('moved', key => 'k')");
+    // Statements of other tests that run long can hold a move back.
+    let move_it = "SELECT drover.shard_table('moved', key => 'k')";
+    assert!((0..10).any(|_| code(&mut operator, move_it).is_empty()));
     let answer = old.simple("SELECT count(*)::text FROM moved").unwrap();
     match answer.error() {
         Some(error) => assert_eq!(error.sqlstate(), "40001", "{error}"),
