@@ -38,16 +38,6 @@ impl Config {
             server_protocol: self.pool.server_protocol.0,
             ..PoolConfig::default()
         };
-        let limits = Limits {
-            max_message_bytes: self.limits.max_message_bytes.0,
-            login_timeout: self.limits.login_timeout,
-            max_clients: self.limits.max_clients,
-            max_database_clients: self.limits.max_db_client_connections,
-            max_database_servers: self.limits.max_db_connections,
-            max_user_clients: self.limits.max_user_client_connections,
-            max_user_servers: self.limits.max_user_connections,
-            ..Limits::default()
-        };
         let shards = numbered(&self.shards).map(|(id, shard)| ShardConfig {
             id: id.0,
             name: shard.name.0.clone(),
@@ -73,7 +63,7 @@ impl Config {
             auth: self.auth_config(),
             databases: self.databases.iter().map(database).collect(),
             pool,
-            limits,
+            limits: self.to_limits(),
             timeouts: Timeouts {
                 query: self.limits.query_timeout,
                 transaction: self.limits.transaction_timeout,
@@ -143,6 +133,19 @@ impl Config {
             query,
             credentials: credentials.collect(),
             ..AuthConfig::default()
+        }
+    }
+
+    fn to_limits(&self) -> Limits {
+        Limits {
+            max_message_bytes: self.limits.max_message_bytes.0,
+            login_timeout: self.limits.login_timeout,
+            max_clients: self.limits.max_clients,
+            max_database_clients: self.limits.max_db_client_connections,
+            max_database_servers: self.limits.max_db_connections,
+            max_user_clients: self.limits.max_user_client_connections,
+            max_user_servers: self.limits.max_user_connections,
+            ..Limits::default()
         }
     }
 

@@ -18,14 +18,7 @@ impl Session {
     pub(super) async fn run_drover(&mut self, wanted: &DroverStatement, text: &str) -> Result<(), Fault> {
         match wanted {
             DroverStatement::View(view) => self.show_view(*view).await,
-            DroverStatement::QueriesReset => {
-                let all = self.sees_all_queries();
-                let (database, user) = (&self.database, &self.user);
-                self.engine.shared.metrics.clear_digests(|of_database, of_user| {
-                    all || (of_database == &**database && of_user == &**user)
-                });
-                self.done("queries_reset", Ok(()))
-            }
+            DroverStatement::QueriesReset => self.reset_queries(),
             DroverStatement::ExplainRoute { inner, triage } => {
                 let piece = text.get(inner.clone()).unwrap_or_default();
                 self.explain_route(piece, triage).await
@@ -152,6 +145,17 @@ impl Session {
         };
         let tag = format!("SELECT {}", rows.len());
         self.text_rows(views::columns(view), &rows, &tag)
+    }
+
+    /// Forgets the statistics of the statements that this role sees.
+    fn reset_queries(&mut self) -> Result<(), Fault> {
+        let all = self.sees_all_queries();
+        let (database, user) = (&self.database, &self.user);
+        self.engine
+            .shared
+            .metrics
+            .clear_digests(|of_database, of_user| all || (of_database == &**database && of_user == &**user));
+        self.done("queries_reset", Ok(()))
     }
 
     /// Statements of others are shown to Drover's own role and the console's users only: their texts name what a role
