@@ -146,6 +146,11 @@ fn translated(section: &str, key: &str, how: As, value: &str) -> Result<Option<S
     match how {
         As::Text if value.is_empty() => Ok(None),
         As::Text | As::File => Ok(Some(text(value))),
+        As::Flag => match value {
+            "0" => Ok(Some("false".to_owned())),
+            "1" => Ok(Some("true".to_owned())),
+            _ => Err(format!("`{value}` is neither 0 nor 1")),
+        },
         As::Number => match value.parse::<u32>() {
             Ok(number) => Ok(Some(number.to_string())),
             Err(_) => Err(format!("`{value}` is not a number")),

@@ -46,14 +46,7 @@ impl Config {
         });
         ProxyConfig {
             listen: self.proxy.listen,
-            unix_socket: self
-                .proxy
-                .unix_socket_dir
-                .clone()
-                .map(|directory| UnixSocketConfig {
-                    directory,
-                    mode: self.proxy.unix_socket_mode.0,
-                }),
+            unix_socket: self.to_unix_socket(),
             console: ConsoleConfig {
                 admin_users: names_of(&self.console.admin_users),
                 stats_users: names_of(&self.console.stats_users),
@@ -78,6 +71,14 @@ impl Config {
             },
             tls: self.to_tls(),
         }
+    }
+
+    fn to_unix_socket(&self) -> Option<UnixSocketConfig> {
+        let directory = self.proxy.unix_socket_dir.clone()?;
+        Some(UnixSocketConfig {
+            directory,
+            mode: self.proxy.unix_socket_mode.0,
+        })
     }
 
     /// The users of the file and those of `auth_file`; a `[[users]]` comes first.

@@ -17,6 +17,8 @@ pub(super) enum As {
     Names,
     /// Bytes.
     Bytes,
+    /// 0 or 1.
+    Flag,
 }
 
 /// What an option becomes.
@@ -34,7 +36,7 @@ pub(super) enum Fate {
     Only(&'static str, &'static str),
 }
 
-use As::{Bytes, File, Names, Number, Seconds, SecondsNotZero, Text};
+use As::{Bytes, File, Flag, Names, Number, Seconds, SecondsNotZero, Text};
 use Fate::{Becomes, Missing, NotNeeded, Only, Special};
 
 const OS: &str = "the operating system's settings hold";
@@ -60,8 +62,8 @@ pub(super) const OPTIONS: &[(&str, Fate)] = &[
     ("syslog", NotNeeded(LOGS)),
     ("syslog_ident", NotNeeded(LOGS)),
     ("syslog_facility", NotNeeded(LOGS)),
-    ("log_connections", Becomes("log", "connections", Text)),
-    ("log_disconnections", Becomes("log", "disconnections", Text)),
+    ("log_connections", Becomes("log", "connections", Flag)),
+    ("log_disconnections", Becomes("log", "disconnections", Flag)),
     ("log_pooler_errors", NotNeeded(LOGS)),
     (
         "log_stats",
@@ -131,8 +133,8 @@ pub(super) const OPTIONS: &[(&str, Fate)] = &[
     ("auth_file", Special),
     ("auth_hba_file", Becomes("auth", "hba_file", File)),
     ("auth_ident_file", Becomes("auth", "ident_file", File)),
-    ("auth_user", Becomes("auth", "auth_user", Text)),
-    ("auth_query", Becomes("auth", "auth_query", Text)),
+    ("auth_user", Special),
+    ("auth_query", Special),
     ("auth_dbname", Becomes("auth", "auth_dbname", Text)),
     ("auth_ldap_parameter", Missing(LDAP)),
     ("auth_ldap_options", Missing(LDAP)),

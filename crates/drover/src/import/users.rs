@@ -9,6 +9,7 @@ use drover::config::has_option;
 pub(super) fn translate(ini: &Ini, open: &mut dyn FnMut(&str) -> Result<String, String>, out: &mut Out) {
     auth_type(ini, out);
     let mut users = listed(ini, open, out);
+    auth_query(ini, &users, out);
     for entry in ini.section("users") {
         let Some(options) = pairs(&entry.value) else {
             out.lost(entry, "this list of options cannot be read");
@@ -40,7 +41,7 @@ pub(super) fn translate(ini: &Ini, open: &mut dyn FnMut(&str) -> Result<String, 
             }
         }
     }
-    if users.is_empty() {
+    if users.is_empty() && ini.option("auth_user").is_none() {
         let note = "no user with a password is known: fill in [[users]]";
         out.lost.push(note.to_owned());
         users.push((
@@ -79,7 +80,7 @@ fn listed(ini: &Ini, open: &mut dyn FnMut(&str) -> Result<String, String>, out: 
     for (name, secret) in listed {
         if users.iter().any(|(known, _)| *known == name) {
             out.lost(entry, &format!("user `{name}` is there twice; the first counts"));
-        } else if is_md5(&secret) && !has_option("auth", "hba_file") {
+        } else if is_md5(&secret) && !has_option("auth", "method") {
             out.lost(
                 entry,
                 &format!("user `{name}` has an md5 secret: give it a SCRAM verifier or the password"),
@@ -101,25 +102,44 @@ fn auth_type(ini: &Ini, out: &mut Out) {
     let Some(entry) = ini.option("auth_type") else {
         return;
     };
-    let known = has_option("auth", "auth_type");
     match entry.value.as_str() {
-        "scram-sha-256" if !known => out.needless(entry, "clients log in by SCRAM"),
-        "md5" if !known => out.needless(
-            entry,
-            "clients log in by SCRAM, which every driver of the last years knows",
-        ),
         "hba" => out.needless(entry, "the HBA file decides when there is one"),
-        "trust" | "md5" | "scram-sha-256" | "plain" | "cert" if known => {
-            let value = if entry.value == "plain" {
-                "password"
-            } else {
-                &entry.value
-            };
-            out.set("auth", "auth_type", text(value));
+        "plain" => out.set("auth", "method", text("password")),
+        "trust" | "md5" | "scram-sha-256" | "cert" => out.set("auth", "method", text(&entry.value)),
+        other => out.lost(
+            entry,
+            &format!("`{other}` cannot be had; clients log in by SCRAM"),
+        ),
+    }
+}
+
+/// In PgBouncer `auth_user` turns `auth_query` on, and the query has a default.
+fn auth_query(ini: &Ini, listed: &[User], out: &mut Out) {
+    const DEFAULT: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END \
+                           FROM pg_authid WHERE rolname = $1 AND rolcanlogin";
+    let query = ini.option("auth_query");
+    let Some(user) = ini.option("auth_user").filter(|entry| !entry.value.is_empty()) else {
+        if let Some(query) = query {
+            out.needless(query, "PgBouncer does not use it without auth_user");
+        }
+        return;
+    };
+    out.set(
+        "auth",
+        "auth_query",
+        text(query.map_or(DEFAULT, |query| &query.value)),
+    );
+    out.set("auth", "auth_user", text(&user.value));
+    let listed = listed.iter().find(|(name, _)| *name == user.value);
+    let password = listed.and_then(|(_, options)| options.iter().find(|(key, _)| key == "password"));
+    match password {
+        // Not a verifier: Drover must log in with it.
+        Some((_, quoted)) if !quoted.starts_with("\"SCRAM-SHA-256$") && !quoted.starts_with("\"md5") => {
+            out.set("auth", "auth_password", quoted.clone());
         }
         _ => out.lost(
-            entry,
-            &format!("`{}` cannot be had; clients log in by SCRAM", entry.value),
+            user,
+            "its password is not known: fill in `auth_password` in [auth]",
         ),
     }
 }
