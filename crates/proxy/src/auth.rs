@@ -35,8 +35,8 @@ mod tests {
     /// What fuzzing has found once stays fixed.
     #[test]
     fn corpora_replay() {
-        let targets: [(&str, fn(&[u8])); 2] =
-            [("hba", super::hba::fuzz), ("userlist", super::userlist::fuzz)];
+        type Target = (&'static str, fn(&[u8]));
+        let targets: [Target; 2] = [("hba", super::hba::fuzz), ("userlist", super::userlist::fuzz)];
         for (target, run) in targets {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("../../fuzz/corpus")
