@@ -202,6 +202,9 @@ impl Config {
         section("limits", self.limits.changed(&new.limits));
         section("tls", self.tls.changed(&new.tls));
         section("console", self.console.changed(&new.console));
+        section("log", self.log.changed(&new.log));
+        section("statistics", self.statistics.changed(&new.statistics));
+        section("tracing", self.tracing.changed(&new.tracing));
         let names = |config: &Config| -> BTreeSet<Name> {
             config
                 .databases

@@ -100,10 +100,17 @@ fn compare(running: &Config, new: &Config) -> ReloadReport {
 
 fn is_fixed(option: &str) -> bool {
     let section = option.split(' ').next().unwrap_or_default();
-    matches!(
-        section,
-        "[proxy]" | "[store]" | "[admin]" | "[console]" | "[[shards]]"
-    ) || FIXED.contains(&option)
+    let sections = [
+        "[proxy]",
+        "[store]",
+        "[admin]",
+        "[console]",
+        "[log]",
+        "[statistics]",
+        "[tracing]",
+        "[[shards]]",
+    ];
+    sections.contains(&section) || FIXED.contains(&option)
 }
 
 /// What runs after a reload. What needs a restart stays as it was, so that the next reload names it again.
@@ -113,6 +120,9 @@ fn merged(running: &Config, new: Config) -> Config {
         store: running.store.clone(),
         admin: running.admin.clone(),
         console: running.console.clone(),
+        log: running.log.clone(),
+        statistics: running.statistics.clone(),
+        tracing: running.tracing.clone(),
         shards: running.shards.clone(),
         ..new
     };
