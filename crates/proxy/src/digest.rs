@@ -14,8 +14,8 @@ use crate::metrics::Counter;
 /// Longest text kept of a statement, in bytes.
 pub const TEXT_BYTES_MAX: usize = 2048;
 
-/// Database, user, text.
-type Key = (Arc<str>, Arc<str>, Arc<str>);
+/// Database, user, normalised text.
+pub type DigestKey = (Arc<str>, Arc<str>, Arc<str>);
 
 /// One statement's figures on one worker. Only that worker writes.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Digest {
 /// One worker's table.
 #[derive(Debug, Default)]
 pub struct WorkerDigests {
-    entries: Mutex<HashMap<Key, Arc<Digest>>>,
+    entries: Mutex<HashMap<DigestKey, Arc<Digest>>>,
 }
 
 impl WorkerDigests {
@@ -144,19 +144,19 @@ impl WorkerDigests {
     }
 
     /// Adds this worker's figures to `sums`.
-    pub fn add_to(&self, sums: &mut BTreeMap<Key, DigestRow>) {
+    pub fn add_to(&self, sums: &mut BTreeMap<DigestKey, DigestRow>) {
         for (key, digest) in self.lock().iter() {
             sums.entry(key.clone()).or_default().add(digest);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Digest>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<DigestKey, Arc<Digest>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Makes room: the least recently used tenth goes, at least one entry.
-fn evict(entries: &mut HashMap<Key, Arc<Digest>>, entries_max: usize) {
+fn evict(entries: &mut HashMap<DigestKey, Arc<Digest>>, entries_max: usize) {
     let mut ages: Vec<u64> = entries
         .values()
         .map(|digest| digest.last_us.load(Ordering::Relaxed))
@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    fn sums(workers: &[&WorkerDigests]) -> BTreeMap<Key, DigestRow> {
+    fn sums(workers: &[&WorkerDigests]) -> BTreeMap<DigestKey, DigestRow> {
         let mut sums = BTreeMap::new();
         for worker in workers {
             worker.add_to(&mut sums);

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::digest::{DigestRow, WorkerDigests};
+use crate::digest::{DigestKey, DigestRow, WorkerDigests};
 pub use errors::{ErrorCounts, SqlState};
 use families::Family;
 pub use families::{PinCounts, PinGauges, RefusalCounts, Route, StatementClass, StatementTimes};
@@ -256,7 +256,7 @@ impl Registry {
 
     /// Figures per database, user and normalised statement, in that order, over all workers; those that have run.
     #[must_use]
-    pub fn digests(&self) -> BTreeMap<(Arc<str>, Arc<str>, Arc<str>), DigestRow> {
+    pub fn digests(&self) -> BTreeMap<DigestKey, DigestRow> {
         let mut sums = BTreeMap::new();
         for worker in self.lock().iter() {
             worker.digests.add_to(&mut sums);
