@@ -201,17 +201,10 @@ fn fixed(shared: &Shared) -> Vec<(&'static str, String, Option<String>)> {
     let pool = PoolConfig::default();
     let seconds = |time: Duration| time.as_secs().to_string();
     let socket = config.unix_socket.as_ref();
+    let empty = || Some(String::new());
     vec![
-        (
-            "admin_users",
-            config.console.admin_users.join(","),
-            Some(String::new()),
-        ),
-        (
-            "stats_users",
-            config.console.stats_users.join(","),
-            Some(String::new()),
-        ),
+        ("admin_users", config.console.admin_users.join(","), empty()),
+        ("stats_users", config.console.stats_users.join(","), empty()),
         ("listen_addr", config.listen.ip().to_string(), None),
         (
             "listen_port",
@@ -221,7 +214,7 @@ fn fixed(shared: &Shared) -> Vec<(&'static str, String, Option<String>)> {
         (
             "unix_socket_dir",
             socket.map_or(String::new(), |socket| socket.directory.display().to_string()),
-            Some(String::new()),
+            empty(),
         ),
         (
             "max_client_conn",

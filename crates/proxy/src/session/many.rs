@@ -360,15 +360,7 @@ impl Session {
             slot.cancel().await;
         })
         .await;
-        let ended: Vec<Ended> = sources
-            .into_iter()
-            .map(|source| Ended {
-                tag: source.tag,
-                error: source.error,
-                lost: source.lost,
-                done: source.done,
-            })
-            .collect();
+        let ended: Vec<Ended> = sources.into_iter().map(Ended::from).collect();
         for shard in run.order {
             self.observation.server_ends(began, *shard);
         }
@@ -544,6 +536,17 @@ struct Ended {
     error: Option<Box<ErrorFields>>,
     lost: Option<link::LinkError>,
     done: bool,
+}
+
+impl From<Source<'_>> for Ended {
+    fn from(source: Source<'_>) -> Self {
+        Self {
+            tag: source.tag,
+            error: source.error,
+            lost: source.lost,
+            done: source.done,
+        }
+    }
 }
 
 /// The servers of a statement, in its own order.

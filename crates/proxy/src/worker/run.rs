@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use super::{
     HandlerFactory, Session, SessionFuture, SessionHandler, Shared, Stop, Switch, WorkerCtx, WorkerMessage,
 };
 use crate::buffers::Buffers;
-use crate::client::ClientConn;
+use crate::client::{ClientConn, StartupInfo};
 use crate::conn::Conn;
 use crate::listing::ClientInfo;
 use crate::login;
 use crate::pools::{Pools, upkeep};
+use crate::sockets::Peer;
 
 /// How often a worker that shuts down looks whether its sessions have ended.
 const STOP_TICK: Duration = Duration::from_millis(5);
@@ -191,15 +193,7 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     let Some((mut conn, info, cancel, admission)) = admitted else {
         return;
     };
-    cancel.slot.mark.introduce(ClientInfo {
-        user: Arc::clone(&info.user),
-        database: Arc::clone(&info.database),
-        peer,
-        local,
-        connected: std::time::SystemTime::now(),
-        application_name: info.param("application_name").unwrap_or_default().into(),
-        tls: info.tls.clone(),
-    });
+    cancel.slot.mark.introduce(client_info(&info, peer, local));
     stop.set_pid(cancel.slot.pid());
     let console = ctx.shared.config.console.serves(&info.database);
     if !console {
@@ -228,6 +222,19 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     };
     // A task of its own: thousands of idle sessions must not each carry the state of their login.
     tokio::task::spawn_local(guard(future, stop, ctx, counted));
+}
+
+/// What operators see of a client.
+fn client_info(info: &StartupInfo, peer: Peer, local: Option<SocketAddr>) -> ClientInfo {
+    ClientInfo {
+        user: Arc::clone(&info.user),
+        database: Arc::clone(&info.database),
+        peer,
+        local,
+        connected: std::time::SystemTime::now(),
+        application_name: info.param("application_name").unwrap_or_default().into(),
+        tls: info.tls.clone(),
+    }
 }
 
 /// What counts a connection as long as it lives.
