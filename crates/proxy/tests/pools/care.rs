@@ -4,8 +4,10 @@ use testkit::client::{Client, Pipeline};
 
 use super::site::{Site, eventually, pid, run, value};
 
-/// What a client is in the middle of when it dies.
-const DEATHS: [(&str, fn(&mut Client)); 6] = [
+/// What a client is in the middle of when it dies, and how it gets there.
+type Death = (&'static str, fn(&mut Client));
+
+const DEATHS: [Death; 6] = [
     ("a transaction", |client| {
         run(client, "BEGIN");
         run(client, "INSERT INTO t VALUES (1)");
