@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll};
 
 use wire::backend::ErrorFields;
 
@@ -52,17 +52,22 @@ impl ClientConn {
 
     /// Waits for bytes from the client or for the session's end. Cancel safe.
     pub async fn fill_or_stop(&mut self) -> io::Result<Filled> {
-        self.count_traffic();
-        poll_fn(|cx| {
-            if self.stop.is_set() {
-                return Poll::Ready(Ok(Filled::Stop(self.stop.reason())));
-            }
-            match ready!(self.conn.poll_fill(cx))? {
-                0 => Poll::Ready(Ok(Filled::Closed)),
-                n => Poll::Ready(Ok(Filled::Bytes(n))),
-            }
-        })
-        .await
+        poll_fn(|cx| self.poll_fill_or_stop(cx)).await
+    }
+
+    /// See [`Self::fill_or_stop`].
+    pub fn poll_fill_or_stop(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Filled>> {
+        if self.stop.is_set() {
+            return Poll::Ready(Ok(Filled::Stop(self.stop.reason())));
+        }
+        let Poll::Ready(read) = self.conn.poll_fill(cx) else {
+            self.count_traffic();
+            return Poll::Pending;
+        };
+        match read? {
+            0 => Poll::Ready(Ok(Filled::Closed)),
+            n => Poll::Ready(Ok(Filled::Bytes(n))),
+        }
     }
 
     fn count_traffic(&mut self) {

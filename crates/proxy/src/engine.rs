@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use catalog::Snapshot;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::cluster::{Cluster, Running};
 use crate::exec::statement::StatementCache;
@@ -13,6 +13,7 @@ use crate::metrics::WorkerMetrics;
 use crate::observer::Observer;
 use crate::pools::Pools;
 use crate::server::{Parameters, StatementId};
+use crate::session::settings::Settings;
 use crate::worker::{Shared, WorkerCtx};
 
 /// Everything that plans depend on: sessions that agree on it share one cache of statements.
@@ -66,6 +67,8 @@ pub struct Engine {
     contexts: RefCell<HashMap<ContextKey, Rc<PlanContext>>>,
     /// Reported settings of a fresh session.
     greetings: RefCell<HashMap<GreetingKey, Rc<Parameters>>>,
+    /// Settings sessions start with: one object for all that agree, so that most comparisons are of addresses.
+    settings: RefCell<HashSet<Rc<Settings>>>,
     /// Ids of prepared texts.
     prepared: RefCell<HashMap<PreparedKey, StatementId>>,
     /// Counts this worker's running statements for those who want to pause them.
@@ -84,9 +87,24 @@ impl Engine {
             observer: Observer::new(ctx),
             contexts: RefCell::default(),
             greetings: RefCell::default(),
+            settings: RefCell::default(),
             prepared: RefCell::default(),
             running,
         })
+    }
+
+    /// The object that all sessions with these settings share.
+    pub fn shared_settings(&self, settings: Settings) -> Rc<Settings> {
+        let mut all = self.settings.borrow_mut();
+        if let Some(known) = all.get(&settings) {
+            return Rc::clone(known);
+        }
+        if all.len() >= CONTEXTS_MAX {
+            all.clear();
+        }
+        let settings = Rc::new(settings);
+        all.insert(Rc::clone(&settings));
+        settings
     }
 
     /// An id for a statement, unique in the proxy.

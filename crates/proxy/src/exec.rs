@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod arrays;
 pub mod link;
+pub mod recall;
 pub mod relay;
 pub mod scatter;
 pub mod sinks;

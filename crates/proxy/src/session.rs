@@ -18,6 +18,7 @@ mod end;
 mod enlist;
 mod extended;
 mod fault;
+mod hurry;
 mod inspect;
 mod learn;
 mod listen;
@@ -123,7 +124,11 @@ pub async fn run(engine: Rc<Engine>, login: crate::worker::Session) {
         return;
     };
     loop {
-        match session.step().await {
+        let outcome = match session.hurry().await {
+            Ok(()) => session.step().await,
+            Err(fault) => Err(fault),
+        };
+        match outcome {
             Ok(Next::Continue) => {}
             Ok(Next::End) | Err(Fault::ClientGone) => break,
             Err(Fault::Fatal(fields)) => {

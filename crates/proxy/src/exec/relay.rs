@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Buf;
 use wire::backend::tag;
@@ -210,22 +210,7 @@ pub async fn wait_for_server(server: &mut ServerConn, client: &mut Conn) -> Resu
             Poll::Pending => {}
         }
         // The server has nothing at the moment: give the client what there is.
-        if client.pending_out() > 0
-            && let Poll::Ready(Err(error)) = client.poll_flush(cx)
-        {
-            return Poll::Ready(Err(PumpError::Client(error)));
-        }
-        if client.unread().remaining() < CLIENT_AHEAD_MAX {
-            match client.poll_fill(cx) {
-                Poll::Ready(Ok(0)) if client.unread().is_empty() => {
-                    return Poll::Ready(Err(PumpError::Client(io::ErrorKind::UnexpectedEof.into())));
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Client(error))),
-                Poll::Ready(Ok(n)) if n > 0 => cx.waker().wake_by_ref(),
-                _ => {}
-            }
-        }
-        Poll::Pending
+        watch_client(client, cx)
     })
     .await;
     result?;
@@ -235,7 +220,29 @@ pub async fn wait_for_server(server: &mut ServerConn, client: &mut Conn) -> Resu
     Ok(())
 }
 
-fn lost_eof() -> PumpError {
+/// While a server is waited for: sends the client what there is and reads its pipelined messages. Ready only when the
+/// client is gone.
+pub fn watch_client(client: &mut Conn, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+    if client.pending_out() > 0
+        && let Poll::Ready(Err(error)) = client.poll_flush(cx)
+    {
+        return Poll::Ready(Err(PumpError::Client(error)));
+    }
+    if client.unread().remaining() < CLIENT_AHEAD_MAX {
+        match client.poll_fill(cx) {
+            Poll::Ready(Ok(0)) if client.unread().is_empty() => {
+                return Poll::Ready(Err(PumpError::Client(io::ErrorKind::UnexpectedEof.into())));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Client(error))),
+            Poll::Ready(Ok(n)) if n > 0 => cx.waker().wake_by_ref(),
+            _ => {}
+        }
+    }
+    Poll::Pending
+}
+
+/// The server has closed the connection.
+pub fn lost_eof() -> PumpError {
     PumpError::Server(LinkError::Lost(io::ErrorKind::UnexpectedEof.into()))
 }
 

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use plan::{KeySource, Many, NullKeys, Plan, Target, Triage};
 use sql::{Literal, LiteralKind, NormalisedBuf};
 
+use super::recall::Recall;
 use crate::server::StatementId;
 use crate::session::effects::Effects;
 use crate::session::{ConfigCalls, ListenCommand};
@@ -64,6 +65,13 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// Parameter types for a Parse on the home shard or another one, where types made by users have other OIDs.
+    pub fn server_types(&self, home: bool) -> impl Iterator<Item = u32> + '_ {
+        const FIRST_USER_OID: u32 = 16384;
+        let known = move |oid: &u32| if home || *oid < FIRST_USER_OID { *oid } else { 0 };
+        self.param_types.iter().map(known)
+    }
+
     /// Whether the shards are known only once the plan's prelude has been computed.
     pub fn keys_are_computed(&self) -> bool {
         let own = usize::from(self.plan.param_count);
@@ -514,13 +522,18 @@ type Table = HashMap<Box<[u8]>, Rc<Statement>, foldhash::fast::RandomState>;
 pub struct StatementCache {
     normalised: RefCell<Table>,
     exact: RefCell<Table>,
+    recall: Recall,
 }
 
 impl StatementCache {
     /// Looks a text up. `scratch` is filled with the normalised form.
     pub fn find(&self, text: &str, scratch: &mut NormalisedBuf, conforming_strings: bool) -> Found {
+        if let Some(statement) = self.recall(text.as_bytes(), scratch) {
+            return Found::Statement(statement);
+        }
         let normalised = sql::normalise(text, scratch, conforming_strings);
         if normalised && let Some(statement) = self.normalised.borrow().get(scratch.key.as_slice()) {
+            self.recall.keep(text, &scratch.literals, statement);
             return Found::Statement(Rc::clone(statement));
         }
         if let Some(statement) = self.find_exact(text) {
@@ -528,6 +541,12 @@ impl StatementCache {
             return Found::Statement(statement);
         }
         Found::Unknown { normalised }
+    }
+
+    /// Looks a text up by comparing it with the last one of its kind; what is found is valid UTF-8 and has its literals
+    /// in `scratch`.
+    pub fn recall(&self, text: &[u8], scratch: &mut NormalisedBuf) -> Option<Rc<Statement>> {
+        self.recall.find(text, &mut scratch.literals)
     }
 
     /// Looks a text up without normalising it.

@@ -177,15 +177,21 @@ impl Session {
 
     /// The pool of a shard; looked up once per session.
     pub(super) fn pool(&mut self, shard: ShardId) -> ShardPool {
-        if let Some((_, pool)) = self.pools.iter().find(|(known, _)| *known == shard) {
-            return pool.clone();
+        let at = self.pool_at(shard);
+        self.pools[at].1.clone()
+    }
+
+    /// Where the pool of a shard is among the session's own handles.
+    pub(super) fn pool_at(&mut self, shard: ShardId) -> usize {
+        if let Some(at) = self.pools.iter().position(|(known, _)| *known == shard) {
+            return at;
         }
         let pool = self
             .engine
             .pools
             .pool(shard.0, &self.admission.user.name, &self.admission.database.name);
-        self.pools.push((shard, pool.clone()));
-        pool
+        self.pools.push((shard, pool));
+        self.pools.len() - 1
     }
 
     pub(super) fn pool_key(&self, shard: ShardId) -> PoolKey {
@@ -563,13 +569,16 @@ fn pass_idle_messages(server: &mut ServerConn, client: &mut crate::conn::Conn) -
     None
 }
 
+/// A server has the wanted settings, at a glance: they are the very same object.
+pub(super) fn is_settled(server: &ServerConn, wanted: &Rc<Settings>) -> bool {
+    matches!(&server.applied, Applied::Known(applied) if std::ptr::addr_eq(Rc::as_ptr(applied), Rc::as_ptr(wanted)))
+}
+
 /// Brings a server that is in no transaction to the wanted settings. The result is what the server reported about
 /// them, for a client that asked for the change.
 pub(super) async fn settle(server: &mut ServerConn, wanted: &Rc<Settings>) -> Result<BytesMut, Fault> {
     let text = match &server.applied {
-        Applied::Known(applied) if std::ptr::addr_eq(Rc::as_ptr(applied), Rc::as_ptr(wanted)) => {
-            return Ok(BytesMut::new());
-        }
+        Applied::Known(_) if is_settled(server, wanted) => return Ok(BytesMut::new()),
         Applied::Known(applied) => match applied.downcast_ref::<Settings>() {
             Some(applied) => wanted.difference(applied),
             None => wanted.difference(&Settings::default()),

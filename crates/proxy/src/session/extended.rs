@@ -111,6 +111,16 @@ pub(super) struct Extended {
 }
 
 impl Extended {
+    /// No pipeline is open.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.steps.is_empty() && self.open_on.is_none() && !self.skipping && self.effects.none()
+    }
+
+    /// A statement the client prepared.
+    pub(super) fn statement(&self, name: &[u8]) -> Option<&Rc<Prepared>> {
+        self.statements.get(name)
+    }
+
     /// True when a portal exists on this shard's server: it would not outlive a Sync.
     pub(super) fn has_portal_on(&self, shard: ShardId) -> bool {
         let here = |portal: &Portal| matches!(portal.place, PortalPlace::Server(on) if on == shard);
@@ -506,13 +516,8 @@ impl Session {
             }
             added.name.to_string()
         };
-        const FIRST_USER_OID: u32 = 16384;
         let types: Vec<u32> = match &prepared.statement.action {
-            Action::Planned(planned) => planned
-                .param_types
-                .iter()
-                .map(|oid| if home || *oid < FIRST_USER_OID { *oid } else { 0 })
-                .collect(),
+            Action::Planned(planned) => planned.server_types(home).collect(),
             _ => prepared.types.clone(),
         };
         self.observation.totals.server_parse_count.increment();
@@ -725,7 +730,7 @@ fn args_of(bind: &Bind<'_>) -> Args {
     }
 }
 
-fn param_of<'a>(bind: &Bind<'a>, index: usize) -> Option<ParamValue<'a>> {
+pub(super) fn param_of<'a>(bind: &Bind<'a>, index: usize) -> Option<ParamValue<'a>> {
     let value = bind.param(index)?;
     Some(ParamValue {
         value,

@@ -11,7 +11,7 @@ use std::rc::Rc;
 /// The settings of a session that differ from what a fresh server connection has.
 ///
 /// Shared by pointer: a pool in which every client has the same settings compares one address per checkout.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// Lower-case name → a complete `SET …` statement without `LOCAL`.
     values: BTreeMap<String, String>,
@@ -211,8 +211,7 @@ pub struct SettingsHistory {
 
 impl SettingsHistory {
     /// A history that starts from the start-up settings.
-    pub fn new(base: Settings) -> Self {
-        let base = Rc::new(base);
+    pub fn new(base: Rc<Settings>) -> Self {
         Self {
             current: Rc::clone(&base),
             base,
@@ -435,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_rollback_undoes_settings_and_a_commit_keeps_them() {
-        let mut history = SettingsHistory::new(Settings::default());
+        let mut history = SettingsHistory::new(Rc::default());
         history.begin();
         history.set("timezone", "SET timezone TO 'UTC'".to_owned());
         history.savepoint("a");

@@ -28,6 +28,8 @@ pub(super) struct Outcome {
     pub failed: bool,
     /// Statements that were completed.
     pub completed: usize,
+    /// A Parse was confirmed.
+    pub parsed: bool,
 }
 
 /// A text on its way to one shard.
@@ -63,7 +65,7 @@ impl Session {
     }
 
     /// Ends a Query: reports an error, ends an implicit block, releases servers, says ReadyForQuery.
-    async fn after_query(&mut self, result: Result<bool, Fault>) -> Result<(), Fault> {
+    pub(super) async fn after_query(&mut self, result: Result<bool, Fault>) -> Result<(), Fault> {
         let ready_sent = match result {
             Ok(ready_sent) => ready_sent,
             Err(Fault::Statement(fields)) => {
@@ -297,6 +299,7 @@ impl Session {
                 status: TransactionStatus::Idle,
                 failed: false,
                 completed: 0,
+                parsed: false,
             },
             begin_failed: false,
             unsure: self.sequences.unsure(),
@@ -488,6 +491,10 @@ impl Answer<'_> {
             tag::COMMAND_COMPLETE if self.skip > 0 => Verdict::Drop,
             tag::COMMAND_COMPLETE => {
                 self.outcome.completed += 1;
+                Verdict::Forward
+            }
+            tag::PARSE_COMPLETE => {
+                self.outcome.parsed = true;
                 Verdict::Forward
             }
             tag::READY_FOR_QUERY => {

@@ -46,6 +46,7 @@ impl Session {
             .wants_sessions()
             .then(|| who.peer.to_string().into_boxed_str());
         let base = startup_settings(&who);
+        let settings = engine.shared_settings(base.as_ref().cloned().unwrap_or_default());
         let watch = ctx
             .watches
             .watch(&policy.timeouts, &stop, &cancel.slot, &ctx.metrics);
@@ -59,7 +60,7 @@ impl Session {
             database: Arc::clone(&policy.server_database),
             admission,
             mode: policy.mode,
-            settings: SettingsHistory::new(base.as_ref().cloned().unwrap_or_default()),
+            settings: SettingsHistory::new(settings),
             block: Block::none(),
             servers: Vec::new(),
             pools: Vec::new(),

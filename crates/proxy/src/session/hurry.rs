@@ -1,0 +1,456 @@
+//! The short way for the commonest transaction: one statement outside any block that one server answers alone.
+//!
+//! [`Session::step`] takes one message at a time through everything a message can mean. A session spends nearly all its
+//! messages on something simpler: a Query, or Parse, Bind, Describe, Execute and Sync sent together, whose statement is
+//! in the cache, changes nothing of the session and belongs to one shard. That is done here in one flat function with
+//! three places to wait in: for the client, for a connection, for the answer.
+//!
+//! ```text
+//!  at rest ──request──► errand ──connection──► sent ──whole, quiet answer──► at rest
+//!     │                   │                      └──anything else──► relay_answer ──► at rest
+//!     └──anything else────┴──► step (nothing was consumed, nothing was sent)
+//! ```
+//!
+//! Invariants:
+//! * It *decides* nothing that the long way decides otherwise: look-up, target and books are the same functions. What
+//!   it does not recognise it leaves untouched at the front of the client's bytes.
+//! * Whatever must be looked at before, during or after *every* statement belongs to both ways: a feature that this way
+//!   does not know adds a condition to [`Session::is_at_rest`] (per session) or [`takes_short_way`] (per statement).
+//! * An answer is handed over as it came only when all of it is there and nothing in it concerns the proxy: no error,
+//!   no notice, no report of a setting. Everything else goes through the relay.
+//! * The messages are consumed when they go to the server; before that an error leaves the way of the refused errand.
+
+mod shape;
+
+use std::future::poll_fn;
+use std::io::Write as _;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+
+use bytes::BufMut;
+use catalog::ShardId;
+use sql::StatementKind;
+use wire::TransactionStatus;
+use wire::backend::encode;
+use wire::frame::Message;
+use wire::frontend::Frontend;
+
+use super::block::{Enlisted, Wrote};
+use super::effects::Effects;
+use super::enlist::{is_settled, settle};
+use super::extended::{Prepared, param_of};
+use super::simple::{OneShard, wrote_by_kind};
+use super::{Fault, Session};
+use crate::client::Filled;
+use crate::engine::PlanContext;
+use crate::exec::relay::{self, PumpError};
+use crate::exec::statement::{Action, Found, Literals, Planned, Shards, Statement, resolve};
+use crate::pools::Purpose;
+use shape::{Batch, Shape, quiet_answer, shape_of};
+
+/// A transaction at the front of the client's bytes that one server can answer alone.
+struct Errand {
+    shard: ShardId,
+    statement: Rc<Statement>,
+    /// Of the messages, in bytes.
+    len: usize,
+    form: Form,
+}
+
+/// How the client put it.
+enum Form {
+    Query,
+    Batch { batch: Batch, prepared: Rc<Prepared> },
+}
+
+/// Room for a statement's name on a server.
+const NAME_BYTES: usize = 32;
+
+impl Session {
+    /// Serves transactions as long as the short way will do. Afterwards [`Session::step`] has something to do.
+    pub(super) async fn hurry(&mut self) -> Result<(), Fault> {
+        while self.is_at_rest() {
+            let Some(shape) = self.await_request().await? else {
+                return Ok(());
+            };
+            if !self.enter() {
+                return Ok(());
+            }
+            let Some(errand) = self.errand(shape) else {
+                self.count_out();
+                return Ok(());
+            };
+            if !self.run_errand(&errand).await? {
+                return Ok(());
+            }
+            self.count_out();
+        }
+        Ok(())
+    }
+
+    /// Nothing is open and nothing is held: what comes next is a transaction of its own.
+    fn is_at_rest(&self) -> bool {
+        self.servers.is_empty()
+            && !self.block.is_open()
+            && self.pinned.is_empty()
+            && self.private_context.is_none()
+            && self.extended.is_at_rest()
+            && !self.counted
+            && !self.stop.is_set()
+    }
+
+    /// Sends what is pending and waits for a request. `None`: it is not for the short way, or the session must end.
+    async fn await_request(&mut self) -> Result<Option<Shape>, Fault> {
+        let (client, limit) = (&mut self.client, self.message_limit);
+        poll_fn(|cx| {
+            ready!(client.conn.poll_flush(cx)).map_err(|_| Fault::ClientGone)?;
+            loop {
+                match shape_of(client.conn.unread(), limit) {
+                    Shape::Incomplete => {}
+                    Shape::Other => return Poll::Ready(Ok(None)),
+                    shape => return Poll::Ready(Ok(Some(shape))),
+                }
+                match ready!(client.poll_fill_or_stop(cx)).map_err(|_| Fault::ClientGone)? {
+                    Filled::Bytes(_) => {}
+                    Filled::Closed => return Poll::Ready(Err(Fault::ClientGone)),
+                    Filled::Stop(_) => return Poll::Ready(Ok(None)),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Counts this session among the running ones, as [`Session::count_in`] does; false when that takes more than a
+    /// look.
+    fn enter(&mut self) -> bool {
+        let cluster = &self.engine.cluster;
+        // Counted before the look: see the gate.
+        self.engine.running.enter_anyway();
+        self.counted = true;
+        if cluster.gate.is_closed() || !cluster.is_valid() {
+            self.count_out();
+            return false;
+        }
+        true
+    }
+
+    /// Recognises an errand. Changes nothing.
+    fn errand(&mut self, shape: Shape) -> Option<Errand> {
+        let (context, settings) = self.context.as_ref()?;
+        if context.version != self.engine.cluster.version(&self.database)
+            || !Rc::ptr_eq(settings, self.settings.current())
+        {
+            return None;
+        }
+        match shape {
+            Shape::Query(len) => self.query_errand(len),
+            Shape::Batch(batch) => self.batch_errand(batch),
+            Shape::Incomplete | Shape::Other => None,
+        }
+    }
+
+    fn query_errand(&mut self, len: usize) -> Option<Errand> {
+        let (context, _) = self.context.as_ref()?;
+        let Some((0, text)) = self.client.conn.unread().get(5..len)?.split_last() else {
+            return None;
+        };
+        let statement = match context.statements.recall(text, &mut self.scratch) {
+            Some(statement) => statement,
+            None => {
+                let text = std::str::from_utf8(text)
+                    .ok()
+                    .filter(|text| !text.contains('\0'))?;
+                let conforming = context.conforming_strings;
+                match context.statements.find(text, &mut self.scratch, conforming) {
+                    Found::Statement(statement) => statement,
+                    Found::Unknown { .. } => return None,
+                }
+            }
+        };
+        if !takes_short_way(&statement) {
+            return None;
+        }
+        let shard = match &statement.action {
+            Action::Planned(planned) => {
+                let literals = Literals {
+                    text: std::str::from_utf8(text).ok()?,
+                    literals: &self.scratch.literals,
+                };
+                let shards = resolve(planned, &context.snapshot, literals, |_| None).ok()?;
+                only_shard(shards, context)?
+            }
+            _ => self.engine.cluster.home(),
+        };
+        Some(Errand {
+            shard,
+            statement,
+            len,
+            form: Form::Query,
+        })
+    }
+
+    fn batch_errand(&self, batch: Batch) -> Option<Errand> {
+        let (context, _) = self.context.as_ref()?;
+        let bytes = self.client.conn.unread();
+        let prepared = self.extended.statement(batch.statement(bytes)?)?;
+        let declared = batch.parses(bytes, &prepared.text, &prepared.types)?;
+        if prepared.version != context.version
+            || prepared.unnamed != (batch.parse > 0)
+            || !takes_short_way(&prepared.statement)
+        {
+            return None;
+        }
+        let shard = match &prepared.statement.action {
+            Action::Planned(planned) => {
+                let whole = Message::whole(bytes.get(batch.parse..batch.parse + batch.bind)?)?;
+                let Ok(Frontend::Bind(bind)) = Frontend::decode(whole) else {
+                    return None;
+                };
+                let known = planned.param_types.len();
+                if bind.params.len() != known || declared > known {
+                    return None;
+                }
+                let literals = Literals {
+                    text: &prepared.text,
+                    literals: &prepared.literals,
+                };
+                let param = |index: usize| param_of(&bind, index);
+                only_shard(
+                    resolve(planned, &context.snapshot, literals, param).ok()?,
+                    context,
+                )?
+            }
+            _ => self.engine.cluster.home(),
+        };
+        Some(Errand {
+            shard,
+            statement: Rc::clone(&prepared.statement),
+            len: batch.len,
+            form: Form::Batch {
+                batch,
+                prepared: Rc::clone(prepared),
+            },
+        })
+    }
+
+    /// Runs an errand to its end. False: nothing was sent, the long way has to do it.
+    async fn run_errand(&mut self, errand: &Errand) -> Result<bool, Fault> {
+        if let Err(fault) = self.enlist_for(errand).await {
+            return self.refuse_errand(errand, fault);
+        }
+        match self.send_errand(errand) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(fault) => return self.refuse_errand(errand, fault),
+        }
+        let metrics = &self.engine.metrics;
+        metrics.statements.increment();
+        metrics.plan_cache_hits.increment();
+        let columns = match &errand.statement.action {
+            Action::Planned(planned) if errand.shard != self.engine.cluster.home() => {
+                planned.columns.as_deref()
+            }
+            _ => None,
+        };
+        let told = self.await_answer().await;
+        let server = &mut self.servers[0].lease;
+        let status = match told {
+            Ok(()) => quiet_answer(server.conn.unread_mut(), columns),
+            // The relay meets the same end, and knows what it means.
+            Err(PumpError::Server(_)) => None,
+            Err(PumpError::Client(_)) => return Err(Fault::ClientGone),
+        };
+        match status {
+            Some(status) => {
+                let len = server.conn.unread().len();
+                server.conn.transfer(len, &mut self.client.conn);
+                server.status = status;
+                self.servers[0].busy = false;
+            }
+            None => {
+                // Boxed, here and below, because an idle session pays for what its task might have to hold.
+                if let Err(fault) = Box::pin(self.relay_errand(errand)).await {
+                    return Box::pin(self.end_failed(errand, fault)).await;
+                }
+            }
+        }
+        if self.servers[0].lease.status != TransactionStatus::Idle {
+            return Err(Fault::fatal(
+                "XX000",
+                "a server opened a transaction the session does not know",
+            ));
+        }
+        self.release_servers();
+        Ok(true)
+    }
+
+    /// Gets the errand's server, with the session's settings.
+    async fn enlist_for(&mut self, errand: &Errand) -> Result<(), Fault> {
+        let at = self.pool_at(errand.shard);
+        let (pool, slot) = (&self.pools[at].1, &self.cancel.slot);
+        let mut lease = match pool.try_checkout(Purpose::First, Some(slot)) {
+            Some(lease) => lease,
+            None => pool.checkout(Purpose::First, Some(slot)).await?,
+        };
+        let wanted = self.settings.current();
+        if !is_settled(&lease, wanted) {
+            Box::pin(settle(&mut lease, wanted)).await?;
+        }
+        self.servers.push(Enlisted {
+            shard: errand.shard,
+            lease,
+            begun: false,
+            wrote: wrote_by(&errand.statement),
+            busy: false,
+            unpreparable: false,
+        });
+        let effects = errand.statement.effects;
+        if effects.concerns_sequences() && errand.shard == self.engine.cluster.home() {
+            self.before_sequences(0, effects).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the client's messages to the server's. False: the server has to prepare the statement first.
+    fn send_errand(&mut self, errand: &Errand) -> Result<bool, Fault> {
+        let held = &mut self.servers[0];
+        let (server, client) = (&mut held.lease, &mut self.client.conn);
+        match &errand.form {
+            Form::Query => {
+                self.engine.metrics.statements_routed.increment();
+                client.transfer(errand.len, &mut server.conn);
+            }
+            Form::Batch { batch, prepared } if prepared.unnamed => match &errand.statement.action {
+                Action::Planned(planned) => {
+                    let home = errand.shard == self.engine.cluster.home();
+                    let types = planned.server_types(home);
+                    wire::frontend::encode::parse(server.conn.out(), b"", prepared.text.as_bytes(), types)
+                        .map_err(|_| Fault::error("54000", "the statement is too long"))?;
+                    client.consume(batch.parse);
+                    client.transfer(errand.len - batch.parse, &mut server.conn);
+                }
+                _ => client.transfer(errand.len, &mut server.conn),
+            },
+            Form::Batch { batch, prepared } => {
+                let Some(name) = server.prepared.get(prepared.id) else {
+                    return Ok(false);
+                };
+                self.engine.metrics.prepared_hits.increment();
+                let mut buffer = [0; NAME_BYTES];
+                let mut rest = &mut buffer[..];
+                // A number of at most twenty digits behind seven letters.
+                let fits = write!(rest, "{name}").is_ok();
+                let left = rest.remaining_mut();
+                let name = &buffer[..NAME_BYTES - left];
+                let bind = client.unread().get(..batch.bind).and_then(Message::whole);
+                let Some(bind) = bind.filter(|_| fits) else {
+                    return Ok(false);
+                };
+                wire::frontend::rename::bind(server.conn.out(), bind, None, name)
+                    .map_err(|_| Fault::error("54000", "the message is too long"))?;
+                client.consume(batch.bind);
+                client.transfer(errand.len - batch.bind, &mut server.conn);
+            }
+        }
+        server.unnamed = None;
+        held.busy = true;
+        Ok(true)
+    }
+
+    /// Sends what is pending to the server and waits for its first words. Whether the client is still there is watched
+    /// meanwhile, and what it sends ahead is taken in.
+    async fn await_answer(&mut self) -> Result<(), PumpError> {
+        let client = &mut self.client.conn;
+        let server = &mut self.servers[0].lease.conn;
+        poll_fn(|cx| {
+            // Should sending fail, reading says why.
+            let _ = server.poll_flush(cx);
+            match server.poll_fill(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => return Poll::Ready(Err(relay::lost_eof())),
+                Poll::Pending => {}
+            }
+            relay::watch_client(client, cx)
+        })
+        .await
+    }
+
+    /// Relays an answer that concerns the proxy, or has not come in one piece.
+    async fn relay_errand(&mut self, errand: &Errand) -> Result<(), Fault> {
+        let columns = match &errand.statement.action {
+            Action::Planned(planned) => planned.columns.as_deref(),
+            _ => None,
+        };
+        let one = OneShard {
+            shard: errand.shard,
+            text: "",
+            columns,
+            wrote: Wrote::No,
+            effects: Effects::default(),
+            offset: 0,
+        };
+        let outcome = self.relay_answer(0, 0, &one, true).await?;
+        if let Form::Batch { batch, .. } = &errand.form
+            && batch.parse > 0
+            && outcome.failed
+            && !outcome.parsed
+        {
+            self.extended.forget(b"");
+        }
+        Ok(())
+    }
+
+    /// The server was lost on the way, or worse.
+    async fn end_failed(&mut self, errand: &Errand, fault: Fault) -> Result<bool, Fault> {
+        match errand.form {
+            Form::Query => self.after_query(Err(fault)).await.map(|()| true),
+            Form::Batch { .. } => Err(fault),
+        }
+    }
+
+    /// An error before anything was sent: the client learns it, and its messages are done with.
+    fn refuse_errand(&mut self, errand: &Errand, fault: Fault) -> Result<bool, Fault> {
+        let Fault::Statement(fields) = fault else {
+            return Err(fault);
+        };
+        self.client.conn.consume(errand.len);
+        self.discard_servers();
+        self.tell(&fields);
+        encode::ready_for_query(self.client.conn.out(), TransactionStatus::Idle);
+        Ok(true)
+    }
+}
+
+/// What runs on one server and changes nothing of the session. COPY has a protocol of its own, the rest is seldom.
+fn takes_short_way(statement: &Statement) -> bool {
+    use StatementKind::{Delete, Insert, Select, Update};
+    matches!(statement.kind, Select | Insert | Update | Delete)
+        && statement.effects.none()
+        && match &statement.action {
+            Action::Home => true,
+            Action::Planned(planned) => goes_as_it_is(planned),
+            _ => false,
+        }
+}
+
+/// The client's own text is what the shard runs, and its place follows from the text and the parameters.
+fn goes_as_it_is(planned: &Planned) -> bool {
+    planned.plan.prelude.is_empty() && planned.plan.text.is_none() && !planned.keys_are_computed()
+}
+
+/// The shard, when it is one; the session holds none, so where any will do it is the home shard.
+fn only_shard(shards: Shards, context: &PlanContext) -> Option<ShardId> {
+    match shards {
+        Shards::One(shard) => Some(shard),
+        Shards::Any => Some(context.snapshot.home()),
+        Shards::Many(_) => None,
+    }
+}
+
+fn wrote_by(statement: &Statement) -> Wrote {
+    match &statement.action {
+        Action::Planned(planned) if planned.plan.writes => Wrote::Yes,
+        Action::Planned(_) => Wrote::No,
+        _ => wrote_by_kind(statement.kind),
+    }
+}
