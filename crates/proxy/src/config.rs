@@ -15,6 +15,9 @@ pub use tls::{
     TlsNegotiation, TlsVersion,
 };
 
+/// Clients a worker takes before the next one is used, where nothing else is said.
+pub const CLIENTS_PER_WORKER: usize = 64;
+
 /// Everything one proxy needs to know.
 #[derive(Debug, Clone)]
 pub struct ProxyConfig {
@@ -26,6 +29,8 @@ pub struct ProxyConfig {
     pub console: ConsoleConfig,
     /// Worker threads; 0 means one per core.
     pub workers: usize,
+    /// Clients that a worker takes before the next one is used, unless it is busy.
+    pub clients_per_worker: usize,
     /// Who may log in.
     pub users: Vec<UserConfig>,
     /// How clients and the proxy itself prove who they are.

@@ -1,5 +1,7 @@
 //! Accepting clients, and the proxy as a whole.
 
+mod place;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -186,7 +188,7 @@ async fn accept_one(listeners: &mut Listeners, shared: &Shared) {
     };
     match poll_fn(|cx| listeners.poll_accept(cx)).await {
         Ok((socket, peer, local)) => {
-            let worker = least_loaded(shared);
+            let worker = place::choose(shared);
             if let Some(load) = shared.loads.get(worker) {
                 load.fetch_add(1, Ordering::Relaxed);
             }
@@ -284,14 +286,6 @@ fn with_address(socket: std::net::TcpListener) -> io::Result<(TcpListener, Optio
     let address = socket.local_addr()?;
     let certain = (!address.ip().is_unspecified()).then_some(address);
     Ok((TcpListener::from_std(socket)?, certain))
-}
-
-fn least_loaded(shared: &Shared) -> usize {
-    let loads = shared.loads.iter().map(|load| load.load(Ordering::Relaxed));
-    loads
-        .enumerate()
-        .min_by_key(|(_, load)| *load)
-        .map_or(0, |(worker, _)| worker)
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
         unix_socket: None,
         console: Default::default(),
         workers: 2,
+        // Every test has sessions on both.
+        clients_per_worker: 1,
         users: vec![user],
         auth: AuthConfig::default(),
         databases: vec![database.into()],

@@ -1,5 +1,6 @@
 //! Worker threads: each runs its own clients, pools and caches on a single-threaded runtime.
 
+mod busy;
 mod run;
 mod shared;
 mod stop;

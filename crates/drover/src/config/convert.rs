@@ -52,6 +52,7 @@ impl Config {
                 stats_users: names_of(&self.console.stats_users),
             },
             workers: self.proxy.workers,
+            clients_per_worker: self.proxy.clients_per_worker,
             users: self.all_users(),
             auth: self.auth_config(),
             databases: self.databases.iter().map(database).collect(),

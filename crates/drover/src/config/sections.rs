@@ -53,6 +53,9 @@ section! {
         http_token: Option<Secret>,
         /// Worker threads. 0: one per core.
         workers: usize = "0",
+        /// Clients that a worker takes before the next worker is used, unless its thread is busy (70 % of a core). Few
+        /// clients are served more cheaply by one worker than by several. `1`: clients are always spread.
+        clients_per_worker: usize = "64",
         /// Name of this proxy in the cluster, of letters, digits, `_`, `-` and `.`; no two running proxies may have the
         /// same. Left out: made from the host name, the process id and the time.
         id: Option<Name>,

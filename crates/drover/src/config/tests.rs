@@ -33,7 +33,7 @@ fn the_example_is_complete() {
 #[test]
 fn everything_can_be_set() {
     let text = format!(
-        "[proxy]\nlisten = \"[::1]:7000\"\nhttp = \"0.0.0.0:7001\"\nhttp_token = \"t\"\nworkers = 2\nid = \"p-1\"\n\
+        "[proxy]\nlisten = \"[::1]:7000\"\nhttp = \"0.0.0.0:7001\"\nhttp_token = \"t\"\nworkers = 2\nclients_per_worker = 8\nid = \"p-1\"\n\
          [pool]\npool_size = 1\nidle_timeout = \"0s\"\nmax_lifetime = \"250ms\"\n\
          [limits]\nmax_message_bytes = 4096\ngather_max_bytes = \"2GiB\"\n\
          [store]\npath = \"s\"\n{EXAMPLE}"

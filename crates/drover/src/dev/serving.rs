@@ -47,6 +47,7 @@ pub fn plan(
         unix_socket: None,
         console: Default::default(),
         workers: 0,
+        clients_per_worker: proxy::config::CLIENTS_PER_WORKER,
         users: vec![UserConfig {
             name: user.clone(),
             auth: ClientAuth::Password(password.clone()),

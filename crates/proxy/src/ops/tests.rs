@@ -52,6 +52,7 @@ impl Fixture {
             observe: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
             workers: 1,
+            clients_per_worker: 1,
             users: Vec::new(),
             unix_socket: None,
             console: Default::default(),

@@ -88,6 +88,9 @@ async fn main(
         upkeep::warm(&ctx.shared);
         tokio::task::spawn_local(upkeep::follow_names(Arc::clone(&ctx.shared)));
     }
+    if ctx.shared.busy.len() > 1 {
+        tokio::task::spawn_local(super::busy::measure(Rc::clone(&ctx)));
+    }
     while let Some(message) = inbox.recv().await {
         if handle(&ctx, &handler, message) {
             break;

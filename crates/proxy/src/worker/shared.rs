@@ -1,6 +1,6 @@
 //! What the workers of one proxy share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -174,6 +174,8 @@ pub struct Shared {
     pub(crate) mailboxes: Arc<Mailboxes>,
     /// Clients per worker.
     pub(crate) loads: Vec<AtomicUsize>,
+    /// How busy each worker's thread was lately, in thousandths of a core.
+    pub(crate) busy: Vec<AtomicU32>,
     /// One permit per client logging in.
     pub(crate) logins: Arc<Semaphore>,
     /// CancelRequests being delivered.
@@ -232,6 +234,7 @@ impl Shared {
             policies: Policies::new(PolicySource::new(&config)),
             entries: Entries::new(&config),
             loads: (0..mailboxes.len()).map(|_| AtomicUsize::new(0)).collect(),
+            busy: (0..mailboxes.len()).map(|_| AtomicU32::new(0)).collect(),
             mailboxes,
             logins: Arc::new(Semaphore::new(
                 config.limits.max_logins.clamp(1, Semaphore::MAX_PERMITS),
