@@ -14,7 +14,7 @@ help:
 	@echo 'make test    every test, on real PostgreSQL servers'
 	@echo 'make check   compile everything and check the house rules: seconds, for before a commit'
 	@echo 'make lint    formatting, clippy with warnings as errors, the house rules'
-	@echo 'make bench   CPU per transaction, next to PgBouncer'
+	@echo 'make bench   CPU, system calls and latency per transaction, next to PgBouncer (ARGS="--quick")'
 	@echo 'make deps    install what the others need'
 
 dev: deps
@@ -34,7 +34,7 @@ lint: deps
 
 bench: deps
 	@scripts/install-deps.sh pgbouncer
-	@scripts/bench.sh
+	@scripts/bench.sh $(ARGS)
 
 deps:
 	@scripts/install-deps.sh

@@ -444,6 +444,119 @@ fn malformed_messages() {
     }
 }
 
+/// Statements that come again take a shorter way through the session; what clients see of it is the same.
+#[test]
+fn statements_that_come_again() {
+    let mut checks = Checks::begin();
+    let three = |once: &dyn Fn(Pipeline) -> Pipeline| (0..3).fold(new(), |all, _| once(all));
+    for table in ["t", "h"] {
+        let by_key = format!("SELECT v FROM {table} WHERE k = $1");
+        checks.check("queries that differ in a number", || {
+            (1..12).fold(new(), |all, k| {
+                all.query(&format!("SELECT v FROM {table} WHERE k = {k}"))
+            })
+        });
+        checks.check("numbers of other types", || {
+            let numbers = ["1", "2", "3.0", "4e0", "-5", "12345678901", "007", "8"];
+            numbers.iter().fold(new(), |all, k| {
+                all.query(&format!("SELECT v FROM {table} WHERE k = {k}"))
+            })
+        });
+        checks.check("writes", || {
+            three(&|all| {
+                all.query(&format!("INSERT INTO {table} VALUES (90, 'x')"))
+                    .query(&format!("UPDATE {table} SET v = 'y' WHERE k = 90"))
+                    .query(&format!("DELETE FROM {table} WHERE k = 90"))
+            })
+        });
+        checks.check("errors", || {
+            three(&|all| {
+                all.query(&format!("SELECT 1/(k - 3) FROM {table} WHERE k = 3"))
+                    .query("SELECT 4")
+            })
+        });
+        checks.check("large answers", || {
+            three(&|all| {
+                all.query(&format!(
+                    "SELECT repeat(v, 9999) FROM {table}, generate_series(1, 9) WHERE k = 4"
+                ))
+            })
+        });
+        for key in ["5", "77", "abc"] {
+            let key = [Parameter::text(key)];
+            checks.check("an unnamed statement", || {
+                three(&|all| {
+                    all.parse("", &by_key, &[])
+                        .bind("", "", &key, Format::Text)
+                        .describe_portal("")
+                        .execute("", 0)
+                        .sync()
+                })
+                // Whether it still exists is the same question for both.
+                .bind("", "", &[Parameter::text("6")], Format::Text)
+                .execute("", 0)
+                .sync()
+            });
+            checks.check("a named statement", || {
+                let prepared = new().parse("s", &by_key, &[23]).sync();
+                (0..3).fold(prepared, |all, _| {
+                    all.bind("", "s", &key, Format::Binary).execute("", 0).sync()
+                })
+            });
+        }
+        checks.check("a Parse that fails", || {
+            three(&|all| execute(all, &format!("SELECT gone FROM {table} WHERE k = 1")).sync())
+                .bind("", "", &[], Format::Text)
+                .sync()
+        });
+        checks.check("a row limit", || {
+            let sql = format!("SELECT k FROM {table}, generate_series(1, 5) WHERE k = 2");
+            three(&|all| {
+                all.parse("", &sql, &[])
+                    .bind("", "", &[], Format::Text)
+                    .execute("", 2)
+                    .sync()
+            })
+            .execute("", 2)
+            .sync()
+        });
+        checks.check("parameters too many or too few", || {
+            let two = [Parameter::text("1"), Parameter::text("2")];
+            three(&|all| {
+                all.parse("", &by_key, &[])
+                    .bind("", "", &[Parameter::text("1")], Format::Text)
+                    .execute("", 0)
+                    .sync()
+            })
+            .parse("", &by_key, &[])
+            .bind("", "", &two, Format::Text)
+            .execute("", 0)
+            .sync()
+            .parse("", &by_key, &[])
+            .bind("", "", &[], Format::Text)
+            .execute("", 0)
+            .sync()
+        });
+    }
+}
+
+#[test]
+fn a_request_may_come_byte_by_byte() {
+    let _alone = Checks::begin();
+    let mut client = Client::open(&pair().drover).unwrap();
+    for key in 1..4 {
+        let query = new().query(&format!("SELECT v FROM h WHERE k = {key}"));
+        let batch = execute(new(), "SELECT v FROM h WHERE k = 9").sync();
+        for (pipeline, expect) in [(query, format!("v{key}")), (batch, "v9".to_owned())] {
+            for byte in pipeline.bytes() {
+                client.send(&[*byte]).unwrap();
+            }
+            let answer = client.collect(1).unwrap();
+            assert_eq!(answer.value(), Some(expect));
+        }
+    }
+}
+
 #[test]
 fn cancel_reaches_what_runs() {
     let _alone = Checks::begin();

@@ -158,6 +158,7 @@ catalogue! {
     Counter cancels_forwarded "drover_cancels_forwarded_total" "CancelRequests handed on to the proxy whose client they are for.";
     Counter cancels_sent "drover_cancels_sent_total" "CancelRequests sent to servers.";
     Counter transactions "drover_transactions_total" "Transactions finished, statements outside a block included.";
+    Counter transactions_short "drover_transactions_short_total" "Transactions of one cached statement that were served by the short way.";
     Counter statements "drover_statements_total" "Statements received from clients.";
     Counter statements_refused "drover_statements_refused_total" "Statements refused with SQLSTATE 0A000.";
     Counter statements_routed "drover_statements_routed_total" "Statements sent unchanged to one shard.";

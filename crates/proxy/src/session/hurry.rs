@@ -26,6 +26,7 @@ use std::future::poll_fn;
 use std::io::Write as _;
 use std::rc::Rc;
 use std::task::{Poll, ready};
+use std::time::Instant;
 
 use bytes::BufMut;
 use catalog::ShardId;
@@ -46,7 +47,7 @@ use crate::engine::PlanContext;
 use crate::exec::relay::{self, PumpError};
 use crate::exec::statement::{Action, Found, Literals, Planned, Shards, Statement, resolve};
 use crate::pools::Purpose;
-use shape::{Batch, Shape, quiet_answer, shape_of};
+use shape::{Batch, Quiet, Shape, quiet_answer, shape_of};
 
 /// A transaction at the front of the client's bytes that one server can answer alone.
 struct Errand {
@@ -73,6 +74,7 @@ impl Session {
             let Some(shape) = self.await_request().await? else {
                 return Ok(());
             };
+            self.observe_request();
             if !self.enter() {
                 return Ok(());
             }
@@ -83,6 +85,7 @@ impl Session {
             if !self.run_errand(&errand).await? {
                 return Ok(());
             }
+            self.observe_end();
             self.count_out();
         }
         Ok(())
@@ -246,6 +249,8 @@ impl Session {
         let metrics = &self.engine.metrics;
         metrics.statements.increment();
         metrics.plan_cache_hits.increment();
+        self.observation.statement(&errand.statement, false);
+        self.observation.over(1);
         let columns = match &errand.statement.action {
             Action::Planned(planned) if errand.shard != self.engine.cluster.home() => {
                 planned.columns.as_deref()
@@ -254,14 +259,16 @@ impl Session {
         };
         let told = self.await_answer().await;
         let server = &mut self.servers[0].lease;
-        let status = match told {
+        let quiet = match told {
             Ok(()) => quiet_answer(server.conn.unread_mut(), columns),
             // The relay meets the same end, and knows what it means.
             Err(PumpError::Server(_)) => None,
             Err(PumpError::Client(_)) => return Err(Fault::ClientGone),
         };
-        match status {
-            Some(status) => {
+        match quiet {
+            Some(Quiet { status, tag }) => {
+                self.observation
+                    .completed(server.conn.unread().get(tag).unwrap_or_default());
                 let len = server.conn.unread().len();
                 server.conn.transfer(len, &mut self.client.conn);
                 server.status = status;
@@ -280,6 +287,7 @@ impl Session {
                 "a server opened a transaction the session does not know",
             ));
         }
+        self.engine.metrics.transactions_short.increment();
         self.release_servers();
         Ok(true)
     }
@@ -290,8 +298,14 @@ impl Session {
         let (pool, slot) = (&self.pools[at].1, &self.cancel.slot);
         let mut lease = match pool.try_checkout(Purpose::First, Some(slot)) {
             Some(lease) => lease,
-            None => pool.checkout(Purpose::First, Some(slot)).await?,
+            None => {
+                let since = Instant::now();
+                let lease = pool.checkout(Purpose::First, Some(slot)).await;
+                self.observation.waited(since.elapsed(), &self.engine.metrics);
+                lease?
+            }
         };
+        self.observation.totals.server_assignment_count.increment();
         let wanted = self.settings.current();
         if !is_settled(&lease, wanted) {
             Box::pin(settle(&mut lease, wanted)).await?;
@@ -354,6 +368,13 @@ impl Session {
         }
         server.unnamed = None;
         held.busy = true;
+        if let Form::Batch { batch, .. } = &errand.form {
+            let totals = &self.observation.totals;
+            let parses = u64::from(batch.parse > 0);
+            totals.client_parse_count.add(parses);
+            totals.server_parse_count.add(parses);
+            totals.bind_count.increment();
+        }
         Ok(true)
     }
 

@@ -1,5 +1,7 @@
 //! The forms of requests and answers that the short way knows, by their headers.
 
+use std::ops::Range;
+
 use wire::TransactionStatus;
 use wire::backend;
 use wire::frame;
@@ -119,19 +121,28 @@ impl Batch {
     }
 }
 
-/// The status in the ReadyForQuery at the end, when the bytes are one whole answer that concerns nobody but the client.
-/// `columns` are shown instead of the server's own.
-pub(super) fn quiet_answer(bytes: &mut [u8], columns: Option<&[u8]>) -> Option<TransactionStatus> {
+/// A whole answer that concerns nobody but the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Quiet {
+    /// In the ReadyForQuery at its end.
+    pub status: TransactionStatus,
+    /// Where the command tag is; empty when there is none.
+    pub tag: Range<usize>,
+}
+
+/// Looks whether the bytes are one whole, quiet answer. `columns` are shown instead of the server's own.
+pub(super) fn quiet_answer(bytes: &mut [u8], columns: Option<&[u8]>) -> Option<Quiet> {
     use backend::tag as answer;
     let mut at = 0;
+    let mut tag = 0..0;
     loop {
         let header = bytes.get(at..)?.first_chunk::<HEADER>()?;
         let kind = header[0];
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
         let end = at + 1 + usize::try_from(length).ok().filter(|length| *length >= 4)?;
         match kind {
+            answer::COMMAND_COMPLETE => tag = at + HEADER..end,
             answer::DATA_ROW
-            | answer::COMMAND_COMPLETE
             | answer::PARSE_COMPLETE
             | answer::BIND_COMPLETE
             | answer::NO_DATA
@@ -144,12 +155,13 @@ pub(super) fn quiet_answer(bytes: &mut [u8], columns: Option<&[u8]>) -> Option<T
                 }
             }
             answer::READY_FOR_QUERY => {
-                return match bytes.get(at + HEADER..) {
-                    Some(b"I") => Some(TransactionStatus::Idle),
-                    Some(b"T") => Some(TransactionStatus::InTransaction),
-                    Some(b"E") => Some(TransactionStatus::Failed),
-                    _ => None,
+                let status = match bytes.get(at + HEADER..) {
+                    Some(b"I") => TransactionStatus::Idle,
+                    Some(b"T") => TransactionStatus::InTransaction,
+                    Some(b"E") => TransactionStatus::Failed,
+                    _ => return None,
                 };
+                return Some(Quiet { status, tag });
             }
             _ => return None,
         }

@@ -124,7 +124,9 @@ fn only_a_whole_answer_without_news_is_quiet() {
         answer::command_complete(bytes, b"SELECT 1").expect("short");
         ready(bytes);
     });
-    assert_eq!(quiet_answer(&mut whole, None), Some(TransactionStatus::Idle));
+    let quiet = quiet_answer(&mut whole, None).expect("quiet");
+    assert_eq!(quiet.status, TransactionStatus::Idle);
+    assert_eq!(&whole[quiet.tag], b"SELECT 1\0");
     for end in 0..whole.len() {
         assert_eq!(quiet_answer(&mut whole[..end].to_vec(), None), None, "{end}");
     }
