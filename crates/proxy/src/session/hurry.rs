@@ -435,7 +435,8 @@ impl Session {
             return Err(fault);
         };
         self.client.conn.consume(errand.len);
-        self.discard_servers();
+        // A connection whose settings are half done, or whose sequences are not known, is closed.
+        self.servers.clear();
         self.tell(&fields);
         encode::ready_for_query(self.client.conn.out(), TransactionStatus::Idle);
         Ok(true)
