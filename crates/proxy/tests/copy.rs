@@ -48,6 +48,7 @@ impl Fixture {
             unix_socket: None,
             console: Default::default(),
             workers: 1,
+            clients_per_worker: 1,
             users: vec![user],
             databases: vec![database.clone().into()],
             pool: PoolConfig::default(),

@@ -26,7 +26,6 @@ use std::future::poll_fn;
 use std::io::Write as _;
 use std::rc::Rc;
 use std::task::{Poll, ready};
-use std::time::Instant;
 
 use bytes::BufMut;
 use catalog::ShardId;
@@ -36,17 +35,15 @@ use wire::backend::encode;
 use wire::frame::Message;
 use wire::frontend::Frontend;
 
-use super::block::{Enlisted, Wrote};
+use super::block::Wrote;
 use super::effects::Effects;
-use super::enlist::{is_settled, settle};
 use super::extended::{Prepared, param_of};
-use super::simple::{OneShard, wrote_by_kind};
+use super::simple::{OneShard, UNSENT_RETRIES, wrote_by_kind};
 use super::{Fault, Session};
 use crate::client::Filled;
 use crate::engine::PlanContext;
 use crate::exec::relay::{self, PumpError};
 use crate::exec::statement::{Action, Found, Literals, Planned, Shards, Statement, resolve};
-use crate::pools::Purpose;
 use shape::{Batch, Quiet, Shape, quiet_answer, shape_of};
 
 /// A transaction at the front of the client's bytes that one server can answer alone.
@@ -71,6 +68,9 @@ impl Session {
     /// Serves transactions as long as the short way will do. Afterwards [`Session::step`] has something to do.
     pub(super) async fn hurry(&mut self) -> Result<(), Fault> {
         while self.is_at_rest() {
+            if let Some(watch) = &self.watch {
+                watch.waits(false);
+            }
             let Some(shape) = self.await_request().await? else {
                 return Ok(());
             };
@@ -96,6 +96,8 @@ impl Session {
         self.servers.is_empty()
             && !self.block.is_open()
             && self.pinned.is_empty()
+            && !self.recheck_pins
+            && self.listening.is_none()
             && self.private_context.is_none()
             && self.extended.is_at_rest()
             && !self.counted
@@ -133,6 +135,9 @@ impl Session {
         if cluster.gate.is_closed() || !cluster.is_valid() {
             self.count_out();
             return false;
+        }
+        if let Some(watch) = &self.watch {
+            watch.runs(false);
         }
         true
     }
@@ -257,7 +262,10 @@ impl Session {
             }
             _ => None,
         };
-        let told = self.await_answer().await;
+        let told = match self.await_answer_of_living(errand).await {
+            Ok(told) => told,
+            Err(fault) => return Box::pin(self.end_failed(errand, fault)).await,
+        };
         let server = &mut self.servers[0].lease;
         let quiet = match told {
             Ok(()) => quiet_answer(server.conn.unread_mut(), columns),
@@ -288,39 +296,17 @@ impl Session {
             ));
         }
         self.engine.metrics.transactions_short.increment();
-        self.release_servers();
+        self.at_rest().await?;
         Ok(true)
     }
 
     /// Gets the errand's server, with the session's settings.
     async fn enlist_for(&mut self, errand: &Errand) -> Result<(), Fault> {
-        let at = self.pool_at(errand.shard);
-        let (pool, slot) = (&self.pools[at].1, &self.cancel.slot);
-        let mut lease = match pool.try_checkout(Purpose::First, Some(slot)) {
-            Some(lease) => lease,
-            None => {
-                let since = Instant::now();
-                let lease = pool.checkout(Purpose::First, Some(slot)).await;
-                self.observation.waited(since.elapsed(), &self.engine.metrics);
-                lease?
-            }
-        };
-        self.observation.totals.server_assignment_count.increment();
-        let wanted = self.settings.current();
-        if !is_settled(&lease, wanted) {
-            Box::pin(settle(&mut lease, wanted)).await?;
-        }
-        self.servers.push(Enlisted {
-            shard: errand.shard,
-            lease,
-            begun: false,
-            wrote: wrote_by(&errand.statement),
-            busy: false,
-            unpreparable: false,
-        });
+        let index = self.enlist(errand.shard).await?;
+        self.servers[index].wrote = wrote_by(&errand.statement);
         let effects = errand.statement.effects;
         if effects.concerns_sequences() && errand.shard == self.engine.cluster.home() {
-            self.before_sequences(0, effects).await?;
+            self.before_sequences(index, effects).await?;
         }
         Ok(())
     }
@@ -394,6 +380,29 @@ impl Session {
             relay::watch_client(client, cx)
         })
         .await
+    }
+
+    /// The same; a Query of which a server that was dead already has taken nothing is given to another one. The fault is
+    /// that there is none.
+    async fn await_answer_of_living(&mut self, errand: &Errand) -> Result<Result<(), PumpError>, Fault> {
+        let mut told = self.await_answer().await;
+        for _ in 0..UNSENT_RETRIES {
+            let conn = &mut self.servers[0].lease.conn;
+            let unsent = conn.pending_out() > 0 && !conn.is_mid_message();
+            if !matches!((&told, &errand.form), (Err(PumpError::Server(_)), Form::Query)) || !unsent {
+                break;
+            }
+            let message = conn.out().split();
+            self.engine.metrics.statements_retried.increment();
+            self.drop_server(0);
+            Box::pin(self.enlist_for(errand)).await?;
+            let held = &mut self.servers[0];
+            held.lease.unnamed = None;
+            held.lease.conn.out().extend_from_slice(&message);
+            held.busy = true;
+            told = self.await_answer().await;
+        }
+        Ok(told)
     }
 
     /// Relays an answer that concerns the proxy, or has not come in one piece.

@@ -17,7 +17,7 @@ use crate::exec::statement::{
 };
 
 /// How often a statement is given to another server because the one before was dead already.
-const UNSENT_RETRIES: usize = 3;
+pub(super) const UNSENT_RETRIES: usize = 3;
 
 /// What a relayed answer came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,6 +45,7 @@ impl Site {
             observe: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
             workers: 2,
+            clients_per_worker: 1,
             users: vec![UserConfig {
                 name: info.app_user.clone(),
                 auth: ClientAuth::Password(password.clone()),

@@ -53,6 +53,7 @@ impl Fixture {
             unix_socket: None,
             console: Default::default(),
             workers,
+            clients_per_worker: 1,
             users: vec![user],
             databases: vec![database.clone().into()],
             pool: PoolConfig {
