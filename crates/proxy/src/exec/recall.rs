@@ -143,6 +143,8 @@ mod tests {
             id: StatementId(1),
             action: Action::Home,
             effects: Effects::default(),
+            configs: Default::default(),
+            digest: Default::default(),
             kind: sql::StatementKind::Select,
         })
     }

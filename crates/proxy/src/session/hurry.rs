@@ -150,11 +150,19 @@ impl Session {
         {
             return None;
         }
-        match shape {
+        let errand = match shape {
             Shape::Query(len) => self.query_errand(len),
             Shape::Batch(batch) => self.batch_errand(batch),
             Shape::Incomplete | Shape::Other => None,
-        }
+        };
+        errand.filter(|errand| !self.observes_text(&errand.statement))
+    }
+
+    /// Log lines, spans or the digest of a statement not listed yet want more than its counts.
+    fn observes_text(&self, statement: &Statement) -> bool {
+        let observer = &self.engine.observer;
+        let listed = || matches!(&*statement.digest.0.borrow(), Some(digest) if digest.is_listed());
+        observer.detailed || observer.options.log_tenants || (observer.texts && !listed())
     }
 
     fn query_errand(&mut self, len: usize) -> Option<Errand> {
@@ -254,8 +262,8 @@ impl Session {
         let metrics = &self.engine.metrics;
         metrics.statements.increment();
         metrics.plan_cache_hits.increment();
-        self.observation.statement(&errand.statement, false);
-        self.observation.over(1);
+        self.observation.add(&errand.statement, false);
+        self.observation.over(&[errand.shard]);
         let columns = match &errand.statement.action {
             Action::Planned(planned) if errand.shard != self.engine.cluster.home() => {
                 planned.columns.as_deref()

@@ -98,7 +98,7 @@ impl Observation {
         }
     }
 
-    fn add(&mut self, statement: &Rc<Statement>, awaited: bool) {
+    pub(super) fn add(&mut self, statement: &Rc<Statement>, awaited: bool) {
         let seen = Seen {
             statement: Rc::clone(statement),
             shards: 0,
