@@ -351,6 +351,9 @@ enum ScramStep {
     Proved(scram::ClientProof),
 }
 
+const BINDING_NEEDED: DialError =
+    DialError::Authentication("channel binding is required, but the server does not offer it");
+
 const OUT_OF_PLACE: DialError = DialError::Protocol("authentication message out of place");
 
 fn scram_failed(error: scram::ScramError) -> DialError {
@@ -437,12 +440,16 @@ impl Login<'_> {
     fn authenticate(&mut self, step: Authentication<'_>, out: &mut BytesMut) -> Result<(), DialError> {
         let requires_binding = self.dialler.tls.channel_binding == ChannelBinding::Require;
         match step {
-            Authentication::Ok | Authentication::CleartextPassword | Authentication::Md5Password { .. }
-                if requires_binding && !self.bound =>
+            // A bound login is SCRAM from the beginning to the end: a server that asks for the password itself, before or
+            // after a bound exchange, is told nothing.
+            Authentication::CleartextPassword | Authentication::Md5Password { .. } if requires_binding => {
+                return Err(BINDING_NEEDED);
+            }
+            Authentication::Ok if requires_binding && !self.bound => return Err(BINDING_NEEDED),
+            Authentication::CleartextPassword | Authentication::Md5Password { .. }
+                if !matches!(self.scram, ScramStep::None) =>
             {
-                return Err(DialError::Authentication(
-                    "channel binding is required, but the server does not offer it",
-                ));
+                return Err(OUT_OF_PLACE);
             }
             // A server that skips its last SCRAM message has not shown that it knows the verifier.
             Authentication::Ok if !matches!(self.scram, ScramStep::None) => return Err(OUT_OF_PLACE),
@@ -513,9 +520,7 @@ impl Login<'_> {
             Some(end_point) if offers(scram::MECHANISM_PLUS) => {
                 Ok((scram::MECHANISM_PLUS, scram::ClientBinding::EndPoint(end_point)))
             }
-            _ if self.dialler.tls.channel_binding == ChannelBinding::Require => Err(
-                DialError::Authentication("channel binding is required, but the server does not offer it"),
-            ),
+            _ if self.dialler.tls.channel_binding == ChannelBinding::Require => Err(BINDING_NEEDED),
             _ if !offers(scram::MECHANISM) => Err(DialError::Authentication(
                 "the server offers no SASL mechanism Drover speaks",
             )),
@@ -559,5 +564,73 @@ pub(crate) fn parameter_status(body: &[u8]) -> Option<(&str, &str)> {
             Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a login whose binding is required says to these bodies of authentication messages, one after the other.
+    fn answers(binding: ChannelBinding, bodies: &[&[u8]]) -> (Result<bool, DialError>, BytesMut) {
+        let mut tls = ServerTls::default();
+        tls.channel_binding = binding;
+        let dialler = Dialler {
+            address: Address {
+                host: "db".into(),
+                port: 1,
+            },
+            startup: super::super::Startup {
+                user: "me".into(),
+                database: "db".into(),
+                params: Vec::new(),
+            },
+            secret: Secret::Password("secret".into()),
+            protocol: ProtocolVersion::V3_0,
+            tls: Arc::new(tls),
+            timeout: std::time::Duration::from_secs(5),
+            prepared_statements: 10,
+        };
+        let mut login = Login {
+            dialler: &dialler,
+            encrypted: true,
+            end_point: Some(vec![7; 32]),
+            bound: false,
+            derived: None,
+            local: false,
+            learnt: None,
+            scram: ScramStep::None,
+            parameters: Parameters::default(),
+            key: None,
+            authenticated: false,
+        };
+        let mut out = BytesMut::new();
+        let mut result = Ok(false);
+        for body in bodies {
+            let length = u32::try_from(body.len() + 4).expect("short");
+            let message = [b"R", &length.to_be_bytes()[..], body].concat();
+            out.clear();
+            result = login.handle(&message, &mut out);
+        }
+        (result, out)
+    }
+
+    /// Somebody in between who offers channel binding and then asks for the password itself is not given it.
+    #[test]
+    fn a_login_that_must_be_bound_never_shows_the_password() {
+        let offer = b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+        let (clear, md5, ok) = (b"\0\0\0\x03", b"\0\0\0\x05salt", b"\0\0\0\0");
+        for ask in [&clear[..], md5, ok] {
+            for bodies in [&[ask][..], &[&offer[..], ask]] {
+                let (result, out) = answers(ChannelBinding::Require, bodies);
+                assert!(result.is_err() && out.is_empty(), "{bodies:?}");
+            }
+            let (result, out) = answers(ChannelBinding::Prefer, &[&offer[..], ask]);
+            assert!(result.is_err() && out.is_empty(), "{ask:?} within an exchange");
+        }
+        let (result, out) = answers(ChannelBinding::Require, &[&offer[..]]);
+        assert!(matches!(result, Ok(false)) && !out.is_empty());
+        let (result, out) = answers(ChannelBinding::Prefer, &[&clear[..]]);
+        assert!(matches!(result, Ok(false)) && out.windows(6).any(|bytes| bytes == b"secret"));
     }
 }
