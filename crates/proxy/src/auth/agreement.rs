@@ -208,7 +208,10 @@ async fn ask_all(links: &mut HashMap<Address, Asking>, job: &Job) -> Outcome {
                 if let Some(kind) = compare(&rows, &job.verifier) {
                     let shard = shard.name.clone();
                     let found = Disagreement { shard, kind };
-                    tracing::error!(user = %job.user, "cannot pass the user's own keys through: {found}");
+                    tracing::error!(
+                        user = &*job.user,
+                        "cannot pass the user's own keys through: {found}"
+                    );
                     return Outcome {
                         result: Err(found),
                         until: Instant::now() + OTHERWISE_FOR,

@@ -11,9 +11,10 @@ use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::AuthQuery;
-use super::link::{Asking, Target};
+use super::link::{AskError, Asking, Target};
 use super::thread::Thread;
 use super::users::{Stored, User};
+use crate::admin_link::AdminError;
 use crate::exec::link::TextRow;
 use crate::server::Address;
 use crate::tls::ServerTls;
@@ -21,7 +22,7 @@ use crate::tls::ServerTls;
 /// A connection that nobody has used for this long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// After a failure the next ones are answered at once for this long.
+/// After a failure that concerns everybody, the next questions are answered at once for this long.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A wrong password makes an answer be asked for again, but not oftener than this.
@@ -29,14 +30,74 @@ const REFRESH_MIN: Duration = Duration::from_secs(1);
 
 /// Seconds until the role's password expires, for roles that exist; nothing: never. The catalogs say it whatever the
 /// configured query looks at.
-const EXPIRY: &str = "SELECT CASE WHEN rolvaliduntil = 'infinity' THEN NULL \
+const EXPIRY: &str = "SELECT CASE rolvaliduntil WHEN 'infinity' THEN NULL WHEN '-infinity' THEN 0 \
      ELSE EXTRACT(EPOCH FROM rolvaliduntil - pg_catalog.clock_timestamp()) END, rolcanlogin \
      FROM pg_catalog.pg_roles WHERE rolname = $1";
 
 /// Why a user could not be looked up. Not shown to clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("auth_query failed: {0}")]
-pub(crate) struct LookupError(String);
+#[error("auth_query failed: {what}")]
+pub(crate) struct LookupError {
+    what: String,
+    /// The server cannot be asked about anybody now. Everything else may be about this one name, which anybody can send:
+    /// it must not keep the other users out.
+    everybody: bool,
+}
+
+impl LookupError {
+    fn of_one(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            everybody: false,
+        }
+    }
+
+    fn of_everybody(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            everybody: true,
+        }
+    }
+}
+
+impl From<AskError> for LookupError {
+    fn from(error: AskError) -> Self {
+        let everybody = !matches!(error, AskError::Admin(AdminError::Server(_)));
+        Self {
+            what: error.to_string(),
+            everybody,
+        }
+    }
+}
+
+/// Failures of the last moment: none floods the log, and a server that cannot be reached is not asked again at once.
+#[derive(Default)]
+struct Failures {
+    logged: Option<Instant>,
+    of_everybody: Option<(Instant, LookupError)>,
+}
+
+impl Failures {
+    /// The answer to everybody for now.
+    fn answer(&self) -> Option<LookupError> {
+        let recent = self.of_everybody.as_ref();
+        recent
+            .filter(|(at, _)| at.elapsed() < FAILURE_PAUSE)
+            .map(|(_, error)| error.clone())
+    }
+
+    /// Remembers one; true if it is to be logged.
+    fn note(&mut self, error: &LookupError) -> bool {
+        if error.everybody {
+            self.of_everybody = Some((Instant::now(), error.clone()));
+        }
+        let logs = self.logged.is_none_or(|at| at.elapsed() >= FAILURE_PAUSE);
+        if logs {
+            self.logged = Some(Instant::now());
+        }
+        logs
+    }
+}
 
 /// Where an answer comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +184,7 @@ impl Lookups {
         if let Some(job) = job {
             self.submit(job);
         }
-        let gone = || Err(LookupError("the thread that asks has ended".to_owned()));
+        let gone = || Err(LookupError::of_everybody("the thread that asks has ended"));
         (waiting.await.unwrap_or_else(|_| gone()), Source::Asked)
     }
 
@@ -152,7 +213,7 @@ impl Lookups {
     fn submit(self: &Arc<Self>, job: Job) {
         let all = Arc::downgrade(self);
         if let Err(job) = self.thread.send(job, |jobs| serve(jobs, all)) {
-            let error = LookupError("no thread to ask on".to_owned());
+            let error = LookupError::of_everybody("no thread to ask on");
             self.finish(&job, Err(error));
         }
     }
@@ -222,7 +283,7 @@ impl State {
 /// The thread's life: it ends with the proxy.
 async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, all: Weak<Lookups>) {
     let mut asking = Asking::default();
-    let mut failed: Option<(Instant, LookupError)> = None;
+    let mut failures = Failures::default();
     loop {
         let job = match tokio::time::timeout(IDLE_MAX, jobs.recv()).await {
             Ok(Some(job)) => job,
@@ -232,18 +293,18 @@ async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, all: Weak<Lookups>) {
                 continue;
             }
         };
-        let answer = match &failed {
-            Some((at, error)) if at.elapsed() < FAILURE_PAUSE => Err(error.clone()),
-            _ => ask(&mut asking, &job).await,
+        let answer = match failures.answer() {
+            Some(error) => Err(error),
+            None => {
+                let answer = ask(&mut asking, &job).await;
+                if let Err(error) = &answer
+                    && failures.note(error)
+                {
+                    tracing::error!(user = &*job.user, "{error}");
+                }
+                answer
+            }
         };
-        if let Err(error) = &answer
-            && failed
-                .as_ref()
-                .is_none_or(|(at, _)| at.elapsed() >= FAILURE_PAUSE)
-        {
-            tracing::error!(user = %job.user, "{error}");
-            failed = Some((Instant::now(), error.clone()));
-        }
         let Some(all) = all.upgrade() else {
             break;
         };
@@ -261,18 +322,11 @@ async fn ask(asking: &mut Asking, job: &Job) -> Result<Option<Found>, LookupErro
         password: query.password.clone(),
         database: job.database.clone(),
     };
-    let failed = |error: super::link::AskError| LookupError(error.to_string());
-    let rows = asking
-        .rows(&target, &query.sql, &job.user, query.timeout)
-        .await
-        .map_err(failed)?;
+    let rows = asking.rows(&target, &query.sql, &job.user, query.timeout).await?;
     let Some(stored) = secret_of(&job.user, rows)? else {
         return Ok(None);
     };
-    let rows = asking
-        .rows(&target, EXPIRY, &job.user, query.timeout)
-        .await
-        .map_err(failed)?;
+    let rows = asking.rows(&target, EXPIRY, &job.user, query.timeout).await?;
     let asked = Instant::now();
     let (may_log_in, left) = limits_of(&rows);
     if !may_log_in {
@@ -293,7 +347,7 @@ async fn ask(asking: &mut Asking, job: &Job) -> Result<Option<Found>, LookupErro
 
 /// What the query says about a user: `None`, it does not exist; `Some(None)`, no password fits.
 fn secret_of(name: &str, rows: Vec<TextRow>) -> Result<Option<Option<Stored>>, LookupError> {
-    let wrong = |what: &str| Err(LookupError(what.to_owned()));
+    let wrong = |what: &str| Err(LookupError::of_one(what));
     let mut rows = rows.into_iter();
     let Some(row) = rows.next() else {
         return Ok(None);
@@ -312,7 +366,7 @@ fn secret_of(name: &str, rows: Vec<TextRow>) -> Result<Option<Option<Stored>>, L
         None => Ok(Some(None)),
         Some(secret) => Stored::parse(&secret)
             .map(|stored| Some(Some(stored)))
-            .map_err(|error| LookupError(error.to_string())),
+            .map_err(|error| LookupError::of_one(error.to_string())),
     }
 }
 

@@ -225,7 +225,7 @@ impl Attempt<'_> {
         };
         if user.is_md5() {
             tracing::warn!(
-                user = %self.info.user,
+                user = &*self.info.user,
                 "SCRAM is asked of a user whose stored password is md5: it cannot log in"
             );
         }
@@ -266,7 +266,7 @@ impl Attempt<'_> {
             None => "there is no such user",
             Some(_) => "the password does not fit",
         };
-        tracing::info!(user = %self.info.user, peer = %self.info.peer, reason, "login failed");
+        tracing::info!(user = &*self.info.user, peer = %self.info.peer, reason, "login failed");
         refused(
             "28P01",
             format!("password authentication failed for user \"{}\"", self.info.user),
@@ -274,7 +274,7 @@ impl Attempt<'_> {
     }
 
     fn failed_by(&self, what: &str) -> LoginEnd {
-        tracing::info!(user = %self.info.user, peer = %self.info.peer, "{what}");
+        tracing::info!(user = &*self.info.user, peer = %self.info.peer, "{what}");
         refused("28000", format!("{what} for user \"{}\"", self.info.user))
     }
 }

@@ -78,7 +78,7 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
             let cause = std::error::Error::source(&error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            tracing::warn!(%shard, user = %key.user, database = %key.database, %error, cause, "login to a server failed");
+            tracing::warn!(%shard, user = &*key.user, database = &*key.database, %error, cause, "login to a server failed");
             drop(permit);
             if error.is_down() {
                 pool.server_is_down();

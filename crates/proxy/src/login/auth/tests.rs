@@ -252,6 +252,29 @@ fn users_are_looked_up_and_follow_a_changed_password() {
     assert_eq!(log_in("looked_up", "second").as_deref(), Ok("looked_up"));
 }
 
+/// A name for which the query fails, and anybody can send one, keeps nobody else out.
+#[test]
+fn a_lookup_that_fails_for_one_name_fails_for_that_name() {
+    let server = TestPostgres::start();
+    server.run(
+        &server.info().database,
+        "CREATE ROLE fine LOGIN PASSWORD 'x'; CREATE ROLE past LOGIN PASSWORD 'x' VALID UNTIL '-infinity'",
+    );
+    let (proxy, database) = proxy(&server, |config| {
+        let sql = format!("{SHADOW} AND 1 / (CASE WHEN $1 = 'poison' THEN 0 ELSE 1 END) = 1");
+        let query = AuthQuery::clone(&query(&server, &sql));
+        // Nothing is remembered: each login asks.
+        let ttl = Duration::ZERO;
+        config.auth.query = Some(Arc::new(AuthQuery { ttl, ..query }));
+    });
+    for _ in 0..2 {
+        let poison = psql(&proxy, &database, "poison", "x");
+        assert_refused(poison, "FATAL:  cannot look up users now");
+        assert_refused(psql(&proxy, &database, "past", "x"), &wrong("past"));
+        assert_eq!(psql(&proxy, &database, "fine", "x").as_deref(), Ok("fine"));
+    }
+}
+
 /// A role's own `search_path` cannot put another table in the catalog's place.
 #[test]
 fn lookups_do_not_follow_a_search_path() {
