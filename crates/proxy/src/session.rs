@@ -7,6 +7,7 @@ pub mod block;
 pub mod effects;
 pub mod settings;
 
+mod ahead;
 mod batch;
 mod cleanup;
 mod configs;

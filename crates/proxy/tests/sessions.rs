@@ -6,6 +6,8 @@
     reason = "helpers of tests are tests"
 )]
 
+#[path = "sessions/ahead.rs"]
+mod ahead;
 #[path = "sessions/fixture.rs"]
 mod fixture;
 #[path = "sessions/leaks.rs"]

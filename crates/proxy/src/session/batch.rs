@@ -4,6 +4,7 @@ use catalog::ShardId;
 use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode, tag};
 
+use super::ahead;
 use super::block::BlockState;
 use super::extended::Step;
 use super::simple::status_of;
@@ -26,6 +27,8 @@ struct Read {
     copy_in: bool,
     /// The server ended the connection.
     fatal: Option<Box<ErrorFields>>,
+    /// It did not take the session's settings.
+    unsettled: Option<Box<ErrorFields>>,
     /// A shard described other columns than the home shard.
     foreign: bool,
     /// "Nothing was drawn from this sequence" need not be true.
@@ -40,11 +43,14 @@ impl Session {
         {
             self.settle_batch_for_block().await?;
         }
-        let index = self.enlist(shard).await?;
+        let index = self.enlist_ahead(shard).await?;
         if self.extended.open_on.is_none() {
             self.extended.open_on = Some(shard);
             self.extended.flushed = false;
             self.extended.executed = false;
+            if let Some(ahead) = &self.servers[index].ahead {
+                self.extended.steps.push_back(Step::Ahead(ahead.answers));
+            }
         }
         let skip = self.begin_on(index).await?;
         for _ in 0..skip {
@@ -87,11 +93,16 @@ impl Session {
         self.settings.begin();
         let server = &mut self.servers[index];
         server.begun = true;
-        let rest = server.lease.conn.out().split();
+        let mut rest = server.lease.conn.out().split();
+        // Nothing has left: what changes the settings is still in front, and stays there.
+        let ahead = server.ahead.as_ref().map_or(0, |ahead| ahead.len);
+        let ahead = rest.split_to(ahead.min(rest.len()));
+        server.lease.conn.out().extend_from_slice(&ahead);
         let sent = link::send_query(&mut server.lease, "BEGIN");
         server.lease.conn.out().extend_from_slice(&rest);
         sent.map_err(|_| Fault::error("XX000", "BEGIN could not be sent"))?;
-        self.extended.steps.push_front(Step::Skip);
+        let behind = usize::from(matches!(self.extended.steps.front(), Some(Step::Ahead(_))));
+        self.extended.steps.insert(behind, Step::Skip);
         Ok(())
     }
 
@@ -284,7 +295,7 @@ impl Session {
             let observation = &mut self.observation;
             let metrics = &self.engine.metrics;
             let pumped = relay::pump(server, &mut self.client.conn, |kind, message, client| {
-                if !matches!(steps.front(), Some(Step::Skip | Step::Doom)) {
+                if !matches!(steps.front(), Some(Step::Ahead(_) | Step::Skip | Step::Doom)) {
                     observation.heard(kind, message, metrics);
                 }
                 read_one(kind, message, client, steps, &mut read, pass_ready)
@@ -294,6 +305,14 @@ impl Session {
                 self.extended.open_on = None;
                 self.extended.steps.clear();
                 return Err(self.relay_failed(index, error));
+            }
+            let ahead = |step: &Step| matches!(step, Step::Ahead(_));
+            if self.servers[index].ahead.is_some() && !self.extended.steps.iter().any(ahead) {
+                self.settled_ahead(index);
+            }
+            if let Some(fields) = read.unsettled.take() {
+                self.batch_unsettled(index, &fields);
+                return Ok(read);
             }
             if let Some(fields) = read.fatal.take() {
                 self.extended.open_on = None;
@@ -320,6 +339,16 @@ impl Session {
                 return Ok(read);
             }
         }
+    }
+
+    /// The server did not take the session's settings, and has ignored everything behind: the pipeline fails, the server
+    /// is closed.
+    fn batch_unsettled(&mut self, index: usize, fields: &ErrorFields) {
+        self.undo_steps(index);
+        self.drop_server(index);
+        self.extended.open_on = None;
+        self.tell(fields);
+        self.fail_block();
     }
 
     /// Statements whose Parse was not confirmed do not exist.
@@ -367,6 +396,15 @@ fn read_one(
             (false, Some(_)) => Verdict::Drop,
         }
     };
+    if let Some(Step::Ahead(answers)) = steps.front_mut() {
+        if ahead::is_refused(kind, answers) {
+            return refused_ahead(message, read);
+        }
+        return match *answers {
+            0 => forward_next(steps, false),
+            _ => Verdict::Drop,
+        };
+    }
     match kind {
         tag::READY_FOR_QUERY => {
             if !read.failed && matches!(steps.front(), Some(Step::Skip)) {
@@ -414,6 +452,17 @@ fn read_one(
         }
         _ => Verdict::Forward,
     }
+}
+
+fn refused_ahead(message: &[u8], read: &mut Read) -> Verdict {
+    let fields = ahead::refusal_of(message);
+    if ahead::is_fatal(&fields) {
+        read.fatal = Some(fields);
+    } else {
+        read.failed = true;
+        read.unsettled = Some(fields);
+    }
+    Verdict::DropAndStop
 }
 
 fn read_error(

@@ -43,6 +43,8 @@ pub struct Enlisted {
     pub wrote: Wrote,
     /// It was sent something whose answer has not been read to the end.
     pub busy: bool,
+    /// Changes of its settings travel in front of the statement to come.
+    pub ahead: Option<super::ahead::Ahead>,
     /// It can take no PREPARE TRANSACTION (temporary objects, NOTIFY, held cursors).
     pub unpreparable: bool,
 }

@@ -12,6 +12,7 @@ use sql::Isolation;
 use wire::TransactionStatus;
 use wire::backend::tag;
 
+use super::ahead::settle_ahead;
 use super::block::{BeganWith, BlockState, Enlisted, Wrote};
 use super::effects::PinReason;
 use super::settings::Settings;
@@ -35,6 +36,20 @@ pub(super) enum HomeAccess {
 impl Session {
     /// The index of the session's server for a shard; gets one if there is none.
     pub(super) async fn enlist(&mut self, shard: ShardId) -> Result<usize, Fault> {
+        let index = self.enlist_with(shard, false).await?;
+        if self.servers[index].ahead.is_some() && self.extended.open_on != Some(shard) {
+            Box::pin(self.finish_ahead(index)).await?;
+        }
+        Ok(index)
+    }
+
+    /// The same for a statement that is sent at once: what brings a new server to the session's settings is appended, to
+    /// leave with it (see [`super::ahead`]). What follows must be that statement, or BEGIN and that statement.
+    pub(super) async fn enlist_ahead(&mut self, shard: ShardId) -> Result<usize, Fault> {
+        self.enlist_with(shard, true).await
+    }
+
+    pub(super) async fn enlist_with(&mut self, shard: ShardId, ahead: bool) -> Result<usize, Fault> {
         if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(index);
         }
@@ -55,8 +70,16 @@ impl Session {
             } else {
                 self.settings.current()
             };
-            match settle(&mut enlisted.lease, wanted).await {
-                Ok(_) => {
+            // More than BEGIN is asked for by itself.
+            let ahead = ahead && (!self.block.is_open() || self.settings.joins_plainly());
+            let settled = if ahead {
+                settle_ahead(&mut enlisted.lease, wanted).await
+            } else {
+                settle(&mut enlisted.lease, wanted).await.map(|_| None)
+            };
+            match settled {
+                Ok(ahead) => {
+                    enlisted.ahead = ahead;
                     self.servers.push(enlisted);
                     return Ok(self.servers.len() - 1);
                 }
@@ -103,6 +126,7 @@ impl Session {
             begun: false,
             wrote: Wrote::No,
             busy: false,
+            ahead: None,
             unpreparable: false,
         })
     }
@@ -272,6 +296,9 @@ impl Session {
         if let Some(index) = held
             && self.servers[index].lease.status != TransactionStatus::Failed
         {
+            if self.servers[index].ahead.is_some() {
+                Box::pin(self.finish_ahead(index)).await?;
+            }
             let skip = if self.servers[index].begun {
                 0
             } else {

@@ -83,6 +83,8 @@ pub(super) enum Step {
     Close { pass: bool },
     /// An error provoked to undo what the pipeline did: swallowed.
     Doom,
+    /// Changes of settings sent ahead: so many CommandComplete.
+    Ahead(usize),
     /// ReadyForQuery of a BEGIN sent ahead.
     Skip,
     /// ReadyForQuery.

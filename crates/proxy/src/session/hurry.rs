@@ -274,8 +274,11 @@ impl Session {
             Ok(told) => told,
             Err(fault) => return Box::pin(self.end_failed(errand, fault)).await,
         };
+        let ahead = self.servers[0].ahead.is_some();
         let server = &mut self.servers[0].lease;
         let quiet = match told {
+            // Other answers come first.
+            Ok(()) if ahead => None,
             Ok(()) => quiet_answer(server.conn.unread_mut(), columns),
             // The relay meets the same end, and knows what it means.
             Err(PumpError::Server(_)) => None,
@@ -310,10 +313,11 @@ impl Session {
 
     /// Gets the errand's server, with the session's settings.
     async fn enlist_for(&mut self, errand: &Errand) -> Result<(), Fault> {
-        let index = self.enlist(errand.shard).await?;
-        self.servers[index].wrote = wrote_by(&errand.statement);
         let effects = errand.statement.effects;
-        if effects.concerns_sequences() && errand.shard == self.engine.cluster.home() {
+        let asks = effects.concerns_sequences() && errand.shard == self.engine.cluster.home();
+        let index = self.enlist_with(errand.shard, !asks).await?;
+        self.servers[index].wrote = wrote_by(&errand.statement);
+        if asks {
             self.before_sequences(index, effects).await?;
         }
         Ok(())
@@ -400,7 +404,9 @@ impl Session {
             if !matches!((&told, &errand.form), (Err(PumpError::Server(_)), Form::Query)) || !unsent {
                 break;
             }
-            let message = conn.out().split();
+            let mut pending = conn.out().split();
+            // Without what was to bring that server to the session's settings.
+            let message = pending.split_off(pending.len().saturating_sub(errand.len));
             self.engine.metrics.statements_retried.increment();
             self.drop_server(0);
             Box::pin(self.enlist_for(errand)).await?;
@@ -442,7 +448,22 @@ impl Session {
     async fn end_failed(&mut self, errand: &Errand, fault: Fault) -> Result<bool, Fault> {
         match errand.form {
             Form::Query => self.after_query(Err(fault)).await.map(|()| true),
-            Form::Batch { .. } => Err(fault),
+            Form::Batch { ref batch, .. } => {
+                let lost = fault.is_lost();
+                let Fault::Statement(fields) = fault else {
+                    return Err(fault);
+                };
+                if lost {
+                    return Err(Fault::Statement(fields));
+                }
+                // The server has ignored it all.
+                if batch.parse > 0 {
+                    self.extended.forget(b"");
+                }
+                self.tell(&fields);
+                encode::ready_for_query(self.client.conn.out(), TransactionStatus::Idle);
+                Ok(true)
+            }
         }
     }
 

@@ -106,6 +106,7 @@ impl Session {
                 begun: false,
                 wrote: Wrote::No,
                 busy: false,
+                ahead: None,
                 unpreparable: false,
             });
         }

@@ -5,6 +5,7 @@
 //! makes the change (validated by a server when the client sent it). Each server connection remembers the map
 //! it was last brought to; [`Settings::difference`] is what must be sent when the two differ.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -64,10 +65,19 @@ impl Settings {
 
     /// One statement text that brings a connection from `applied` to `self`; `None` when they agree.
     pub fn difference(&self, applied: &Settings) -> Option<String> {
-        if self == applied {
+        let changes = self.changes(applied);
+        if changes.is_empty() {
             return None;
         }
-        let mut text = String::new();
+        Some(changes.iter().flat_map(|change| [&**change, ";"]).collect())
+    }
+
+    /// The statements that bring a connection from `applied` to `self`, in order; none when they agree.
+    pub fn changes(&self, applied: &Settings) -> Vec<Cow<'_, str>> {
+        let mut changes = Vec::new();
+        if self == applied {
+            return changes;
+        }
         let identity_changed = IDENTITY
             .iter()
             .any(|name| self.values.get(*name) != applied.values.get(*name));
@@ -77,7 +87,7 @@ impl Settings {
                 .rev()
                 .filter(|name| applied.values.contains_key(**name))
             {
-                text.push_str(&format!("RESET {name};"));
+                changes.push(Cow::Owned(format!("RESET {name}")));
             }
         }
         for name in applied
@@ -85,21 +95,18 @@ impl Settings {
             .keys()
             .filter(|name| !self.values.contains_key(*name) && !is_identity(name))
         {
-            text.push_str(&format!("RESET {};", quote_name(name)));
+            changes.push(Cow::Owned(format!("RESET {}", quote_name(name))));
         }
         for (name, statement) in self.values.iter().filter(|(name, _)| !is_identity(name)) {
             if applied.values.get(name) != Some(statement) {
-                text.push_str(statement);
-                text.push(';');
+                changes.push(Cow::Borrowed(statement.as_str()));
             }
         }
         if identity_changed {
-            for statement in IDENTITY.iter().filter_map(|name| self.values.get(*name)) {
-                text.push_str(statement);
-                text.push(';');
-            }
+            let entered = IDENTITY.iter().filter_map(|name| self.values.get(*name));
+            changes.extend(entered.map(|statement| Cow::Borrowed(statement.as_str())));
         }
-        Some(text)
+        changes
     }
 
     /// A text that two sessions share exactly when a cached plan may serve both: the settings that planning and
@@ -247,6 +254,11 @@ impl SettingsHistory {
         }
         self.append_step(&mut text, settings, &self.current, local..self.local.len());
         text
+    }
+
+    /// True when a server that joins needs nothing but the BEGIN itself.
+    pub fn joins_plainly(&self) -> bool {
+        self.local.is_empty() && self.savepoints.is_empty() && *self.before_transaction() == self.current
     }
 
     /// The `SET LOCAL` statements of the open transaction, as one text.

@@ -6,6 +6,7 @@ use catalog::ShardId;
 use wire::TransactionStatus;
 use wire::backend::{ErrorFields, Fields, encode, field, tag};
 
+use super::ahead;
 use super::block::{BlockState, Wrote};
 use super::effects::Effects;
 use super::learn::Learned;
@@ -253,15 +254,25 @@ impl Session {
                 Err(Fault::Statement(_)) if self.unsent && !self.block.is_open() => {
                     self.engine.metrics.statements_retried.increment();
                 }
-                result => return result,
+                result => {
+                    if result.is_err() {
+                        self.drop_unsettled_servers();
+                    }
+                    return result;
+                }
             }
         }
-        self.try_on_one(&one, last).await
+        let result = self.try_on_one(&one, last).await;
+        if result.is_err() {
+            self.drop_unsettled_servers();
+        }
+        result
     }
 
     async fn try_on_one(&mut self, one: &OneShard<'_>, last: bool) -> Result<bool, Fault> {
-        let index = self.enlist(one.shard).await?;
-        if one.effects.concerns_sequences() && one.shard == self.engine.cluster.home() {
+        let asks = one.effects.concerns_sequences() && one.shard == self.engine.cluster.home();
+        let index = self.enlist_with(one.shard, !asks).await?;
+        if asks {
             self.before_sequences(index, one.effects).await?;
         }
         let skip = self.begin_on(index).await?;
@@ -291,6 +302,7 @@ impl Session {
         pass_ready: bool,
     ) -> Result<Outcome, Fault> {
         let mut answer = Answer {
+            ahead: self.servers[index].answers_ahead(),
             skip,
             columns: one.columns.filter(|_| one.shard != self.engine.cluster.home()),
             offset: one.offset,
@@ -312,7 +324,7 @@ impl Session {
             let observation = &mut self.observation;
             let metrics = &self.engine.metrics;
             relay::pump(server, &mut self.client.conn, |kind, message, client| {
-                if answer.skip == 0 {
+                if answer.skip == 0 && answer.ahead == 0 {
                     observation.heard(kind, message, metrics);
                 }
                 answer.decide(kind, message, client, &mut stopped)
@@ -320,10 +332,22 @@ impl Session {
             .await
             .map_err(|error| self.relay_failed(index, error))?;
             self.servers[index].busy = matches!(stopped, Stopped::CopyIn);
+            if answer.ahead == 0 && self.servers[index].ahead.is_some() {
+                self.settled_ahead(index);
+            }
             match stopped {
                 Stopped::Ready => break,
                 Stopped::CopyIn => self.copy_in_one(index).await?,
-                Stopped::Fatal(fields) => return Err(self.server_ended(index, fields)),
+                Stopped::Fatal(fields) => {
+                    let fault = self.server_ended(index, fields);
+                    // What it said came in the place of an answer to what goes before the statement.
+                    self.unsent |= answer.ahead > 0;
+                    return Err(fault);
+                }
+                Stopped::Unsettled(fields) => {
+                    self.drop_server(index);
+                    return Err(Fault::Statement(fields));
+                }
                 Stopped::Foreign => {
                     self.drop_server(index);
                     return Err(Fault::error(
@@ -451,6 +475,8 @@ impl Session {
 
 /// One server's answer while it is relayed.
 struct Answer<'a> {
+    /// Answers still to come to changes of settings that go before everything else.
+    ahead: usize,
     /// Answers still to come that the client does not see: to BEGIN and what goes before the text.
     skip: usize,
     /// Shown instead of the server's own result columns.
@@ -473,12 +499,25 @@ enum Stopped {
     CopyIn,
     /// It closes the connection.
     Fatal(Box<ErrorFields>),
+    /// It did not take the session's settings, and has ignored the text.
+    Unsettled(Box<ErrorFields>),
     /// Its columns are not those of the home shard.
     Foreign,
 }
 
 impl Answer<'_> {
     fn decide(&mut self, kind: u8, message: &mut [u8], client: &mut Conn, stopped: &mut Stopped) -> Verdict {
+        if self.ahead > 0 {
+            if !ahead::is_refused(kind, &mut self.ahead) {
+                return Verdict::Drop;
+            }
+            let fields = ahead::refusal_of(message);
+            *stopped = match ahead::is_fatal(&fields) {
+                true => Stopped::Fatal(fields),
+                false => Stopped::Unsettled(fields),
+            };
+            return Verdict::DropAndStop;
+        }
         match kind {
             tag::READY_FOR_QUERY if self.skip > 0 => {
                 self.skip -= 1;
