@@ -18,5 +18,7 @@ mod listening;
 mod peers;
 #[path = "sessions/pins.rs"]
 mod pins;
+#[path = "sessions/rights.rs"]
+mod rights;
 #[path = "sessions/sequences.rs"]
 mod sequences;

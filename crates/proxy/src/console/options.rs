@@ -194,9 +194,11 @@ pub(super) fn config(shared: &Shared) -> Table {
     table
 }
 
-/// What only a restart changes. No secrets.
+/// What SET does not change. No secrets.
 fn fixed(shared: &Shared) -> Vec<(&'static str, String, Option<String>)> {
     let config = &shared.config;
+    // A reload changes some of them.
+    let now = shared.policies.source();
     let limits = crate::config::Limits::default();
     let pool = PoolConfig::default();
     let seconds = |time: Duration| time.as_secs().to_string();
@@ -218,37 +220,37 @@ fn fixed(shared: &Shared) -> Vec<(&'static str, String, Option<String>)> {
         ),
         (
             "max_client_conn",
-            config.limits.max_clients.to_string(),
+            now.limits.max_clients.to_string(),
             Some(limits.max_clients.to_string()),
         ),
         (
             "client_login_timeout",
-            seconds(config.limits.login_timeout),
+            seconds(now.limits.login_timeout),
             Some(seconds(limits.login_timeout)),
         ),
         (
             "server_connect_timeout",
-            seconds(config.pool.connect_timeout),
+            seconds(now.pool.connect_timeout),
             Some(seconds(pool.connect_timeout)),
         ),
         (
             "max_prepared_statements",
-            config.pool.prepared_statements.to_string(),
+            now.pool.prepared_statements.to_string(),
             Some(pool.prepared_statements.to_string()),
         ),
         (
             "dns_max_ttl",
-            seconds(config.pool.dns_max_ttl),
+            seconds(now.pool.dns_max_ttl),
             Some(seconds(pool.dns_max_ttl)),
         ),
         (
             "max_packet_size",
-            config.limits.max_message_bytes.to_string(),
+            now.limits.max_message_bytes.to_string(),
             Some(limits.max_message_bytes.to_string()),
         ),
         (
             "multi_shard_pool",
-            config.pool.multi_shard.to_string(),
+            now.pool.multi_shard.to_string(),
             Some(pool.multi_shard.to_string()),
         ),
         ("workers", shared.mailboxes.len().to_string(), None),

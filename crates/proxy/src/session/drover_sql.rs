@@ -24,8 +24,8 @@ impl Session {
                 self.explain_route(piece, triage).await
             }
             DroverStatement::ShardTable { table, options } => {
-                let (schema, name) = self.find_table(table).await?;
                 self.outside_blocks("drover.shard_table")?;
+                let (schema, name) = self.own_table(table).await?;
                 let mut notices = BytesMut::new();
                 let cluster = std::sync::Arc::clone(&self.engine.cluster);
                 self.engine.running.leave();
@@ -39,8 +39,8 @@ impl Session {
                 self.done("shard_table", result)
             }
             DroverStatement::ReferenceTable { table } => {
-                let (schema, name) = self.find_table(table).await?;
                 self.outside_blocks("drover.reference_table")?;
+                let (schema, name) = self.own_table(table).await?;
                 let mut notices = BytesMut::new();
                 let cluster = std::sync::Arc::clone(&self.engine.cluster);
                 self.engine.running.leave();
@@ -73,6 +73,7 @@ impl Session {
                         format!("function {function} does not exist"),
                     ));
                 };
+                self.must_own_function(&found.schema, &found.name).await?;
                 let cluster = std::sync::Arc::clone(&self.engine.cluster);
                 self.engine.running.leave();
                 let result =
@@ -109,14 +110,7 @@ impl Session {
              WHERE c.oid = pg_catalog.to_regclass({})",
             sql::quote_literal(&sql::quote_ident(&name.name))
         );
-        let home = self.engine.cluster.home();
-        let mut access = self.home_access(home).await?;
-        let reply = link::query(self.asked(&mut access), &question).await;
-        self.done_asking(access);
-        let rows = reply
-            .map_err(|error| Fault::lost(&error, "the home shard"))?
-            .into_rows()
-            .map_err(Fault::Statement)?;
+        let rows = self.ask_home(&question).await?;
         match rows
             .into_iter()
             .next()
@@ -128,6 +122,53 @@ impl Session {
                 format!("relation \"{}\" does not exist", name.name),
             )),
         }
+    }
+
+    /// A table that the session's role owns, or whose owner it is a member of. Drover's own role does the work, so nobody
+    /// else would ask.
+    async fn own_table(&mut self, name: &sql::QualifiedName) -> Result<(String, String), Fault> {
+        let (schema, table) = self.find_table(name).await?;
+        let question = format!(
+            "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relname = {}",
+            sql::quote_literal(&schema),
+            sql::quote_literal(&table)
+        );
+        self.must_own(&question, &format!("table {table}")).await?;
+        Ok((schema, table))
+    }
+
+    /// The same for all functions of a name.
+    async fn must_own_function(&mut self, schema: &str, name: &str) -> Result<(), Fault> {
+        let question = format!(
+            "SELECT pg_catalog.pg_has_role(p.proowner, 'USAGE') FROM pg_catalog.pg_proc p \
+             JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = {} AND p.proname = {}",
+            sql::quote_literal(schema),
+            sql::quote_literal(name)
+        );
+        self.must_own(&question, &format!("function {name}")).await
+    }
+
+    /// `question` tells of each object found whether it is the role's. What does not exist is somebody else's business.
+    async fn must_own(&mut self, question: &str, what: &str) -> Result<(), Fault> {
+        let rows = self.ask_home(question).await?;
+        let own = |row: &link::TextRow| row.first().is_some_and(|own| own.as_deref() == Some("t"));
+        if rows.iter().all(own) || *self.user == *self.engine.shared.config.admin.user {
+            return Ok(());
+        }
+        Err(Fault::error("42501", format!("must be owner of {what}")))
+    }
+
+    /// Asks the home shard as the session's role.
+    async fn ask_home(&mut self, question: &str) -> Result<Vec<link::TextRow>, Fault> {
+        let home = self.engine.cluster.home();
+        let mut access = self.home_access(home).await?;
+        let reply = link::query(self.asked(&mut access), question).await;
+        self.done_asking(access);
+        reply
+            .map_err(|error| Fault::lost(&error, "the home shard"))?
+            .into_rows()
+            .map_err(Fault::Statement)
     }
 
     async fn show_view(&mut self, view: DroverView) -> Result<(), Fault> {

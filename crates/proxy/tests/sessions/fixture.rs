@@ -118,10 +118,8 @@ impl Fixture {
 
     /// Ends the server processes of this database whose last statement is like this.
     pub fn end_backends(&self, like: &str) {
-        let info = self.kit.info();
-        let mut admin = self.direct_as(&info.admin_user, info.admin_password.expose());
         let ended = run(
-            &mut admin,
+            &mut self.admin(),
             &format!(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                  WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '{like}'"
@@ -134,6 +132,12 @@ impl Fixture {
     pub fn direct(&self) -> Client {
         let info = self.kit.info();
         self.direct_as(&info.app_user, info.app_password.expose())
+    }
+
+    /// The same as Drover's own role.
+    pub fn admin(&self) -> Client {
+        let info = self.kit.info();
+        self.direct_as(&info.admin_user, info.admin_password.expose())
     }
 
     fn direct_as(&self, user: &str, password: &str) -> Client {
