@@ -101,3 +101,38 @@ fn a_changed_file_is_taken_over_whole_or_not_at_all() {
         .expect("who is connected stays connected");
     assert!(!proxy.log().contains("hunter2"), "{}", proxy.log());
 }
+
+/// Who does not get in cannot write lines of the log either.
+#[test]
+fn a_name_stays_on_one_line_of_the_log() {
+    let site = site();
+    let text = site.config("one") + "[log]\nlevel = 'info'\n";
+    let proxy = site.start_as("one", "one", &text, &[]);
+    let mut target = proxy.target().clone();
+    target.user = "nobody\nFORGED".to_owned();
+    assert!(Client::open(&target).is_err());
+    let deadline = Instant::now() + PATIENCE;
+    while !proxy.log().contains("login failed") {
+        assert!(Instant::now() < deadline, "no failed login in:\n{}", proxy.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let log = proxy.log();
+    assert!(!log.lines().any(|line| line.starts_with("FORGED")), "{log}");
+}
+
+#[test]
+fn the_console_shows_what_is_in_force() {
+    let site = site();
+    let user = &TestCluster::shared(1).info().app_user;
+    let console = format!("[console]\nstats_users = ['{user}']\n[store]\n");
+    let before = site.config("one").replacen("[store]\n", &console, 1);
+    let proxy = site.start_as("one", "one", &before, &[]);
+    let changed = before + "[limits]\nmax_clients = 1177\n";
+    reload(&site, &proxy, &changed, "configuration reloaded", 1);
+    let mut client = Client::open(&proxy.target().clone().with_database("drover")).expect("the console");
+    let rows = client.simple("SHOW CONFIG").expect("answers").text_rows();
+    let row = rows
+        .iter()
+        .find(|row| row[0].as_deref() == Some("max_client_conn"));
+    assert_eq!(row.expect("it is shown")[1].as_deref(), Some("1177"));
+}
