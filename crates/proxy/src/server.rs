@@ -121,6 +121,8 @@ pub struct ServerConn {
     pub prepared: Prepared,
     /// Its unnamed statement, while it is certain: every Query and Parse of our own replaces it.
     pub unnamed: Option<StatementId>,
+    /// What it was sent last, while that may have to be sent again.
+    pub(crate) replay: bytes::BytesMut,
     /// Its settings.
     pub applied: Applied,
     /// Who may have drawn from sequences on it.
@@ -255,6 +257,7 @@ impl ServerConn {
             parameters: from.parameters,
             prepared: from.prepared,
             unnamed: None,
+            replay: bytes::BytesMut::new(),
             sequences: from.sequences,
             applied: if from.fresh {
                 Applied::Fresh

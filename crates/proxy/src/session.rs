@@ -33,6 +33,7 @@ mod set;
 mod several;
 mod simple;
 mod sql_prepared;
+mod stale;
 mod start;
 mod views;
 

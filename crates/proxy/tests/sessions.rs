@@ -22,3 +22,5 @@ mod pins;
 mod rights;
 #[path = "sessions/sequences.rs"]
 mod sequences;
+#[path = "sessions/stale.rs"]
+mod stale;

@@ -311,6 +311,7 @@ impl Dialler {
             parameters: login.parameters,
             prepared: Prepared::new(self.prepared_statements),
             unnamed: None,
+            replay: bytes::BytesMut::new(),
             sequences: super::SequenceOwner::Nobody,
             applied: Applied::Fresh,
             epoch: 0,

@@ -12,6 +12,7 @@ use super::{Fault, Session};
 use crate::exec::link;
 use crate::exec::relay::{self, Verdict};
 use crate::exec::statement::Action;
+use crate::server::StatementId;
 
 /// Open messages beyond this size leave before their Sync.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
@@ -27,6 +28,8 @@ struct Read {
     copy_in: bool,
     /// The server ended the connection.
     fatal: Option<Box<ErrorFields>>,
+    /// The plan of this statement is invalid.
+    stale: Option<StatementId>,
     /// It did not take the session's settings.
     unsettled: Option<Box<ErrorFields>>,
     /// A shard described other columns than the home shard.
@@ -314,6 +317,10 @@ impl Session {
                 self.batch_unsettled(index, &fields);
                 return Ok(read);
             }
+            if let Some(id) = read.stale.take() {
+                // The next one to use it prepares it again, under another name.
+                self.servers[index].lease.prepared.remove(id);
+            }
             if let Some(fields) = read.fatal.take() {
                 self.extended.open_on = None;
                 self.extended.steps.clear();
@@ -484,6 +491,11 @@ fn read_error(
         return Verdict::DropAndStop;
     }
     read.failed = true;
+    if let Some(Step::Bind(Some(id))) = steps.front()
+        && super::stale::is_stale(message)
+    {
+        read.stale = Some(*id);
+    }
     if read.unsure
         && let Some(refusal) = super::sequences::instead_of(message)
     {

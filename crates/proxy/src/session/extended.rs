@@ -73,8 +73,8 @@ pub(super) enum Step {
         forget: Option<Vec<u8>>,
         registered: Option<StatementId>,
     },
-    /// BindComplete.
-    Bind,
+    /// BindComplete, of a statement with a name.
+    Bind(Option<StatementId>),
     /// ParameterDescription (for statements) and RowDescription or NoData.
     Describe { columns: Option<Rc<Prepared>> },
     /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended.
@@ -466,7 +466,8 @@ impl Session {
         let out = self.servers[index].lease.conn.out();
         wire::frontend::rename::bind(out, whole, None, name.as_bytes())
             .map_err(|_| Fault::error("54000", "the message is too long"))?;
-        self.extended.steps.push_back(Step::Bind);
+        let named = (!prepared.unnamed).then_some(prepared.id);
+        self.extended.steps.push_back(Step::Bind(named));
         Ok(())
     }
 

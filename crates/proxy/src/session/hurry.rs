@@ -366,6 +366,9 @@ impl Session {
         }
         server.unnamed = None;
         held.busy = true;
+        if matches!(&errand.form, Form::Batch { prepared, .. } if !prepared.unnamed) {
+            self.keep_for_replay(0);
+        }
         if let Form::Batch { batch, .. } = &errand.form {
             let totals = &self.observation.totals;
             let parses = u64::from(batch.parse > 0);
@@ -433,6 +436,12 @@ impl Session {
             effects: Effects::default(),
             offset: 0,
         };
+        if let Form::Batch { prepared, .. } = &errand.form
+            && !prepared.unnamed
+            && self.servers[0].ahead.is_none()
+        {
+            self.replay_stale(0, prepared).await?;
+        }
         let outcome = self.relay_answer(0, 0, &one, true).await?;
         if let Form::Batch { batch, .. } = &errand.form
             && batch.parse > 0
@@ -456,6 +465,7 @@ impl Session {
                 if lost {
                     return Err(Fault::Statement(fields));
                 }
+                self.servers.clear();
                 // The server has ignored it all.
                 if batch.parse > 0 {
                     self.extended.forget(b"");
