@@ -374,10 +374,6 @@ refusals! {
         "PREPARE TRANSACTION over several shards is Drover's own",
         "BEGIN; UPDATE orders SET n = 0; PREPARE TRANSACTION 'a'",
         "use COMMIT: it is atomic over all shards";
-    ListeningChannels = "DRV7030",
-        "pg_listening_channels() in a transaction block of a session that listens",
-        "LISTEN a; BEGIN; SELECT pg_listening_channels()",
-        "ask outside of a transaction block";
     Unpreparable = "DRV7018",
         "two shards of this transaction hold temporary objects, notifications or held cursors",
         "BEGIN; SELECT makes_temp(1); SELECT makes_temp(2); COMMIT",
@@ -394,6 +390,10 @@ refusals! {
         "transaction blocks not allowed in statement pooling mode",
         "BEGIN",
         "connect to a database, or as a user, whose pool_mode is transaction or session";
+    ListeningChannels = "DRV7022",
+        "pg_listening_channels() in a transaction block of a session that listens",
+        "LISTEN a; BEGIN; SELECT pg_listening_channels()",
+        "ask outside of a transaction block";
 }
 
 impl RefusalCode {
