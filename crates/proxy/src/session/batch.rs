@@ -385,6 +385,17 @@ fn already_told() -> ErrorFields {
     ErrorFields::error("", "")
 }
 
+/// The answer that was expected next has come: `pass` says whether it is the client's.
+fn forward_next(steps: &mut std::collections::VecDeque<Step>, pass: bool) -> Verdict {
+    steps.pop_front();
+    match (pass, steps.front()) {
+        (true, Some(Step::Local(_)) | None) => Verdict::ForwardAndStop,
+        (true, Some(_)) => Verdict::Forward,
+        (false, Some(Step::Local(_)) | None) => Verdict::DropAndStop,
+        (false, Some(_)) => Verdict::Drop,
+    }
+}
+
 /// Takes one message of the server, given what is expected.
 fn read_one(
     kind: u8,
@@ -394,15 +405,6 @@ fn read_one(
     read: &mut Read,
     pass_ready: bool,
 ) -> Verdict {
-    let forward_next = |steps: &mut std::collections::VecDeque<Step>, pass: bool| {
-        steps.pop_front();
-        match (pass, steps.front()) {
-            (true, Some(Step::Local(_)) | None) => Verdict::ForwardAndStop,
-            (true, Some(_)) => Verdict::Forward,
-            (false, Some(Step::Local(_)) | None) => Verdict::DropAndStop,
-            (false, Some(_)) => Verdict::Drop,
-        }
-    };
     if let Some(Step::Ahead(answers)) = steps.front_mut() {
         if ahead::is_refused(kind, answers) {
             return refused_ahead(message, read);

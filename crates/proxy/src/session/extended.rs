@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use catalog::ShardId;
 use hashbrown::HashMap;
+use sql::NormalisedBuf;
 use wire::backend::encode;
 use wire::frame::Message;
 use wire::frontend::{Bind, Frontend, Parse};
@@ -20,6 +21,7 @@ use super::many::{Args, append_columns};
 use super::portal::Rest;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
 use super::{Fault, Session};
+use crate::engine::PlanContext;
 use crate::exec::statement::{
     Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable, resolve, tenant_of,
 };
@@ -227,27 +229,32 @@ impl Session {
         Ok(())
     }
 
+    /// What was learnt of a text before, by whichever session.
+    fn find_known(
+        &self,
+        context: &PlanContext,
+        text: &str,
+        types: &[u32],
+        scratch: &mut NormalisedBuf,
+    ) -> Found {
+        if !self.may_have_temporary_objects() && types.is_empty() {
+            return context.statements.find(text, scratch, context.conforming_strings);
+        }
+        scratch.literals.clear();
+        let known = if self.may_have_temporary_objects() {
+            None
+        } else {
+            let key = super::learn::typed_key(text, types);
+            context.statements.find_exact(&key)
+        };
+        known.map_or(Found::Unknown { normalised: false }, Found::Statement)
+    }
+
     /// Finds or learns what a text is.
     async fn prepare(&mut self, text: &str, types: Vec<u32>, unnamed: bool) -> Result<Prepared, Fault> {
         let context = self.plan_context().await?;
         let mut scratch = std::mem::take(&mut self.scratch);
-        let found = if self.may_have_temporary_objects() {
-            scratch.literals.clear();
-            Found::Unknown { normalised: false }
-        } else if types.is_empty() {
-            context
-                .statements
-                .find(text, &mut scratch, context.conforming_strings)
-        } else {
-            scratch.literals.clear();
-            match context
-                .statements
-                .find_exact(&super::learn::typed_key(text, &types))
-            {
-                Some(statement) => Found::Statement(statement),
-                None => Found::Unknown { normalised: false },
-            }
-        };
+        let found = self.find_known(&context, text, &types, &mut scratch);
         let learned = match found {
             Found::Statement(statement) => {
                 self.engine.metrics.plan_cache_hits.increment();

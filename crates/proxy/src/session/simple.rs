@@ -33,6 +33,18 @@ pub(super) struct Outcome {
     pub parsed: bool,
 }
 
+impl Outcome {
+    /// Before anything was heard.
+    fn none() -> Self {
+        Self {
+            status: TransactionStatus::Idle,
+            failed: false,
+            completed: 0,
+            parsed: false,
+        }
+    }
+}
+
 /// A text on its way to one shard.
 pub(super) struct OneShard<'a> {
     /// Where.
@@ -307,12 +319,7 @@ impl Session {
             columns: one.columns.filter(|_| one.shard != self.engine.cluster.home()),
             offset: one.offset,
             pass_ready,
-            outcome: Outcome {
-                status: TransactionStatus::Idle,
-                failed: false,
-                completed: 0,
-                parsed: false,
-            },
+            outcome: Outcome::none(),
             begin_failed: false,
             unsure: self.sequences.unsure(),
         };
