@@ -19,6 +19,11 @@
 //! who drops the session here leaves a server that is emptied before its next use. The last CommandComplete makes it
 //! settled; an error closes the connection and is the statement's error.
 //!
+//! *Reports.* A server reports a setting once per Sync or Query, and only if it then differs from what it reported last.
+//! Where the change in front takes a setting away from that and the statement puts it back, nothing is reported, and the
+//! client would go on believing in the value before. So nothing travels in front of a statement that may set something,
+//! nor, where what else the pipeline will bring is not known yet, do changes of reported settings.
+//!
 //! A server whose settings are unknown needs `DISCARD ALL`, which no transaction takes: it keeps its round trip, as do
 //! statements over several shards and everything else that asks a server questions first ([`Session::enlist`]).
 
@@ -79,21 +84,34 @@ impl Session {
     }
 }
 
-/// Brings a server that is in no transaction on its way to the wanted settings. With `Some`, what was appended must be
-/// followed by a statement.
-pub(super) async fn settle_ahead(
+/// How a server that is in no transaction gets a session's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By a round trip of their own.
+    Before,
+    /// In front of a statement that sets nothing.
+    Ahead,
+    /// In front of a pipeline that may go on to set something.
+    AheadOfPipeline,
+}
+
+/// Brings a server on its way to the wanted settings. With `Some`, what was appended must be followed by a statement.
+pub(super) async fn settle_by(
+    way: Way,
     server: &mut ServerConn,
     wanted: &Rc<Settings>,
 ) -> Result<Option<Ahead>, Fault> {
-    let changes = match &server.applied {
+    let fresh = Settings::default();
+    let applied = match &server.applied {
         _ if is_settled(server, wanted) => return Ok(None),
         Applied::Unknown => return settle(server, wanted).await.map(|_| None),
-        Applied::Fresh => wanted.changes(&Settings::default()),
-        Applied::Known(applied) => match applied.downcast_ref::<Settings>() {
-            Some(applied) => wanted.changes(applied),
-            None => wanted.changes(&Settings::default()),
-        },
+        Applied::Fresh => &fresh,
+        Applied::Known(applied) => applied.downcast_ref::<Settings>().unwrap_or(&fresh),
     };
+    if way == Way::Before || (way == Way::AheadOfPipeline && !wanted.reports_like(applied)) {
+        return settle(server, wanted).await.map(|_| None);
+    }
+    let changes = wanted.changes(applied);
     if changes.is_empty() {
         server.applied = Applied::Known(Rc::clone(wanted) as Rc<dyn Any>);
         return Ok(None);

@@ -4,7 +4,7 @@ use catalog::ShardId;
 use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode, tag};
 
-use super::ahead;
+use super::ahead::{self, Way};
 use super::block::BlockState;
 use super::extended::Step;
 use super::simple::status_of;
@@ -46,7 +46,7 @@ impl Session {
         {
             self.settle_batch_for_block().await?;
         }
-        let index = self.enlist_ahead(shard).await?;
+        let index = self.enlist_with(shard, Way::AheadOfPipeline).await?;
         if self.extended.open_on.is_none() {
             self.extended.open_on = Some(shard);
             self.extended.flushed = false;

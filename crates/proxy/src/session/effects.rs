@@ -175,6 +175,11 @@ impl Effects {
             && !self.sets_config
     }
 
+    /// It may change settings.
+    pub fn may_set(&self) -> bool {
+        self.inspect || self.sets_config || self.pin.is_some()
+    }
+
     /// Something has to be done about sequences before the statement.
     pub fn concerns_sequences(&self) -> bool {
         self.touches_sequences || self.reads_sequence_state

@@ -12,7 +12,7 @@ use sql::Isolation;
 use wire::TransactionStatus;
 use wire::backend::tag;
 
-use super::ahead::settle_ahead;
+use super::ahead::{Way, settle_by};
 use super::block::{BeganWith, BlockState, Enlisted, Wrote};
 use super::effects::PinReason;
 use super::settings::Settings;
@@ -36,20 +36,16 @@ pub(super) enum HomeAccess {
 impl Session {
     /// The index of the session's server for a shard; gets one if there is none.
     pub(super) async fn enlist(&mut self, shard: ShardId) -> Result<usize, Fault> {
-        let index = self.enlist_with(shard, false).await?;
+        let index = self.enlist_with(shard, Way::Before).await?;
         if self.servers[index].ahead.is_some() && self.extended.open_on != Some(shard) {
             Box::pin(self.finish_ahead(index)).await?;
         }
         Ok(index)
     }
 
-    /// The same for a statement that is sent at once: what brings a new server to the session's settings is appended, to
-    /// leave with it (see [`super::ahead`]). What follows must be that statement, or BEGIN and that statement.
-    pub(super) async fn enlist_ahead(&mut self, shard: ShardId) -> Result<usize, Fault> {
-        self.enlist_with(shard, true).await
-    }
-
-    pub(super) async fn enlist_with(&mut self, shard: ShardId, ahead: bool) -> Result<usize, Fault> {
+    /// The same for a statement that is sent at once: what brings a new server to the session's settings may be appended,
+    /// to leave with it (see [`super::ahead`]). What follows must be that statement, or BEGIN and that statement.
+    pub(super) async fn enlist_with(&mut self, shard: ShardId, way: Way) -> Result<usize, Fault> {
         if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(index);
         }
@@ -71,13 +67,9 @@ impl Session {
                 self.settings.current()
             };
             // More than BEGIN is asked for by itself.
-            let ahead = ahead && (!self.block.is_open() || self.settings.joins_plainly());
-            let settled = if ahead {
-                settle_ahead(&mut enlisted.lease, wanted).await
-            } else {
-                settle(&mut enlisted.lease, wanted).await.map(|_| None)
-            };
-            match settled {
+            let plainly = !self.block.is_open() || self.settings.joins_plainly();
+            let way = if plainly { way } else { Way::Before };
+            match settle_by(way, &mut enlisted.lease, wanted).await {
                 Ok(ahead) => {
                     enlisted.ahead = ahead;
                     self.servers.push(enlisted);

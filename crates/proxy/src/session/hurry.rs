@@ -35,6 +35,7 @@ use wire::backend::encode;
 use wire::frame::Message;
 use wire::frontend::Frontend;
 
+use super::ahead::Way;
 use super::block::Wrote;
 use super::effects::Effects;
 use super::extended::{Prepared, param_of};
@@ -315,7 +316,8 @@ impl Session {
     async fn enlist_for(&mut self, errand: &Errand) -> Result<(), Fault> {
         let effects = errand.statement.effects;
         let asks = effects.concerns_sequences() && errand.shard == self.engine.cluster.home();
-        let index = self.enlist_with(errand.shard, !asks).await?;
+        let way = if asks { Way::Before } else { Way::Ahead };
+        let index = self.enlist_with(errand.shard, way).await?;
         self.servers[index].wrote = wrote_by(&errand.statement);
         if asks {
             self.before_sequences(index, effects).await?;

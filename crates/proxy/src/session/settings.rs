@@ -72,6 +72,25 @@ impl Settings {
         Some(changes.iter().flat_map(|change| [&**change, ";"]).collect())
     }
 
+    /// Whether the two agree on all settings whose changes a server reports to its client.
+    pub fn reports_like(&self, other: &Settings) -> bool {
+        const REPORTED: [&str; 10] = [
+            "application_name",
+            "client_encoding",
+            "datestyle",
+            "default_transaction_read_only",
+            "intervalstyle",
+            "role",
+            "search_path",
+            "session_authorization",
+            "standard_conforming_strings",
+            "timezone",
+        ];
+        REPORTED
+            .iter()
+            .all(|name| self.values.get(*name) == other.values.get(*name))
+    }
+
     /// The statements that bring a connection from `applied` to `self`, in order; none when they agree.
     pub fn changes(&self, applied: &Settings) -> Vec<Cow<'_, str>> {
         let mut changes = Vec::new();

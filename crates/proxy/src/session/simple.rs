@@ -6,7 +6,7 @@ use catalog::ShardId;
 use wire::TransactionStatus;
 use wire::backend::{ErrorFields, Fields, encode, field, tag};
 
-use super::ahead;
+use super::ahead::{self, Way};
 use super::block::{BlockState, Wrote};
 use super::effects::Effects;
 use super::learn::Learned;
@@ -283,7 +283,11 @@ impl Session {
 
     async fn try_on_one(&mut self, one: &OneShard<'_>, last: bool) -> Result<bool, Fault> {
         let asks = one.effects.concerns_sequences() && one.shard == self.engine.cluster.home();
-        let index = self.enlist_with(one.shard, !asks).await?;
+        let way = match asks || one.effects.may_set() {
+            true => Way::Before,
+            false => Way::Ahead,
+        };
+        let index = self.enlist_with(one.shard, way).await?;
         if asks {
             self.before_sequences(index, one.effects).await?;
         }
