@@ -309,17 +309,10 @@ impl Session {
                 self.extended.steps.clear();
                 return Err(self.relay_failed(index, error));
             }
-            let ahead = |step: &Step| matches!(step, Step::Ahead(_));
-            if self.servers[index].ahead.is_some() && !self.extended.steps.iter().any(ahead) {
-                self.settled_ahead(index);
-            }
+            self.heed(index, &mut read);
             if let Some(fields) = read.unsettled.take() {
                 self.batch_unsettled(index, &fields);
                 return Ok(read);
-            }
-            if let Some(id) = read.stale.take() {
-                // The next one to use it prepares it again, under another name.
-                self.servers[index].lease.prepared.remove(id);
             }
             if let Some(fields) = read.fatal.take() {
                 self.extended.open_on = None;
@@ -345,6 +338,18 @@ impl Session {
                 self.servers[index].busy = false;
                 return Ok(read);
             }
+        }
+    }
+
+    /// What an answer says about the server.
+    fn heed(&mut self, index: usize, read: &mut Read) {
+        let ahead = |step: &Step| matches!(step, Step::Ahead(_));
+        if self.servers[index].ahead.is_some() && !self.extended.steps.iter().any(ahead) {
+            self.settled_ahead(index);
+        }
+        if let Some(id) = read.stale.take() {
+            // The next one to use it prepares it again, under another name.
+            self.servers[index].lease.prepared.remove(id);
         }
     }
 

@@ -40,6 +40,14 @@ impl Session {
     /// appended again.
     pub(super) async fn replay_stale(&mut self, index: usize, prepared: &Prepared) -> Result<bool, Fault> {
         let server = &mut *self.servers[index].lease;
+        // The server sends an error off at once, and ReadyForQuery after it.
+        while only_says_stale(server.conn.unread()) {
+            match server.conn.fill().await {
+                Ok(n) if n > 0 => {}
+                // The relay meets the same end, and knows what it means.
+                _ => return Ok(false),
+            }
+        }
         let bytes = server.conn.unread();
         let Some(len) = stale_answer(bytes) else {
             return Ok(false);
@@ -106,6 +114,19 @@ fn stale_answer(bytes: &[u8]) -> Option<usize> {
         return None;
     }
     (bytes.get(error.len..)? == b"Z\0\0\0\x05I").then_some(bytes.len())
+}
+
+/// The beginning of such an answer.
+fn only_says_stale(bytes: &[u8]) -> bool {
+    let Ok(Some(error)) = wire::frame::peek(bytes, usize::MAX) else {
+        return false;
+    };
+    let ready = b"Z\0\0\0\x05I";
+    let rest = bytes.get(error.len..).unwrap_or_default();
+    error.tag == tag::ERROR
+        && bytes.get(..error.len).is_some_and(is_stale)
+        && rest.len() < ready.len()
+        && ready.starts_with(rest)
 }
 
 /// An error that says that a prepared statement's columns have changed.
