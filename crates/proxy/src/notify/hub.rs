@@ -87,10 +87,12 @@ impl Listener {
                     joined |= matches!(command, Command::Join { .. });
                     self.act(command).await?;
                 }
-                Ok(Event::Input) => self.hear()?,
+                Ok(Event::Input) => {}
                 Ok(Event::Lost) => return Err(Lost),
                 Err(_) => self.look().await?,
             }
+            // Also behind an answer: a notification may have been read together with its end.
+            self.hear()?;
         }
         Ok(())
     }
