@@ -130,7 +130,9 @@ impl Session {
         let foreign = owner != mine && owner != SequenceOwner::Nobody;
         // Of what this session drew on several connections, the latest need not be here.
         let stale = owner == mine && self.sequences.scattered && !self.pinned.contains(PinReason::Sequence);
-        if (foreign || stale) && (reads || follows || unseen()) {
+        // Whoever draws for the first time may be about to ask for the first time. A pipeline is not stopped for that.
+        let first = effects.touches_sequences && !self.sequences.touched && self.extended.open_on.is_none();
+        if (foreign || stale) && (reads || follows || first || unseen()) {
             self.discard_sequences_on(index).await?;
             owner = SequenceOwner::Nobody;
         }

@@ -68,6 +68,17 @@ fn the_connection_that_holds_the_values_is_found_again() {
 }
 
 #[test]
+fn who_asks_first_is_answered_where_others_drew_before() {
+    let fixture = Fixture::new(1, 1);
+    run(&mut fixture.client(), TABLES);
+    run(&mut fixture.client(), "INSERT INTO a (v) VALUES ('x')");
+    run(&mut fixture.client(), "INSERT INTO a (v) VALUES ('x')");
+    let mut client = fixture.client();
+    run(&mut client, "INSERT INTO a (v) VALUES ('x')");
+    assert_eq!(value(&mut client, "SELECT lastval()"), "3");
+}
+
+#[test]
 fn of_values_on_two_connections_the_older_is_never_returned() {
     let fixture = Fixture::new(2, 1);
     let (mut one, mut two) = (fixture.client(), fixture.client());
