@@ -2,10 +2,10 @@
 //!
 //! * One JSON file per key, readable and diffable, replaced by rename after `fsync`.
 //! * One lock file (`flock`): writers alone, readers of several files together. A write is on disk when it returns.
-//! * A counter file that every write raises *before* it changes anything. Watches poll it (10 ms; a read of a file in
-//!   the page cache, some 10 µs). Polling was chosen over inotify because it needs no thread, no dependency and no
-//!   assumption about the file system, and leases need a timer anyway; writers in the same process wake
-//!   watches at once.
+//! * A counter file that every write replaces *before* it changes anything. The kernel tells watches when it was
+//!   replaced (inotify), so an idle proxy does nothing and a change is seen at once. The counter is read once a second all
+//!   the same, for file systems that tell only part of it; where there is no inotify, or no instance of it left, a
+//!   hundred times a second. Writers in the same process wake its watches themselves.
 //! * Leases end by `CLOCK_MONOTONIC`, which all processes of one boot share and nobody can set. It stands still while
 //!   the host sleeps, and so do the processes and [`crate::Membership`], which counts on the same clock. A lease of another
 //!   boot has ended. All processes must be in one time namespace, and the directory on a local file system.
@@ -25,13 +25,18 @@ use crate::{
 
 mod clock;
 mod directory;
+mod notice;
 #[cfg(test)]
 mod tests;
 
 use directory::{Directory, Snapshot};
+use notice::Notice;
 
-/// How often a watch looks at the counter.
+/// How often a watch looks at the counter when nobody tells it about changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often it looks although it would have been told.
+const POLL_INTERVAL_TOLD: Duration = Duration::from_secs(1);
 
 /// The store. Clones share one handle; every process opens its own.
 #[derive(Debug, Clone)]
@@ -109,6 +114,7 @@ impl TopologyStore for FileStore {
             prefix: prefix.to_owned(),
             last: None,
             seen: None,
+            notice: None,
         })
     }
 
@@ -145,6 +151,8 @@ struct FileWatch {
     prefix: String,
     last: Option<Arc<Listing>>,
     seen: Option<Seen>,
+    /// Made at the first look, which is inside a runtime.
+    notice: Option<Notice>,
 }
 
 /// What the last look found.
@@ -192,6 +200,17 @@ impl FileWatch {
     }
 }
 
+impl Seen {
+    /// How long nothing needs to be looked at unless something is written.
+    fn quiet_for(&self, told: bool) -> Duration {
+        let interval = if told { POLL_INTERVAL_TOLD } else { POLL_INTERVAL };
+        match self.lease_end_ms {
+            Some(end) => interval.min(Duration::from_millis(end.saturating_sub(clock::now_ms()).max(1))),
+            None => interval,
+        }
+    }
+}
+
 impl WatchSource for FileWatch {
     fn next(&mut self) -> BoxFuture<'_, Result<Arc<Listing>, StoreError>> {
         Box::pin(async move {
@@ -199,14 +218,27 @@ impl WatchSource for FileWatch {
                 let shared = Arc::clone(&self.store.shared);
                 let mut changed = std::pin::pin!(shared.changed.notified());
                 changed.as_mut().enable();
+                // Before the look, so that nothing is missed between the two.
+                let notice = self
+                    .notice
+                    .get_or_insert_with(|| Notice::on(shared.directory.path()));
+                let told = notice.is_on();
                 if self.stale()?
                     && let Some(listing) = self.look().await?
                 {
                     return Ok(listing);
                 }
+                let quiet = self
+                    .seen
+                    .as_ref()
+                    .map_or(POLL_INTERVAL, |seen| seen.quiet_for(told));
+                let Some(notice) = &mut self.notice else {
+                    continue;
+                };
                 tokio::select! {
                     () = changed => {}
-                    () = tokio::time::sleep(POLL_INTERVAL) => {}
+                    () = notice.given() => {}
+                    () = tokio::time::sleep(quiet) => {}
                 }
             }
         })

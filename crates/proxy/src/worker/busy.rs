@@ -11,19 +11,25 @@ use super::WorkerCtx;
 /// How often the thread's CPU time is looked at. New clients are placed by what was seen last.
 const EVERY: Duration = Duration::from_millis(250);
 
+/// The same for a thread that has next to nothing to do, which should sleep.
+const EVERY_QUIET: Duration = Duration::from_secs(2);
+
+/// Up to here, in thousandths of a core, it has next to nothing to do.
+const QUIET_MAX: u32 = 20;
+
 /// Measures this thread for ever.
 pub(super) async fn measure(ctx: Rc<WorkerCtx>) {
     let Some(busy) = ctx.shared.busy.get(ctx.id) else {
         return;
     };
     let mut last = (Instant::now(), cpu_time());
+    let mut pause = EVERY;
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(pause).await;
         let now = (Instant::now(), cpu_time());
-        busy.store(
-            share(now.0 - last.0, now.1.saturating_sub(last.1)),
-            Ordering::Relaxed,
-        );
+        let share = share(now.0 - last.0, now.1.saturating_sub(last.1));
+        busy.store(share, Ordering::Relaxed);
+        pause = if share > QUIET_MAX { EVERY } else { EVERY_QUIET };
         last = now;
     }
 }

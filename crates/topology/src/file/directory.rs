@@ -99,6 +99,11 @@ impl Directory {
         Ok(directory)
     }
 
+    /// Where the files are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The last version given. Without the lock: the file is replaced as a whole.
     pub(super) fn counter(&self) -> Result<u64, StoreError> {
         let path = self.path.join("counter");

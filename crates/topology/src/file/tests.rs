@@ -96,6 +96,23 @@ async fn another_handle_sees_a_change_soon() {
     );
 }
 
+/// The kernel's word alone: looking without being told would take up to a second each time.
+#[tokio::test]
+async fn changes_are_told_not_found_by_looking() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = FileStore::open(directory.path()).unwrap();
+    let mut watch = FileStore::open(directory.path()).unwrap().watch("");
+    watch.next().await.unwrap();
+    let began = Instant::now();
+    let mut expected = None;
+    for n in 0..20 {
+        let write = Write::new(key("a"), expected, json!(n));
+        expected = Some(writer.compare_and_swap(write).await.unwrap());
+        watch.next().await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn unfinished_files_are_ignored_and_a_lost_counter_is_found_again() {
     let directory = tempfile::tempdir().unwrap();
