@@ -81,7 +81,7 @@ impl Session {
             .collect();
         let question = format!(
             "SELECT pg_catalog.lower(n), pg_catalog.current_setting(n, true), \
-             EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = pg_catalog.lower(n) AND source <> 'session') \
+             (SELECT source <> 'session' FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) = pg_catalog.lower(n)) \
              FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) n",
             literals.join(", ")
         );
@@ -98,9 +98,13 @@ impl Session {
             };
             known += 1;
             let is_set = self.settings.current().get(name).is_some();
-            // A custom setting that was local only is empty afterwards; a role that was local only is none.
-            let plain = value.is_empty() || (name == "role" && value == "none");
-            if is_set || !(plain || untouched.as_deref() == Some("t")) {
+            // What pg_settings does not list: a custom setting that was local only is empty afterwards, a role none. A
+            // listed one can be empty because it was set so (`search_path`).
+            let untouched = match untouched.as_deref() {
+                Some(answer) => answer == "t",
+                None => value.is_empty() || (name == "role" && value == "none"),
+            };
+            if is_set || !untouched {
                 self.adopt_setting(name, value);
             }
         }

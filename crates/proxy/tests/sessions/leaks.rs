@@ -121,6 +121,23 @@ fn settings_follow_and_do_not_mix() {
     assert_eq!(value(&mut two, "SHOW work_mem"), "6MB");
 }
 
+/// What pg_dump begins with.
+#[test]
+fn an_empty_search_path_is_its_sessions_own() {
+    let fixture = Fixture::new(1, 1);
+    let (mut one, mut two) = (fixture.client(), fixture.client());
+    run(&mut one, "SELECT pg_catalog.set_config('search_path', '', false)");
+    for _ in 0..2 {
+        assert_eq!(value(&mut two, "SELECT current_schema()"), "public");
+        assert_eq!(value(&mut one, "SELECT current_schema() IS NULL"), "t");
+    }
+    run(
+        &mut two,
+        "BEGIN; SELECT set_config('search_path', '', true); COMMIT",
+    );
+    assert_eq!(value(&mut two, "SELECT current_schema()"), "public");
+}
+
 /// `set_config` is followed like SET, custom settings included, and local ones end with their transaction.
 #[test]
 fn set_config_follows_its_session() {
