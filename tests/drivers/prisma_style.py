@@ -4,6 +4,7 @@ pipelines, DEALLOCATE ALL at the start of a connection, many connections that us
 import os
 import sys
 import threading
+from select import select as wait_for
 
 from psycopg import pq
 
@@ -35,6 +36,16 @@ def execute(conn, name, *values):
     result = conn.exec_prepared(name, [str(value).encode() for value in values])
     assert result.status in ok, (name, result.error_message)
     return [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
+
+
+def next_result(conn):
+    """PQgetResult holds Python's lock while it waits: whoever has the server that is waited for could not go on."""
+    conn.flush()
+    conn.consume_input()
+    while conn.is_busy():
+        wait_for([conn.socket], [], [])
+        conn.consume_input()
+    return conn.get_result()
 
 
 def set_up():
@@ -83,9 +94,11 @@ def pipelined(conn, select, number, round):
     conn.pipeline_sync()
     seen = []
     for _ in keys:
-        seen.append(conn.get_result().get_value(0, 1))
-        assert conn.get_result() is None
-    assert conn.get_result().status == pq.ExecStatus.PIPELINE_SYNC
+        result = next_result(conn)
+        assert result.status in ok, result.error_message
+        seen.append(result.get_value(0, 1))
+        assert next_result(conn) is None
+    assert next_result(conn).status == pq.ExecStatus.PIPELINE_SYNC
     conn.exit_pipeline_mode()
     assert seen == [f"m{key}".encode() for key in keys], seen
 

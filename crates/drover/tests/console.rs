@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testkit::TestCluster;
-use testkit::client::{Answer, Client, Target};
+use testkit::client::{Answer, Client, Extended, Format, Parameter, Pipeline, Target};
 use testkit::proxy::{DroverProxy, ProxySite};
 
 fn site() -> ProxySite {
@@ -299,6 +299,141 @@ fn others_may_only_look_or_not_even_that() {
     let proxy = site.start_as("q", "q", &site.config("q").replacen("[store]\n", more, 1), &[]);
     let refused = Client::open(&proxy.target().clone().with_database("drover")).unwrap_err();
     assert!(refused.to_string().contains("not allowed"), "{refused}");
+}
+
+/// Drivers that prepare everything (JDBC, asyncpg, psycopg with parameters) are answered too.
+#[test]
+fn prepared_statements_are_answered() {
+    let site = site();
+    let proxy = start(&site);
+    let mut console = console(&proxy);
+    let database = proxy.target().database.clone();
+    let stats = good(&mut console, "SHOW STATS");
+    // Parse, Bind, Describe, Execute, Sync; in text and in binary.
+    let extended = console.extended(&Extended::new("SHOW STATS")).unwrap();
+    assert_eq!(columns(&extended), columns(&stats));
+    assert_eq!(extended.tags(), ["SHOW"]);
+    assert_eq!(extended.text_rows()[0][0].as_deref(), Some(database.as_str()));
+    let mut binary = Extended::new("SHOW LISTS");
+    binary.result = Format::Binary;
+    let answer = console.extended(&binary).unwrap();
+    let items = answer.results[0].rows[0][1].as_deref().unwrap();
+    assert_eq!(items, 1_i32.to_be_bytes(), "one database, as integer");
+
+    // JDBC: named, described first, executed in portions and again.
+    let pipeline = Pipeline::new()
+        .parse("S_1", "SHOW LISTS", &[])
+        .describe_statement("S_1")
+        .bind("C_1", "S_1", &[], Format::Text)
+        .execute("C_1", 3)
+        .execute("C_1", 0)
+        .sync();
+    let answer = console.run(pipeline).unwrap();
+    assert!(answer.error().is_none(), "{answer:?}");
+    assert_eq!(answer.tags(), ["SHOW"]);
+    let rows = good(&mut console, "SHOW LISTS").text_rows();
+    assert_eq!(answer.text_rows(), rows);
+    let again = Pipeline::new()
+        .bind("", "S_1", &[], Format::Text)
+        .execute("", 0)
+        .sync();
+    assert_eq!(console.run(again).unwrap().text_rows().len(), rows.len());
+    let closed = Pipeline::new().close_statement("S_1").sync();
+    assert!(console.run(closed).unwrap().error().is_none());
+
+    let mut fails = |pipeline: Pipeline, code: &str| {
+        let answer = console.run(pipeline.sync()).unwrap();
+        assert_eq!(answer.error().expect(code).sqlstate(), code);
+    };
+    fails(Pipeline::new().bind("", "S_1", &[], Format::Text), "26000");
+    fails(Pipeline::new().execute("C_1", 0), "34000");
+    fails(Pipeline::new().parse("", "DROP TABLE x", &[]), "42601");
+    let parameter = Pipeline::new().parse("", "SHOW STATS", &[]);
+    fails(
+        parameter.bind("", "", &[Parameter::text("1")], Format::Text),
+        "08P01",
+    );
+    let twice = Pipeline::new().parse("a", "SHOW STATS", &[]);
+    fails(twice.parse("a", "SHOW POOLS", &[]), "42P05");
+    // Everything behind an error is passed over up to Sync; commands run once.
+    let paused = Pipeline::new()
+        .parse("", "PAUSE", &[])
+        .bind("", "", &[], Format::Text)
+        .execute("", 0);
+    fails(paused.execute("", 0).parse("b", "RESUME", &[]), "55000");
+    fails(Pipeline::new().bind("", "b", &[], Format::Text), "26000");
+    good(&mut console, "RESUME");
+}
+
+#[test]
+fn an_unknown_message_ends_the_console_session() {
+    let site = site();
+    let proxy = start(&site);
+    let mut console = console(&proxy);
+    console.send(&[b'y', 0, 0, 0, 4]).unwrap();
+    let last = format!("{:?}", console.next_message());
+    assert!(
+        last.contains("08P01") && last.contains("invalid frontend message type 121"),
+        "{last}"
+    );
+    assert!(console.next_message().is_err(), "it goes on");
+}
+
+/// A full proxy is when an operator wants to look.
+#[test]
+fn operators_come_in_though_the_proxy_is_full() {
+    let site = site();
+    let user = &TestCluster::shared(1).info().app_user;
+    let more = format!("[limits]\nmax_clients = 1\n[console]\nadmin_users = ['{user}']\n[store]\n");
+    let proxy = site.start_as("p", "p", &site.config("p").replacen("[store]\n", &more, 1), &[]);
+    let mut client = proxy.client();
+    let refused = Client::open(proxy.target()).unwrap_err().to_string();
+    assert!(refused.contains("sorry, too many clients already"), "{refused}");
+    let mut console = console(&proxy);
+    let id = client.process_id().unwrap().to_string();
+    good(&mut client, "SET my.word = 'x'; CREATE TEMP TABLE t (a int)");
+    let pinned = |console: &mut Client| {
+        let answer = good(console, "SHOW CLIENTS");
+        let names = columns(&answer);
+        let at = |name: &str| names.iter().position(|(known, _)| known == name).unwrap();
+        let rows = answer.text_rows();
+        let row = rows
+            .iter()
+            .find(|row| row[at("id")].as_ref() == Some(&id))
+            .unwrap();
+        row[at("pinned")].clone().unwrap()
+    };
+    assert_eq!(pinned(&mut console), "temporary object");
+    good(&mut client, "SELECT pg_advisory_lock(1)");
+    assert_eq!(pinned(&mut console), "temporary object, advisory lock");
+    good(&mut client, "DISCARD ALL");
+    assert_eq!(pinned(&mut console), "");
+}
+
+#[test]
+fn the_other_proxies_and_the_servers_names_are_listed() {
+    let site = site();
+    let user = &TestCluster::shared(1).info().app_user;
+    let more = format!("[console]\nadmin_users = ['{user}']\n[store]\n");
+    let text = |id: &str| {
+        let text = site.config(id).replacen("[store]\n", &more, 1);
+        text.replace("primary = '127.0.0.1:", "primary = 'localhost:")
+    };
+    let first = site.start_as("p", "p", &text("p"), &[]);
+    let _second = site.start_as("q", "q", &text("q"), &[]);
+    let mut console = console(&first);
+    eventually(|| good(&mut console, "SHOW PEERS").text_rows().len() == 2);
+    assert_eq!(good(&mut console, "SHOW PEER_POOLS").text_rows().len(), 2);
+    assert_eq!(
+        value(&mut console, "SHOW LISTS", "peers", "items").as_deref(),
+        Some("2")
+    );
+    eventually(|| !good(&mut console, "SHOW DNS_HOSTS").text_rows().is_empty());
+    let addresses = value(&mut console, "SHOW DNS_HOSTS", "localhost", "addrs").unwrap();
+    assert!(
+        addresses.split(',').any(|address| address == "127.0.0.1"),
+        "{addresses}"
+    );
 }
 
 /// Debian's PgBouncer, which only serves its console. Ended when dropped.

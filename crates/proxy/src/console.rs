@@ -9,6 +9,7 @@
 
 mod act;
 mod command;
+mod extended;
 mod options;
 mod show;
 mod table;
@@ -27,6 +28,7 @@ use crate::config::ConsoleConfig;
 use crate::worker::{Session, SessionFuture, SessionHandler, Shared, StopReason};
 pub use command::Shutdown;
 use command::{Command, SETTINGS, Show};
+use extended::Prepared;
 pub(crate) use show::{PERIOD, Periods};
 use table::Table;
 
@@ -98,6 +100,27 @@ struct Talk {
     admin: bool,
     /// An error in the extended protocol: everything up to Sync is passed over.
     skipping: bool,
+    /// What Parse and Bind have made.
+    prepared: Prepared,
+}
+
+/// What a command comes to.
+enum Outcome {
+    /// The text was empty.
+    Empty,
+    /// How to use the console.
+    Help,
+    /// Rows, and the command's tag.
+    Table(Table, &'static str),
+    /// It was done; the command's tag.
+    Done(&'static str),
+}
+
+/// What becomes of the session after a message.
+enum Next {
+    Continue,
+    /// The client broke the protocol: it is told so and the connection is closed.
+    Violation(String),
 }
 
 impl Talk {
@@ -107,6 +130,7 @@ impl Talk {
             session,
             admin,
             skipping: false,
+            prepared: Prepared::default(),
         }
     }
 
@@ -132,8 +156,10 @@ impl Talk {
                     if frame.tag == tag::TERMINATE {
                         return Ok(());
                     }
-                    self.message(frame.tag, body).await;
-                    continue;
+                    match self.message(frame.tag, body).await {
+                        Next::Continue => continue,
+                        Next::Violation(text) => return self.end("08P01", &text).await,
+                    }
                 }
                 Ok(_) => {}
                 Err(_) => return self.end("08P01", "invalid message length").await,
@@ -156,65 +182,86 @@ impl Talk {
         self.session.client.conn.flush().await
     }
 
-    async fn message(&mut self, kind: u8, body: &[u8]) {
+    async fn message(&mut self, kind: u8, body: &[u8]) -> Next {
         match kind {
-            tag::QUERY if !self.skipping => {
-                let text = body.strip_suffix(b"\0").unwrap_or(body);
-                let result = match std::str::from_utf8(text) {
-                    Ok(text) => self.query(text).await,
-                    Err(_) => Err(Failed::new("22021", "a command is UTF-8 text")),
-                };
-                if let Err(failed) = result {
-                    self.say_error(&failed);
-                }
-                self.ready();
-            }
             tag::SYNC => {
                 self.skipping = false;
+                self.prepared.end_portals();
                 self.ready();
             }
-            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE if !self.skipping => {
-                self.skipping = true;
-                let text = "the admin console does not know the extended query protocol; use simple queries";
-                self.say_error(&Failed::new("0A000", text));
+            tag::QUERY | tag::FUNCTION_CALL if self.skipping => {}
+            tag::QUERY => {
+                let text = body.strip_suffix(b"\0").unwrap_or(body);
+                if let Err(failed) = self.query(text).await {
+                    self.say_error(&failed);
+                }
+                self.prepared.end_portals();
+                self.ready();
             }
-            // What is passed over, and Flush: everything is sent anyway.
-            _ => {}
+            tag::FUNCTION_CALL => {
+                self.say_error(&Failed::new("0A000", "the admin console has no functions"));
+                self.ready();
+            }
+            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE => {
+                if !self.skipping
+                    && let Err(failed) = self.extended(kind, body).await
+                {
+                    self.skipping = true;
+                    self.say_error(&failed);
+                }
+            }
+            // Everything is sent anyway. COPY messages outside of COPY are passed over, as PostgreSQL does.
+            tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
+            other => return Next::Violation(format!("invalid frontend message type {other}")),
         }
+        Next::Continue
     }
 
-    async fn query(&mut self, text: &str) -> Result<(), Failed> {
-        let command = command::parse(text).map_err(|message| Failed::new("42601", message))?;
+    async fn query(&mut self, text: &[u8]) -> Result<(), Failed> {
+        let outcome = self.run_command(read(text)?).await?;
+        match outcome {
+            Outcome::Table(table, tag) => {
+                table.encode(self.session.client.conn.out());
+                self.done(tag);
+            }
+            other => self.say_done(&other),
+        }
+        Ok(())
+    }
+
+    /// Does what a command asks for, if this user may.
+    async fn run_command(&self, command: Command) -> Result<Outcome, Failed> {
         let looks = matches!(command, Command::Nothing | Command::Show(_))
             || matches!(&command, Command::Set { key, .. } if is_setting(key));
         if !looks && !self.admin {
             return Err(Failed::new("42501", "admin access needed"));
         }
-        match command {
-            Command::Nothing => encode::empty_query(self.session.client.conn.out()),
-            Command::Show(Show::Help) => {
+        let shared = &self.session.ctx.shared;
+        Ok(match command {
+            Command::Nothing => Outcome::Empty,
+            Command::Show(Show::Help) => Outcome::Help,
+            Command::Show(what) => {
+                let tag = if what == Show::One { "SELECT 1" } else { "SHOW" };
+                Outcome::Table(show::table(shared, &what).await?, tag)
+            }
+            Command::Set { key, .. } if is_setting(&key) => Outcome::Done("SET"),
+            command => Outcome::Done(act::run(shared, command).await?),
+        })
+    }
+
+    /// The end of an answer that has no rows.
+    fn say_done(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Empty => encode::empty_query(self.session.client.conn.out()),
+            Outcome::Help => {
                 let mut notice = ErrorFields::error("00000", "Console usage");
                 notice.detail = Some(show::help());
                 "NOTICE".clone_into(&mut notice.severity);
                 encode::notice(self.session.client.conn.out(), &notice);
                 self.done("SHOW");
             }
-            Command::Show(what) => {
-                let table = show::table(&self.session.ctx.shared, &what).await?;
-                self.answer(&table, if what == Show::One { "SELECT 1" } else { "SHOW" });
-            }
-            Command::Set { key, .. } if is_setting(&key) => self.done("SET"),
-            command => {
-                let tag = act::run(&self.session.ctx.shared, command).await?;
-                self.done(tag);
-            }
+            Outcome::Table(_, tag) | Outcome::Done(tag) => self.done(tag),
         }
-        Ok(())
-    }
-
-    fn answer(&mut self, table: &Table, tag: &str) {
-        table.encode(self.session.client.conn.out());
-        self.done(tag);
     }
 
     fn done(&mut self, tag: &str) {
@@ -230,6 +277,12 @@ impl Talk {
         let fields = ErrorFields::error(failed.code, failed.message.as_str());
         encode::error(self.session.client.conn.out(), &fields);
     }
+}
+
+/// A command from its text.
+fn read(text: &[u8]) -> Result<Command, Failed> {
+    let text = std::str::from_utf8(text).map_err(|_| Failed::new("22021", "a command is UTF-8 text"))?;
+    command::parse(text).map_err(|message| Failed::new("42601", message))
 }
 
 fn is_setting(key: &str) -> bool {

@@ -22,6 +22,7 @@ pub mod listener;
 pub mod listing;
 pub mod login;
 pub mod metrics;
+pub mod names;
 mod notify;
 pub mod observer;
 pub mod operations;

@@ -9,11 +9,12 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::pools::PoolKey;
 use crate::server::{Address, ServerConn};
+use crate::session::effects::Pins;
 use crate::sockets::Peer;
 
 /// What is known of a client from its login on.
@@ -43,6 +44,8 @@ pub struct ClientMark {
     last_lent: AtomicU64,
     /// In microseconds since 1970, 0: it does not wait.
     waits_since: AtomicU64,
+    /// Why it keeps its server, see [`Pins::bits`].
+    pins: AtomicU16,
 }
 
 impl ClientMark {
@@ -64,6 +67,16 @@ impl ClientMark {
             (0, Some(info)) => seconds(info.connected),
             (lent, _) => lent,
         }
+    }
+
+    /// Why its session keeps a server.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        Pins::from_bits(self.pins.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_pins(&self, pins: Pins) {
+        self.pins.store(pins.bits(), Ordering::Relaxed);
     }
 
     /// How long it has been waiting for a server; `None`: it does not wait.

@@ -57,6 +57,9 @@ impl Incoming {
     }
 }
 
+/// Clients of the console that may come although `max_clients` are there already.
+const CONSOLE_RESERVE: usize = 10;
+
 /// Why a connection ends before it is a session.
 #[derive(Debug)]
 pub(crate) enum LoginEnd {
@@ -148,7 +151,8 @@ async fn login(
     if shared.is_stopping() || stop.is_set() {
         return Err(refused("57P03", "the database system is shutting down"));
     }
-    if shared.clients() > shared.policies.source().limits.max_clients {
+    let max_clients = shared.policies.source().limits.max_clients;
+    if shared.clients() > max_clients.saturating_add(reserve_for(&message, ctx)) {
         return Err(refused("53300", "sorry, too many clients already"));
     }
     if message.must_negotiate(ProtocolVersion::V3_2) {
@@ -180,6 +184,18 @@ async fn login(
         .register(info.minor)
         .map_err(|_| refused("XX000", "no randomness for a cancel key"))?;
     Ok((info, cancel, admission))
+}
+
+/// Places beyond `max_clients` for this client: operators must be able to look at a full proxy. Whoever claims one of
+/// their names has not shown yet that it is theirs, so there are few.
+fn reserve_for(message: &StartupMessage<'_>, ctx: &WorkerCtx) -> usize {
+    let console = &ctx.shared.config.console;
+    let database = message.get("database").unwrap_or_default();
+    let user = message.get("user").unwrap_or_default();
+    match console.serves(database) && crate::console::may_enter(console, user) {
+        true => CONSOLE_RESERVE,
+        false => 0,
+    }
 }
 
 /// Passes a cancel on. The sender is never told anything, as with PostgreSQL; it knows that the request was dealt with

@@ -23,6 +23,7 @@
 //! Cancels travel between proxies in clear, as libpq before 17 sends them. Who reads one can cancel that client's
 //! statements and no more.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -139,6 +140,36 @@ pub(crate) struct Outbox {
     sender: mpsc::Sender<Stray>,
     /// Taken by [`run`].
     receiver: std::sync::Mutex<Option<mpsc::Receiver<Stray>>>,
+    /// Cancels that are being handed on now, by the number of the proxy they go to.
+    going: std::sync::Mutex<BTreeMap<u16, usize>>,
+}
+
+/// A cancel is on its way to a proxy.
+struct Going {
+    shared: Arc<Shared>,
+    number: u16,
+}
+
+impl Going {
+    fn new(shared: &Arc<Shared>, number: u16) -> Self {
+        *shared.outbox.going().entry(number).or_default() += 1;
+        Self {
+            shared: Arc::clone(shared),
+            number,
+        }
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let mut going = self.shared.outbox.going();
+        if let Some(count) = going.get_mut(&self.number) {
+            *count -= 1;
+            if *count == 0 {
+                going.remove(&self.number);
+            }
+        }
+    }
 }
 
 impl Default for Outbox {
@@ -147,6 +178,7 @@ impl Default for Outbox {
         Self {
             sender,
             receiver: std::sync::Mutex::new(Some(receiver)),
+            going: std::sync::Mutex::default(),
         }
     }
 }
@@ -164,6 +196,13 @@ impl Outbox {
         Some(handed_on)
     }
 
+    /// Cancels that are being handed on now, by the number of the proxy they go to.
+    pub(crate) fn going(&self) -> std::sync::MutexGuard<'_, BTreeMap<u16, usize>> {
+        self.going
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn take(&self) -> Option<mpsc::Receiver<Stray>> {
         let mut receiver = self
             .receiver
@@ -179,6 +218,7 @@ pub(crate) async fn run(shared: Arc<Shared>, membership: Arc<Membership>, addres
     let Some(mut outbox) = shared.outbox.take() else {
         return;
     };
+    let _ = shared.membership.set(Arc::downgrade(&membership));
     let peers = Rc::new(Peers {
         metrics: shared.metrics.add_worker(),
         receiving: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
@@ -281,8 +321,9 @@ impl Peers {
                 return;
             };
             let (key, done) = (key.clone(), Rc::clone(&done));
+            let going = Going::new(&self.shared, number);
             tokio::task::spawn_local(async move {
-                let _held = (permit, done);
+                let _held = (permit, done, going);
                 let sending = tokio::time::timeout(HAND_ON_TIMEOUT, send(peer.address, pid, &key)).await;
                 if !matches!(sending, Ok(Ok(()))) {
                     tracing::warn!(address = %peer.address, "a cancel could not be handed on");

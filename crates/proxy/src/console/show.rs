@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 mod connections;
+mod peers;
 mod pools;
 mod stats;
 
@@ -47,19 +48,9 @@ pub(super) async fn table(shared: &Arc<Shared>, what: &Show) -> Result<Table, Fa
             table
         }
         Show::State => state(shared),
-        Show::Peers => Table::new(&[
-            ("peer_id", Kind::Int4),
-            ("host", Kind::Text),
-            ("port", Kind::Int4),
-            ("pool_size", Kind::Int4),
-        ]),
-        Show::PeerPools => Table::new(&[
-            ("peer_id", Kind::Int4),
-            ("cl_active_cancel_req", Kind::Int4),
-            ("cl_waiting_cancel_req", Kind::Int4),
-            ("sv_active_cancel", Kind::Int4),
-            ("sv_login", Kind::Int4),
-        ]),
+        Show::Peers => peers::peers(shared).await?,
+        Show::PeerPools => peers::peer_pools(shared).await?,
+        // Zones are not watched: each name is looked up by itself.
         Show::DnsZones => Table::new(&[
             ("zonename", Kind::Text),
             ("serial", Kind::Int8),
@@ -72,11 +63,7 @@ pub(super) async fn table(shared: &Arc<Shared>, what: &Show) -> Result<Table, Fa
                  `drover proxy --takeover`",
             ));
         }
-        Show::DnsHosts => Table::new(&[
-            ("hostname", Kind::Text),
-            ("ttl", Kind::Int8),
-            ("addrs", Kind::Text),
-        ]),
+        Show::DnsHosts => peers::names(shared),
         Show::Config => super::options::config(shared),
         Show::Mem => memory(shared),
         Show::Databases => pools::databases(shared),

@@ -1,5 +1,7 @@
 //! An answer of the console: columns with types, and rows of text.
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 use wire::FormatCode;
 use wire::backend::{Column, encode};
@@ -27,6 +29,39 @@ impl Kind {
             Self::Numeric => (1700, -1),
         }
     }
+
+    /// The value in the type's binary form. Numbers here are whole; one that does not fit its type is the nearest
+    /// that does.
+    fn binary(self, text: &str) -> Cow<'_, [u8]> {
+        let number = || text.parse::<i128>().unwrap_or_default();
+        match self {
+            Self::Text => Cow::Borrowed(text.as_bytes()),
+            Self::Int4 => {
+                let number = number().clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+                Cow::Owned(number.to_be_bytes().to_vec())
+            }
+            Self::Int8 => {
+                let number = number().clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+                Cow::Owned(number.to_be_bytes().to_vec())
+            }
+            Self::Numeric => Cow::Owned(binary_numeric(number())),
+        }
+    }
+}
+
+/// `numeric` in binary: number of digits, weight of the first, sign, decimals, then digits of base 10,000.
+fn binary_numeric(number: i128) -> Vec<u8> {
+    let mut rest = number.unsigned_abs();
+    let mut digits = Vec::new();
+    while rest > 0 {
+        digits.push((rest % 10_000) as u16);
+        rest /= 10_000;
+    }
+    let weight = digits.len().saturating_sub(1) as u16;
+    let sign = if number < 0 { 0x4000 } else { 0 };
+    let words = [digits.len() as u16, weight, sign, 0];
+    let words = words.into_iter().chain(digits.into_iter().rev());
+    words.flat_map(u16::to_be_bytes).collect()
 }
 
 /// A column: name and type.
@@ -63,21 +98,17 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Appends the row description and the rows.
+    /// Appends the row description and the rows, as text.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
-        self.encode_description(out);
-        for row in &self.rows {
-            let values = row.iter().map(|value| match value {
-                Value::Null => None,
-                Value::Text(text) => Some(text.as_bytes()),
-            });
-            // Too long for a message: no value here comes near.
-            let _ = encode::data_row(out, values);
+        self.encode_description(out, |_| FormatCode::Text);
+        for row in 0..self.rows.len() {
+            self.encode_row(out, row, |_| FormatCode::Text);
         }
     }
 
-    fn encode_description(&self, out: &mut BytesMut) {
-        let columns = self.columns.iter().map(|(name, kind)| {
+    /// Appends the row description.
+    pub(crate) fn encode_description(&self, out: &mut BytesMut, format: impl Fn(usize) -> FormatCode) {
+        let columns = self.columns.iter().enumerate().map(|(index, (name, kind))| {
             let (type_oid, typlen) = kind.type_of();
             Column {
                 name: name.as_bytes(),
@@ -86,10 +117,27 @@ impl Table {
                 type_oid,
                 typlen,
                 typmod: -1,
-                format: FormatCode::Text,
+                format: format(index),
             }
         });
         let _ = encode::row_description(out, columns);
+    }
+
+    /// Appends one row, if there is such a row.
+    pub(crate) fn encode_row(&self, out: &mut BytesMut, row: usize, format: impl Fn(usize) -> FormatCode) {
+        let Some(row) = self.rows.get(row) else { return };
+        let cells = row.iter().zip(&self.columns).enumerate();
+        let values: Vec<Option<Cow<'_, [u8]>>> = cells
+            .map(|(index, (value, (_, kind)))| match value {
+                Value::Null => None,
+                Value::Text(text) if format(index) == FormatCode::Text => {
+                    Some(Cow::Borrowed(text.as_bytes()))
+                }
+                Value::Text(text) => Some(kind.binary(text)),
+            })
+            .collect();
+        // Too long for a message: no value here comes near.
+        let _ = encode::data_row(out, values.iter().map(Option::as_deref));
     }
 }
 

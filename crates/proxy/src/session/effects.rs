@@ -83,6 +83,18 @@ impl Pins {
         self.0 == 0
     }
 
+    /// As a number, for where threads share it.
+    #[must_use]
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// From such a number.
+    #[must_use]
+    pub fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
     /// This is one of them.
     #[must_use]
     pub fn contains(self, reason: PinReason) -> bool {

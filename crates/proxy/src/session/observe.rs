@@ -221,6 +221,7 @@ impl Session {
             metrics.pinned.down(reason);
         }
         self.pinned = pins;
+        self.cancel.slot.mark.set_pins(pins);
     }
 
     /// A message of the client was taken: opens the observation unless it is open.

@@ -153,6 +153,10 @@ pub struct Shared {
     pub cancels: Arc<CancelRegistry>,
     /// Cancels for other proxies' clients.
     pub(crate) outbox: Outbox,
+    /// The cluster's proxies, where there is a cluster.
+    pub(crate) membership: OnceLock<std::sync::Weak<topology::Membership>>,
+    /// The servers' names.
+    pub names: crate::names::Names,
     /// All metrics.
     pub metrics: Arc<Registry>,
     /// Who may log in, and how the proxy logs in.
@@ -219,6 +223,8 @@ impl Shared {
             shards: Shards::new(config.shards.clone()),
             cancels: Arc::new(CancelRegistry::new(PeerNumber::random()?)),
             outbox: Outbox::default(),
+            membership: OnceLock::new(),
+            names: Default::default(),
             metrics,
             secrets: Secrets::new(&config)?,
             tls,

@@ -52,7 +52,7 @@ impl Life<'_> {
     }
 
     fn set_sql(&mut self, name: &str, value: &str, local: bool) -> String {
-        if self.random.below(3) == 0 && !name.contains('.') {
+        if self.random.below(3) == 0 {
             return format!("SELECT set_config('{name}', '{value}', {local})");
         }
         let word = if local { "LOCAL " } else { "" };

@@ -8,6 +8,7 @@ use crate::cancel::CancelSlot;
 use crate::console::table::Kind::{Int4, Text};
 use crate::console::table::{ColumnSpec, Table, Value, row};
 use crate::listing::{ServerRow, seconds, utc};
+use crate::session::effects::{PinReason, Pins};
 use crate::sockets::Peer;
 use crate::worker::Shared;
 
@@ -47,7 +48,7 @@ const SOCKET_COLUMNS: &[ColumnSpec] = &[
 ];
 
 /// Our own.
-const OWN_COLUMNS: &[ColumnSpec] = &[("worker", Int4), ("shard", Text)];
+const OWN_COLUMNS: &[ColumnSpec] = &[("worker", Int4), ("shard", Text), ("pinned", Text)];
 
 pub(super) async fn clients(shared: &Arc<Shared>) -> Table {
     let servers = shared.servers().await;
@@ -139,6 +140,7 @@ fn client_row(shared: &Shared, slot: &CancelSlot, server: Option<&ServerRow>) ->
         slot.pid(),
         server.map(|server| server.worker),
         server.map(|server| shared.shards.name(server.key.shard)),
+        reasons(slot.mark.pins()),
     ])
 }
 
@@ -176,7 +178,14 @@ fn server_row(shared: &Shared, server: &ServerRow) -> Vec<Value> {
         server_id(server),
         server.worker,
         shared.shards.name(server.key.shard),
+        Value::Null,
     ]
+}
+
+/// Why a session keeps its server; empty: it does not.
+fn reasons(pins: Pins) -> String {
+    let words: Vec<_> = pins.iter().map(PinReason::as_str).collect();
+    words.join(", ")
 }
 
 /// Names that look like PgBouncer's pointers, and are as good for joining clients with their servers.

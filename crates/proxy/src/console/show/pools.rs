@@ -211,17 +211,19 @@ pub(super) async fn lists(shared: &Arc<Shared>) -> Table {
     let users = users(shared).rows.len();
     let mut table = Table::new(&[("list", Text), ("items", Int4)]);
     let mut push = |name: &str, items: usize| table.push(row![name, items]);
+    // A store that cannot be read now is no reason to show nothing.
+    let peers = super::peers::members(shared).await.map_or(0, |peers| peers.len());
     push("databases", shared.entries.databases().len());
     push("users", users);
-    push("peers", 0);
+    push("peers", peers);
     push("pools", figures(shared).await.len());
-    push("peer_pools", 0);
+    push("peer_pools", peers);
     push("free_clients", 0);
     push("used_clients", known);
     push("login_clients", shared.clients().saturating_sub(known));
     push("free_servers", servers.len() - lent);
     push("used_servers", lent);
-    push("dns_names", 0);
+    push("dns_names", shared.names.rows().len());
     push("dns_zones", 0);
     push("dns_queries", 0);
     push("dns_pending", 0);
