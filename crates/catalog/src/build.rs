@@ -50,6 +50,7 @@ pub(crate) fn build(
     }
     let analyze = AnalyzeNames::new(&facts, &reach);
     let asks_for_drawn_values = asks_for_drawn_values(&facts);
+    let reads = crate::reads::judge(&facts, &names, bodies, &facts.replica_safe);
     let mut shards = sharding.shards.clone();
     shards.sort_unstable();
     shards.dedup();
@@ -73,6 +74,7 @@ pub(crate) fn build(
         operator_names_to_analyze: analyze.operators,
         unproved_cast: analyze.everything,
         asks_for_drawn_values,
+        reads,
         database: facts.database,
     })
 }

@@ -310,7 +310,7 @@ impl Graph {
 }
 
 impl Object {
-    fn sort_key(&self) -> (u8, u32) {
+    pub(crate) fn sort_key(&self) -> (u8, u32) {
         match self {
             Object::Relation(oid) => (0, oid.0),
             Object::Function(oid) => (1, oid.0),

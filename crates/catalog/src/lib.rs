@@ -20,6 +20,7 @@ mod ids;
 mod key;
 pub mod load;
 mod proof;
+mod reads;
 mod relation;
 mod shard_map;
 mod snapshot;
@@ -29,6 +30,7 @@ pub use function::{BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, 
 pub use ids::{Epoch, MapId, Oid, ShardId};
 pub use key::{KeyColumn, KeyError, KeyFamily, KeyType, KeyValue, hash_sql};
 pub use load::{CatalogError, QueryId, SnapshotBuilder};
+pub use reads::{Hindrance, HindranceKind, Scope};
 pub use relation::{
     CheckConstraint, Column, FkAction, ForeignKey, Generated, Identity, Persistence, Placement, Policy,
     Relation, RelationKind, Trigger, UniqueIndex,

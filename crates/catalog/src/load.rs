@@ -192,6 +192,8 @@ pub struct SnapshotBuilder {
     pub(crate) policies: Vec<(Oid, crate::Policy)>,
     pub(crate) depends: Vec<Depend>,
     pub(crate) foreign_keys: Vec<crate::ForeignKey>,
+    /// Functions that may run on replicas whatever is declared of them: schema and name.
+    pub(crate) replica_safe: crate::Set<(String, String)>,
 }
 
 /// Body of a user function, kept only until the snapshot is built.
@@ -337,6 +339,12 @@ impl SnapshotBuilder {
             why: DependKind::Rule,
             on,
         });
+        self
+    }
+
+    /// Names functions, `(schema, name)` with all overloads, whose calls do not keep a read from a replica.
+    pub fn allow_on_replicas(&mut self, functions: impl IntoIterator<Item = (String, String)>) -> &mut Self {
+        self.replica_safe.extend(functions);
         self
     }
 

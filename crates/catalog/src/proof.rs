@@ -194,12 +194,17 @@ pub(crate) fn impure_condition() -> String {
     )
 }
 
+/// A built-in function that runs a query or reads a relation given at run time.
+pub(crate) fn reads_by_name(function: &Function) -> bool {
+    // Of ts_rewrite, only the overload with a query text runs it.
+    let rewrite_values = function.name == "ts_rewrite" && function.arg_types.len() == 3;
+    READS_BY_NAME.contains(&function.name.as_str()) && !rewrite_values
+}
+
 /// The proof of a built-in function.
 pub(crate) fn builtin(function: &Function) -> Proof {
     let name = function.name.as_str();
-    // Of ts_rewrite, only the overload with a query text runs it.
-    let rewrite_values = name == "ts_rewrite" && function.arg_types.len() == 3;
-    if READS_BY_NAME.contains(&name) && !rewrite_values {
+    if reads_by_name(function) {
         return unproved(name, "reads relations named at run time");
     }
     if name == "set_config" {

@@ -69,6 +69,7 @@ pub struct Snapshot {
     pub(crate) operator_names_to_analyze: Set<Box<str>>,
     pub(crate) unproved_cast: Option<String>,
     pub(crate) asks_for_drawn_values: bool,
+    pub(crate) reads: crate::reads::Reads,
     pub(crate) database: Database,
 }
 

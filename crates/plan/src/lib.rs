@@ -9,6 +9,7 @@
 
 mod explain;
 mod planner;
+mod read_place;
 pub mod refusal;
 mod triage;
 mod triage_types;
@@ -16,6 +17,7 @@ mod types;
 
 pub use explain::explain_route;
 pub use planner::plan;
+pub use read_place::{PrimaryOnly, PrimaryReason, ReadPlace, read_place};
 pub use refusal::{Refusal, RefusalCode};
 pub use triage::triage;
 pub use triage_types::{

@@ -12,6 +12,7 @@ pub mod placement;
 pub mod postgres;
 pub mod proxy;
 pub mod random;
+pub mod read_cases;
 pub mod reaper;
 
 pub use cluster::{TestCluster, TestOptions};

@@ -35,7 +35,7 @@ pub(super) fn connect(graph: &mut Graph, facts: &SnapshotBuilder) {
 }
 
 /// Functions that take a row first, and the row.
-pub(super) fn like_columns(facts: &SnapshotBuilder) -> impl Iterator<Item = (&Function, Object)> {
+pub(crate) fn like_columns(facts: &SnapshotBuilder) -> impl Iterator<Item = (&Function, Object)> {
     let made = facts.functions.values().filter(|f| !f.oid.is_builtin());
     made.filter_map(|f| Some((f, taken_row(facts, *f.arg_types.first()?)?)))
 }

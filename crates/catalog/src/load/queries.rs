@@ -137,7 +137,7 @@ fn links() -> String {
          FROM pg_type y WHERE y.oid >= 16384 AND y.typdefaultbin IS NOT NULL
 ), impure AS (
   SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-  WHERE p.oid < 16384 AND n.nspname = 'pg_catalog' AND ({impure})
+  WHERE p.oid < 16384 AND n.nspname = 'pg_catalog' AND (p.provolatile = 'v' OR {impure})
 )
 SELECT 'depends', s.kind, s.owner::text, s.why,
        CASE d.refclassid WHEN 'pg_class'::regclass THEN 'r' WHEN 'pg_proc'::regclass THEN 'f'

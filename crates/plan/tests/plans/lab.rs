@@ -62,10 +62,27 @@ impl Lab {
         let mut client = Client::connect(&server.url(&database)).unwrap();
         let made = client.simple(SCHEMA).unwrap();
         assert!(made.errors.is_empty(), "{made:?}");
-        let snapshot = load(&mut client);
+        let snapshot = load(&mut client, &sharding(), &[]);
         let settings =
             "SET debug_print_rewritten = on; SET debug_pretty_print = off; SET client_min_messages = log";
         assert!(client.simple(settings).unwrap().errors.is_empty());
+        Lab { client, snapshot }
+    }
+
+    /// An unsharded database with these objects; `safe` names functions that may run on replicas.
+    pub fn with_schema(schema: &str, safe: &[(&str, &str)]) -> Lab {
+        let server = TestPostgres::shared();
+        let database = server.create_database();
+        let mut client = Client::connect(&server.url(&database)).unwrap();
+        let made = client.simple(schema).unwrap();
+        assert!(made.errors.is_empty(), "{made:?}");
+        let shards = vec![ShardId(1)];
+        let home = ShardingInput {
+            home: ShardId(1),
+            shards,
+            ..ShardingInput::default()
+        };
+        let snapshot = load(&mut client, &home, safe);
         Lab { client, snapshot }
     }
 
@@ -145,7 +162,7 @@ impl Lab {
     }
 }
 
-fn load(client: &mut Client) -> Snapshot {
+fn load(client: &mut Client, sharding: &ShardingInput, safe: &[(&str, &str)]) -> Snapshot {
     let mut builder = SnapshotBuilder::new();
     assert!(client.simple(PREAMBLE).unwrap().errors.is_empty());
     for query in QueryId::ALL {
@@ -154,7 +171,9 @@ fn load(client: &mut Client) -> Snapshot {
         builder.from_rows(query, &answer.text_rows()).unwrap();
     }
     assert!(client.simple(EPILOGUE).unwrap().errors.is_empty());
-    builder.build(&sharding(), &Bodies).unwrap()
+    let owned = |&(schema, name): &(&str, &str)| (schema.to_owned(), name.to_owned());
+    builder.allow_on_replicas(safe.iter().map(owned));
+    builder.build(sharding, &Bodies).unwrap()
 }
 
 fn sharding() -> ShardingInput {
