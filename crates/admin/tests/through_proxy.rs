@@ -54,7 +54,7 @@ impl View for RunningView {
             let pools = self.running.shared().pool_stats().await;
             pools
                 .iter()
-                .filter(|pool| pool.key.shard == shard.0)
+                .filter(|pool| pool.key.place.shard == shard.0)
                 .map(|pool| pool.stats.leased)
                 .sum()
         })
@@ -69,10 +69,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
     let info = cluster.info();
     let password = || info.app_password.expose().to_owned();
     let shards = (1..).zip(&info.shards).map(|(id, shard)| {
-        let primary = NodeRecord {
-            host: shard.primary.host.clone(),
-            port: shard.primary.port,
-        };
+        let primary = NodeRecord::new(shard.primary.host.clone(), shard.primary.port);
         ShardRecord {
             id: ShardId(id),
             name: format!("shard_{id}"),
@@ -105,6 +102,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
             password: Some(info.admin_password.expose().to_owned()),
         },
         tls: Default::default(),
+        replicas: Default::default(),
     };
     let store = FileStore::open(cluster.state_dir().join("http")).expect("a store");
     let id = ProxyId::parse("http-test").expect("an id");

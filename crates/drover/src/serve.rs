@@ -207,7 +207,7 @@ impl View for ProxyView {
     fn active_connections(&self, shard: ShardId) -> BoxFuture<'_, usize> {
         Box::pin(async move {
             let pools = self.shared.pool_stats().await;
-            let of_shard = pools.iter().filter(|pool| pool.key.shard == shard.0);
+            let of_shard = pools.iter().filter(|pool| pool.key.place.shard == shard.0);
             of_shard.map(|pool| pool.stats.leased).sum()
         })
     }

@@ -97,7 +97,7 @@ impl PoolAdmin {
         }
         let order = |it: &PoolFigures| {
             let key = &it.key;
-            (Arc::clone(&key.database), Arc::clone(&key.user), key.shard)
+            (Arc::clone(&key.database), Arc::clone(&key.user), key.place)
         };
         all.sort_by_key(order);
         all

@@ -21,7 +21,8 @@ use topology::records::NodeRecord;
 use topology::{ChangeCoordinator, ChangeError, ChangeGuard, ChangeScope, ClusterRecord, Membership};
 
 use crate::admin_link::{AdminError, AdminLink};
-use crate::config::{AdminConfig, Limits};
+use crate::config::{AdminConfig, Limits, ReplicaConfig};
+use crate::nodes::Nodes;
 use crate::server::Address;
 use crate::session::Fault;
 use crate::tls::Tls;
@@ -46,6 +47,8 @@ pub struct Cluster {
     pub(crate) salt_secret: OnceLock<[u8; 32]>,
     /// What is loaded is known to be out of date.
     stale: AtomicBool,
+    /// The servers of each shard as they are observed.
+    pub nodes: Arc<Nodes>,
     /// Pauses statements while a change is made.
     pub gate: Gate,
     recovery: Notify,
@@ -65,6 +68,7 @@ impl Cluster {
         tls: Arc<Tls>,
         limits: Limits,
         gather_bytes_max: usize,
+        replicas: ReplicaConfig,
     ) -> Self {
         let databases = record
             .databases
@@ -83,6 +87,7 @@ impl Cluster {
             admin,
             tls,
             home: AtomicU32::new(record.home.0),
+            nodes: Arc::new(Nodes::new(&record, replicas)),
             record: ArcSwap::from_pointee(record),
             databases,
             membership: OnceLock::new(),
@@ -217,6 +222,7 @@ impl Cluster {
     /// Takes over new metadata.
     fn adopt(&self, record: Arc<ClusterRecord>) {
         self.home.store(record.home.0, Ordering::Relaxed);
+        self.nodes.set_topology(&record);
         self.record.store(record);
     }
 

@@ -1,6 +1,7 @@
 //! What the proxy is told at its start: plain values, already parsed and checked by whoever reads the configuration.
 
 mod pooling;
+mod replicas;
 mod tls;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ pub use crate::auth::{AuthConfig, AuthQuery, Credential};
 pub use pooling::{
     DatabaseConfig, PoolConfig, PoolMode, PoolOverrides, TimeoutOverrides, Timeouts, UserLimits,
 };
+pub use replicas::ReplicaConfig;
 pub use tls::{
     ChannelBinding, ClientTlsConfig, ClientTlsMode, ServerTlsConfig, ServerTlsMode, TlsConfig,
     TlsNegotiation, TlsVersion,
@@ -51,6 +53,8 @@ pub struct ProxyConfig {
     pub observe: ObserveConfig,
     /// Encryption.
     pub tls: TlsConfig,
+    /// How replicas are watched and used.
+    pub replicas: ReplicaConfig,
 }
 
 /// A Unix socket for clients.

@@ -23,6 +23,7 @@ pub mod listing;
 pub mod login;
 pub mod metrics;
 pub mod names;
+pub mod nodes;
 mod notify;
 pub mod observer;
 pub mod operations;

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::ProxyConfig;
 use crate::login::{Accepted, Incoming};
+use crate::nodes::Nodes;
 use crate::sockets::{Peer, Sockets};
 use crate::tls::Tls;
 use crate::worker::{self, HandlerFactory, Mailboxes, Shared, StartError, WorkerMessage};
@@ -48,15 +49,17 @@ pub(crate) enum Accepting {
 pub fn start(config: ProxyConfig, factory: HandlerFactory) -> Result<Proxy, StartError> {
     let tls = Tls::load(&config.tls)?;
     let sockets = Sockets::bind(&config)?;
-    start_on(sockets, config, tls, factory)
+    let nodes = Nodes::of_shards(&config.shards, config.replicas.clone());
+    start_on(sockets, config, tls, Arc::new(nodes), factory)
 }
 
-/// Starts the workers over sockets that listen already, with encryption that somebody else may use as well. Returns
+/// Starts the workers over sockets that listen already, with encryption and servers that somebody else knows as well. Returns
 /// when clients are accepted.
 pub fn start_on(
     sockets: Sockets,
     config: ProxyConfig,
     tls: Arc<Tls>,
+    nodes: Arc<Nodes>,
     factory: HandlerFactory,
 ) -> Result<Proxy, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -71,7 +74,7 @@ pub fn start_on(
     sockets.prepare().map_err(listen)?;
     let address = sockets.address().unwrap_or(address);
     let (mailboxes, inboxes) = Mailboxes::new(workers);
-    let shared = Arc::new(Shared::new(config, tls, mailboxes)?);
+    let shared = Arc::new(Shared::new(config, tls, mailboxes, nodes)?);
     shared.secrets.check_agreement(&shared.reach());
     let accepting = shared.accepting.subscribe();
     shared.set_sockets(sockets.try_clone().map_err(listen)?);

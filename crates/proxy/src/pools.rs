@@ -37,14 +37,41 @@ use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
 use crate::listing::ServerRow;
 use crate::metrics::WorkerMetrics;
+use crate::nodes::NodeId;
 use crate::server::Travelling;
 use crate::worker::{Shared, Switch};
+
+/// Which server of a shard connections go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The shard, by its number in plans.
+    pub shard: u32,
+    /// A replica; `None`: whichever server is the primary.
+    pub node: Option<NodeId>,
+}
+
+impl Place {
+    /// Whichever server is the shard's primary.
+    #[must_use]
+    pub const fn primary(shard: u32) -> Self {
+        Self { shard, node: None }
+    }
+
+    /// This server of the shard, for reads.
+    #[must_use]
+    pub const fn replica(shard: u32, node: NodeId) -> Self {
+        Self {
+            shard,
+            node: Some(node),
+        }
+    }
+}
 
 /// Which pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolKey {
-    /// The shard, by its number in plans.
-    pub shard: u32,
+    /// The server.
+    pub place: Place,
     /// The client's user; [`PoolPolicy::server_user`] is the role on the server.
     pub user: Arc<str>,
     /// The database as clients name it; [`PoolPolicy::server_database`] is the one on the server.
@@ -135,11 +162,18 @@ impl Pools {
         }
     }
 
-    /// The pool for a shard, role and database. Sessions keep the handle instead of asking for each transaction.
+    /// The pool for a shard's primary, a role and a database. Sessions keep the handle instead of asking for each
+    /// transaction.
     #[must_use]
     pub fn pool(&self, shard: u32, user: &Arc<str>, database: &Arc<str>) -> ShardPool {
+        self.pool_of(Place::primary(shard), user, database)
+    }
+
+    /// The pool for a server, a role and a database.
+    #[must_use]
+    pub fn pool_of(&self, place: Place, user: &Arc<str>, database: &Arc<str>) -> ShardPool {
         let key = PoolKey {
-            shard,
+            place,
             user: Arc::clone(user),
             database: Arc::clone(database),
         };
@@ -221,16 +255,16 @@ impl Pools {
         self.pool_for(key).adopt(travelling, permit);
     }
 
-    /// The shard's server changed.
-    pub(crate) fn recycle(&self, shard: u32) {
-        for pool in self.matching(|key| key.shard == shard) {
+    /// The server changed.
+    pub(crate) fn recycle(&self, place: Place) {
+        for pool in self.matching(|key| key.place == place) {
             pool.recycle();
         }
     }
 
-    /// Connections to the shard that are idle now need a check.
-    pub(crate) fn suspect(&self, shard: u32) {
-        for pool in self.matching(|key| key.shard == shard) {
+    /// Connections to the server that are idle now need a check.
+    pub(crate) fn suspect(&self, place: Place) {
+        for pool in self.matching(|key| key.place == place) {
             pool.suspect();
         }
     }

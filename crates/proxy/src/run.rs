@@ -53,6 +53,7 @@ pub fn start(
         sockets,
         config,
         Arc::clone(&control.cluster.tls),
+        Arc::clone(&control.cluster.nodes),
         Arc::new(move |ctx| {
             let engine = Engine::new(ctx, Arc::clone(&cluster));
             Rc::new(Sessions { engine })

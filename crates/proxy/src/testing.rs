@@ -59,6 +59,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
             password: Some(info.admin_password.expose().to_owned()),
         },
         tls: Default::default(),
+        replicas: Default::default(),
     }
 }
 

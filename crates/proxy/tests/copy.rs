@@ -60,14 +60,12 @@ impl Fixture {
                 password: Some(info.admin_password.expose().to_owned()),
             },
             tls: Default::default(),
+            replicas: Default::default(),
         };
         let shards = info.shards.iter().zip(1..).map(|(shard, id)| ShardRecord {
             id: ShardId(id),
             name: shard.name.clone(),
-            primary: NodeRecord {
-                host: shard.primary.host.clone(),
-                port: shard.primary.port,
-            },
+            primary: NodeRecord::new(shard.primary.host.clone(), shard.primary.port),
             replicas: Vec::new(),
         });
         let record = ClusterRecord::new("test", vec![database.clone()], shards.collect()).expect("it works");

@@ -84,6 +84,38 @@ pub struct NodeRecord {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// Its share of the reads that replicas get, compared with the other nodes of the shard; 0: none.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: u32,
+    /// Where it stands, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+impl NodeRecord {
+    /// A node with weight 1 and no zone.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            weight: 1,
+            zone: None,
+        }
+    }
+
+    /// Both are the same server, whatever else is said of them.
+    pub fn is_at(&self, other: &NodeRecord) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(weight: &u32) -> bool {
+    *weight == 1
 }
 
 /// A table that does not (only) live on the home shard.

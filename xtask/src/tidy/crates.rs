@@ -17,6 +17,7 @@ const RINGS: &[(&str, Option<u8>)] = &[
     ("plan", Some(0)),
     ("merge", Some(0)),
     ("pool", Some(0)),
+    ("replica", Some(0)),
     ("commit", Some(0)),
     ("topology", Some(1)),
     ("proxy", Some(1)),

@@ -163,10 +163,7 @@ async fn load(client: &Client) -> Snapshot {
 }
 
 fn shard(id: u32, name: &str, node: NodeRecord) -> ShardRecord {
-    let replicas = vec![NodeRecord {
-        host: "10.0.0.9".to_owned(),
-        port: 5433,
-    }];
+    let replicas = vec![NodeRecord::new("10.0.0.9", 5433)];
     ShardRecord {
         id: ShardId(id),
         name: name.to_owned(),
@@ -186,10 +183,7 @@ impl Lab {
             &database,
             &format!("ALTER TABLE secret OWNER TO {}", info.admin_user),
         );
-        let record = NodeRecord {
-            host: node.host.clone(),
-            port: node.port,
-        };
+        let record = NodeRecord::new(node.host.clone(), node.port);
         let shards = vec![
             shard(1, "shard_one", record.clone()),
             shard(2, "shard_two", record),
@@ -506,10 +500,7 @@ async fn readiness_names_what_is_down() {
     let port = closed.local_addr().expect("an address").port();
     drop(closed);
     let mut cluster = ClusterRecord::clone(&lab.view.cluster);
-    cluster.shards[1].primary = NodeRecord {
-        host: "127.0.0.1".to_owned(),
-        port,
-    };
+    cluster.shards[1].primary = NodeRecord::new("127.0.0.1", port);
     let view = Fixed {
         facts: Arc::clone(&lab.view.facts),
         cluster: Arc::new(cluster),
@@ -523,10 +514,7 @@ async fn readiness_names_what_is_down() {
 #[tokio::test]
 async fn unix_sockets_are_probed_too() {
     let node = TestPostgres::shared().node();
-    let record = NodeRecord {
-        host: node.socket_dir.display().to_string(),
-        port: node.port,
-    };
+    let record = NodeRecord::new(node.socket_dir.display().to_string(), node.port);
     let shards = vec![shard(1, "shard_one", record)];
     let cluster = ClusterRecord::new("test", vec!["app".to_owned()], shards).expect("a cluster");
     let answers = Probes::new("nobody", "app").now(&cluster).await;

@@ -71,6 +71,7 @@ impl Config {
                 password: Some(self.admin.password.expose().to_owned()),
             },
             tls: self.to_tls(),
+            replicas: Default::default(),
         }
     }
 
@@ -242,10 +243,7 @@ fn names_of(names: &[Name]) -> Vec<String> {
 }
 
 fn node(address: &HostPort) -> NodeRecord {
-    NodeRecord {
-        host: address.host.clone(),
-        port: address.port,
-    }
+    NodeRecord::new(address.host.clone(), address.port)
 }
 
 /// A secret of `auth_file`; reading the file has checked that a verifier is one.

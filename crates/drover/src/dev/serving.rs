@@ -64,6 +64,7 @@ pub fn plan(
             password: Some(cluster.admin_password.expose().to_owned()),
         },
         tls: Default::default(),
+        replicas: Default::default(),
     };
     Ok(Plan {
         proxy,
@@ -100,8 +101,5 @@ fn record_of(cluster: &ClusterInfo) -> Result<ClusterRecord, PlanError> {
 }
 
 fn node_of(node: &NodeInfo) -> NodeRecord {
-    NodeRecord {
-        host: node.host.clone(),
-        port: node.port,
-    }
+    NodeRecord::new(node.host.clone(), node.port)
 }

@@ -156,6 +156,7 @@ async fn set_up(
         tls,
         config.limits.clone(),
         gather_bytes_max,
+        config.replicas.clone(),
     ));
     bootstrap(&cluster, &record).await?;
     set_salts(&cluster, store.as_ref()).await;
@@ -202,7 +203,9 @@ async fn with_all_databases(
     };
     let (admin, limits) = (config.admin.clone(), config.limits.clone());
     // The cluster as it would be, to reach its home shard.
-    let cluster = Cluster::new(wanted.clone(), admin, Arc::clone(tls), limits, gather_bytes_max);
+    let replicas = config.replicas.clone();
+    let tls = Arc::clone(tls);
+    let cluster = Cluster::new(wanted.clone(), admin, tls, limits, gather_bytes_max, replicas);
     let link = cluster.admin_link(home, SERVERS_OWN_DATABASE).await;
     let mut link = link.map_err(failed)?;
     let sql = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate \

@@ -47,7 +47,11 @@ struct Sum {
 pub(crate) fn expose(pools: &[PoolStats], shard_name: impl Fn(u32) -> String) -> String {
     let mut sums: BTreeMap<(String, &str, &str), Sum> = BTreeMap::new();
     for pool in pools {
-        let key = (shard_name(pool.key.shard), &*pool.key.database, &*pool.key.user);
+        let key = (
+            shard_name(pool.key.place.shard),
+            &*pool.key.database,
+            &*pool.key.user,
+        );
         let sum = sums.entry(key).or_default();
         sum.active += pool.stats.leased;
         sum.idle += pool.stats.idle;

@@ -8,31 +8,31 @@ use tokio::sync::Semaphore;
 
 use pool::ServerId;
 
-use super::CheckoutError;
 use super::permits::Permit;
 use super::state::ShardPool;
+use super::{CheckoutError, Place};
 use crate::server::{Address, DialError, Dialler, Secret, ServerConn, Startup};
 
-/// Bounds the logins that run at once to one shard, whatever worker and pool they are for: a server that comes back
+/// Bounds the logins that run at once to one server, whatever worker and pool they are for: a server that comes back
 /// is not met by all pools at once.
 #[derive(Debug)]
 pub(crate) struct Dials {
     parallel: usize,
-    by_shard: Mutex<HashMap<u32, Arc<Semaphore>>>,
+    by_place: Mutex<HashMap<Place, Arc<Semaphore>>>,
 }
 
 impl Dials {
     pub(crate) fn new(parallel: usize) -> Self {
         Self {
             parallel: parallel.clamp(1, Semaphore::MAX_PERMITS),
-            by_shard: Mutex::default(),
+            by_place: Mutex::default(),
         }
     }
 
-    fn of(&self, shard: u32) -> Arc<Semaphore> {
-        let mut by_shard = self.by_shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let semaphore = by_shard
-            .entry(shard)
+    fn of(&self, place: Place) -> Arc<Semaphore> {
+        let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
+        let semaphore = by_place
+            .entry(place)
             .or_insert_with(|| Arc::new(Semaphore::new(self.parallel)));
         Arc::clone(semaphore)
     }
@@ -42,16 +42,16 @@ impl Dials {
 pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
     let worker = &pool.0.worker;
     let key = &pool.0.key;
-    let Some(address) = worker.shared.shards.address(key.shard) else {
+    let Some(address) = worker.shared.address_of(key.place) else {
         let error = CheckoutError {
             sqlstate: "08006".into(),
-            message: format!("shard {} is not in the topology", key.shard),
+            message: format!("{} is not in the topology", worker.shared.name_of(key.place)),
             hint: None,
         };
         drop(permit);
         return pool.dial_failed(id, error, false);
     };
-    let dials = worker.shared.dials.of(key.shard);
+    let dials = worker.shared.dials.of(key.place);
     // Transactions on several shards never wait for others.
     let _turn = match permit {
         Some(_) => dials.acquire().await.ok(),
@@ -59,6 +59,7 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
     };
     let start = Instant::now();
     let result = log_in(&pool, dialler(&pool, address)).await;
+    worker.shared.report(key.place, &result);
     match result {
         Ok(conn) => {
             worker.metrics.server_logins.increment();
@@ -74,7 +75,7 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
             if let DialError::Tls { .. } = error {
                 worker.metrics.server_tls_failures.increment();
             }
-            let shard = worker.shared.shards.name(pool.0.key.shard);
+            let shard = worker.shared.name_of(key.place);
             let cause = std::error::Error::source(&error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
@@ -118,7 +119,8 @@ fn dialler(pool: &ShardPool, address: Address) -> Dialler {
     let shared = &pool.0.worker.shared;
     let source = shared.policies.source();
     let policy = pool.policy();
-    let shard = shared.shards.name(pool.0.key.shard);
+    // Replicas have the same roles and certificates.
+    let shard = shared.shards.name(pool.0.key.place.shard);
     let login = shared.secrets.for_server(&policy.server_user, &shard);
     Dialler {
         address,

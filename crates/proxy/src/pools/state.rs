@@ -400,7 +400,7 @@ impl ShardPool {
     /// A login showed that connections made before are dead: all workers close those that are idle.
     pub(super) fn server_is_down(&self) {
         if !self.0.down.replace(true) {
-            self.0.worker.shared.recycle(self.0.key.shard);
+            self.0.worker.shared.recycle(self.0.key.place);
         }
     }
 
@@ -412,7 +412,7 @@ impl ShardPool {
             return;
         }
         self.0.suspected.set(Some(now));
-        self.0.worker.shared.suspect(self.0.key.shard);
+        self.0.worker.shared.suspect(self.0.key.place);
     }
 
     pub(super) fn suspect(&self) {
@@ -497,7 +497,7 @@ impl ShardPool {
                 self.0.worker.metrics.server_checks_failed.increment();
                 if answer.is_err() {
                     // Silence costs a client this long: the others are not asked one by one.
-                    self.0.worker.shared.recycle(self.0.key.shard);
+                    self.0.worker.shared.recycle(self.0.key.place);
                 }
                 self.drop_lent(pooled);
                 None
@@ -621,7 +621,7 @@ impl ShardPool {
     }
 
     fn explain(&self, reason: Refused) -> CheckoutError {
-        let shard = self.0.worker.shared.shards.name(self.0.key.shard);
+        let shard = self.0.worker.shared.name_of(self.0.key.place);
         let limit = |message: String| CheckoutError {
             sqlstate: "53300".into(),
             message,
@@ -653,7 +653,7 @@ impl ShardPool {
         match sqlstate {
             // One backend may have been ended, or all of them.
             "57P01" => self.server_is_suspect(),
-            "57P02" | "57P03" => self.0.worker.shared.recycle(self.0.key.shard),
+            "57P02" | "57P03" => self.0.worker.shared.recycle(self.0.key.place),
             _ => {}
         }
     }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use testkit::TestPostgres;
 use testkit::client::Client;
 
-use super::{Lease, PoolKey, Pools, Purpose};
+use super::{Lease, Place, PoolKey, Pools, Purpose};
 use crate::buffers::Buffers;
 use crate::config::{ProxyConfig, ShardConfig, TlsConfig};
 use crate::listener::Proxy;
+use crate::nodes::Nodes;
 use crate::testing;
 use crate::tls::Tls;
 use crate::worker::{Mailboxes, Shared};
@@ -191,7 +192,7 @@ fn statistics_add_up() {
     assert!(
         stats
             .iter()
-            .all(|pool| pool.key.shard == 1 && *pool.key.database == *database)
+            .all(|pool| pool.key.place == Place::primary(1) && *pool.key.database == *database)
     );
     assert_eq!(proxy.shared().clients(), 1);
     client.simple("COMMIT").expect("runs");
@@ -218,11 +219,13 @@ fn bare_pools(change: impl FnOnce(&mut ProxyConfig)) -> (Pools, PoolKey, PoolKey
     });
     change(&mut config);
     let (mailboxes, _inboxes) = Mailboxes::new(1);
+    let nodes = Nodes::of_shards(&config.shards, config.replicas.clone());
     let shared = Arc::new(
         Shared::new(
             config,
             Tls::load(&TlsConfig::default()).expect("nothing to read"),
             mailboxes,
+            Arc::new(nodes),
         )
         .expect("a valid configuration"),
     );
@@ -230,7 +233,7 @@ fn bare_pools(change: impl FnOnce(&mut ProxyConfig)) -> (Pools, PoolKey, PoolKey
     let pools = Pools::new(shared, 0, metrics, Buffers::new());
     let (user, database) = (server.info().app_user.as_str(), server.info().database.as_str());
     let key = |shard| PoolKey {
-        shard,
+        place: Place::primary(shard),
         user: user.into(),
         database: database.into(),
     };
@@ -359,7 +362,7 @@ fn remembered_keys_give_way_when_the_servers_verifier_changes() {
             &info.database,
             &format!("ALTER ROLE {user} PASSWORD '{password}'"),
         );
-        proxy.shared().recycle(1);
+        proxy.shared().recycle(Place::primary(1));
         eventually("idle connections are closed", || {
             metric(&proxy, "drover_servers") == 0
         });

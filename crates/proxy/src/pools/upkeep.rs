@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::PoolKey;
+use super::{Place, PoolKey};
 use crate::server::Secret;
 use crate::worker::{Shared, WorkerMessage};
 
@@ -29,7 +29,7 @@ pub(crate) fn warm(shared: &Shared) {
                 continue;
             }
             let key = PoolKey {
-                shard: home.id,
+                place: Place::primary(home.id),
                 user: Arc::from(user.as_str()),
                 database: Arc::from(entry.name.as_str()),
             };
@@ -59,7 +59,7 @@ async fn look_up_all(shared: &Shared) {
     for shard in shards.iter() {
         if shared.names.look(&shard.host, shard.port).await {
             tracing::info!(shard = %shard.name, "the server's addresses changed, its connections are replaced");
-            shared.recycle(shard.id);
+            shared.recycle(Place::primary(shard.id));
         }
     }
 }

@@ -176,7 +176,7 @@ impl Session {
             DroverView::Pools => {
                 let shared = std::sync::Arc::clone(&self.engine.shared);
                 let pools = crate::admin_api::PoolAdmin::new(shared).pools().await;
-                views::pools(&pools, |shard| self.engine.shared.shards.name(shard))
+                views::pools(&pools, |place| self.engine.shared.name_of(place))
             }
             DroverView::Queries => queries::rows(
                 &self.engine.shared.metrics,

@@ -19,7 +19,7 @@ use super::settings::Settings;
 use super::{Fault, Session};
 use crate::engine::PlanContext;
 use crate::exec::link;
-use crate::pools::{Lease, PoolKey, Purpose, ShardPool};
+use crate::pools::{Lease, Place, PoolKey, Purpose, ShardPool};
 use crate::server::{Applied, ServerConn};
 
 /// Dead connections that a statement meets before it gives up.
@@ -212,7 +212,7 @@ impl Session {
 
     pub(super) fn pool_key(&self, shard: ShardId) -> PoolKey {
         PoolKey {
-            shard: shard.0,
+            place: Place::primary(shard.0),
             user: Arc::clone(&self.admission.user.name),
             database: Arc::clone(&self.admission.database.name),
         }

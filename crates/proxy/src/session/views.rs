@@ -1,6 +1,7 @@
 //! The rows of the views in schema `drover`.
 
 use crate::admin_api::PoolFigures;
+use crate::pools::Place;
 use catalog::ShardId;
 use plan::DroverView;
 use topology::records::{ClusterRecord, Scheme, TableKind, TableRecord, TableState};
@@ -55,13 +56,13 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
 }
 
 /// The rows of `drover.pools`.
-pub(super) fn pools(pools: &[PoolFigures], name: impl Fn(u32) -> String) -> Vec<Row> {
+pub(super) fn pools(pools: &[PoolFigures], name: impl Fn(Place) -> String) -> Vec<Row> {
     let number = |n: usize| Some(n.to_string());
     let row = |pool: &PoolFigures| {
         vec![
             Some(pool.key.database.to_string()),
             Some(pool.key.user.to_string()),
-            Some(name(pool.key.shard)),
+            Some(name(pool.key.place)),
             Some(pool.mode.as_str().to_owned()),
             number(pool.active),
             number(pool.idle),

@@ -112,8 +112,8 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
             travelling,
             permit,
         } => ctx.pools.adopt(&key, *travelling, permit),
-        WorkerMessage::Recycle { shard } => ctx.pools.recycle(shard),
-        WorkerMessage::Suspect { shard } => ctx.pools.suspect(shard),
+        WorkerMessage::Recycle { place } => ctx.pools.recycle(place),
+        WorkerMessage::Suspect { place } => ctx.pools.suspect(place),
         WorkerMessage::Evict { key, denied } => ctx.pools.evict(&key, denied),
         WorkerMessage::Switch { database, switch } => {
             if switch == Switch::Kill {
@@ -124,7 +124,7 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
         }
         WorkerMessage::Reconfigure => ctx.pools.reconfigure(),
         WorkerMessage::Warm { key } => {
-            ctx.pools.pool(key.shard, &key.user, &key.database).warm();
+            ctx.pools.pool_of(key.place, &key.user, &key.database).warm();
         }
         WorkerMessage::Stats(sender) => {
             let _ = sender.send(ctx.pools.stats());

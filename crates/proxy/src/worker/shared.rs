@@ -12,13 +12,14 @@ use crate::config::{ProxyConfig, ShardConfig};
 use crate::listener::Accepting;
 use crate::listing::ServerRow;
 use crate::metrics::Registry;
+use crate::nodes::{Nodes, Outcome};
 use crate::operations::Operations;
 use crate::pools::{
-    Admission, CheckoutError, Denied, Dials, Entries, Limiters, Permit, Policies, PolicySource, PoolKey,
-    PoolStats, Shards, Tickets,
+    Admission, CheckoutError, Denied, Dials, Entries, Limiters, Permit, Place, Policies, PolicySource,
+    PoolKey, PoolStats, Shards, Tickets,
 };
 use crate::reload::Reloader;
-use crate::server::{StatementId, Travelling};
+use crate::server::{Address, DialError, ServerConn, StatementId, Travelling};
 use crate::sockets::Sockets;
 use crate::tls::{Tls, TlsError};
 
@@ -45,15 +46,15 @@ pub(crate) enum WorkerMessage {
         /// Its permit.
         permit: Permit,
     },
-    /// The shard's server changed.
+    /// The server changed.
     Recycle {
-        /// Which shard.
-        shard: u32,
+        /// Which server.
+        place: Place,
     },
-    /// A connection to the shard broke in a way that may concern all.
+    /// A connection to the server broke in a way that may concern all.
     Suspect {
-        /// Which shard.
-        shard: u32,
+        /// Which server.
+        place: Place,
     },
     /// A pool needs a connection under a limit that it shares: close one that is idle elsewhere.
     Evict {
@@ -149,6 +150,8 @@ pub struct Shared {
     pub config: ProxyConfig,
     /// Where the shards are.
     pub shards: Shards,
+    /// The servers of each shard as they are observed.
+    pub nodes: Arc<Nodes>,
     /// Clients by their cancel keys.
     pub cancels: Arc<CancelRegistry>,
     /// Cancels for other proxies' clients.
@@ -208,6 +211,7 @@ impl Shared {
         config: ProxyConfig,
         tls: Arc<Tls>,
         mailboxes: Arc<Mailboxes>,
+        nodes: Arc<Nodes>,
     ) -> Result<Self, StartError> {
         let pool = &config.pool;
         let metrics: Arc<Registry> = Arc::default();
@@ -221,6 +225,7 @@ impl Shared {
         };
         Ok(Self {
             shards: Shards::new(config.shards.clone()),
+            nodes,
             cancels: Arc::new(CancelRegistry::new(PeerNumber::random()?)),
             outbox: Outbox::default(),
             membership: OnceLock::new(),
@@ -277,18 +282,53 @@ impl Shared {
     /// are closed as soon as nobody uses them.
     pub fn set_shards(&self, shards: Vec<ShardConfig>) {
         for shard in self.shards.replace(shards) {
-            self.recycle(shard);
+            self.recycle(Place::primary(shard));
         }
     }
 
-    /// Closes the connections to a shard as soon as nobody uses them.
-    pub fn recycle(&self, shard: u32) {
-        self.mailboxes.send_all(|| WorkerMessage::Recycle { shard });
+    /// Where a server is now; `None`: the shard, or the server, is not in the topology.
+    pub(crate) fn address_of(&self, place: Place) -> Option<Address> {
+        match place.node {
+            None => self.shards.address(place.shard),
+            Some(node) => self.nodes.address(place.shard, node),
+        }
     }
 
-    /// Connections to a shard that are idle now are checked before they are lent.
-    pub(crate) fn suspect(&self, shard: u32) {
-        self.mailboxes.send_all(|| WorkerMessage::Suspect { shard });
+    /// Tells the circuit breaker of a replica how a login to it went. One that the server refuses says nothing against
+    /// it, unless it is about to stop.
+    pub(crate) fn report(&self, place: Place, login: &Result<ServerConn, DialError>) {
+        let Some(node) = place.node else { return };
+        let outcome = match login {
+            Ok(_) => Outcome::Answered,
+            Err(DialError::Io { .. } | DialError::TimedOut { .. }) => Outcome::Gone,
+            Err(error) if error.is_down() => Outcome::Gone,
+            Err(_) => Outcome::Nothing,
+        };
+        if let Some(view) = self.nodes.view(place.shard)
+            && let Some(node) = view.node(node)
+        {
+            node.node.report(outcome);
+        }
+    }
+
+    /// What people call a server: the shard's name, of a replica also its number.
+    #[must_use]
+    pub fn name_of(&self, place: Place) -> String {
+        let shard = self.shards.name(place.shard);
+        match place.node {
+            None => shard,
+            Some(node) => format!("{shard}, node {node}"),
+        }
+    }
+
+    /// Closes the connections to a server as soon as nobody uses them.
+    pub fn recycle(&self, place: Place) {
+        self.mailboxes.send_all(|| WorkerMessage::Recycle { place });
+    }
+
+    /// Connections to a server that are idle now are checked before they are lent.
+    pub(crate) fn suspect(&self, place: Place) {
+        self.mailboxes.send_all(|| WorkerMessage::Suspect { place });
     }
 
     /// Replaces the settings of pools, databases and users. Pools take them over at once, sessions when they begin.

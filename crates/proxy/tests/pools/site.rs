@@ -60,6 +60,7 @@ impl Site {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             tls: Default::default(),
+            replicas: Default::default(),
             auth: Default::default(),
             console: Default::default(),
             unix_socket: Default::default(),
@@ -73,10 +74,7 @@ impl Site {
         let shard = ShardRecord {
             id: ShardId(1),
             name: "shard_1".to_owned(),
-            primary: NodeRecord {
-                host: primary.host.clone(),
-                port: door.unwrap_or(primary.port),
-            },
+            primary: NodeRecord::new(primary.host.clone(), door.unwrap_or(primary.port)),
             replicas: Vec::new(),
         };
         let record = ClusterRecord::new("test", vec![database.clone()], vec![shard]).unwrap();

@@ -19,10 +19,7 @@ fn shard(id: u32, port: u16) -> ShardRecord {
     ShardRecord {
         id: ShardId(id),
         name: format!("shard_{id}"),
-        primary: NodeRecord {
-            host: "a".into(),
-            port,
-        },
+        primary: NodeRecord::new("a", port),
         replicas: vec![],
     }
 }

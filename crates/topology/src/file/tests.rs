@@ -209,10 +209,7 @@ async fn a_killed_process_takes_its_barrier_along() {
     let shard = ShardRecord {
         id: crate::ShardId(1),
         name: "shard_1".into(),
-        primary: NodeRecord {
-            host: "a".into(),
-            port: 1,
-        },
+        primary: NodeRecord::new("a", 1),
         replicas: vec![],
     };
     let cluster = ClusterRecord::new("c", vec!["app".into()], vec![shard]).unwrap();

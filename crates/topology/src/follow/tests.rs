@@ -15,10 +15,7 @@ fn cluster(epoch: u64) -> ClusterRecord {
     let shard = ShardRecord {
         id: ShardId(1),
         name: "shard_1".into(),
-        primary: NodeRecord {
-            host: "a".into(),
-            port: 1,
-        },
+        primary: NodeRecord::new("a", 1),
         replicas: vec![],
     };
     let mut cluster = ClusterRecord::new("c", vec!["app".into()], vec![shard]).unwrap();

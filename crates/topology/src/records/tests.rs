@@ -1,10 +1,7 @@
 use super::*;
 
 fn node(port: u16) -> NodeRecord {
-    NodeRecord {
-        host: "127.0.0.1".into(),
-        port,
-    }
+    NodeRecord::new("127.0.0.1", port)
 }
 
 fn shard(id: u32) -> ShardRecord {

@@ -139,7 +139,7 @@ fn client_row(shared: &Shared, slot: &CancelSlot, server: Option<&ServerRow>) ->
         0_u32,
         slot.pid(),
         server.map(|server| server.worker),
-        server.map(|server| shared.shards.name(server.key.shard)),
+        server.map(|server| shared.name_of(server.key.place)),
         reasons(slot.mark.pins()),
     ])
 }
@@ -177,7 +177,7 @@ fn server_row(shared: &Shared, server: &ServerRow) -> Vec<Value> {
         server.prepared,
         server_id(server),
         server.worker,
-        shared.shards.name(server.key.shard),
+        shared.name_of(server.key.place),
         Value::Null,
     ]
 }

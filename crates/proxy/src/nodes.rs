@@ -1,0 +1,180 @@
+//! The servers of each shard as this proxy sees them: configured by the cluster record, observed by a monitor, read by
+//! sessions without a lock.
+//!
+//! What is configured is only *which* servers there are. Who of them is the primary, and how far the others are behind,
+//! is observed ([`view::ShardView`]): a list that never changes once it is published, replaced whenever something was
+//! learnt. What changes with every request ([`Node`]) is counted in place.
+
+pub mod choose;
+mod load;
+pub mod view;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use topology::ClusterRecord;
+use topology::records::{NodeRecord, ShardRecord};
+
+use crate::config::{ReplicaConfig, ShardConfig};
+use crate::server::Address;
+pub use choose::{Choice, Need, Picked, WhyNode, WhyPrimary};
+pub use load::{InFlight, Node, Outcome};
+pub use view::{NodeView, Out, Role, Seen, ShardView, Standing};
+
+/// A server of a shard. Numbers are given per shard, stay with an address as long as it is configured, and are not used
+/// again in the proxy's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u16);
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// All servers of all shards.
+#[derive(Debug)]
+pub struct Nodes {
+    config: ReplicaConfig,
+    shards: ArcSwap<Vec<Arc<Shard>>>,
+    /// Held by whoever replaces something.
+    writing: Mutex<()>,
+    /// Grows whenever something was published.
+    version: watch::Sender<u64>,
+    random: AtomicU64,
+    origin: Instant,
+}
+
+/// One shard.
+#[derive(Debug)]
+struct Shard {
+    id: u32,
+    view: ArcSwap<ShardView>,
+}
+
+impl Nodes {
+    /// The servers of a cluster, none of which has been looked at.
+    #[must_use]
+    pub fn new(record: &ClusterRecord, config: ReplicaConfig) -> Self {
+        let nodes = Self::empty(config);
+        nodes.set_topology(record);
+        nodes
+    }
+
+    /// The servers of a proxy that belongs to no cluster: primaries only.
+    #[must_use]
+    pub fn of_shards(shards: &[ShardConfig], config: ReplicaConfig) -> Self {
+        let nodes = Self::empty(config);
+        let records: Vec<ShardRecord> = shards
+            .iter()
+            .map(|shard| ShardRecord {
+                id: catalog::ShardId(shard.id),
+                name: shard.name.clone(),
+                primary: NodeRecord::new(shard.host.clone(), shard.port),
+                replicas: Vec::new(),
+            })
+            .collect();
+        nodes.set_shards(&records);
+        nodes
+    }
+
+    fn empty(config: ReplicaConfig) -> Self {
+        Self {
+            config,
+            shards: ArcSwap::default(),
+            writing: Mutex::new(()),
+            version: watch::Sender::new(0),
+            random: AtomicU64::new(0),
+            origin: Instant::now(),
+        }
+    }
+
+    /// How replicas are used.
+    #[must_use]
+    pub fn config(&self) -> &ReplicaConfig {
+        &self.config
+    }
+
+    /// Other servers are configured from now on. What is known of those that stay is kept.
+    pub fn set_topology(&self, record: &ClusterRecord) {
+        self.set_shards(&record.shards);
+    }
+
+    fn set_shards(&self, records: &[ShardRecord]) {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.shards.load_full();
+        let new = records.iter().map(|record| {
+            let known = old.iter().find(|shard| shard.id == record.id.0);
+            let view = match known {
+                Some(shard) => shard.view.load().reconfigured(record, &self.config),
+                None => ShardView::new(record, &self.config),
+            };
+            match known {
+                Some(shard) => {
+                    shard.view.store(Arc::new(view));
+                    Arc::clone(shard)
+                }
+                None => Arc::new(Shard {
+                    id: record.id.0,
+                    view: ArcSwap::from_pointee(view),
+                }),
+            }
+        });
+        self.shards.store(Arc::new(new.collect()));
+        drop(writing);
+        self.announce();
+    }
+
+    /// What is known of a shard's servers. No lock, no waiting.
+    #[must_use]
+    pub fn view(&self, shard: u32) -> Option<Arc<ShardView>> {
+        let shards = self.shards.load();
+        let found = shards.iter().find(|candidate| candidate.id == shard)?;
+        Some(found.view.load_full())
+    }
+
+    /// The same of all shards, in the record's order.
+    #[must_use]
+    pub fn views(&self) -> Vec<Arc<ShardView>> {
+        let shards = self.shards.load();
+        shards.iter().map(|shard| shard.view.load_full()).collect()
+    }
+
+    /// Where a server is.
+    #[must_use]
+    pub fn address(&self, shard: u32, node: NodeId) -> Option<Address> {
+        let view = self.view(shard)?;
+        Some(view.node(node)?.node.address().clone())
+    }
+
+    /// Which server gets a read of this shard, and why. No lock, no waiting; a look at the clock only when an age or the
+    /// way back of a server matters.
+    #[must_use]
+    pub fn choose(&self, shard: u32, need: &Need<'_>) -> Choice {
+        let shards = self.shards.load();
+        let Some(found) = shards.iter().find(|candidate| candidate.id == shard) else {
+            return Choice::Primary(WhyPrimary::NoReplica);
+        };
+        let random = replica::balance::mixed(self.random.fetch_add(1, Ordering::Relaxed));
+        choose::choose(&found.view.load(), need, &self.config, self.now(), random)
+    }
+
+    /// Told of everything that is published: roles, positions, servers that come and go.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Time since these nodes were made: what all times in views count from.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn announce(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+}

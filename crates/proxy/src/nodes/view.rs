@@ -1,0 +1,247 @@
+//! What is known of one shard's servers at one time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use replica::{Lineage, Position, SystemId};
+use topology::records::{NodeRecord, ShardRecord};
+
+use super::NodeId;
+use super::load::Node;
+use crate::config::ReplicaConfig;
+use crate::server::Address;
+
+/// What a server said it is when it was asked last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It is in recovery.
+    Replica,
+    /// It was never asked.
+    #[default]
+    Unknown,
+    /// It does not answer.
+    Down,
+}
+
+impl Role {
+    /// As operators read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Unknown => "unknown",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Whether a server gets reads that may go to replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    In,
+    /// It does not.
+    Out(Out),
+}
+
+/// Why a server gets no reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Out {
+    /// It is the primary, or says it is one.
+    Primary,
+    /// It was never asked, or its answer is of no use.
+    Unknown,
+    /// It does not answer.
+    Down,
+    /// Requests to it failed again and again.
+    Failing,
+    /// It is too far behind.
+    Behind,
+    /// Its data do not come from the primary's: another cluster, or a timeline that was given up.
+    Diverged,
+}
+
+impl Out {
+    /// As operators read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Unknown => "unknown",
+            Self::Down => "down",
+            Self::Failing => "failing",
+            Self::Behind => "behind",
+            Self::Diverged => "diverged",
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::In => "in",
+            Self::Out(out) => out.as_str(),
+        })
+    }
+}
+
+/// A server's last answer. Times count from [`super::Nodes::now`]'s origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// When the question left: the answer is at least as new.
+    pub asked: Duration,
+    /// Up to where it has replayed, or, of a primary, written. Can only be older than the truth, unless the server was
+    /// replaced by another one at the same address: `incarnation` tells those apart.
+    pub position: Position,
+    /// Up to where it has received; `None`: it receives nothing now.
+    pub received: Option<replica::Lsn>,
+    /// When the server was started, in microseconds since 1970 by its own clock: another value, another life, whose
+    /// data may be those of an old backup.
+    pub incarnation: i64,
+    /// It has everything that was committed at this time. `None`: nobody knows how old its data are.
+    pub complete_at: Option<Duration>,
+    /// Bytes it is behind the primary's last known position; `None`: they do not compare.
+    pub behind: Option<u64>,
+}
+
+/// One server.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Its number.
+    pub id: NodeId,
+    /// What does not change, and what is counted per request.
+    pub node: Arc<Node>,
+    /// What it said it is.
+    pub role: Role,
+    /// What it said last.
+    pub seen: Option<Seen>,
+    /// Whether it gets reads.
+    pub standing: Standing,
+}
+
+/// Why a shard has no primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoPrimary {
+    /// Not one server of the shard that answers takes writes.
+    NoneAnswers,
+    /// The one that takes writes is older than a timeline that was seen: another one was promoted, which does not answer.
+    Outdated,
+    /// Two say they are the primary, and neither's timeline comes from the other's.
+    Conflict(NodeId, NodeId),
+}
+
+impl NoPrimary {
+    /// For people.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoneAnswers => "no server of the shard that answers takes writes",
+            Self::Outdated => {
+                "the server that takes writes was replaced by another one, which does not answer"
+            }
+            Self::Conflict(..) => "two servers take writes and neither's history continues the other's",
+        }
+    }
+}
+
+/// All that is known of a shard's servers at one time.
+#[derive(Debug, Clone)]
+pub struct ShardView {
+    /// The shard's number in plans.
+    pub shard: u32,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its servers, in the order of the record.
+    pub nodes: Vec<NodeView>,
+    /// Which of them takes writes: the configured one until something else was seen.
+    pub primary: Result<NodeId, NoPrimary>,
+    /// The system identifier that the primary has; `None`: it has not been seen.
+    pub system: Option<SystemId>,
+    /// The timelines of the primary; `None`: it has not been seen.
+    pub lineage: Option<Arc<Lineage>>,
+    pub(super) next_id: u16,
+}
+
+impl ShardView {
+    /// Nothing has been seen: the configured primary is taken for it.
+    pub(super) fn new(record: &ShardRecord, config: &ReplicaConfig) -> Self {
+        let nothing = Self {
+            shard: record.id.0,
+            name: Arc::from(record.name.as_str()),
+            nodes: Vec::new(),
+            primary: Ok(NodeId(1)),
+            system: None,
+            lineage: None,
+            next_id: 1,
+        };
+        nothing.reconfigured(record, config)
+    }
+
+    /// The same shard with other servers; those that stay keep what is known of them.
+    pub(super) fn reconfigured(&self, record: &ShardRecord, config: &ReplicaConfig) -> Self {
+        let mut new = self.clone();
+        new.name = Arc::from(record.name.as_str());
+        new.nodes.clear();
+        for node in std::iter::once(&record.primary).chain(&record.replicas) {
+            let known = self.nodes.iter().find(|known| known.is_at(node));
+            let twice = new.nodes.iter().any(|known| known.is_at(node));
+            if twice {
+                continue;
+            }
+            let unchanged = known.filter(|known| known.node.is_like(node));
+            if let Some(known) = unchanged {
+                new.nodes.push(known.clone());
+                continue;
+            }
+            let id = known.map_or(NodeId(new.next_id), |known| known.id);
+            if known.is_none() {
+                new.next_id = new.next_id.saturating_add(1);
+            }
+            new.nodes.push(NodeView {
+                id,
+                node: Arc::new(Node::new(node, config)),
+                role: known.map_or(Role::Unknown, |known| known.role),
+                seen: known.and_then(|known| known.seen),
+                standing: known.map_or(Standing::Out(Out::Unknown), |known| known.standing),
+            });
+        }
+        let gone = new.primary.as_ref().is_ok_and(|id| new.node(*id).is_none());
+        if gone {
+            new.primary = new
+                .nodes
+                .first()
+                .map(|node| node.id)
+                .ok_or(NoPrimary::NoneAnswers);
+        }
+        new
+    }
+
+    /// A server by number.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeView> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The one that takes writes.
+    #[must_use]
+    pub fn primary_node(&self) -> Option<&NodeView> {
+        self.node(*self.primary.as_ref().ok()?)
+    }
+
+    /// Where writes go.
+    #[must_use]
+    pub fn primary_address(&self) -> Option<&Address> {
+        self.primary_node().map(|node| node.node.address())
+    }
+}
+
+impl NodeView {
+    fn is_at(&self, record: &NodeRecord) -> bool {
+        let address = self.node.address();
+        address.host == record.host && address.port == record.port
+    }
+}
