@@ -24,6 +24,27 @@ pub trait Backend: Send + Sync + 'static {
 
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> BoxFuture<'_, String>;
+
+    /// Reads the configuration again and says what came of it.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ApiError>> {
+        Box::pin(std::future::ready(Err(no_configuration())))
+    }
+}
+
+/// There is no file to read again.
+pub(crate) fn no_configuration() -> ApiError {
+    ApiError::new(ErrorKind::Refused, "there is no configuration to read again")
+}
+
+/// What reading the configuration again has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Reloaded {
+    /// Options (`[section] option`) that changed and are in force now.
+    pub applied: Vec<String>,
+    /// Options that changed in the file and will be in force after a restart only.
+    pub needs_restart: Vec<String>,
+    /// What is odd and not wrong.
+    pub warnings: Vec<String>,
 }
 
 /// The role in whose name a row is read.

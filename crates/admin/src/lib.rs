@@ -15,7 +15,7 @@ mod router;
 mod serve;
 
 pub use api::{
-    ApiError, Backend, BoxFuture, ErrorKind, PhysicalConnection, Readiness, Resolved, Role, RowKey,
+    ApiError, Backend, BoxFuture, ErrorKind, PhysicalConnection, Readiness, Reloaded, Resolved, Role, RowKey,
 };
 pub use auth::Token;
 pub use proxy_backend::ProxyBackend;

@@ -19,7 +19,9 @@ use std::time::Duration;
 use catalog::{ShardId, Snapshot};
 use topology::ClusterRecord;
 
-use crate::api::{ApiError, Backend, BoxFuture, ErrorKind, Readiness, Resolved, Role, RowKey};
+use crate::api::{
+    ApiError, Backend, BoxFuture, ErrorKind, Readiness, Reloaded, Resolved, Role, RowKey, no_configuration,
+};
 use probe::Probes;
 use sessions::Sessions;
 
@@ -44,6 +46,11 @@ pub trait View: Send + Sync + 'static {
 
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> BoxFuture<'_, String>;
+
+    /// Reads the configuration again.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ApiError>> {
+        Box::pin(std::future::ready(Err(no_configuration())))
+    }
 }
 
 /// What a [`ProxyBackend`] is told at its start.
@@ -181,6 +188,10 @@ impl Backend for ProxyBackend {
 
     fn metrics(&self) -> BoxFuture<'_, String> {
         self.view.metrics()
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ApiError>> {
+        self.view.reload()
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -39,6 +39,7 @@ pub fn router(listener: SocketAddr, api: Arc<dyn Backend>, config: &HttpConfig) 
     let guarded = Router::new()
         // A table may be called `directory`, and a key `resolve`.
         .route("/api/v1/directory/resolve", post(resolve).get(row))
+        .route("/api/v1/reload", post(reload).get(row))
         .route("/api/v1/{*row}", get(row))
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(&state), limit))
@@ -130,6 +131,16 @@ async fn row(
     let role = role
         .ok_or_else(|| ApiError::new(ErrorKind::Unauthorized, "a bearer token is required to read rows"))?;
     Ok(json(StatusCode::OK, app.api.row(&role, &key).await?))
+}
+
+/// Unlike all else it changes something, so a page that a browser shows on this host must not be able to ask for it:
+/// without a token it could.
+async fn reload(State(app): AppState, headers: HeaderMap) -> Result<Response, ApiError> {
+    if headers.contains_key(header::ORIGIN) && !headers.contains_key(header::AUTHORIZATION) {
+        let message = "a browser's page needs a bearer token for this";
+        return Err(ApiError::new(ErrorKind::Forbidden, message));
+    }
+    Ok(Json(app.api.reload().await?).into_response())
 }
 
 async fn metrics(State(app): AppState) -> Response {

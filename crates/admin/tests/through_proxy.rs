@@ -91,6 +91,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
             limits: UserLimits::default(),
         }],
         databases: vec![database.into()],
+        listen_also: Vec::new(),
         unix_socket: None,
         console: Default::default(),
         pool: PoolConfig::default(),

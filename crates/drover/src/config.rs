@@ -246,7 +246,7 @@ impl Config {
         }
         let name = match &self.proxy.id {
             Some(id) => id.0.clone(),
-            None => self.proxy.listen.port().to_string(),
+            None => self.proxy.listen.first.port().to_string(),
         };
         self.store.path.join(format!("control-{name}.sock"))
     }

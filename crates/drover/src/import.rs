@@ -283,37 +283,39 @@ fn listen(ini: &Ini, out: &mut Out) {
         .map(str::trim)
         .filter(|address| !address.is_empty())
         .collect();
-    let first = match addresses.first() {
-        None => {
+    let mut listen: Vec<String> = Vec::new();
+    for address in &addresses {
+        let ip = match *address {
+            "*" => "0.0.0.0".to_owned(),
+            "localhost" => "127.0.0.1".to_owned(),
+            address => match address.trim_matches(['[', ']']).parse::<std::net::IpAddr>() {
+                Ok(ip) => ip.to_string(),
+                Err(_) => {
+                    out.lost.push(format!(
+                        "`listen_addr`: `{address}` is not an IP address and is left out"
+                    ));
+                    continue;
+                }
+            },
+        };
+        let ip = if ip.contains(':') { format!("[{ip}]") } else { ip };
+        let value = text(&format!("{ip}:{port}"));
+        if !listen.contains(&value) {
+            listen.push(value);
+        }
+    }
+    if listen.is_empty() {
+        if addresses.is_empty() {
             let note = "`listen_addr`: PgBouncer without it serves its Unix socket only; Drover also listens on 127.0.0.1";
             out.lost.push(note.to_owned());
-            "127.0.0.1".to_owned()
         }
-        Some(&"*") => "0.0.0.0".to_owned(),
-        Some(&"localhost") => "127.0.0.1".to_owned(),
-        Some(address) => match address.trim_matches(['[', ']']).parse::<std::net::IpAddr>() {
-            Ok(address) => address.to_string(),
-            Err(_) => {
-                out.lost.push(format!(
-                    "`listen_addr`: `{address}` is not an IP address; 127.0.0.1 is written"
-                ));
-                "127.0.0.1".to_owned()
-            }
-        },
-    };
-    if let (Some(entry), true) = (entry, addresses.len() > 1) {
-        let others = addresses[1..].join(", ");
-        out.lost(
-            entry,
-            &format!("one address can be listened on; left out: {others}"),
-        );
+        listen.push(text(&format!("127.0.0.1:{port}")));
     }
-    let address = if first.contains(':') {
-        format!("[{first}]:{port}")
-    } else {
-        format!("{first}:{port}")
+    let value = match listen.as_slice() {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
     };
-    out.set("proxy", "listen", text(&address));
+    out.set("proxy", "listen", value);
     let directory = ini
         .option("unix_socket_dir")
         .map_or("/tmp", |entry| entry.value.as_str());

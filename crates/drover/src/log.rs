@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::IsTerminal as _;
 
 use drover::config::{LogFormat, LogLevel};
+use drover::reload::SetLevel;
 use proxy::json::push_string;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -26,21 +27,34 @@ pub fn check() -> Result<(), ParseError> {
     }
 }
 
-/// Starts the log, which goes to standard error: standard output is for results. What sessions log because the
-/// configuration asks for it is logged at every level.
-pub fn start(format: LogFormat, level: LogLevel) {
+fn filter(level: LogLevel) -> EnvFilter {
     let wanted = std::env::var(VARIABLE).unwrap_or_else(|_| level.as_str().to_owned());
-    let filter = EnvFilter::new(format!("{wanted},session=info"));
+    EnvFilter::new(format!("{wanted},session=info"))
+}
+
+/// Starts the log, which goes to standard error: standard output is for results. What sessions log because the
+/// configuration asks for it is logged at every level. What is returned changes the level later.
+pub fn start(format: LogFormat, level: LogLevel) -> SetLevel {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_timer(SystemTime)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second start (in tests) keeps the first.
-    let _ = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.event_format(Json).try_init(),
-    };
+    match format {
+        LogFormat::Text => {
+            let builder = builder.with_env_filter(filter(level)).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Box::new(move |level| drop(handle.reload(filter(level))))
+        }
+        LogFormat::Json => {
+            let builder = builder.event_format(Json);
+            let builder = builder.with_env_filter(filter(level)).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Box::new(move |level| drop(handle.reload(filter(level))))
+        }
+    }
 }
 
 /// One JSON object per event: `timestamp`, `level`, `target`, then the event's own fields.

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Command::Import(args) => cli::import(&args),
         Command::Restart(args) => restart::run(&args),
         Command::Dev(args) => {
-            log::start(LogFormat::Text, LogLevel::Warn);
+            let _ = log::start(LogFormat::Text, LogLevel::Warn);
             with_runtime(dev::run(args))
         }
         // It starts its log when it knows how.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::handover::Replaced;
 use crate::serve::Serving;
+use crate::systemd::Notify;
 use crate::terminal::{Event, Signals, say};
 
 /// How often a proxy that waits for its clients counts them.
@@ -28,6 +29,7 @@ pub enum End {
 /// Does what is asked until the process is to end.
 pub async fn run(
     shared: &Arc<Shared>,
+    notify: &Notify,
     signals: &mut Signals,
     events: &mut mpsc::UnboundedReceiver<Replaced>,
 ) -> End {
@@ -42,7 +44,11 @@ pub async fn run(
         tokio::select! {
             event = signals.next_event() => match event {
                 Event::End => return End::Told(Shutdown::WaitForServers),
-                Event::Reload => reload(Arc::clone(shared)).await,
+                Event::Reload => {
+                    notify.reloading();
+                    reload(Arc::clone(shared)).await;
+                    notify.ready();
+                }
             },
             request = request => match request {
                 Some(Request::Shutdown(how)) => return End::Told(how),

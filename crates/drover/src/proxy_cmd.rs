@@ -89,7 +89,7 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
     for warning in &config.warnings {
         say!("warning: {warning}");
     }
-    crate::log::start(config.log.format, config.log.level);
+    let set_level = crate::log::start(config.log.format, config.log.level);
     let mut signals = Signals::new().map_err(ProxyError::Signals)?;
     let notify = Notify::from_environment();
     let (handed, taken) = sockets(args, &config).await?;
@@ -102,7 +102,12 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
         tell_predecessor(link).await;
     }
     let (control, mut events) = open_control(&config, &mut serving).await;
-    let text = format!("listening on {}, http on {}\n", serving.address(), serving.http());
+    let addresses: Vec<_> = serving.addresses().iter().map(ToString::to_string).collect();
+    let text = format!(
+        "listening on {}, http on {}\n",
+        addresses.join(" and "),
+        serving.http()
+    );
     // Whoever reads standard output may have gone away; the proxy runs on.
     let _ = io::stdout()
         .write_all(text.as_bytes())
@@ -110,9 +115,9 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
     notify.ready();
     let shared = Arc::clone(serving.shared());
     let drain_timeout = config.proxy.drain_timeout;
-    let reloader = FileReloader::new(args.config.clone(), config, Arc::downgrade(&shared));
+    let reloader = FileReloader::new(args.config.clone(), config, Arc::downgrade(&shared), set_level);
     shared.set_reloader(Arc::new(reloader));
-    match operate::run(&shared, &mut signals, &mut events).await {
+    match operate::run(&shared, &notify, &mut signals, &mut events).await {
         End::Replaced(replaced) => {
             shared.leave_listening();
             serving.leave_http();

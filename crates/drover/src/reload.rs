@@ -1,7 +1,8 @@
 //! Reading `drover.toml` again while the proxy runs.
 //!
 //! The file, and every file it names, is read and checked first; if anything is wrong, nothing changes. What can change
-//! at run time is then put in place at once: users, rules, secrets, pool settings, limits. Clients stay connected;
+//! at run time is then put in place at once: users, rules, secrets, pool settings, limits, who may use the console, what is
+//! logged and counted. Clients stay connected;
 //! sessions of users that are gone go on until they end. The rest (addresses, workers, store, shards, new databases) is
 //! compared with what runs and named.
 
@@ -14,13 +15,16 @@ use proxy::pools::PolicySource;
 use proxy::reload::{ReloadError, ReloadReport, Reloader};
 use proxy::worker::Shared;
 
-use crate::config::Config;
+use crate::config::{Config, LogLevel};
 
 /// Options of the sections that apply at run time which do not.
-const FIXED: [&str; 4] = [
+const FIXED: [&str; 7] = [
     "[pool] multi_shard_pool",
     "[limits] max_message_bytes",
     "[limits] gather_max_bytes",
+    "[log] format",
+    "[tracing] otlp_endpoint",
+    "[tracing] service_name",
     "[[databases]]",
 ];
 
@@ -30,15 +34,21 @@ pub struct FileReloader {
     shared: Weak<Shared>,
     /// What runs: the last configuration applied, with the sections of the start that a reload cannot change.
     running: Mutex<Config>,
+    /// Changes the level of the log.
+    set_level: SetLevel,
 }
+
+/// Changes the level of the log.
+pub type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 impl FileReloader {
     /// `running`: what the proxy was started with, from this file.
-    pub fn new(path: PathBuf, running: Config, shared: Weak<Shared>) -> Self {
+    pub fn new(path: PathBuf, running: Config, shared: Weak<Shared>, set_level: SetLevel) -> Self {
         Self {
             path,
             shared,
             running: Mutex::new(running),
+            set_level,
         }
     }
 }
@@ -53,6 +63,7 @@ impl Reloader for FileReloader {
         let report = compare(&running, &new);
         let mut proxy = new.to_proxy();
         keep_databases(&mut proxy, &running);
+        keep_collector(&mut proxy, &running);
         proxy.limits.max_message_bytes = running.limits.max_message_bytes.0;
         proxy.pool.multi_shard = running.pool.multi_shard_pool;
         // Everything that can still be wrong comes before anything changes; the last to fail is encryption, whose
@@ -69,6 +80,7 @@ impl Reloader for FileReloader {
             .map_err(|error| wrong(&error))?;
         shared.set_policies(PolicySource::new(&proxy));
         shared.secrets.check_agreement(&shared.reach());
+        (self.set_level)(new.log.level);
         *running = merged(&running, new);
         Ok(report)
     }
@@ -83,6 +95,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn keep_databases(proxy: &mut ProxyConfig, running: &Config) {
     let known = |name: &str| running.databases.iter().any(|database| database.name.0 == name);
     proxy.databases.retain(|database| known(&database.name));
+}
+
+/// The connection to the collector of spans is made at the start; what is sent to it may change.
+fn keep_collector(proxy: &mut ProxyConfig, running: &Config) {
+    let ratio = proxy.observe.traces.as_ref().map(|traces| traces.sample_ratio);
+    proxy.observe.traces = running.to_proxy().observe.traces;
+    if let (Some(traces), Some(ratio)) = (&mut proxy.observe.traces, ratio) {
+        traces.sample_ratio = ratio;
+    }
 }
 
 /// What differs, apart by what becomes of it.
@@ -100,16 +121,7 @@ fn compare(running: &Config, new: &Config) -> ReloadReport {
 
 fn is_fixed(option: &str) -> bool {
     let section = option.split(' ').next().unwrap_or_default();
-    let sections = [
-        "[proxy]",
-        "[store]",
-        "[admin]",
-        "[console]",
-        "[log]",
-        "[statistics]",
-        "[tracing]",
-        "[[shards]]",
-    ];
+    let sections = ["[proxy]", "[store]", "[admin]", "[[shards]]"];
     sections.contains(&section) || FIXED.contains(&option)
 }
 
@@ -119,16 +131,15 @@ fn merged(running: &Config, new: Config) -> Config {
         proxy: running.proxy.clone(),
         store: running.store.clone(),
         admin: running.admin.clone(),
-        console: running.console.clone(),
-        log: running.log.clone(),
-        statistics: running.statistics.clone(),
-        tracing: running.tracing.clone(),
         shards: running.shards.clone(),
         ..new
     };
     merged.pool.multi_shard_pool = running.pool.multi_shard_pool;
     merged.limits.max_message_bytes = running.limits.max_message_bytes;
     merged.limits.gather_max_bytes = running.limits.gather_max_bytes;
+    merged.log.format = running.log.format;
+    merged.tracing.otlp_endpoint = running.tracing.otlp_endpoint.clone();
+    merged.tracing.service_name = running.tracing.service_name.clone();
     let known = |name: &str| running.databases.iter().any(|database| database.name.0 == name);
     merged.databases.retain(|database| known(&database.name.0));
     merged

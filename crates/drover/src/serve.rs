@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use admin::proxy_backend::{ProxyBackendConfig, View};
-use admin::{BoxFuture, HttpConfig, ProxyBackend};
+use admin::{ApiError, BoxFuture, ErrorKind, HttpConfig, ProxyBackend, Reloaded};
 use catalog::{ShardId, Snapshot};
 use proxy::cluster::Cluster;
 use proxy::config::ProxyConfig;
+use proxy::reload::ReloadError;
 use proxy::sockets::Sockets;
 use proxy::worker::Shared;
 use tokio::net::TcpListener;
@@ -137,9 +138,14 @@ impl Serving {
         })
     }
 
-    /// Where clients connect.
+    /// Where clients connect; the first address if there are several.
     pub fn address(&self) -> SocketAddr {
         self.running.address()
+    }
+
+    /// Where clients connect.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.shared().addresses()
     }
 
     /// The socket of HTTP, for whoever may hand it over; once.
@@ -218,5 +224,27 @@ impl View for ProxyView {
 
     fn metrics(&self) -> BoxFuture<'_, String> {
         Box::pin(self.shared.prometheus())
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ApiError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            // It reads files. Once begun it is finished, whether or not the caller waits.
+            let report = tokio::task::spawn_blocking(move || shared.reload()).await;
+            let report = report
+                .map_err(|_| ApiError::new(ErrorKind::Internal, "the reload failed"))?
+                .map_err(|error| {
+                    let kind = match error {
+                        ReloadError::NoConfiguration => ErrorKind::Refused,
+                        ReloadError::Wrong(_) => ErrorKind::Internal,
+                    };
+                    ApiError::new(kind, error.to_string())
+                })?;
+            Ok(Reloaded {
+                applied: report.applied,
+                needs_restart: report.needs_restart,
+                warnings: report.warnings,
+            })
+        })
     }
 }

@@ -33,6 +33,14 @@ impl Notify {
         ));
     }
 
+    /// The configuration is being read again; [`Self::ready`] says that this is over, whatever came of it.
+    pub fn reloading(&self) {
+        // By this time the manager tells which READY belongs to which reload.
+        let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+        let since_us = since.map_or(0, |since| nix::sys::time::TimeValLike::num_microseconds(&since));
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={since_us}\n"));
+    }
+
     /// The process is ending.
     pub fn stopping(&self) {
         self.say("STOPPING=1\nSTATUS=waiting for clients\n");

@@ -1,5 +1,6 @@
 //! SIGHUP: a running proxy takes over a changed configuration, or none of it.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -135,4 +136,121 @@ fn the_console_shows_what_is_in_force() {
         .iter()
         .find(|row| row[0].as_deref() == Some("max_client_conn"));
     assert_eq!(row.expect("it is shown")[1].as_deref(), Some("1177"));
+}
+
+/// What is logged, who may use the console, and how many statements are listed, without a restart.
+#[test]
+fn logs_the_console_and_statistics_change_at_run_time() {
+    let site = site();
+    let user = &TestCluster::shared(1).info().app_user;
+    let proxy = site.start("one");
+    let mut old = proxy.client();
+    let console = proxy.target().clone().with_database("drover");
+    assert!(Client::open(&console).is_err(), "nobody may use the console yet");
+    old.simple("SELECT 1").expect("runs");
+
+    let base = site.config("one");
+    let more = format!(
+        "[console]\nadmin_users = ['{user}']\n[log]\nlevel = 'info'\nslow_query = '1ms'\nconnections = true\n\
+         format = 'json'\n[tracing]\notlp_endpoint = 'http://127.0.0.1:1'\nsample_ratio = 0.5\n[store]\n"
+    );
+    let changed = base.replacen("[store]\n", &more, 1);
+    reload(&site, &proxy, &changed, "configuration reloaded", 1);
+    let log = proxy.log();
+    for option in ["[log] format", "[tracing] otlp_endpoint"] {
+        assert!(
+            log.contains(&format!("{option}: the change needs a restart")),
+            "{log}"
+        );
+    }
+    assert!(
+        !log.contains("[log] level: the change") && !log.contains("sample_ratio: the"),
+        "{log}"
+    );
+    // The connection that was there before is observed as well.
+    old.simple("SELECT 'slow', pg_sleep(0.01)").expect("runs");
+    let wait_for = |what: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !proxy.log().contains(what) {
+            assert!(Instant::now() < deadline, "no `{what}` in:\n{}", proxy.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_for("pg_sleep");
+    drop(proxy.client());
+    wait_for("login");
+    let mut console = Client::open(&console).expect("the console");
+    let queries = old.simple("SELECT * FROM drover.queries").expect("runs");
+    assert!(!queries.text_rows().is_empty(), "{queries:?}");
+
+    // And back, by the console and over HTTP this time.
+    std::fs::write(
+        file(&site),
+        base.replacen("[store]\n", "[statistics]\nqueries = 0\n[store]\n", 1),
+    )
+    .expect("written");
+    assert_eq!(console.simple("RELOAD").expect("answers").tags(), ["RELOAD"]);
+    assert!(Client::open(&proxy.target().clone().with_database("drover")).is_err());
+    let lines = proxy.log().lines().count();
+    old.simple("SELECT 'slow again', pg_sleep(0.01)").expect("runs");
+    let answer = post(proxy.http(), "/api/v1/reload");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains(r#""applied":[]"#),
+        "{answer}"
+    );
+    assert!(
+        !proxy
+            .log()
+            .lines()
+            .skip(lines)
+            .any(|line| line.contains("slow again")),
+        "{}",
+        proxy.log()
+    );
+    std::fs::write(file(&site), "[pool]\npol_size = 3\n").expect("written");
+    let answer = post(proxy.http(), "/api/v1/reload");
+    assert!(
+        answer.starts_with("HTTP/1.1 500") && answer.contains("pol_size"),
+        "{answer}"
+    );
+}
+
+fn post(address: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).expect("connects");
+    let request =
+        format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answers");
+    answer
+}
+
+#[test]
+fn one_proxy_listens_at_several_addresses() {
+    let site = site();
+    let several = "listen = ['127.0.0.1:0', '127.0.0.2:0', '[::1]:0']";
+    let text = site.config("one").replacen("listen = '127.0.0.1:0'", several, 1);
+    let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    let text = if has_v6 {
+        text
+    } else {
+        text.replacen(", '[::1]:0'", "", 1)
+    };
+    let proxy = site.start_as("one", "one", &text, &[]);
+    let more = proxy.more_addresses();
+    assert_eq!(more.len(), 1 + usize::from(has_v6), "{more:?}");
+    for address in more {
+        let info = TestCluster::shared(1).info();
+        let (user, password) = (&info.app_user, info.app_password.expose());
+        let url = format!(
+            "postgresql://{user}:{password}@{address}/{}",
+            proxy.target().database
+        );
+        let mut client = Client::connect(&url).expect("connects");
+        assert_eq!(
+            client.simple("SELECT 5").expect("runs").value().as_deref(),
+            Some("5")
+        );
+    }
+    drop(proxy.client());
 }

@@ -25,6 +25,8 @@ pub const CLIENTS_PER_WORKER: usize = 64;
 pub struct ProxyConfig {
     /// Where clients connect (TCP). Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Further addresses.
+    pub listen_also: Vec<SocketAddr>,
     /// The Unix socket clients may connect to as well.
     pub unix_socket: Option<UnixSocketConfig>,
     /// The admin console.

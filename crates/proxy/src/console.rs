@@ -125,7 +125,7 @@ enum Next {
 
 impl Talk {
     fn new(session: Session) -> Self {
-        let admin = is_admin(&session.ctx.shared.config.console, &session.info.user);
+        let admin = is_admin(&session.ctx.shared.policies.source().console, &session.info.user);
         Self {
             session,
             admin,

@@ -79,7 +79,7 @@ impl Engine {
     /// An engine over a worker's pools.
     pub fn new(ctx: &WorkerCtx, cluster: Arc<Cluster>) -> Rc<Self> {
         let running = cluster.gate.register();
-        Rc::new(Self {
+        let engine = Rc::new(Self {
             pools: ctx.pools.clone(),
             cluster,
             shared: Arc::clone(&ctx.shared),
@@ -90,7 +90,14 @@ impl Engine {
             settings: RefCell::default(),
             prepared: RefCell::default(),
             running,
-        })
+        });
+        let weak = Rc::downgrade(&engine);
+        ctx.reconfigured.borrow_mut().push(Box::new(move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.observer.reconfigure();
+            }
+        }));
+        engine
     }
 
     /// The object that all sessions with these settings share.

@@ -168,8 +168,9 @@ async fn login(
     encryption::check(ctx, &identity, &info.user)?;
     info.tls = conn.tls().map(|session| crate::tls::describe(session).into());
     auth::authenticate(conn, &info, &identity, ctx).await?;
-    let admission = if shared.config.console.serves(&info.database) {
-        if !crate::console::may_enter(&shared.config.console, &info.user) {
+    let console = &shared.policies.source().console;
+    let admission = if console.serves(&info.database) {
+        if !crate::console::may_enter(console, &info.user) {
             return Err(refused("42501", "not allowed to use the admin console"));
         }
         Admission::unlimited(&info.database, &info.user)
@@ -189,7 +190,7 @@ async fn login(
 /// Places beyond `max_clients` for this client: operators must be able to look at a full proxy. Whoever claims one of
 /// their names has not shown yet that it is theirs, so there are few.
 fn reserve_for(message: &StartupMessage<'_>, ctx: &WorkerCtx) -> usize {
-    let console = &ctx.shared.config.console;
+    let console = &ctx.shared.policies.source().console;
     let database = message.get("database").unwrap_or_default();
     let user = message.get("user").unwrap_or_default();
     match console.serves(database) && crate::console::may_enter(console, user) {

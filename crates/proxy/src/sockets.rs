@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use crate::config::{ProxyConfig, UnixSocketConfig};
 use crate::worker::StartError;
 
+/// Connections that may wait to be accepted; the kernel's own limit is usually lower.
+const BACKLOG: i32 = 4096;
+
 /// Who is at the other end of a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -57,19 +60,30 @@ impl Sockets {
     /// Sockets that another process listened on. Those the configuration still asks for are kept, the others are closed
     /// here, and what is missing is made.
     pub fn adopt(handed: Self, config: &ProxyConfig) -> Result<Self, StartError> {
-        let wanted = |socket: &TcpListener| {
-            let listen = config.listen;
-            let same =
-                |at: SocketAddr| at.ip() == listen.ip() && (listen.port() == 0 || at.port() == listen.port());
-            socket.local_addr().is_ok_and(same)
-        };
-        let (mut kept, others): (Vec<_>, Vec<_>) = handed.tcp.into_iter().partition(wanted);
-        drop(others);
-        if kept.is_empty() {
-            kept.push(bind_tcp(config)?);
+        let wanted: Vec<SocketAddr> = std::iter::once(config.listen)
+            .chain(config.listen_also.iter().copied())
+            .collect();
+        let mut handed_tcp = handed.tcp;
+        let mut kept: Vec<Option<TcpListener>> = wanted
+            .iter()
+            .map(|listen| {
+                let same = |at: SocketAddr| {
+                    at.ip() == listen.ip() && (listen.port() == 0 || at.port() == listen.port())
+                };
+                let is = |socket: &TcpListener| socket.local_addr().is_ok_and(same);
+                let at = handed_tcp.iter().position(is)?;
+                Some(handed_tcp.swap_remove(at))
+            })
+            .collect();
+        // Before anything is made: an address may be free only now.
+        drop(handed_tcp);
+        for (socket, address) in kept.iter_mut().zip(&wanted) {
+            if socket.is_none() {
+                *socket = Some(bind_tcp(*address, &wanted)?);
+            }
         }
         let mut sockets = Self {
-            tcp: kept,
+            tcp: kept.into_iter().flatten().collect(),
             unix: Vec::new(),
         };
         let port = sockets
@@ -122,6 +136,13 @@ impl Sockets {
         self.tcp.first().and_then(|socket| socket.local_addr().ok())
     }
 
+    /// Where TCP clients connect.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.tcp.iter().map(TcpListener::local_addr);
+        addresses.filter_map(Result::ok).collect()
+    }
+
     /// Takes the names of the Unix sockets away: nobody will listen on them any more.
     pub fn remove_files(&self) {
         for socket in &self.unix {
@@ -141,12 +162,27 @@ impl UnixSocketConfig {
     }
 }
 
-fn bind_tcp(config: &ProxyConfig) -> Result<TcpListener, StartError> {
-    let address = config.listen;
+/// Listens at one of the wanted addresses. `[::]` takes IPv4 too, unless another address of the same port does.
+fn bind_tcp(address: SocketAddr, wanted: &[SocketAddr]) -> Result<TcpListener, StartError> {
     let listen = |source| StartError::Listen { address, source };
-    let socket = TcpListener::bind(address).map_err(listen)?;
+    let beside = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+    let socket = if address.is_ipv6() && wanted.iter().any(beside) {
+        bind_v6_only(address).map_err(listen)?
+    } else {
+        TcpListener::bind(address).map_err(listen)?
+    };
     socket.set_nonblocking(true).map_err(listen)?;
     Ok(socket)
+}
+
+fn bind_v6_only(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None)?;
+    socket.set_only_v6(true)?;
+    // As the standard library does.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn path_of(socket: &UnixListener) -> Option<PathBuf> {

@@ -30,6 +30,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
     ProxyConfig {
         observe: Default::default(),
         listen: ([127, 0, 0, 1], 0).into(),
+        listen_also: Vec::new(),
         unix_socket: None,
         console: Default::default(),
         workers: 2,

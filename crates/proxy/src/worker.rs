@@ -6,6 +6,7 @@ mod shared;
 mod stop;
 mod watch;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -39,6 +40,8 @@ pub struct WorkerCtx {
     pub(crate) sessions: stop::Sessions,
     /// The sessions whose times are limited.
     pub(crate) watches: Rc<watch::Watches>,
+    /// Called after settings were replaced.
+    pub(crate) reconfigured: RefCell<Vec<Box<dyn Fn()>>>,
 }
 
 /// A client that has logged in: AuthenticationOk is sent, the rest of the start-up (ParameterStatus, BackendKeyData,

@@ -49,6 +49,7 @@ pub struct DroverProxy {
     pid: u32,
     target: Target,
     http: String,
+    more: Vec<String>,
     log: PathBuf,
 }
 
@@ -149,6 +150,8 @@ impl ProxySite {
             );
         };
         let (address, http) = addresses.split_once(", http on ").expect("two addresses");
+        let mut addresses = address.split(" and ").map(str::to_owned);
+        let address = addresses.next().unwrap_or_default();
         let info = self.cluster.info();
         let (user, password) = (&info.app_user, info.app_password.expose());
         let url = format!("postgresql://{user}:{password}@{address}/{}", self.database);
@@ -158,6 +161,7 @@ impl ProxySite {
             pid,
             target,
             http: http.to_owned(),
+            more: addresses.collect(),
             log,
         }
     }
@@ -215,6 +219,11 @@ impl DroverProxy {
     /// Where it listens, with the application's user and the site's database.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Further addresses at which it listens.
+    pub fn more_addresses(&self) -> &[String] {
+        &self.more
     }
 
     /// Where HTTP is, as `host:port`.

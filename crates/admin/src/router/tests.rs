@@ -252,6 +252,7 @@ async fn tokens() {
     for path in [
         "GET /api/v1/users/1",
         "POST /api/v1/directory/resolve",
+        "POST /api/v1/reload",
         "GET /metrics",
         "GET /api/v1/users/missing",
     ] {
@@ -270,6 +271,30 @@ async fn tokens() {
     check(address, known, "", 200, "reader|-|users|1").await;
     check(address, "GET /health HTTP/1.1", "", 200, r#"{"status":"ok"}"#).await;
     check(address, "GET /ready HTTP/1.1", "", 200, r#"{"status":"ready"}"#).await;
+
+    let reload = "POST /api/v1/reload HTTP/1.1\nauthorization: Bearer s3cret";
+    check(address, reload, "", 501, "no configuration to read again").await;
+
+    // A page in somebody's browser can send this, too.
+    let address = start(
+        LOOPBACK,
+        Arc::default(),
+        &HttpConfig {
+            tokens: Vec::new(),
+            ..config()
+        },
+    )
+    .await;
+    check(
+        address,
+        "POST /api/v1/reload HTTP/1.1",
+        "",
+        501,
+        "no configuration",
+    )
+    .await;
+    let foreign = "POST /api/v1/reload HTTP/1.1\norigin: http://evil.example";
+    check(address, foreign, "", 403, "browser").await;
 
     let nobody = HttpConfig {
         default_role: None,

@@ -104,10 +104,10 @@ pub(super) fn proxy(reader: &mut Reader<'_>, proxy: &Located<ProxySection>) {
         id,
         ..
     } = &proxy.value;
-    if listen == http && listen.port() != 0 {
+    if let Some(same) = listen.iter().find(|listen| listen == http && listen.port() != 0) {
         reader.problem(
             proxy.key_at("http"),
-            format!("`http` is the same address as `listen`, {listen}"),
+            format!("`http` is the same address as `listen`, {same}"),
         );
     }
     if !http.ip().is_loopback() && http_token.is_none() {

@@ -45,7 +45,8 @@ impl Config {
             port: shard.primary.port,
         });
         ProxyConfig {
-            listen: self.proxy.listen,
+            listen: self.proxy.listen.first,
+            listen_also: self.proxy.listen.others.clone(),
             unix_socket: self.to_unix_socket(),
             console: ConsoleConfig {
                 admin_users: names_of(&self.console.admin_users),

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::declare::{Section, SectionDoc, section};
 use super::log_values::{LogFormat, LogLevel, Otlp, Ratio};
 use super::tls_values::{Protocol, TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
-use super::values::{AuthMethod, Bytes, FileMode, FromToml, HostPort, Name, Password, Sql, Text};
+use super::values::{AuthMethod, Bytes, FileMode, FromToml, HostPort, Listen, Name, Password, Sql, Text};
 
 /// All sections, in the order of the documentation.
 pub(super) const SECTIONS: &[SectionDoc] = &[
@@ -35,8 +35,8 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
 section! {
     /// Where the proxy listens, and how it runs.
     ProxySection("proxy", repeated: false) {
-        /// Where PostgreSQL clients connect.
-        listen: SocketAddr = "'127.0.0.1:6432'",
+        /// Where PostgreSQL clients connect. `["127.0.0.1:6432", "[::1]:6432"]`: several addresses.
+        listen: Listen = "'127.0.0.1:6432'",
         /// Directory of a Unix socket for clients, named `.s.PGSQL.<port>` as libpq expects. Left out: none.
         unix_socket_dir: Option<PathBuf>,
         /// Permissions of the Unix socket, in octal. Clients log in all the same.

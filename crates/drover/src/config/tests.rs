@@ -21,7 +21,7 @@ fn check(lines: &str, expect: &[&str]) {
 #[test]
 fn the_example_is_complete() {
     let config = Config::parse(EXAMPLE).unwrap();
-    assert_eq!(config.proxy.listen.to_string(), "127.0.0.1:6432");
+    assert_eq!(config.proxy.listen.first.to_string(), "127.0.0.1:6432");
     assert_eq!(config.proxy.workers, 0);
     assert_eq!(config.pool.pool_size, 20);
     assert_eq!(config.pool.idle_timeout.as_secs(), 600);

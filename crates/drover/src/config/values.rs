@@ -39,6 +39,25 @@ pub struct Text(pub String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub usize);
 
+/// Where clients connect: one address or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The first.
+    pub first: SocketAddr,
+    /// The others.
+    pub others: Vec<SocketAddr>,
+}
+
+impl Listen {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
+}
+
+/// Addresses at which one proxy can listen.
+const LISTEN_MAX: usize = 16;
+
 /// Permissions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMode(pub u32);
@@ -184,6 +203,35 @@ impl FromToml for SocketAddr {
         let text = value.as_str().ok_or_else(|| expected(example, value))?;
         text.parse()
             .map_err(|_| format!("`{}` is not {example}", shown(text)))
+    }
+}
+
+impl FromToml for Listen {
+    const KIND: &'static str = "address and port, such as \"127.0.0.1:6432\", or a list of them";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let Some(list) = value.as_array() else {
+            return Ok(Self {
+                first: SocketAddr::from_toml(value)?,
+                others: Vec::new(),
+            });
+        };
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for value in list {
+            let address = SocketAddr::from_toml(value.get_ref())?;
+            if addresses.contains(&address) && address.port() != 0 {
+                return Err(format!("{address} is listed twice"));
+            }
+            addresses.push(address);
+        }
+        if addresses.is_empty() || addresses.len() > LISTEN_MAX {
+            return Err(format!("a list has 1 to {LISTEN_MAX} addresses"));
+        }
+        let others = addresses.split_off(1);
+        Ok(Self {
+            first: addresses[0],
+            others,
+        })
     }
 }
 

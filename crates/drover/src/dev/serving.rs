@@ -44,6 +44,7 @@ pub fn plan(
         auth: proxy::config::AuthConfig::default(),
         observe: Default::default(),
         listen,
+        listen_also: Vec::new(),
         unix_socket: None,
         console: Default::default(),
         workers: 0,

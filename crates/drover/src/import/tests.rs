@@ -58,7 +58,7 @@ logfile = /var/log/pgbouncer.log
 tcp_keepidle = 30
 ";
     let (config, translation) = import(&[("pgbouncer.ini", ini), ("/etc/pgbouncer/userlist.txt", &users)]);
-    assert_eq!(config.proxy.listen.to_string(), "0.0.0.0:6433");
+    assert_eq!(config.proxy.listen.first.to_string(), "0.0.0.0:6433");
     assert_eq!(config.shards[0].primary.to_string(), "10.0.0.5:5433");
     let names: Vec<&str> = config.databases.iter().map(|it| it.name.0.as_str()).collect();
     assert_eq!(names, ["app", "reports"]);
@@ -139,6 +139,15 @@ fn includes_other_servers_and_old_secrets_are_told() {
     assert!(has(&translation.needless, "`disable_pqexec`"));
     assert!(has(&translation.needless, "[peers]") || has(&translation.needless, "more.ini:12: `1`"));
     assert!(translation.toml.contains("pool_mode = \"statement\""));
+}
+
+#[test]
+fn several_addresses_are_listened_on() {
+    let ini = "[databases]\na = host=h\n[pgbouncer]\nlisten_addr = 127.0.0.1, ::1,nowhere, localhost\nlisten_port = 7000\n";
+    let translation = translate("x.ini", &mut |_| Ok(ini.to_owned()));
+    let wanted = "listen = [\"127.0.0.1:7000\", \"[::1]:7000\"]";
+    assert!(translation.toml.contains(wanted), "{}", translation.toml);
+    assert!(has(&translation.lost, "`nowhere` is not an IP address"));
 }
 
 #[test]

@@ -205,8 +205,8 @@ fn fixed(shared: &Shared) -> Vec<(&'static str, String, Option<String>)> {
     let socket = config.unix_socket.as_ref();
     let empty = || Some(String::new());
     vec![
-        ("admin_users", config.console.admin_users.join(","), empty()),
-        ("stats_users", config.console.stats_users.join(","), empty()),
+        ("admin_users", now.console.admin_users.join(","), empty()),
+        ("stats_users", now.console.stats_users.join(","), empty()),
         ("listen_addr", config.listen.ip().to_string(), None),
         (
             "listen_port",

@@ -54,6 +54,7 @@ impl Fixture {
             workers: 1,
             clients_per_worker: 1,
             users: Vec::new(),
+            listen_also: Vec::new(),
             unix_socket: None,
             console: Default::default(),
             databases: vec![database.clone().into()],

@@ -11,7 +11,8 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
 use crate::config::{
-    DatabaseConfig, Limits, PoolConfig, PoolMode, PoolOverrides, ProxyConfig, Timeouts, UserLimits,
+    ConsoleConfig, DatabaseConfig, Limits, ObserveConfig, PoolConfig, PoolMode, PoolOverrides, ProxyConfig,
+    Timeouts, UserLimits,
 };
 
 /// What holds for one client user in one client database.
@@ -41,7 +42,8 @@ pub struct PoolPolicy {
     pub max_user_servers: usize,
 }
 
-/// Everything pool settings are made of. Replaced as a whole when the configuration is read again.
+/// Everything pool settings are made of, and what else can change while the proxy runs. Replaced as a whole when the
+/// configuration is read again.
 #[derive(Debug, Clone)]
 pub struct PolicySource {
     /// General settings.
@@ -54,6 +56,10 @@ pub struct PolicySource {
     pub databases: Vec<DatabaseConfig>,
     /// Users with settings of their own, and those without.
     pub users: HashMap<String, UserLimits>,
+    /// Who may use the console.
+    pub console: ConsoleConfig,
+    /// What is observed of statements.
+    pub observe: ObserveConfig,
 }
 
 impl PolicySource {
@@ -69,6 +75,8 @@ impl PolicySource {
             users: users
                 .map(|user| (user.name.clone(), user.limits.clone()))
                 .collect(),
+            console: config.console.clone(),
+            observe: config.observe.clone(),
         }
     }
 
@@ -207,6 +215,8 @@ mod tests {
             },
             databases: vec![entry, "*".into()],
             users: [("batch".to_owned(), batch)].into_iter().collect(),
+            console: Default::default(),
+            observe: Default::default(),
         }
     }
 

@@ -202,14 +202,12 @@ impl Session {
     /// Statements of others are shown to Drover's own role and the console's users only: their texts name what a role
     /// need not know.
     fn sees_all_queries(&self) -> bool {
-        let config = &self.engine.shared.config;
-        let console = config
-            .console
-            .admin_users
-            .iter()
-            .chain(&config.console.stats_users);
-        console
-            .chain([&config.admin.user])
+        let shared = &self.engine.shared;
+        let source = shared.policies.source();
+        let console = &source.console;
+        let users = console.admin_users.iter().chain(&console.stats_users);
+        users
+            .chain([&shared.config.admin.user])
             .any(|name| **name == *self.user)
     }
 

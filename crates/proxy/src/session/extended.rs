@@ -398,7 +398,7 @@ impl Session {
             literals: &prepared.literals,
         };
         let param = |index: usize| param_of(bind, index);
-        if self.engine.observer.options.log_tenants {
+        if self.engine.observer.wants().tenants {
             self.observation.tenant(tenant_of(planned, literals, param));
         }
         let shards = match resolve(planned, &context.snapshot, literals, param) {

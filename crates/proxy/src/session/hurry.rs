@@ -161,9 +161,9 @@ impl Session {
 
     /// Log lines, spans or the digest of a statement not listed yet want more than its counts.
     fn observes_text(&self, statement: &Statement) -> bool {
-        let observer = &self.engine.observer;
+        let wants = self.engine.observer.wants();
         let listed = || matches!(&*statement.digest.0.borrow(), Some(digest) if digest.is_listed());
-        observer.detailed || observer.options.log_tenants || (observer.texts && !listed())
+        wants.detailed || wants.tenants || (wants.texts && !listed())
     }
 
     fn query_errand(&mut self, len: usize) -> Option<Errand> {

@@ -213,7 +213,7 @@ impl Session {
         for reason in pins.iter().filter(|reason| !self.pinned.contains(*reason)) {
             metrics.pins.count(reason);
             metrics.pinned.up(reason);
-            if self.engine.observer.options.log_pins {
+            if self.engine.observer.options().log_pins {
                 self.report_pin(reason.as_str());
             }
         }
@@ -235,7 +235,8 @@ impl Session {
     pub(super) fn observe_statement(&mut self, statement: &Rc<Statement>, text: &str, awaited: bool) {
         self.observation.add(statement, awaited);
         let observer = &self.engine.observer;
-        if !observer.texts {
+        let wants = observer.wants();
+        if !wants.texts {
             return;
         }
         let mut digest = statement.digest.0.borrow_mut();
@@ -247,7 +248,7 @@ impl Session {
             *digest = Some(observer.digest(&self.database, &self.user, text, conforming));
         }
         drop(digest);
-        if observer.detailed {
+        if wants.detailed {
             self.observe_detail(text);
         }
     }
@@ -257,7 +258,7 @@ impl Session {
         let Some(started) = self.observation.started.take() else {
             return;
         };
-        if self.observation.unreported && self.engine.observer.options.log_errors {
+        if self.observation.unreported && self.engine.observer.options().log_errors {
             self.report_server_error();
         }
         let now = Instant::now();
@@ -301,7 +302,7 @@ impl Session {
                 });
             }
         }
-        if observer.detailed {
+        if observer.wants().detailed {
             self.report(started, now);
         }
         self.observation.close();
@@ -329,7 +330,7 @@ impl Session {
             metrics.statements_refused.increment();
             metrics.refusals.count(code);
         }
-        if self.engine.observer.options.log_errors {
+        if self.engine.observer.options().log_errors {
             self.report_error(&fields.code, refusal);
         }
     }

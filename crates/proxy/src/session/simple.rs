@@ -191,7 +191,7 @@ impl Session {
                 let context = self.plan_context().await?;
                 match resolve(planned, &context.snapshot, literals, |_| None) {
                     Ok(shards) => {
-                        if self.engine.observer.options.log_tenants {
+                        if self.engine.observer.wants().tenants {
                             self.observation.tenant(tenant_of(planned, literals, |_| None));
                         }
                         self.run_planned(statement, planned, shards, text, last, offset)

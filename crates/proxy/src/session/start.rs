@@ -41,7 +41,7 @@ impl Session {
         let totals = engine.metrics.totals.of(&who.database, &who.user);
         totals.client_login_count.increment();
         let number = engine.observer.next_session();
-        let options = &engine.observer.options;
+        let options = engine.observer.options();
         let client_address = options
             .wants_sessions()
             .then(|| who.peer.to_string().into_boxed_str());

@@ -80,6 +80,7 @@ async fn main(
         metrics,
         sessions: Sessions::default(),
         watches: Rc::default(),
+        reconfigured: Default::default(),
     });
     let handler = factory(&ctx);
     let pools = ctx.pools.clone();
@@ -122,7 +123,12 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
                 ctx.pools.switch(database.as_deref(), switch);
             }
         }
-        WorkerMessage::Reconfigure => ctx.pools.reconfigure(),
+        WorkerMessage::Reconfigure => {
+            ctx.pools.reconfigure();
+            for reconfigure in ctx.reconfigured.borrow().iter() {
+                reconfigure();
+            }
+        }
         WorkerMessage::Warm { key } => {
             ctx.pools.pool_of(key.place, &key.user, &key.database).warm();
         }
@@ -198,7 +204,7 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
     };
     cancel.slot.mark.introduce(client_info(&info, peer, local));
     stop.set_pid(cancel.slot.pid());
-    let console = ctx.shared.config.console.serves(&info.database);
+    let console = ctx.shared.policies.source().console.serves(&info.database);
     if !console {
         // KILL is for clients, not for operators.
         stop.set_database(Arc::clone(&info.database));

@@ -422,6 +422,13 @@ impl Shared {
         sockets.as_ref().and_then(|sockets| sockets.try_clone().ok())
     }
 
+    /// Where TCP clients connect.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.as_ref().map(Sockets::addresses).unwrap_or_default()
+    }
+
     pub(crate) fn set_sockets(&self, sockets: Sockets) {
         *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = Some(sockets);
     }

@@ -44,6 +44,7 @@ impl Site {
         let mut config = ProxyConfig {
             observe: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
+            listen_also: Vec::new(),
             workers: 2,
             clients_per_worker: 1,
             users: vec![UserConfig {

@@ -50,6 +50,7 @@ impl Fixture {
             auth: Default::default(),
             observe: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
+            listen_also: Vec::new(),
             unix_socket: None,
             console: Default::default(),
             workers,

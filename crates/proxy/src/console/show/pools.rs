@@ -28,7 +28,7 @@ struct Figures {
 /// Clients that have logged in, operators aside.
 pub(super) fn clients(shared: &Shared) -> Vec<Arc<CancelSlot>> {
     let mut all = shared.cancels.list();
-    let console = &shared.config.console;
+    let console = &shared.policies.source().console;
     all.retain(|slot| {
         slot.mark
             .info()

@@ -65,19 +65,20 @@ impl Session {
     /// Looks at a statement's text for what log lines and spans say about it.
     pub(super) fn observe_detail(&mut self, text: &str) {
         let observer = &self.engine.observer;
+        let options = observer.options();
         let first = self.observation.detail.is_none();
         let detail = self.observation.detail.get_or_insert_default();
         let said = comment::read(text);
         if detail.correlation_id.is_none() {
             detail.correlation_id = said.correlation_id.map(|id| id.chars().take(128).collect());
         }
-        if observer.options.slow_query_literals && detail.texts.len() + text.len() < TEXTS_BYTES_MAX {
+        if options.slow_query_literals && detail.texts.len() + text.len() < TEXTS_BYTES_MAX {
             if !detail.texts.is_empty() {
                 detail.texts.push_str("; ");
             }
             detail.texts.push_str(text);
         }
-        let Some(traces) = observer.options.traces.as_ref().filter(|_| first) else {
+        let Some(traces) = options.traces.as_ref().filter(|_| first) else {
             return;
         };
         let parent: Option<Parent> = said
@@ -105,8 +106,8 @@ impl Session {
         };
         let observer = &self.engine.observer;
         let took_us = micros(ended.duration_since(started));
-        let slow = took_us >= observer.slow_us;
-        if slow || observer.options.log_statements {
+        let slow = took_us >= observer.wants().slow_us;
+        if slow || observer.options().log_statements {
             self.report_line(&detail, took_us, slow);
         }
         if let Some(place) = detail.place {
@@ -146,14 +147,14 @@ impl Session {
 
     /// The client has been let in.
     pub(in crate::session) fn report_login(&self) {
-        if self.engine.observer.options.log_connections {
+        if self.engine.observer.options().log_connections {
             self.report_event("login", None, None, None);
         }
     }
 
     /// The client has left.
     pub(in crate::session) fn report_logout(&self) {
-        if self.engine.observer.options.log_disconnections {
+        if self.engine.observer.options().log_disconnections {
             self.report_event("logout", None, None, None);
         }
     }
