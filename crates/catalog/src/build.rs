@@ -1,6 +1,7 @@
 //! Schema facts + sharding metadata → [`Snapshot`].
 
-use crate::closure::{self, Level, Names, Reach};
+use crate::closure::acts::{self, ActingNames};
+use crate::closure::{self, Level, Names, Reach, SessionActs};
 use crate::load::{Object, SnapshotBuilder, StoredBody};
 use crate::{
     BodyParser, CatalogError, CollationProvider, KeyColumn, KeyFamily, KeyType, Map, MapId, Oid, Placement,
@@ -49,8 +50,9 @@ pub(crate) fn build(
         function.proof = reach.proof(function);
     }
     let analyze = AnalyzeNames::new(&facts, &reach);
-    let asks_for_drawn_values = asks_for_drawn_values(&facts);
     let reads = crate::reads::judge(&facts, &names, bodies, &facts.replica_safe);
+    let acting = acting_names(&facts, &reach);
+    let asks_for_drawn_values = asks_for_drawn_values(&facts) || reach.some_act(SessionActs::ASKS);
     let mut shards = sharding.shards.clone();
     shards.sort_unstable();
     shards.dedup();
@@ -75,6 +77,7 @@ pub(crate) fn build(
         unproved_cast: analyze.everything,
         asks_for_drawn_values,
         reads,
+        acting,
         database: facts.database,
     })
 }
@@ -370,6 +373,33 @@ fn judge_reach(facts: &mut SnapshotBuilder, reach: &Reach) {
     for facts in facts.types.values_mut() {
         facts.unsafe_reason = reach.reason(Object::Type(facts.oid)).map(str::to_owned);
     }
+}
+
+/// What each name a statement may use can do to the server process.
+fn acting_names(facts: &SnapshotBuilder, reach: &Reach) -> ActingNames {
+    let mut names = ActingNames::default();
+    for relation in facts.relations.values() {
+        let by_name = reach.acts(Object::Row(relation.oid));
+        acts::add(&mut names.relations, &relation.name, by_name);
+        let written = by_name.and(reach.acts(Object::Writes(relation.oid)));
+        acts::add(&mut names.written, &relation.name, written);
+    }
+    for function in facts.functions.values() {
+        let row = closure::rows::returned_row(facts, function).map(|row| reach.acts(row));
+        let by_name = reach.acts(Object::Function(function.oid));
+        let by_name = by_name.and(row.unwrap_or_default());
+        acts::add(&mut names.functions, &function.name, by_name);
+    }
+    for operator in facts.operators.values() {
+        let by_name = reach.acts(Object::Operator(operator.oid));
+        acts::add(&mut names.operators, &operator.name, by_name);
+    }
+    let casts = facts.casts.iter().map(|oid| Object::Function(*oid));
+    let types = facts.types.keys().map(|oid| Object::Type(*oid));
+    names.everything = casts
+        .chain(types)
+        .fold(names.everything, |all, object| all.and(reach.acts(object)));
+    names
 }
 
 /// The names on which a statement cannot be called home by its text alone.

@@ -6,7 +6,10 @@ use crate::{
     proof,
 };
 
+pub(crate) mod acts;
 pub(crate) mod rows;
+
+pub use acts::SessionActs;
 
 /// What using an object can touch. Ordered: the join of two levels is the greater one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +26,7 @@ pub(crate) enum Level {
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     levels: Map<Object, Reached>,
+    acts: Map<Object, SessionActs>,
 }
 
 #[derive(Debug, Clone)]
@@ -35,6 +39,18 @@ struct Reached {
 impl Reach {
     pub(crate) fn level(&self, object: Object) -> Level {
         self.levels.get(&object).map_or(Level::Pure, |r| r.level)
+    }
+
+    /// What using the object may leave behind in a server process.
+    pub(crate) fn acts(&self, object: Object) -> SessionActs {
+        self.acts.get(&object).copied().unwrap_or_default()
+    }
+
+    /// Whether any object that users made may do this.
+    pub(crate) fn some_act(&self, acts: SessionActs) -> bool {
+        self.acts
+            .iter()
+            .any(|(object, all)| all.contains(acts) && !object.is_builtin())
     }
 
     /// Why the object is unproved.
@@ -98,9 +114,8 @@ pub(crate) fn reach(
     for function in facts.functions.values() {
         if declared_local.contains(&(function.schema.clone(), function.name.clone())) {
             graph.fixed.insert(Object::Function(function.oid));
-        } else {
-            graph.add_function(function, &cx);
         }
+        graph.add_function(function, &cx);
     }
     for operator in facts.operators.values() {
         graph.refer(
@@ -109,26 +124,28 @@ pub(crate) fn reach(
         );
     }
     for depend in &facts.depends {
-        graph.refer(depend.owner, depend.on);
+        graph.refer_level(depend.owner, depend.on);
         if !is_known(facts, depend.on) {
             graph.raise(
                 depend.on,
                 Level::Unproved,
                 "it refers to an object that is not known".to_owned(),
             );
+            graph.act(depend.on, SessionActs::SESSION);
         }
     }
     for (table, trigger) in facts.triggers.iter().filter(|(_, t)| t.enabled) {
-        graph.refer(Object::Relation(*table), Object::Function(trigger.function));
+        graph.refer_level(Object::Relation(*table), Object::Function(trigger.function));
     }
     for key in &facts.foreign_keys {
         // Checks read the referenced table, actions write the referencing one.
-        graph.refer(Object::Relation(key.table), Object::Relation(key.referenced));
-        graph.refer(Object::Relation(key.referenced), Object::Relation(key.table));
+        graph.refer_level(Object::Relation(key.table), Object::Relation(key.referenced));
+        graph.refer_level(Object::Relation(key.referenced), Object::Relation(key.table));
     }
     for (child, parent) in &facts.inherits {
-        graph.refer(Object::Relation(*parent), Object::Relation(*child));
+        graph.refer_level(Object::Relation(*parent), Object::Relation(*child));
     }
+    acts::connect(&mut graph, facts);
     rows::connect(&mut graph, facts);
     graph.solve()
 }
@@ -139,6 +156,7 @@ fn is_known(facts: &SnapshotBuilder, object: Object) -> bool {
         Object::Function(oid) => facts.functions.contains_key(&oid),
         Object::Operator(oid) => facts.operators.contains_key(&oid),
         Object::Row(_) => true,
+        Object::Writes(oid) => facts.relations.contains_key(&oid),
         // Types are only reached for the constraints of domains, which are dependencies of their own.
         Object::Type(_) => true,
     }
@@ -158,15 +176,28 @@ fn implicit_calls(facts: &SnapshotBuilder) -> Set<Object> {
 #[derive(Default)]
 struct Graph {
     base: Map<Object, Reached>,
-    /// From an object to those that refer to it.
+    /// From an object to those that refer to it, where levels are carried along.
     users: Map<Object, Vec<Object>>,
+    /// The same for acts, which tell reading from writing.
+    acting_users: Map<Object, Vec<Object>>,
     /// Objects whose level is declared and not computed.
     fixed: Set<Object>,
+    /// What objects do themselves to the server process.
+    acts: Map<Object, SessionActs>,
 }
 
 impl Graph {
     fn refer(&mut self, from: Object, to: Object) {
+        self.refer_level(from, to);
+        self.refer_act(from, to);
+    }
+
+    fn refer_level(&mut self, from: Object, to: Object) {
         self.users.entry(to).or_default().push(from);
+    }
+
+    fn refer_act(&mut self, from: Object, to: Object) {
+        self.acting_users.entry(to).or_default().push(from);
     }
 
     fn raise(&mut self, object: Object, level: Level, reason: String) {
@@ -176,6 +207,13 @@ impl Graph {
         });
         if level > known.level {
             *known = Reached { level, reason };
+        }
+    }
+
+    fn act(&mut self, object: Object, acts: SessionActs) {
+        if acts != SessionActs::NONE {
+            let known = self.acts.entry(object).or_default();
+            *known = known.and(acts);
         }
     }
 
@@ -209,6 +247,7 @@ impl Graph {
             }
             _ => proof::foreign_language(function),
         };
+        self.act(object, acts::declared(function));
         match proof {
             Proof::Pure => {}
             Proof::HomeOnly => self.raise(object, Level::Home, String::new()),
@@ -241,14 +280,24 @@ impl Graph {
             Ok(facts) => facts,
             Err(why) => return self.unproved(function, &format!("cannot be analyzed: {why}")),
         };
+        if facts.notifies {
+            self.act(object, SessionActs::NOTIFIES);
+        }
+        if facts.keeps_custom_setting {
+            self.act(object, SessionActs::PROCESS);
+        }
+        if facts.acts_on_session {
+            self.act(object, SessionActs::SESSION);
+        }
         if facts.dynamic_sql {
-            return self.unproved(function, "runs SQL made at run time");
-        }
-        if facts.sets_config {
-            return self.unproved(function, "changes settings");
-        }
-        if facts.utility {
-            return self.unproved(function, "runs utility statements");
+            self.unproved(function, "runs SQL made at run time");
+        } else if facts.sets_config {
+            self.unproved(function, "changes settings");
+        } else if facts.utility {
+            self.unproved(function, "runs utility statements");
+        } else if facts.notifies || facts.acts_on_session {
+            // On another shard nobody would hear of it.
+            self.raise(object, Level::Home, String::new());
         }
         self.add_names(object, function, &facts, cx.names);
     }
@@ -256,9 +305,10 @@ impl Graph {
     fn add_names(&mut self, object: Object, function: &Function, facts: &BodyFacts, names: &Names<'_>) {
         for name in &facts.relations {
             match names.relations.get(name.as_str()) {
-                Some(oids) => oids
-                    .iter()
-                    .for_each(|oid| self.refer(object, Object::Relation(*oid))),
+                Some(oids) => oids.iter().for_each(|oid| {
+                    self.refer_level(object, Object::Relation(*oid));
+                    self.refer_act(object, acts::used_by(function, *oid));
+                }),
                 None if facts.candidates => {}
                 None => {
                     return self.unproved(function, &format!("names relation {name}, which is not known"));
@@ -267,6 +317,10 @@ impl Graph {
         }
         for name in &facts.functions {
             match names.functions.get(name.as_str()) {
+                // What the calls of a body set was read off their arguments.
+                Some(oids) if name == "set_config" => oids
+                    .iter()
+                    .for_each(|oid| self.refer_level(object, Object::Function(*oid))),
                 Some(oids) => oids
                     .iter()
                     .for_each(|oid| self.refer(object, Object::Function(*oid))),
@@ -278,12 +332,16 @@ impl Graph {
 
     fn unproved(&mut self, function: &Function, why: &str) {
         let reason = format!("function {}.{} {why}", function.schema, function.name);
+        self.act(Object::Function(function.oid), SessionActs::SESSION);
         self.raise(Object::Function(function.oid), Level::Unproved, reason);
     }
 
     /// Carries levels from objects to their users until nothing changes. Each object rises at most twice.
     fn solve(self) -> Reach {
-        let Graph { base, users, fixed } = self;
+        let acts = acts::solve(&self);
+        let Graph {
+            base, users, fixed, ..
+        } = self;
         let mut levels: Map<Object, Reached> = base
             .into_iter()
             .filter(|(object, r)| r.level > Level::Pure && !fixed.contains(object))
@@ -305,11 +363,22 @@ impl Graph {
                 }
             }
         }
-        Reach { levels }
+        Reach { levels, acts }
     }
 }
 
 impl Object {
+    fn is_builtin(&self) -> bool {
+        match self {
+            Object::Relation(oid)
+            | Object::Function(oid)
+            | Object::Operator(oid)
+            | Object::Type(oid)
+            | Object::Row(oid)
+            | Object::Writes(oid) => oid.is_builtin(),
+        }
+    }
+
     pub(crate) fn sort_key(&self) -> (u8, u32) {
         match self {
             Object::Relation(oid) => (0, oid.0),
@@ -317,6 +386,7 @@ impl Object {
             Object::Operator(oid) => (2, oid.0),
             Object::Type(oid) => (3, oid.0),
             Object::Row(oid) => (4, oid.0),
+            Object::Writes(oid) => (5, oid.0),
         }
     }
 }

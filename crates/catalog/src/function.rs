@@ -118,6 +118,12 @@ pub struct BodyFacts {
     pub sets_config: bool,
     /// Runs utility statements other than SET and CALL (DDL, COPY, NOTIFY, transaction control …).
     pub utility: bool,
+    /// Runs a statement that leaves something in the server process (LISTEN, LOAD, SELECT INTO a temporary table …).
+    pub acts_on_session: bool,
+    /// Says NOTIFY.
+    pub notifies: bool,
+    /// Makes a custom setting that outlasts its transaction, which nothing shows.
+    pub keeps_custom_setting: bool,
 }
 
 /// Reads function bodies. Implemented over the SQL parser by the caller: this crate parses nothing.

@@ -26,6 +26,7 @@ mod shard_map;
 mod snapshot;
 mod types;
 
+pub use closure::SessionActs;
 pub use function::{BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Proof, Volatility};
 pub use ids::{Epoch, MapId, Oid, ShardId};
 pub use key::{KeyColumn, KeyError, KeyFamily, KeyType, KeyValue, hash_sql};

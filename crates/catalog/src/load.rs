@@ -187,6 +187,8 @@ pub struct SnapshotBuilder {
     pub(crate) sort_orders: Map<Oid, SortOrder>,
     /// Functions that run without being named: of casts, and of operator classes.
     pub(crate) casts: Vec<Oid>,
+    /// Functions of languages with variables that outlive a call, which their text seems to use.
+    pub(crate) keepers: crate::Set<Oid>,
     pub(crate) inherits: Vec<(Oid, Oid)>,
     pub(crate) triggers: Vec<(Oid, crate::Trigger)>,
     pub(crate) policies: Vec<(Oid, crate::Policy)>,
@@ -223,6 +225,8 @@ pub(crate) enum Object {
     Type(Oid),
     /// A relation named in a text, where its row may be given to a function unseen.
     Row(Oid),
+    /// A relation that is written: its triggers, defaults and constraints run besides what runs when it is read.
+    Writes(Oid),
 }
 
 /// Which part of the owner refers.

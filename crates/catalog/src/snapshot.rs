@@ -1,5 +1,7 @@
 //! The immutable snapshot everything else reads.
 
+use crate::closure::SessionActs;
+use crate::closure::acts::ActingNames;
 use crate::{
     Collation, Epoch, Function, KeyType, KeyValue, Map, MapId, Oid, Operator, Proof, Relation, Set, ShardId,
     ShardMap, SortOrder, Type,
@@ -70,6 +72,7 @@ pub struct Snapshot {
     pub(crate) unproved_cast: Option<String>,
     pub(crate) asks_for_drawn_values: bool,
     pub(crate) reads: crate::reads::Reads,
+    pub(crate) acting: ActingNames,
     pub(crate) database: Database,
 }
 
@@ -117,6 +120,42 @@ impl Snapshot {
     /// Whether some function or column default may ask for `currval` or `lastval`, unseen by whoever reads a statement.
     pub fn asks_for_drawn_values(&self) -> bool {
         self.asks_for_drawn_values
+    }
+
+    /// What a statement that reads this relation (unqualified, any schema) may leave behind in the server process,
+    /// through whatever runs with it: rules, policies, functions spelt as columns. Nothing for unknown names.
+    pub fn reading_acts(&self, name: &str) -> SessionActs {
+        self.acting.relations.get(name).copied().unwrap_or_default()
+    }
+
+    /// The same for a statement that writes it: triggers, defaults, constraints and indexes run too, and the actions of
+    /// foreign keys.
+    pub fn writing_acts(&self, name: &str) -> SessionActs {
+        self.acting.written.get(name).copied().unwrap_or_default()
+    }
+
+    /// The same for a function called by this name. Code that nobody has read may be behind an unknown name.
+    pub fn function_acts(&self, name: &str) -> SessionActs {
+        match self.acting.functions.get(name) {
+            Some(acts) => *acts,
+            None if self.function_names.contains_key(name) => SessionActs::NONE,
+            None => SessionActs::SESSION,
+        }
+    }
+
+    /// The same for a name that may be no function at all.
+    pub fn known_function_acts(&self, name: &str) -> SessionActs {
+        self.acting.functions.get(name).copied().unwrap_or_default()
+    }
+
+    /// The same for an operator symbol.
+    pub fn operator_acts(&self, name: &str) -> SessionActs {
+        self.acting.operators.get(name).copied().unwrap_or_default()
+    }
+
+    /// The same for what runs without being named in a statement: user-defined casts, operator classes and domains.
+    pub fn implicit_acts(&self) -> SessionActs {
+        self.acting.everything
     }
 
     /// A relation by OID. System relations are known too; temporary ones never are.

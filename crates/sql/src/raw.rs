@@ -15,7 +15,9 @@ mod session;
 mod text;
 mod types;
 
-pub use body::{BodyFacts, body_changes_schema, plpgsql_body_facts, sql_body_facts};
+pub use body::{
+    BodyFacts, body_changes_schema, body_keeps_custom_setting, plpgsql_body_facts, sql_body_facts,
+};
 pub use ddl_types::*;
 pub use text::strip_drover_options;
 pub use types::*;

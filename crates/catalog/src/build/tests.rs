@@ -14,6 +14,8 @@ impl BodyParser for Toy {
                     "dynamic" => facts.dynamic_sql = true,
                     "set" => facts.sets_config = true,
                     "utility" => facts.utility = true,
+                    "notify" => facts.notifies = true,
+                    "custom" => facts.keeps_custom_setting = true,
                     _ => return Err(format!("no such word {word}")),
                 },
             }
@@ -305,6 +307,52 @@ fn nothing_needs_analysis_while_nothing_is_sharded() {
         !snapshot.known_function_needs_analysis("unknown") && snapshot.known_function_needs_analysis("f")
     );
     assert!(matches!(snapshot.proof(Oid(99)), Proof::Unproved(_)));
+}
+
+#[test]
+fn what_runs_on_writing_is_no_act_of_reading() {
+    let mut builder = SnapshotBuilder::new();
+    let trigger = |function| Trigger {
+        name: "t".to_owned(),
+        function: Oid(function),
+        enabled: true,
+        type_bits: 4,
+    };
+    for (oid, name, function) in [(20001, "audited", 30001), (20002, "announced", 30002)] {
+        builder.add_relation(Relation {
+            triggers: vec![trigger(function)],
+            ..table(oid, name, &[("k", 20)])
+        });
+    }
+    builder.add_relation(Relation {
+        kind: RelationKind::View,
+        ..table(20003, "v", &[("k", 20)])
+    });
+    builder.add_view_dependency(Oid(20003), Oid(20001));
+    builder.add_function(function(30001, "audit", "plpgsql"), "dynamic", "");
+    builder.add_function(function(30002, "announce", "plpgsql"), "notify", "");
+    builder.add_function(function(30003, "tenant", "plpgsql"), "set custom", "");
+    builder.add_function(function(30004, "outer", "plpgsql"), "f:tenant r:announced", "");
+    let stable = Function {
+        volatility: Volatility::Stable,
+        ..function(30005, "reader", "plpgsql")
+    };
+    builder.add_function(stable, "r:audited", "");
+    let snapshot = build(builder, Vec::new()).unwrap();
+    let none = SessionActs::NONE;
+    for name in ["audited", "announced", "v", "unknown"] {
+        assert_eq!(snapshot.reading_acts(name), none, "{name}");
+    }
+    assert_eq!(snapshot.writing_acts("audited"), SessionActs::SESSION);
+    assert_eq!(snapshot.writing_acts("v"), SessionActs::SESSION);
+    assert_eq!(snapshot.writing_acts("announced"), SessionActs::NOTIFIES);
+    let all = SessionActs::SESSION
+        .and(SessionActs::PROCESS)
+        .and(SessionActs::NOTIFIES);
+    assert_eq!(snapshot.function_acts("outer"), all);
+    assert_eq!(snapshot.function_acts("reader"), none);
+    assert_eq!(snapshot.function_acts("unknown"), SessionActs::SESSION);
+    assert_eq!(snapshot.known_function_acts("unknown"), none);
 }
 
 #[test]

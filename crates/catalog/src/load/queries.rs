@@ -131,6 +131,12 @@ fn links() -> String {
   UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, 'index', 'r', i.indrelid,
          concat(i.indexprs::text, i.indpred::text) FROM pg_index i
          WHERE i.indexrelid >= 16384 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+  UNION ALL SELECT 'pg_class'::regclass, k.partrelid, 'index', 'r', k.partrelid, k.partexprs::text
+         FROM pg_partitioned_table k WHERE k.partexprs IS NOT NULL
+  UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid::oid, 'body', 'f', a.aggfnoid::oid, (
+         SELECT string_agg(':funcid ' || f, '') FROM unnest(ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid,
+         a.aggcombinefn::oid, a.aggserialfn::oid, a.aggdeserialfn::oid, a.aggmtransfn::oid, a.aggminvtransfn::oid,
+         a.aggmfinalfn::oid]) f) FROM pg_aggregate a WHERE a.aggfnoid::oid >= 16384
   UNION ALL SELECT 'pg_proc'::regclass, p.oid, 'body', 'f', p.oid,
          concat(p.prosqlbody::text, p.proargdefaults::text) FROM pg_proc p WHERE p.oid >= 16384
   UNION ALL SELECT 'pg_type'::regclass, y.oid, 'default', 't', y.oid, y.typdefaultbin::text
@@ -159,6 +165,12 @@ FROM pg_cast c WHERE c.castfunc <> 0 AND c.oid >= 16384
 UNION ALL SELECT 'cast', a.amproc::oid::text, NULL, NULL, NULL, NULL, NULL
 FROM pg_amproc a JOIN pg_proc p ON p.oid = a.amproc JOIN pg_language l ON l.oid = p.prolang
 WHERE a.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
+UNION ALL SELECT 'keeps', p.oid::text, NULL, NULL, NULL, NULL, NULL
+FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.oid >= 16384 AND CASE WHEN l.lanname IN ('internal', 'c', 'sql', 'plpgsql') THEN false
+      WHEN l.lanname ~ '^plperl' THEN p.prosrc ~ '_SHARED|\\m(our|require|package)\\M|::'
+      WHEN l.lanname ~ '^plpython' THEN p.prosrc ~ '\\m(GD|SD|global|globals)\\M'
+      WHEN l.lanname ~ '^pltcl' THEN p.prosrc ~ '\\m(GD|global|upvar|variable)\\M|::' ELSE true END
 UNION ALL SELECT 'amop', m.amname, o.amopopr::text, o.amopstrategy::text, o.amoplefttype::text,
        o.amoprighttype::text,
        EXISTS (SELECT FROM pg_opclass k WHERE k.opcmethod = o.amopmethod AND k.opcfamily = o.amopfamily

@@ -377,6 +377,9 @@ fn link(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogError> {
             },
         )),
         "cast" => to.casts.push(row.oid(1)?),
+        "keeps" => {
+            to.keepers.insert(row.oid(1)?);
+        }
         "amop" => amop(to, row)?,
         _ => return Err(row.bad(0)),
     }

@@ -84,6 +84,9 @@ impl BodyParser for Bodies {
             dynamic_sql: facts.dynamic_sql,
             sets_config: facts.sets_config,
             utility: sql::body_changes_schema(body.source),
+            acts_on_session: facts.acts_on_session,
+            notifies: facts.notifies,
+            keeps_custom_setting: facts.keeps_custom_setting,
         })
     }
 }

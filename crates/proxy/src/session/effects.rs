@@ -1,7 +1,7 @@
 //! What a statement does to the session beyond its answer: read off the raw parse tree and the catalog.
 
 use crate::config::PoolMode;
-use catalog::{Proof, RelationKind, Snapshot};
+use catalog::{Proof, RelationKind, SessionActs, Snapshot};
 use sql::{Cursor, Detail, RawStatement, StatementKind};
 
 /// Why a session keeps its home connection between transactions.
@@ -207,8 +207,11 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
         may_unpin: may_unpin(raw),
         ..Effects::default()
     };
-    if matches!(raw.kind, StatementKind::Do | StatementKind::Call) {
-        effects.inspect = true;
+    let acts = acts_of(raw, snapshot);
+    effects.inspect = acts.contains(SessionActs::SESSION);
+    effects.notifies |= acts.contains(SessionActs::NOTIFIES);
+    if acts.contains(SessionActs::PROCESS) {
+        effects.pin = effects.pin.or(Some(PinReason::ProcessState));
     }
     if raw
         .names
@@ -232,12 +235,9 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
             "pg_advisory_unlock" | "pg_advisory_unlock_shared" | "pg_advisory_unlock_all" => {
                 effects.may_unpin = true;
             }
-            "pg_notify" => effects.notifies = true,
             "pg_listening_channels" => effects.lists_channels = true,
-            "setseed" => effects.pin = effects.pin.or(Some(PinReason::ProcessState)),
             "set_config" => effects.sets_config = true,
             "currval" | "lastval" => effects.reads_sequence_state = true,
-            name if may_touch_session(name, snapshot) => effects.inspect = true,
             _ => {}
         }
     }
@@ -260,19 +260,71 @@ fn pin_by_kind(raw: &RawStatement) -> Option<PinReason> {
     }
 }
 
-/// True for a user-defined function that could change settings, make temporary objects or take locks.
-///
-/// A function written in SQL or PL/pgSQL whose body was read completely and attaches no settings is left alone; what
-/// its body could do is known from its proof. Everything unknown counts.
-fn may_touch_session(name: &str, snapshot: &Snapshot) -> bool {
-    let known = snapshot.functions_named(name);
-    known.is_empty()
-        || known
-            .iter()
-            .filter_map(|oid| snapshot.function(*oid))
-            .any(|function| {
-                !function.builtin && function.extension.is_none() && !matches!(function.proof, Proof::Pure)
-            })
+/// What a statement may leave behind in the server process, through anything that runs with it.
+fn acts_of(raw: &RawStatement, snapshot: &Snapshot) -> SessionActs {
+    use StatementKind as Kind;
+    let names = &raw.names;
+    let reads = match (&raw.kind, &raw.detail) {
+        // What FETCH runs was seen at DECLARE.
+        (Kind::Fetch | Kind::Prepare, _) => return SessionActs::NONE,
+        (kind, _) if runs_nothing(kind) => return SessionActs::NONE,
+        (_, Detail::Copy(copy)) => !copy.from,
+        (Kind::Select | Kind::Explain | Kind::DeclareCursor, _) => true,
+        (Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge, _) => false,
+        (Kind::Do, Detail::Do(block)) => return acts_of_block(&block.language, &block.body, snapshot),
+        (Kind::Call, _) => {
+            let called = names.functions.iter();
+            let acts = called.map(|name| snapshot.function_acts(&name.name));
+            return acts.fold(SessionActs::SESSION, SessionActs::and);
+        }
+        // Code that is not at hand, or DDL: expressions of indexes and defaults, event triggers.
+        _ => return SessionActs::SESSION,
+    };
+    let mut acts = snapshot.implicit_acts();
+    for relation in &names.relations {
+        acts = acts.and(snapshot.reading_acts(&relation.name));
+    }
+    let written = if reads { &names.written } else { &names.relations };
+    for relation in written {
+        acts = acts.and(snapshot.writing_acts(&relation.name));
+    }
+    for function in names.functions.iter().filter(|name| !is_followed(name, snapshot)) {
+        acts = acts.and(snapshot.function_acts(&function.name));
+    }
+    for operator in &names.operators {
+        acts = acts.and(snapshot.operator_acts(&operator.name));
+    }
+    // A call with one argument can be spelt as a cast.
+    for name in &names.types {
+        acts = acts.and(snapshot.known_function_acts(&name.name));
+    }
+    acts
+}
+
+fn acts_of_block(language: &str, body: &str, snapshot: &Snapshot) -> SessionActs {
+    let facts = sql::plpgsql_body_facts(body);
+    if language != "plpgsql" || facts.unknown.is_some() || facts.keeps_custom_setting {
+        return SessionActs::SESSION.and(SessionActs::PROCESS);
+    }
+    let called = facts.functions.iter();
+    let called = called.map(|name| snapshot.known_function_acts(&name.name));
+    let written = facts.relations.iter();
+    let written = written.map(|name| snapshot.writing_acts(&name.name));
+    called.chain(written).fold(SessionActs::SESSION, SessionActs::and)
+}
+
+/// A function of PostgreSQL whose calls have effects of their own here, as long as nobody else's has its name.
+fn is_followed(name: &sql::QualifiedName, snapshot: &Snapshot) -> bool {
+    let followed = matches!(
+        name.name.as_str(),
+        "set_config"
+            | "pg_advisory_lock"
+            | "pg_advisory_lock_shared"
+            | "pg_try_advisory_lock"
+            | "pg_try_advisory_lock_shared"
+    );
+    let mut all = snapshot.functions_named(&name.name).iter();
+    followed && all.all(|oid| oid.is_builtin())
 }
 
 /// True for statements that remove temporary objects, cursors or prepared statements.
@@ -304,14 +356,12 @@ const DRAWING_BUILTINS: [&str; 14] = [
     "ts_rewrite",
 ];
 
-/// True unless it is certain that a statement draws from no sequence.
-///
-/// Certain is a SELECT, or a statement that runs nothing, in which every function is PostgreSQL's own or proved to
-/// touch no table, over relations that are no views of a user's.
-fn may_draw(raw: &RawStatement, snapshot: &Snapshot) -> bool {
+/// True for statements that evaluate nothing. (SET CONSTRAINTS may, but only what an earlier statement of the block had
+/// put off.)
+fn runs_nothing(kind: &StatementKind) -> bool {
     use StatementKind as Kind;
-    let runs_nothing = matches!(
-        raw.kind,
+    matches!(
+        kind,
         Kind::Transaction
             | Kind::Set
             | Kind::Show
@@ -323,8 +373,16 @@ fn may_draw(raw: &RawStatement, snapshot: &Snapshot) -> bool {
             | Kind::Notify
             | Kind::Unlisten
             | Kind::Lock
-    );
-    if runs_nothing {
+    )
+}
+
+/// True unless it is certain that a statement draws from no sequence.
+///
+/// Certain is a SELECT, or a statement that runs nothing, in which every function is PostgreSQL's own or proved to
+/// touch no table, over relations that are no views of a user's.
+fn may_draw(raw: &RawStatement, snapshot: &Snapshot) -> bool {
+    use StatementKind as Kind;
+    if runs_nothing(&raw.kind) {
         return false;
     }
     let reads = match &raw.detail {

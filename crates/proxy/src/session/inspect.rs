@@ -5,16 +5,34 @@ use super::{Fault, Session};
 use crate::exec::link;
 use crate::server::ServerConn;
 
-/// One row: temporary objects, session advisory locks, listening, held cursors, SQL-prepared statements; in the order of
-/// [`SEEN`]. Locks of an open transaction are not told from those of the session: ask outside of blocks.
-const LOOK: &str = "SELECT pg_catalog.pg_my_temp_schema() <> 0 AND \
-       (EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()) OR \
-        EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace = pg_catalog.pg_my_temp_schema()) OR \
-        EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = pg_catalog.pg_my_temp_schema())), \
-     EXISTS (SELECT FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'advisory'), \
-     EXISTS (SELECT FROM pg_catalog.pg_listening_channels()), \
-     EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
-     EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)";
+/// A row for each thing that is there: `(NULL, its place in` [`SEEN`]`)`. Locks of an open transaction are not told from
+/// those of the session: ask outside of blocks.
+macro_rules! look {
+    () => {
+        "SELECT NULL AS name, '0' AS setting WHERE pg_catalog.pg_my_temp_schema() <> 0 AND \
+           (EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()) OR \
+            EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace = pg_catalog.pg_my_temp_schema()) OR \
+            EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = pg_catalog.pg_my_temp_schema())) \
+         UNION ALL SELECT NULL, '1' WHERE EXISTS \
+           (SELECT FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'advisory') \
+         UNION ALL SELECT NULL, '2' WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
+         UNION ALL SELECT NULL, '3' WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
+         UNION ALL SELECT NULL, '4' WHERE EXISTS \
+           (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"
+    };
+}
+
+const LOOK: &str = look!();
+
+/// The same, and a row `(name, value)` for each setting that the session has made.
+const LOOK_WITH_SETTINGS: &str = concat!(
+    look!(),
+    " UNION ALL SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' \
+     UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none' \
+     UNION ALL SELECT NULL, 'user' WHERE session_user <> \
+       (SELECT r.rolname FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a \
+        JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid)"
+);
 
 /// What a look at a server shows.
 const SEEN: [PinReason; 5] = [
@@ -28,8 +46,6 @@ const SEEN: [PinReason; 5] = [
 /// Emptying a server may take this long; one that takes longer is closed.
 const EMPTY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-const SETTINGS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'";
-
 impl Session {
     /// Looks at a server and pins the session to it when it holds something of the session.
     pub(super) async fn inspect(&mut self, index: usize) -> Result<(), Fault> {
@@ -40,21 +56,20 @@ impl Session {
             return Ok(());
         }
         let lost = |error| Fault::lost(&error, &name);
-        let reply = link::query(server, LOOK).await.map_err(lost)?;
-        let found = reasons(&reply.into_rows().map_err(Fault::Statement)?);
-        let settings = link::query(server, SETTINGS)
-            .await
-            .map_err(lost)?
-            .into_rows()
-            .map_err(Fault::Statement)?;
-        let unknown = settings.iter().any(|row| {
-            let name = row.first().and_then(|name| name.as_deref()).unwrap_or_default();
+        let reply = link::query(server, LOOK_WITH_SETTINGS).await.map_err(lost)?;
+        let rows = reply.into_rows().map_err(Fault::Statement)?;
+        let found = reasons(&rows);
+        let settings = || {
+            rows.iter().filter_map(|row| match row.as_slice() {
+                [Some(name), Some(value)] => Some((name.as_str(), value.as_str())),
+                _ => None,
+            })
+        };
+        let unknown = settings().any(|(name, _)| {
             self.settings.current().get(&name.to_ascii_lowercase()).is_none() && !is_incidental(name)
         });
-        for row in &settings {
-            if let [Some(name), Some(value)] = row.as_slice() {
-                self.adopt_setting(name, value);
-            }
+        for (name, value) in settings() {
+            self.adopt_setting(name, value);
         }
         // What the code did beyond what can be seen (custom settings, for one) must not meet the next session.
         self.servers[index].lease.applied = crate::server::Applied::Unknown;
@@ -65,6 +80,19 @@ impl Session {
             self.keep_server(index, PinReason::ProcessState, is_home);
         }
         Ok(())
+    }
+
+    /// Before a statement that runs where nobody looks afterwards (on several shards, or on all): when it runs code that
+    /// was not proved, a block around it sees to it that its servers are looked at when it ends.
+    pub(super) fn look_after(&mut self, effects: Effects) {
+        if !effects.inspect {
+            return;
+        }
+        if !self.block.is_open() {
+            self.block.open("BEGIN".to_owned(), true);
+            self.settings.begin();
+        }
+        self.block.inspect = true;
     }
 
     /// What a statement that ran on this server did to the session.
@@ -154,7 +182,8 @@ impl Session {
     /// Looks at every server of a block that has just ended; one that cannot be looked at is not reused.
     pub(super) async fn inspect_all(&mut self) {
         for index in 0..self.servers.len() {
-            if self.servers[index].begun && self.inspect(index).await.is_err() {
+            let used = self.servers[index].begun || !self.block.is_open();
+            if used && self.inspect(index).await.is_err() {
                 self.servers[index].lease.dirty = true;
             }
         }
@@ -201,12 +230,13 @@ pub(super) async fn empty_server(server: &mut ServerConn) -> bool {
 }
 
 fn reasons(rows: &[link::TextRow]) -> Vec<PinReason> {
-    let row = rows.first().map(Vec::as_slice).unwrap_or_default();
-    row.iter()
-        .zip(SEEN)
-        .filter(|(value, _)| value.as_deref() == Some("t"))
-        .map(|(_, reason)| reason)
-        .collect()
+    let found = rows.iter().filter_map(|row| match row.as_slice() {
+        // SET SESSION AUTHORIZATION.
+        [None, Some(place)] if place == "user" => Some(PinReason::ProcessState),
+        [None, Some(place)] => SEEN.get(place.parse::<usize>().ok()?).copied(),
+        _ => None,
+    });
+    found.collect()
 }
 
 /// Settings that a session has without anybody having set them.

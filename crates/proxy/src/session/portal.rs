@@ -121,6 +121,7 @@ impl Session {
             return self.execute_local(prepared).await;
         };
         self.settle_batch_for_block().await?;
+        self.look_after(prepared.statement.effects);
         match &prepared.statement.action {
             Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
                 let literals = Literals {

@@ -48,6 +48,8 @@ impl Session {
             self.block.open("BEGIN".to_owned(), true);
             self.settings.begin();
         }
+        // Event triggers, and expressions of indexes and defaults.
+        self.block.inspect = true;
         let mut tag = String::new();
         for step in &plan.steps {
             let sql = step.sql.as_deref().unwrap_or(text);
@@ -84,7 +86,9 @@ impl Session {
         for step in &plan.steps {
             let sql = step.sql.as_deref().unwrap_or(text);
             for shard in self.places(step.place) {
-                let answer = self.run_on(shard, sql).await?;
+                let answer = self.run_on(shard, sql).await;
+                self.inspect_all().await;
+                let answer = answer?;
                 self.client.conn.out().extend_from_slice(&answer.aside);
                 if tag.is_empty() {
                     tag = answer.tags.last().cloned().unwrap_or_default();

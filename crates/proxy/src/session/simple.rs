@@ -184,6 +184,7 @@ impl Session {
                 self.run_on_one(one, last).await
             }
             Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
+                self.look_after(statement.effects);
                 Box::pin(self.run_deferred(planned, text, literals, None)).await?;
                 Ok(false)
             }
@@ -225,11 +226,13 @@ impl Session {
             Shards::One(shard) => shard,
             Shards::Any => self.any_shard(),
             Shards::Many(shards) => {
+                self.look_after(statement.effects);
                 Box::pin(self.run_many(planned, &shards, text, None)).await?;
                 return Ok(false);
             }
         };
         if planned.plan.text.is_some() {
+            self.look_after(statement.effects);
             Box::pin(self.run_many(planned, &[shard], text, None)).await?;
             return Ok(false);
         }

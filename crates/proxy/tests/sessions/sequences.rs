@@ -152,6 +152,26 @@ fn a_function_that_asks_unseen_reads_nobody_elses_value() {
 }
 
 #[test]
+fn a_view_that_asks_reads_nobody_elses_value() {
+    let fixture = Fixture::new(3, 1);
+    let mut one = fixture.client();
+    run(&mut one, TABLES);
+    run(&mut one, "CREATE VIEW last AS SELECT lastval() AS v");
+    let mut two = fixture.client();
+    run(&mut two, "INSERT INTO a (v) VALUES ('x')");
+    let own = value(&mut two, "SELECT v FROM last");
+    run(&mut one, "INSERT INTO a (v) VALUES ('x')");
+    let again = two.simple("SELECT v FROM last").unwrap();
+    // Refused, or right.
+    assert!(
+        !again.errors.is_empty() || format!("{again:?}").contains(&own),
+        "{again:?}"
+    );
+    let mut three = fixture.client();
+    assert_eq!(error(&mut three, "SELECT v FROM last").0, "55000");
+}
+
+#[test]
 fn many_sessions_at_once_each_get_their_own() {
     let fixture = Fixture::new(20, 2);
     run(&mut fixture.direct(), TABLES);

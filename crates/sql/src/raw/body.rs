@@ -19,6 +19,13 @@ pub struct BodyFacts {
     pub dynamic_sql: bool,
     /// It may change settings (SET, RESET, set_config, DISCARD).
     pub sets_config: bool,
+    /// It may run a statement that leaves something in the server process which no setting shows (LISTEN, LOAD,
+    /// SELECT INTO, a utility statement of language `sql` …). NOTIFY is not one of them: see `notifies`.
+    pub acts_on_session: bool,
+    /// It may make a custom setting (`app.tenant`) that outlasts the transaction: no view of PostgreSQL shows those.
+    pub keeps_custom_setting: bool,
+    /// It may say NOTIFY. Calls of `pg_notify` are among the functions.
+    pub notifies: bool,
     /// It cannot be read with certainty; the reason.
     pub unknown: Option<&'static str>,
 }
@@ -56,6 +63,69 @@ pub fn body_changes_schema(body: &str) -> bool {
     }
 }
 
+/// True when a body may make a custom setting that outlasts its transaction: `set_config` with a dotted or computed name
+/// and not `true` at its end, `SET a.b`, or a string that could be either when it is executed.
+pub fn body_keeps_custom_setting(body: &str) -> bool {
+    let mut scanner = Scanner::new(body, true);
+    let mut tokens = Vec::new();
+    loop {
+        match scanner.next_token() {
+            Ok(Some(token)) => {
+                tokens.push((token.kind, body.get(token.start..token.end).unwrap_or_default()))
+            }
+            Ok(None) => break,
+            Err(_) => return true,
+        }
+    }
+    let word = |at: usize, wanted: &str| {
+        tokens
+            .get(at)
+            .is_some_and(|(kind, text)| *kind == TokenKind::Ident && text.eq_ignore_ascii_case(wanted))
+    };
+    let is = |at: usize, byte: u8| {
+        tokens
+            .get(at)
+            .is_some_and(|(kind, _)| *kind == TokenKind::Punct(byte))
+    };
+    (0..tokens.len()).any(|at| match tokens[at] {
+        (TokenKind::Ident, _) if word(at, "set_config") => {
+            let plain_name = matches!(tokens.get(at + 2), Some((TokenKind::String(_), text)) if !text.contains('.'))
+                && is(at + 3, b',');
+            !plain_name && !ends_with_true(&tokens[at + 1..])
+        }
+        (TokenKind::Ident, _) if word(at, "set") => {
+            let name = if word(at + 1, "session") { at + 2 } else { at + 1 };
+            !word(at + 1, "local") && is(name + 1, b'.')
+        }
+        // Text to be executed.
+        (TokenKind::String(_), text) => {
+            let text = text.to_ascii_lowercase();
+            let starts = text.trim_start_matches(['\'', '$']).trim_start().starts_with("set ");
+            text.contains("set_config") || (starts && (text.contains('.') || text.contains('%')))
+        }
+        _ => false,
+    })
+}
+
+/// `( … , true )`: the call's last argument.
+fn ends_with_true(tokens: &[(TokenKind, &str)]) -> bool {
+    let mut depth = 0;
+    for (at, (kind, _)) in tokens.iter().enumerate() {
+        match kind {
+            TokenKind::Punct(b'(') => depth += 1,
+            TokenKind::Punct(b')') => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            let last = at.checked_sub(1).and_then(|at| tokens.get(at));
+            let comma = at.checked_sub(2).and_then(|at| tokens.get(at));
+            return last.is_some_and(|(_, text)| text.eq_ignore_ascii_case("true"))
+                && comma.is_some_and(|(kind, _)| *kind == TokenKind::Punct(b','));
+        }
+    }
+    false
+}
+
 /// Facts about a body in language `sql`.
 pub fn sql_body_facts(body: &str) -> BodyFacts {
     let options = super::ParseOptions {
@@ -70,6 +140,12 @@ pub fn sql_body_facts(body: &str) -> BodyFacts {
         use super::StatementKind as K;
         facts.sets_config |= matches!(statement.kind, K::Set | K::Discard | K::SetConstraints);
         facts.dynamic_sql |= matches!(statement.kind, K::Do | K::Execute | K::Prepare);
+        facts.notifies |= statement.kind == K::Notify;
+        facts.acts_on_session |= statement.names.select_into
+            || !matches!(
+                statement.kind,
+                K::Select | K::Insert | K::Update | K::Delete | K::Merge | K::Notify
+            );
         facts.relations.extend(statement.names.relations);
         facts.functions.extend(statement.names.functions);
         // A string can become the name of a relation by a cast to regclass.
@@ -81,7 +157,7 @@ pub fn sql_body_facts(body: &str) -> BodyFacts {
                 .flat_map(|s| names::chains_of_text(s)),
         );
     }
-    tidy(&mut facts);
+    tidy(&mut facts, body);
     facts
 }
 
@@ -139,7 +215,7 @@ pub fn plpgsql_body_facts(body: &str) -> BodyFacts {
         starts = token.kind == TokenKind::Punct(b';') || text == ">>";
     }
     end_chain(&mut chain, false, &mut facts);
-    tidy(&mut facts);
+    tidy(&mut facts, body);
     facts
 }
 
@@ -147,6 +223,9 @@ fn keyword(word: &str, starts: bool, facts: &mut BodyFacts) {
     let is = |k: &str| word.eq_ignore_ascii_case(k);
     facts.dynamic_sql |= is("execute") || is("prepare");
     facts.sets_config |= is("set_config") || (starts && (is("set") || is("reset") || is("discard")));
+    let acts = ["listen", "unlisten", "load", "deallocate"];
+    facts.acts_on_session |= starts && acts.iter().any(|verb| is(verb));
+    facts.notifies |= starts && is("notify");
 }
 
 /// A string may become the name of a relation (`'t'::regclass`, nextval) or hold a statement.
@@ -181,8 +260,9 @@ fn end_chain(chain: &mut Vec<String>, call: bool, facts: &mut BodyFacts) {
     chain.clear();
 }
 
-fn tidy(facts: &mut BodyFacts) {
+fn tidy(facts: &mut BodyFacts, body: &str) {
     facts.sets_config |= facts.functions.iter().any(|f| f.name == "set_config");
+    facts.keeps_custom_setting = (facts.sets_config || facts.dynamic_sql) && body_keeps_custom_setting(body);
     facts.relations.sort_unstable();
     facts.relations.dedup();
     facts.functions.sort_unstable();
@@ -205,6 +285,42 @@ mod tests {
         assert!(!facts.dynamic_sql && !facts.sets_config && facts.unknown.is_none());
         assert!(sql_body_facts("selec").unknown.is_some());
         assert!(sql_body_facts("set work_mem = 1; do $$ $$").sets_config);
+        assert!(!facts.acts_on_session && !facts.notifies);
+        assert!(sql_body_facts("notify c").notifies && !sql_body_facts("notify c").acts_on_session);
+        for text in [
+            "select 1 into temp t",
+            "listen c",
+            "create temp table t(a int)",
+            "load 'x'",
+        ] {
+            assert!(sql_body_facts(text).acts_on_session, "{text}");
+        }
+    }
+
+    #[test]
+    fn custom_settings_that_last_are_found() {
+        for text in [
+            "begin perform set_config('app.tenant', x, false); end",
+            "begin perform pg_catalog.set_config('app.' || k, v, false); end",
+            "begin perform set_config(k, v, l); end",
+            "begin set app.tenant = 'x'; end",
+            "begin set session app.tenant to 'x'; end",
+            "begin execute 'set app.tenant = 1'; end",
+            "begin execute format('SET %I = %L', k, v); end",
+            "begin execute $q$ select set_config('a.b', 'c', false) $q$; end",
+        ] {
+            assert!(plpgsql_body_facts(text).keeps_custom_setting, "{text}");
+        }
+        for text in [
+            "begin perform set_config('work_mem', f(x, (y)), false); end",
+            "begin perform set_config('app.tenant', f(x, (y)), true); end",
+            "begin set local app.tenant = 'x'; end",
+            "begin set work_mem = '1MB'; end",
+            "begin execute 'update t set a = 1'; update s.t set a = 1; end",
+        ] {
+            assert!(!plpgsql_body_facts(text).keeps_custom_setting, "{text}");
+        }
+        assert!(sql_body_facts("select set_config('app.tenant', $1, false)").keeps_custom_setting);
     }
 
     #[test]
@@ -238,5 +354,10 @@ mod tests {
         assert!(plpgsql_body_facts("begin perform set_config('a','b',true); end").sets_config);
         assert!(plpgsql_body_facts("begin perform pg_catalog.set_config('a','b',true); end").sets_config);
         assert!(plpgsql_body_facts("begin 'open").unknown.is_some());
+        assert!(plpgsql_body_facts("begin if x then listen c; end if; end").acts_on_session);
+        assert!(plpgsql_body_facts("begin notify c; end").notifies);
+        let silent =
+            plpgsql_body_facts("declare listen int; begin select load into x from t; return new; end");
+        assert!(!silent.acts_on_session && !silent.notifies);
     }
 }
