@@ -1,6 +1,7 @@
 //! Worker threads: each runs its own clients, pools and caches on a single-threaded runtime.
 
 mod busy;
+mod kill;
 mod run;
 mod shared;
 mod stop;

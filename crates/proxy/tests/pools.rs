@@ -23,3 +23,5 @@ mod site;
 mod switches;
 #[path = "pools/timeouts.rs"]
 mod timeouts;
+#[path = "pools/upkeep.rs"]
+mod upkeep;

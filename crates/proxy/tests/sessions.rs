@@ -24,3 +24,5 @@ mod rights;
 mod sequences;
 #[path = "sessions/stale.rs"]
 mod stale;
+#[path = "sessions/times.rs"]
+mod times;

@@ -11,6 +11,12 @@ use super::link::LinkError;
 use crate::conn::Conn;
 use crate::server::ServerConn;
 
+/// What a server says of a statement that was cancelled, in English.
+pub(crate) const CANCELLED: &str = "canceling statement due to user request";
+
+/// What the client is told when it was cancelled because its time was over; as many bytes.
+pub(crate) const TIMED_OUT: &str = "canceling statement after query_timeout";
+
 /// Messages other than rows must fit into this many bytes (they are looked at as a whole).
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
@@ -176,10 +182,9 @@ fn discard(server: &mut ServerConn, client: &mut Conn, run: &mut usize, total: u
 
 /// The server was sent a cancel because a time was over: its words are changed in place, hence of the same length.
 fn name_timeout(message: &mut [u8]) {
-    const SAID: &[u8] = b"canceling statement due to user request";
-    const MEANT: &[u8] = b"canceling statement after query_timeout";
-    if let Some(at) = message.windows(SAID.len()).position(|window| window == SAID) {
-        message[at..at + SAID.len()].copy_from_slice(MEANT);
+    let said = CANCELLED.as_bytes();
+    if let Some(at) = message.windows(said.len()).position(|window| window == said) {
+        message[at..at + said.len()].copy_from_slice(TIMED_OUT.as_bytes());
     }
 }
 

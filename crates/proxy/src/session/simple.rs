@@ -446,6 +446,13 @@ impl Session {
     /// An error on its way to the client.
     pub(super) fn tell(&mut self, fields: &ErrorFields) {
         self.observe_error(fields);
+        let timed_out = self.watch.as_ref().is_some_and(|watch| watch.has_fired());
+        if timed_out && fields.code == "57014" && fields.message == relay::CANCELLED {
+            // Shards of a statement over several were cancelled because its time was over.
+            let mut fields = fields.clone();
+            relay::TIMED_OUT.clone_into(&mut fields.message);
+            return encode::error(self.client.conn.out(), &fields);
+        }
         encode::error(self.client.conn.out(), fields);
     }
 

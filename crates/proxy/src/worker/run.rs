@@ -118,7 +118,7 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
         WorkerMessage::Evict { key, denied } => ctx.pools.evict(&key, denied),
         WorkerMessage::Switch { database, switch } => {
             if switch == Switch::Kill {
-                ctx.sessions.kill_database(database.as_deref());
+                super::kill::database(ctx, database.as_deref());
             } else {
                 ctx.pools.switch(database.as_deref(), switch);
             }
@@ -138,7 +138,7 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
         WorkerMessage::Servers(sender) => {
             let _ = sender.send(ctx.pools.servers());
         }
-        WorkerMessage::KillClient { pid } => ctx.sessions.kill(pid),
+        WorkerMessage::KillClient { pid } => super::kill::client(ctx, pid),
         WorkerMessage::Shutdown => return true,
     }
     false

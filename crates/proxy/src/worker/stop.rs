@@ -132,17 +132,18 @@ impl Sessions {
         self.live.get()
     }
 
-    /// Ends one session.
-    pub(crate) fn kill(&self, pid: u32) {
+    /// Tells one session to end; the result is its stop sign, if it is one of these.
+    pub(crate) fn kill(&self, pid: u32) -> Option<Weak<Stop>> {
         let all = self.all.borrow();
         let found = all
             .iter()
             .filter_map(Weak::upgrade)
             .find(|stop| stop.pid.get() == pid);
         drop(all);
-        if let Some(stop) = found {
+        found.map(|stop| {
             stop.set(StopReason::Killed);
-        }
+            Rc::downgrade(&stop)
+        })
     }
 
     /// Ends the sessions of a client database, or all that have logged in.

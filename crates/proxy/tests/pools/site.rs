@@ -9,6 +9,7 @@ use proxy::admin_api::PoolAdmin;
 use proxy::config::{
     AdminConfig, ClientAuth, Limits, PoolConfig, ProxyConfig, Timeouts, UserConfig, UserLimits,
 };
+use proxy::worker::Shared;
 use testkit::TestCluster;
 use testkit::client::{Answer, Client};
 use topology::records::{NodeRecord, ShardRecord};
@@ -37,6 +38,17 @@ impl Site {
 
     /// Over a server of the test's own; `door`: the port at which the proxy reaches it.
     pub fn over(kit: &TestCluster, door: Option<u16>, change: impl FnOnce(&mut ProxyConfig)) -> Site {
+        let host = kit.info().shards[0].primary.host.clone();
+        Self::at(kit, &host, door, change)
+    }
+
+    /// The same; `host`: what the proxy calls the server's machine.
+    pub fn at(
+        kit: &TestCluster,
+        host: &str,
+        door: Option<u16>,
+        change: impl FnOnce(&mut ProxyConfig),
+    ) -> Site {
         let database = kit.create_database();
         let info = kit.info();
         let password = info.app_password.expose().to_owned();
@@ -75,7 +87,7 @@ impl Site {
         let shard = ShardRecord {
             id: ShardId(1),
             name: "shard_1".to_owned(),
-            primary: NodeRecord::new(primary.host.clone(), door.unwrap_or(primary.port)),
+            primary: NodeRecord::new(host.to_owned(), door.unwrap_or(primary.port)),
             replicas: Vec::new(),
         };
         let record = ClusterRecord::new("test", vec![database.clone()], vec![shard]).unwrap();
@@ -98,8 +110,12 @@ impl Site {
         Client::connect(&self.url(&self.database)).unwrap()
     }
 
+    pub fn shared(&self) -> &Arc<Shared> {
+        self.proxy.as_ref().unwrap().shared()
+    }
+
     pub fn admin(&self) -> PoolAdmin {
-        PoolAdmin::new(Arc::clone(self.proxy.as_ref().unwrap().shared()))
+        PoolAdmin::new(Arc::clone(self.shared()))
     }
 
     pub fn metric(&self, name: &str) -> u64 {

@@ -36,6 +36,16 @@ impl Fixture {
 
     /// The same over several servers.
     pub fn over(shards: u16, pool_size: usize, workers: usize) -> Fixture {
+        Self::configured(shards, pool_size, workers, |_| {})
+    }
+
+    /// The same with other settings.
+    pub fn configured(
+        shards: u16,
+        pool_size: usize,
+        workers: usize,
+        change: impl FnOnce(&mut ProxyConfig),
+    ) -> Fixture {
         let kit = TestCluster::shared(shards);
         let database = kit.create_database();
         let info = kit.info();
@@ -46,7 +56,7 @@ impl Fixture {
             server_password: None,
             limits: UserLimits::default(),
         };
-        let config = ProxyConfig {
+        let mut config = ProxyConfig {
             auth: Default::default(),
             observe: Default::default(),
             listen: ([127, 0, 0, 1], 0).into(),
@@ -71,6 +81,7 @@ impl Fixture {
             tls: Default::default(),
             replicas: Default::default(),
         };
+        change(&mut config);
         let shards = info.shards.iter().zip(1..).map(|(shard, id)| ShardRecord {
             id: ShardId(id),
             name: shard.name.clone(),
