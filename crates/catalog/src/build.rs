@@ -396,9 +396,11 @@ fn acting_names(facts: &SnapshotBuilder, reach: &Reach) -> ActingNames {
     }
     let casts = facts.casts.iter().map(|oid| Object::Function(*oid));
     let types = facts.types.keys().map(|oid| Object::Type(*oid));
+    // `=` is meant by USING, NATURAL, CASE and IN, too.
+    let equal = names.operators.get("=").copied().unwrap_or_default();
     names.everything = casts
         .chain(types)
-        .fold(names.everything, |all, object| all.and(reach.acts(object)));
+        .fold(equal, |all, object| all.and(reach.acts(object)));
     names
 }
 

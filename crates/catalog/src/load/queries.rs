@@ -165,6 +165,10 @@ FROM pg_cast c WHERE c.castfunc <> 0 AND c.oid >= 16384
 UNION ALL SELECT 'cast', a.amproc::oid::text, NULL, NULL, NULL, NULL, NULL
 FROM pg_amproc a JOIN pg_proc p ON p.oid = a.amproc JOIN pg_language l ON l.oid = p.prolang
 WHERE a.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
+UNION ALL SELECT 'cast', o.oprcode::oid::text, NULL, NULL, NULL, NULL, NULL
+FROM pg_amop a JOIN pg_operator o ON o.oid = a.amopopr JOIN pg_proc p ON p.oid = o.oprcode
+     JOIN pg_language l ON l.oid = p.prolang
+WHERE a.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
 UNION ALL SELECT 'keeps', p.oid::text, NULL, NULL, NULL, NULL, NULL
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 WHERE p.oid >= 16384 AND CASE WHEN l.lanname IN ('internal', 'c', 'sql', 'plpgsql') THEN false

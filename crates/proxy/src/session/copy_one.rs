@@ -8,7 +8,7 @@ use wire::backend::tag as server_tag;
 use wire::frontend::tag as client_tag;
 
 use super::block::Wrote;
-use super::effects::Effects;
+use super::effects::{Effects, effects_of_call};
 use super::simple::OneShard;
 use super::{Fault, Session};
 use crate::conn::Conn;
@@ -47,7 +47,10 @@ impl Session {
         let result = if context.snapshot.has_sharded() {
             Err(Fault::refused_as(plan::RefusalCode::FunctionCall))
         } else {
-            self.function_call_home(message).await
+            let oid = message.get(5..9).and_then(|oid| oid.try_into().ok());
+            let oid = catalog::Oid(oid.map_or(0, u32::from_be_bytes));
+            let effects = effects_of_call(oid, &context.snapshot);
+            self.function_call_home(message, effects).await
         };
         if let Err(Fault::Statement(fields)) = result {
             self.tell(&fields);
@@ -58,13 +61,11 @@ impl Session {
         result
     }
 
-    async fn function_call_home(&mut self, message: &[u8]) -> Result<(), Fault> {
+    async fn function_call_home(&mut self, message: &[u8], effects: Effects) -> Result<(), Fault> {
         let home = self.engine.cluster.home();
-        // It may be nextval.
-        let effects = Effects {
-            touches_sequences: true,
-            ..Effects::default()
-        };
+        if effects.reads_sequence_state {
+            self.find_sequences().await?;
+        }
         self.before_sequences_at_home(effects).await?;
         let index = self.enlist(home).await?;
         let skip = self.begin_on(index).await?;
@@ -79,7 +80,7 @@ impl Session {
             offset: 0,
         };
         let outcome = self.relay_answer(index, skip, &one, true).await?;
-        self.after_one(index, outcome, Effects::default()).await
+        self.after_one(index, outcome, effects).await
     }
 }
 

@@ -244,6 +244,22 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
     effects
 }
 
+/// The effects of a fast-path call of a function by its OID.
+pub fn effects_of_call(function: catalog::Oid, snapshot: &Snapshot) -> Effects {
+    let name = snapshot.function(function).map(|function| function.name.as_str());
+    let acts = name.map_or(SessionActs::SESSION, |name| snapshot.function_acts(name));
+    let pins = acts.contains(SessionActs::PROCESS);
+    Effects {
+        pin: pins.then_some(PinReason::ProcessState),
+        inspect: acts.contains(SessionActs::SESSION),
+        notifies: acts.contains(SessionActs::NOTIFIES),
+        reads_sequence_state: acts.contains(SessionActs::ASKS),
+        // It may be nextval.
+        touches_sequences: true,
+        ..Effects::default()
+    }
+}
+
 fn pin_by_kind(raw: &RawStatement) -> Option<PinReason> {
     match (&raw.kind, &raw.detail) {
         (StatementKind::Prepare, _) => Some(PinReason::SqlPrepare),

@@ -210,6 +210,38 @@ fn leaks_nothing(setup: &str, victims: &[&str]) {
     }
 }
 
+/// What happened before an error, and what the fast path of old clients calls, is looked after like anything else.
+#[test]
+fn errors_and_calls_by_number_leave_nothing() {
+    let fixture = Fixture::new(2, 1);
+    run(&mut fixture.client(), UNSEEN_SETUP);
+    let clean = value(&mut fixture.client(), LOOK);
+    let mut witness = fixture.client();
+    let number: u32 = value(&mut witness, "SELECT 'lk'::regproc::oid").parse().unwrap();
+    let call = |client: &mut Client| {
+        let mut message = vec![b'F', 0, 0, 0, 14];
+        message.extend(number.to_be_bytes());
+        message.extend([0, 0, 0, 0, 0, 0]);
+        client.send(&message).unwrap();
+        client.collect(1).unwrap()
+    };
+    let failing = |client: &mut Client| client.simple("SELECT 1 / (a - 1) FROM by_view").unwrap();
+    for leave in [&call as &dyn Fn(&mut Client) -> testkit::client::Answer, &failing] {
+        let mut victim = fixture.client();
+        leave(&mut victim);
+        let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+                    (SELECT oid FROM pg_database WHERE datname = current_database())";
+        assert_eq!(value(&mut fixture.direct(), held), "1");
+        for _ in 0..2 {
+            assert_eq!(value(&mut witness, LOOK), clean);
+            assert_eq!(value(&mut fixture.client(), LOOK), clean);
+        }
+        victim.kill();
+        assert_eq!(value(&mut witness, LOOK), clean);
+        assert_eq!(value(&mut fixture.client(), LOOK), clean);
+    }
+}
+
 /// What a function did to its session stays with it.
 #[test]
 fn what_a_function_does_lasts_for_its_session() {
