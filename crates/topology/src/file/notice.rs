@@ -64,7 +64,7 @@ impl Notice {
 fn open(directory: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     inotify::add_watch(&queue, directory, WatchFlags::MOVED_TO)?;
-    AsyncFd::new(queue)
+    Ok(AsyncFd::register(queue)?)
 }
 
 /// Takes everything that was told: an event for each file, of which one look finds all. `WouldBlock`: there is nothing.
