@@ -264,7 +264,8 @@ impl Graph {
         };
         // Operators are not among the names of a body; a symbol that occurs in the text may be one.
         for operator in cx.facts.operators.values().filter(|o| !o.oid.is_builtin()) {
-            if source.contains(&operator.name) {
+            // `=` is meant by USING, NATURAL, CASE and IN, too.
+            if operator.name == "=" || source.contains(&operator.name) {
                 self.refer(object, Object::Operator(operator.oid));
             }
         }

@@ -96,6 +96,10 @@ impl Session {
             let [Some(name), Some(value), untouched] = row.as_slice() else {
                 continue;
             };
+            if name == super::set::SEED {
+                // Counted as not known: it cannot follow.
+                continue;
+            }
             known += 1;
             let is_set = self.settings.current().get(name).is_some();
             // What pg_settings does not list: a custom setting that was local only is empty afterwards, a role none. A

@@ -1,6 +1,10 @@
 //! A look at a server after code ran there that could have changed the session: what it left behind is found and kept.
 
+use std::borrow::Cow;
+use std::rc::Rc;
+
 use super::effects::{Effects, PinReason};
+use super::settings::Settings;
 use super::{Fault, Session};
 use crate::exec::link;
 use crate::server::ServerConn;
@@ -34,6 +38,9 @@ const LOOK_WITH_SETTINGS: &str = concat!(
         JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid)"
 );
 
+/// Where [`LOOK_WITH_SETTINGS`] says that the session's user is not the one who logged in.
+const USER: &str = "user";
+
 /// What a look at a server shows.
 const SEEN: [PinReason; 5] = [
     PinReason::TemporaryObject,
@@ -56,30 +63,36 @@ impl Session {
             return Ok(());
         }
         let lost = |error| Fault::lost(&error, &name);
-        let reply = link::query(server, LOOK_WITH_SETTINGS).await.map_err(lost)?;
+        let question = with_custom(LOOK_WITH_SETTINGS, self.settings.current());
+        let reply = link::query(server, &question).await.map_err(lost)?;
         let rows = reply.into_rows().map_err(Fault::Statement)?;
         let found = reasons(&rows);
-        let settings = || {
-            rows.iter().filter_map(|row| match row.as_slice() {
-                [Some(name), Some(value)] => Some((name.as_str(), value.as_str())),
-                _ => None,
-            })
-        };
-        let unknown = settings().any(|(name, _)| {
-            self.settings.current().get(&name.to_ascii_lowercase()).is_none() && !is_incidental(name)
-        });
-        for (name, value) in settings() {
-            self.adopt_setting(name, value);
-        }
+        self.follow_settings(&rows);
         // What the code did beyond what can be seen (custom settings, for one) must not meet the next session.
         self.servers[index].lease.applied = crate::server::Applied::Unknown;
         for reason in found {
             self.keep_server(index, reason, is_home);
         }
-        if unknown {
-            self.keep_server(index, PinReason::ProcessState, is_home);
-        }
         Ok(())
+    }
+
+    /// Takes over what code made of the settings: new ones, changed ones, and those that are back at their start.
+    fn follow_settings(&mut self, rows: &[link::TextRow]) {
+        let mut there: Vec<String> = Vec::new();
+        for row in rows {
+            match row.as_slice() {
+                [Some(name), Some(value)] => {
+                    self.adopt_setting(name, value);
+                    there.push(name.to_ascii_lowercase());
+                }
+                [None, Some(place)] if place == USER => there.push("session_authorization".to_owned()),
+                _ => {}
+            }
+        }
+        let current = Rc::clone(self.settings.current());
+        for name in current.names().filter(|name| !there.iter().any(|n| n == name)) {
+            self.settings.reset(name);
+        }
     }
 
     /// Before a statement that runs where nobody looks afterwards (on several shards, or on all): when it runs code that
@@ -229,10 +242,26 @@ pub(super) async fn empty_server(server: &mut ServerConn) -> bool {
     true
 }
 
+/// The question, and the custom settings that the session is known to have: no view lists those.
+fn with_custom(question: &'static str, settings: &Settings) -> Cow<'static, str> {
+    let custom: Vec<String> = settings
+        .names()
+        .filter(|name| name.contains('.'))
+        .map(sql::quote_literal)
+        .collect();
+    if custom.is_empty() {
+        return Cow::Borrowed(question);
+    }
+    Cow::Owned(format!(
+        "{question} UNION ALL SELECT n, pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) n",
+        custom.join(", ")
+    ))
+}
+
 fn reasons(rows: &[link::TextRow]) -> Vec<PinReason> {
     let found = rows.iter().filter_map(|row| match row.as_slice() {
         // SET SESSION AUTHORIZATION.
-        [None, Some(place)] if place == "user" => Some(PinReason::ProcessState),
+        [None, Some(place)] if place == USER => Some(PinReason::ProcessState),
         [None, Some(place)] => SEEN.get(place.parse::<usize>().ok()?).copied(),
         _ => None,
     });
@@ -248,6 +277,5 @@ fn is_incidental(name: &str) -> bool {
             | "transaction_isolation"
             | "transaction_read_only"
             | "transaction_deferrable"
-            | "client_encoding"
     )
 }

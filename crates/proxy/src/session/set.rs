@@ -8,6 +8,7 @@ use std::rc::Rc;
 use sql::{DiscardTarget, SettingCommand, SettingScope, TransactionModes};
 use wire::backend::{ErrorFields, encode};
 
+use super::effects::PinReason;
 use super::enlist::settle;
 use super::settings::{Settings, quote_name};
 use super::{Fault, Session};
@@ -20,6 +21,9 @@ const DROVER_SETTINGS: [(&str, &str); 4] = [
     ("drover.transaction_mode", "atomic"),
     ("drover.read_snapshot", "shard"),
 ];
+
+/// Not a setting but an act: it seeds the random numbers of the process.
+pub(super) const SEED: &str = "seed";
 
 impl Session {
     /// Runs a settings statement.
@@ -65,6 +69,11 @@ impl Session {
             return self.set_local(text).await;
         }
         self.try_setting(text).await?;
+        if name.eq_ignore_ascii_case(SEED) {
+            // Made again on another server, it would start the same numbers again.
+            self.pin(PinReason::ProcessState);
+            return self.complete("SET");
+        }
         self.settings.set(name, replay);
         self.settings_done("SET")
     }

@@ -58,6 +58,11 @@ impl Settings {
         }
     }
 
+    /// The names of all of them, in lower case.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// The statement that set `name`, when the session set it.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)

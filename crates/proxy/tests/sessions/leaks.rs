@@ -192,9 +192,15 @@ fn what_runs_without_being_named_leaves_something_on_postgresql() {
     }
 }
 
+/// Beside the proxy, which reads the schema once afterwards and not at each statement.
+fn set_up(fixture: &Fixture, setup: &str) {
+    run(&mut fixture.direct(), setup);
+    run(&mut fixture.client(), "CREATE TABLE set_up ()");
+}
+
 fn leaks_nothing(setup: &str, victims: &[&str]) {
     let fixture = Fixture::new(2, 1);
-    run(&mut fixture.client(), setup);
+    set_up(&fixture, setup);
     let clean = value(&mut fixture.client(), LOOK);
     let mut witness = fixture.client();
     for sql in victims {
@@ -214,7 +220,7 @@ fn leaks_nothing(setup: &str, victims: &[&str]) {
 #[test]
 fn errors_and_calls_by_number_leave_nothing() {
     let fixture = Fixture::new(2, 1);
-    run(&mut fixture.client(), UNSEEN_SETUP);
+    set_up(&fixture, UNSEEN_SETUP);
     let clean = value(&mut fixture.client(), LOOK);
     let mut witness = fixture.client();
     let number: u32 = value(&mut witness, "SELECT 'lk'::regproc::oid").parse().unwrap();
@@ -267,6 +273,92 @@ fn what_a_function_does_lasts_for_its_session() {
         assert_eq!(value(&mut two, LOOK), "4MB|f", "{sql}");
         assert_eq!(value(&mut one, LOOK), expected, "{sql}");
         one.kill();
+    }
+}
+
+/// What code takes back is taken back, and what it makes is made: as on a connection of one's own.
+#[test]
+fn settings_changed_by_code_are_those_of_the_session() {
+    const LOOK: &str = "SELECT concat_ws('|', current_setting('work_mem'), current_setting('client_encoding'), \
+        current_setting('role') = session_user, nullif(current_setting('my.a', true), ''))";
+    let scenes: &[&[&str]] = &[
+        &["SET work_mem = '1MB'", "DO $$ BEGIN RESET work_mem; END $$"],
+        &["SET work_mem = '1MB'", "DO $$ BEGIN RESET ALL; END $$"],
+        &[
+            "SET work_mem = '1MB'",
+            "DO $$ BEGIN PERFORM set_config('work_mem', NULL, false); END $$",
+        ],
+        &[
+            "DO $$ BEGIN EXECUTE format('SET ROLE %I', session_user); END $$",
+            "DO $$ BEGIN RESET ROLE; END $$",
+        ],
+        &[
+            "SET my.a = '1'",
+            "DO $$ BEGIN PERFORM set_config('my.a', '2', false); END $$",
+        ],
+        &[
+            "SET my.a = '1'",
+            "DO $$ DECLARE n text := 'my.' || 'a'; BEGIN EXECUTE 'RESET ' || n; END $$",
+        ],
+        &["SELECT set_config('client_encoding', 'LATIN1', false)"],
+        &["DO $$ BEGIN SET client_encoding = 'LATIN1'; END $$"],
+        &[
+            "BEGIN",
+            "SET work_mem = '1MB'",
+            "DO $$ BEGIN RESET work_mem; END $$",
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "SET work_mem = '1MB'",
+            "DO $$ BEGIN SET work_mem = '2MB'; END $$",
+            "ROLLBACK",
+        ],
+        &[
+            "SET work_mem = '1MB'",
+            "BEGIN",
+            "DO $$ BEGIN SET work_mem = '2MB'; END $$",
+            "ROLLBACK",
+        ],
+    ];
+    let fixture = Fixture::new(3, 1);
+    let clean = value(&mut fixture.client(), LOOK);
+    for scene in scenes {
+        let (mut one, mut plain) = (fixture.client(), fixture.direct());
+        for sql in *scene {
+            run(&mut one, sql);
+            run(&mut plain, sql);
+        }
+        let expected = value(&mut plain, LOOK);
+        for _ in 0..2 {
+            assert_eq!(value(&mut one, LOOK), expected, "{scene:?}");
+            assert_eq!(value(&mut fixture.client(), LOOK), clean, "{scene:?}");
+        }
+        one.kill();
+        plain.kill();
+    }
+}
+
+/// A seed is used once.
+#[test]
+fn random_numbers_go_on_from_their_seed() {
+    let fixture = Fixture::new(2, 1);
+    for seed in [
+        "SET seed = 0.5",
+        "SELECT set_config('seed', '0.5', false)",
+        "SELECT setseed(0.5)",
+    ] {
+        let (mut one, mut plain) = (fixture.client(), fixture.direct());
+        run(&mut one, seed);
+        run(&mut plain, seed);
+        for _ in 0..3 {
+            assert_eq!(
+                value(&mut one, "SELECT random()"),
+                value(&mut plain, "SELECT random()"),
+                "{seed}"
+            );
+            value(&mut fixture.client(), "SELECT 1");
+        }
     }
 }
 

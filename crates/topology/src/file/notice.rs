@@ -64,7 +64,11 @@ impl Notice {
 fn open(directory: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     inotify::add_watch(&queue, directory, WatchFlags::MOVED_TO)?;
-    Ok(AsyncFd::register(queue)?)
+    #[expect(
+        deprecated,
+        reason = "unsound only for types that lend another's descriptor; this one owns its own"
+    )]
+    AsyncFd::new(queue)
 }
 
 /// Takes everything that was told: an event for each file, of which one look finds all. `WouldBlock`: there is nothing.
