@@ -18,6 +18,8 @@ mod listening;
 mod peers;
 #[path = "sessions/pins.rs"]
 mod pins;
+#[path = "sessions/pipelines.rs"]
+mod pipelines;
 #[path = "sessions/rights.rs"]
 mod rights;
 #[path = "sessions/sequences.rs"]

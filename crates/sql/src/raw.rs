@@ -16,7 +16,8 @@ mod text;
 mod types;
 
 pub use body::{
-    BodyFacts, body_changes_schema, body_keeps_custom_setting, plpgsql_body_facts, sql_body_facts,
+    BodyFacts, body_changes_schema, body_keeps_custom_setting, plpgsql_body_facts, set_config_names,
+    sql_body_facts,
 };
 pub use ddl_types::*;
 pub use text::strip_drover_options;

@@ -386,7 +386,7 @@ impl Session {
 }
 
 /// Stands for an error the client already has.
-fn already_told() -> ErrorFields {
+pub(super) fn already_told() -> ErrorFields {
     ErrorFields::error("", "")
 }
 

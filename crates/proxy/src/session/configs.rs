@@ -1,12 +1,10 @@
 //! `set_config`: a setting made by a function call follows the session like one made by SET.
 //!
 //! What a call sets is read from the server afterwards, outside of any transaction, so that what was local or rolled back
-//! is not taken for the session's. The names are the constants of the statement that can be names; if it has fewer than
-//! calls (the name is a parameter or computed) the session is pinned, because a setting nobody knows cannot follow.
+//! is not taken for the session's. If some call's name is a parameter or computed the session is pinned, because a setting
+//! nobody knows cannot follow.
 
 use std::rc::Rc;
-
-use sql::RawStatement;
 
 use super::effects::PinReason;
 use super::{Fault, Session};
@@ -19,54 +17,39 @@ const NAMES_MAX: usize = 100;
 /// Calls of `set_config`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigCalls {
-    calls: usize,
+    /// There are any.
+    any: bool,
+    /// Some call has a name that is not a constant.
+    computed: bool,
     names: Vec<String>,
 }
 
 impl ConfigCalls {
-    /// Those of a statement.
-    pub fn of(raw: &RawStatement) -> Self {
-        let functions = raw.names.functions.iter();
+    /// Those of a text.
+    pub fn of(text: &str) -> Self {
+        let names = sql::set_config_names(text);
         Self {
-            calls: functions.filter(|function| function.name == "set_config").count(),
-            names: (raw.names.strings.iter())
-                .filter(|text| can_be_name(text))
-                .cloned()
-                .collect(),
+            any: true,
+            computed: names.is_none(),
+            names: names.unwrap_or_default(),
         }
     }
 
     /// None.
     pub fn is_empty(&self) -> bool {
-        self.calls == 0
+        !self.any
     }
 
     /// These too.
     pub fn add(&mut self, more: &Self) {
-        // The same call again needs no second look.
-        if more.names.iter().any(|name| !self.names.contains(name))
-            || self.calls == 0
-            || more.names.is_empty()
-        {
-            self.calls = self.calls.saturating_add(more.calls);
-        }
+        self.any |= more.any;
+        self.computed |= more.computed;
         for name in &more.names {
             if self.names.len() <= NAMES_MAX && !self.names.contains(name) {
                 self.names.push(name.clone());
             }
         }
     }
-}
-
-/// Like a setting's name: identifiers with dots between them.
-fn can_be_name(text: &str) -> bool {
-    let part = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$'))
-    };
-    text.split('.').all(part)
 }
 
 impl Session {
@@ -91,16 +74,16 @@ impl Session {
             .await
             .map_err(|error| Fault::lost(&error, &name))?;
         let rows = reply.into_rows().map_err(Fault::Statement)?;
-        let mut known = 0;
+        let mut pins = configs.computed || configs.names.len() > NAMES_MAX;
         for row in &rows {
             let [Some(name), Some(value), untouched] = row.as_slice() else {
                 continue;
             };
             if name == super::set::SEED {
-                // Counted as not known: it cannot follow.
+                // It cannot follow.
+                pins = true;
                 continue;
             }
-            known += 1;
             let is_set = self.settings.current().get(name).is_some();
             // What pg_settings does not list: a custom setting that was local only is empty afterwards, a role none. A
             // listed one can be empty because it was set so (`search_path`).
@@ -112,7 +95,7 @@ impl Session {
                 self.adopt_setting(name, value);
             }
         }
-        if known < configs.calls || configs.names.len() > NAMES_MAX {
+        if pins {
             if is_home {
                 self.pin(PinReason::ProcessState);
             }

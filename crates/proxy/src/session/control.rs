@@ -63,11 +63,11 @@ impl Session {
     ) -> Result<(), Fault> {
         match command {
             TransactionCommand::Begin(modes) => {
-                self.begin(modes)?;
+                self.begin(modes).await?;
                 self.complete("BEGIN")
             }
             TransactionCommand::Start(modes) => {
-                self.begin(modes)?;
+                self.begin(modes).await?;
                 self.complete("START TRANSACTION")
             }
             TransactionCommand::Commit { chain } => self.commit_command(*chain).await,
@@ -81,20 +81,24 @@ impl Session {
         }
     }
 
-    fn begin(&mut self, modes: &TransactionModes) -> Result<(), Fault> {
+    async fn begin(&mut self, modes: &TransactionModes) -> Result<(), Fault> {
         self.blocks_allowed()?;
-        if self.block.is_open() {
-            if self.block.implicit {
-                // BEGIN in the middle of statements sent together makes their transaction the client's.
-                self.block.implicit = false;
-            } else {
-                self.warn("25001", "there is already a transaction in progress");
-            }
-        } else {
+        if !self.block.is_open() {
             self.block.open(begin_text(modes), false);
             self.settings.begin();
+            return Ok(());
         }
-        Ok(())
+        if self.block.implicit {
+            // BEGIN in the middle of statements sent together makes their transaction the client's.
+            self.block.implicit = false;
+        } else {
+            self.warn("25001", "there is already a transaction in progress");
+        }
+        // PostgreSQL sets the modes all the same, or says why they come too late.
+        match begin_text(modes).strip_prefix("BEGIN ") {
+            Some(modes) => self.set_modes(&format!("SET TRANSACTION {modes}")).await,
+            None => Ok(()),
+        }
     }
 
     /// In statement mode a server is free after each statement.

@@ -112,6 +112,8 @@ pub(super) struct Extended {
     pub(super) executed: bool,
     /// Effects of what was executed, applied after Sync.
     pub(super) effects: super::effects::Effects,
+    /// The last answer that was relayed whole was an error.
+    pub(super) relayed_error: bool,
 }
 
 impl Extended {
@@ -675,28 +677,6 @@ impl Session {
             PortalPlace::Many { .. } | PortalPlace::Local => {
                 Box::pin(self.execute_here(name, &portal, max_rows)).await
             }
-        }
-    }
-
-    pub(super) async fn execute_local(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
-        match &prepared.statement.action {
-            Action::Empty => self.answer(encode::empty_query),
-            Action::Listen(command) => {
-                self.settle_batch_for_block().await?;
-                Box::pin(self.listen(command, &prepared.text)).await
-            }
-            Action::Deallocate(name) => {
-                self.settle_batch_for_block().await?;
-                self.deallocate(name.as_deref(), &prepared.text).await
-            }
-            Action::Other(triage) => {
-                self.settle_batch_for_block().await?;
-                self.announce_columns = false;
-                let result = Box::pin(self.run_other(triage, &prepared.statement, &prepared.text)).await;
-                self.announce_columns = true;
-                result
-            }
-            _ => Err(Fault::error("XX000", "a local portal has a plan")),
         }
     }
 

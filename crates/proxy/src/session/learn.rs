@@ -100,7 +100,7 @@ impl Session {
         if statement.effects.sets_config
             && let Some(statement) = Rc::get_mut(&mut statement)
         {
-            statement.configs = ConfigCalls::of(raw);
+            statement.configs = ConfigCalls::of(text);
         }
         Ok(statement)
     }

@@ -9,10 +9,12 @@ use wire::Target;
 use wire::backend::{encode, tag};
 use wire::frame;
 
+use super::batch::already_told;
 use super::block::Wrote;
 use super::extended::{Portal, PortalPlace, Prepared, Step, no_portal};
 use super::{Fault, Session};
 use crate::exec::statement::{Action, Literals};
+use plan::Triage;
 
 /// What a portal that has run still has to give.
 #[derive(Debug, Default)]
@@ -133,6 +135,46 @@ impl Session {
             }
             Action::Planned(planned) => self.run_many(planned, shards, &prepared.text, Some(args)).await,
             _ => Err(Fault::error("XX000", "a portal over several shards has no plan")),
+        }
+    }
+
+    /// Execute of what is answered here, or by servers through the session's own books.
+    async fn execute_local(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
+        if matches!(prepared.statement.action, Action::Empty) {
+            return self.answer(encode::empty_query);
+        }
+        self.settle_batch_for_block().await?;
+        self.extended.relayed_error = false;
+        match &prepared.statement.action {
+            Action::Listen(command) => {
+                self.begin_for_pipeline();
+                Box::pin(self.listen(command, &prepared.text)).await
+            }
+            Action::Deallocate(name) => self.deallocate(name.as_deref(), &prepared.text).await,
+            Action::Other(triage) => {
+                if matches!(&**triage, Triage::Setting(command) if lasts_or_fails(command)) {
+                    self.begin_for_pipeline();
+                }
+                self.announce_columns = false;
+                let result = Box::pin(self.run_other(triage, &prepared.statement, &prepared.text)).await;
+                self.announce_columns = true;
+                result
+            }
+            _ => Err(Fault::error("XX000", "a local portal has a plan")),
+        }?;
+        if std::mem::take(&mut self.extended.relayed_error) {
+            return Err(Fault::Statement(Box::new(already_told())));
+        }
+        Ok(())
+    }
+
+    /// PostgreSQL makes a pipeline one transaction, whose failure takes back what its statements set. One that is followed
+    /// by nothing but Sync cannot fail any more and is spared the block.
+    fn begin_for_pipeline(&mut self) {
+        let ends = self.client.conn.unread().first() == Some(&wire::frontend::tag::SYNC);
+        if !ends && !self.block.is_open() {
+            self.block.open("BEGIN".to_owned(), true);
+            self.settings.begin();
         }
     }
 
@@ -265,4 +307,10 @@ mod tests {
         assert_eq!(slice(&mut rest, 0), "DC1");
         assert_eq!(rest.word, b"INSERT 0");
     }
+}
+
+/// It sets something that the end of its transaction decides about.
+fn lasts_or_fails(command: &sql::SettingCommand) -> bool {
+    use sql::SettingCommand as Command;
+    !matches!(command, Command::Show { .. } | Command::Discard(_))
 }

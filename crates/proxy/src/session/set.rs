@@ -75,14 +75,24 @@ impl Session {
             return self.complete("SET");
         }
         self.settings.set(name, replay);
+        if name.eq_ignore_ascii_case("session_authorization") {
+            // PostgreSQL gives up the role with it.
+            self.settings.set("role", "SET role TO 'none'".to_owned());
+        }
         self.settings_done("SET")
     }
 
     /// `SET LOCAL` and its like: lasts to the end of the block, on every server that takes part.
     async fn set_local(&mut self, text: &str) -> Result<(), Fault> {
+        self.set_modes(text).await?;
+        self.settings_done("SET")
+    }
+
+    /// The same without an answer.
+    pub(super) async fn set_modes(&mut self, text: &str) -> Result<(), Fault> {
         self.try_setting(text).await?;
         self.settings.set_local(text.to_owned());
-        self.settings_done("SET")
+        Ok(())
     }
 
     async fn reset(&mut self, name: &str, tag: &str) -> Result<(), Fault> {

@@ -435,6 +435,7 @@ impl Session {
             // The transaction ended inside the server (a procedure's COMMIT cannot; a lost race with a kill can).
             self.block.state = BlockState::Failed;
         }
+        self.extended.relayed_error = outcome.failed;
         self.follow_server(index, outcome.status, outcome.failed, effects)
             .await?;
         if !self.block.is_open() {

@@ -66,17 +66,7 @@ pub fn body_changes_schema(body: &str) -> bool {
 /// True when a body may make a custom setting that outlasts its transaction: `set_config` with a dotted or computed name
 /// and not `true` at its end, `SET a.b`, or a string that could be either when it is executed.
 pub fn body_keeps_custom_setting(body: &str) -> bool {
-    let mut scanner = Scanner::new(body, true);
-    let mut tokens = Vec::new();
-    loop {
-        match scanner.next_token() {
-            Ok(Some(token)) => {
-                tokens.push((token.kind, body.get(token.start..token.end).unwrap_or_default()))
-            }
-            Ok(None) => break,
-            Err(_) => return true,
-        }
-    }
+    let Some(tokens) = tokens(body) else { return true };
     let word = |at: usize, wanted: &str| {
         tokens
             .get(at)
@@ -88,10 +78,9 @@ pub fn body_keeps_custom_setting(body: &str) -> bool {
             .is_some_and(|(kind, _)| *kind == TokenKind::Punct(byte))
     };
     (0..tokens.len()).any(|at| match tokens[at] {
-        (TokenKind::Ident, _) if word(at, "set_config") => {
-            let plain_name = matches!(tokens.get(at + 2), Some((TokenKind::String(_), text)) if !text.contains('.'))
-                && is(at + 3, b',');
-            !plain_name && !ends_with_true(&tokens[at + 1..])
+        (TokenKind::Ident | TokenKind::QuotedIdent, name) if is_set_config(name) => {
+            let plain = constant_name(&tokens[at + 1..]).is_some_and(|name| !name.contains('.'));
+            !plain && !ends_with_true(&tokens[at + 1..])
         }
         (TokenKind::Ident, _) if word(at, "set") => {
             let name = if word(at + 1, "session") { at + 2 } else { at + 1 };
@@ -100,11 +89,54 @@ pub fn body_keeps_custom_setting(body: &str) -> bool {
         // Text to be executed.
         (TokenKind::String(_), text) => {
             let text = text.to_ascii_lowercase();
-            let starts = text.trim_start_matches(['\'', '$']).trim_start().starts_with("set ");
+            let starts = text
+                .trim_start_matches(['\'', '$'])
+                .trim_start()
+                .starts_with("set ");
             text.contains("set_config") || (starts && (text.contains('.') || text.contains('%')))
         }
         _ => false,
     })
+}
+
+/// The settings that calls of `set_config` in a statement name; none when some name is not a plain constant.
+pub fn set_config_names(text: &str) -> Option<Vec<String>> {
+    let tokens = tokens(text)?;
+    let calls = (0..tokens.len()).filter(
+        |at| matches!(tokens[*at], (TokenKind::Ident | TokenKind::QuotedIdent, name) if is_set_config(name)),
+    );
+    calls
+        .map(|at| constant_name(&tokens[at + 1..]).map(str::to_owned))
+        .collect()
+}
+
+fn is_set_config(word: &str) -> bool {
+    word.trim_matches('"').eq_ignore_ascii_case("set_config")
+}
+
+/// `( 'name' ,`
+fn constant_name<'a>(call: &[(TokenKind, &'a str)]) -> Option<&'a str> {
+    match call {
+        [
+            (TokenKind::Punct(b'('), _),
+            (TokenKind::String(StringKind::Plain), name),
+            (TokenKind::Punct(b','), _),
+            ..,
+        ] => {
+            let name = name.strip_prefix('\'')?.strip_suffix('\'')?;
+            (!name.contains(['\'', '\\'])).then_some(name)
+        }
+        _ => None,
+    }
+}
+
+fn tokens(text: &str) -> Option<Vec<(TokenKind, &str)>> {
+    let mut scanner = Scanner::new(text, true);
+    let mut tokens = Vec::new();
+    while let Some(token) = scanner.next_token().ok()? {
+        tokens.push((token.kind, text.get(token.start..token.end)?));
+    }
+    Some(tokens)
 }
 
 /// `( … , true )`: the call's last argument.
@@ -321,6 +353,17 @@ mod tests {
             assert!(!plpgsql_body_facts(text).keeps_custom_setting, "{text}");
         }
         assert!(sql_body_facts("select set_config('app.tenant', $1, false)").keeps_custom_setting);
+        let names = |text| set_config_names(text).map(|names| names.join(" "));
+        assert_eq!(
+            names("select set_config('a.b', '1', false), pg_catalog.\"set_config\" ('c', x, true)")
+                .as_deref(),
+            Some("a.b c")
+        );
+        assert_eq!(
+            names("select set_config('a.' || 'b', '1', false), set_config('c', 'd', true)"),
+            None
+        );
+        assert_eq!(names("select set_config($1, '1', false)"), None);
     }
 
     #[test]
