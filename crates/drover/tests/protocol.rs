@@ -557,18 +557,46 @@ fn a_request_may_come_byte_by_byte() {
     }
 }
 
+/// Waits until the home shard's server runs this text.
+fn wait_until_it_runs(sql: &str) {
+    let mut watcher = Client::open(&pair().drover).unwrap();
+    let running = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '{sql}%' AND pid <> pg_backend_pid()"
+    );
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while good(&mut watcher, &running).value().as_deref() == Some("0") {
+        assert!(Instant::now() < deadline, "it never runs: {sql}");
+    }
+}
+
 #[test]
 fn cancel_reaches_what_runs() {
     let _alone = Checks::begin();
-    for sql in [
-        "SELECT pg_sleep(20)",
-        "SELECT pg_sleep(20) FROM t WHERE k = 1",
-        "SELECT sum(k) FROM t, generate_series(1, 1000000000)",
+    // The second one runs on the shard of a key that the home shard has.
+    let mut looking = Client::open(&pair().drover).unwrap();
+    let at_home = |key: &u32| {
+        let plan = good(
+            &mut looking,
+            &format!("EXPLAIN (ROUTE) SELECT v FROM t WHERE k = {key}"),
+        );
+        format!("{:?}", plan.text_rows()).contains("shard_1")
+    };
+    let key = (1..=9).find(at_home).expect("a key of the home shard");
+    for (sql, runs_as) in [
+        ("SELECT pg_sleep(20)".to_owned(), "SELECT pg_sleep(20)"),
+        (
+            format!("SELECT pg_sleep(20) FROM t WHERE k = {key}"),
+            "SELECT pg_sleep(20) FROM t",
+        ),
+        (
+            "SELECT sum(k) FROM t, generate_series(1, 1000000000)".to_owned(),
+            "%generate_series",
+        ),
     ] {
         let mut client = Client::open(&pair().drover).unwrap();
-        client.send(new().query(sql).bytes()).unwrap();
+        client.send(new().query(&sql).bytes()).unwrap();
         let start = Instant::now();
-        std::thread::sleep(Duration::from_millis(200));
+        wait_until_it_runs(runs_as);
         client.cancel().unwrap();
         let answer = client.collect(1).unwrap();
         assert_eq!(answer.error().unwrap().sqlstate(), "57014", "{sql}");

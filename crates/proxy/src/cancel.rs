@@ -7,9 +7,11 @@
 //!
 //! A cancel for a client of another proxy of the cluster is handed on to it: [`peers`].
 
+use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -97,7 +99,27 @@ struct SlotState {
     delivering: Vec<Arc<CancelTarget>>,
     /// Servers that a cancel may still reach although its delivery was given up.
     doubtful: Vec<Arc<CancelTarget>>,
+    /// To be woken by a cancel: the session waits for something that is no server.
+    waker: Option<Waker>,
 }
+
+/// When the servers of a request that goes on although it was cancelled are told again.
+const AGAIN_AFTER: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(750),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// What [`CancelSlot::request`] holds: the client has asked for nothing that is not answered yet.
+const NO_REQUEST: u8 = 0;
+/// It is being served.
+const SERVED: u8 = 1;
+/// It is being served, and a cancel has come since. It may have found no server at work: the statement was being planned,
+/// waited for a connection, or was between two of its steps. So the next step is not taken.
+const CANCELLED: u8 = 2;
 
 fn remove(from: &mut Vec<Arc<CancelTarget>>, target: &Arc<CancelTarget>) {
     from.retain(|other| !Arc::ptr_eq(other, target));
@@ -112,6 +134,8 @@ fn contains(list: &[Arc<CancelTarget>], target: &Arc<CancelTarget>) -> bool {
 pub struct CancelSlot {
     state: Mutex<SlotState>,
     settled: Notify,
+    /// One of the constants above.
+    request: AtomicU8,
     /// The client's process number, as it was told.
     pid: AtomicU32,
     /// What is listed of the client.
@@ -133,6 +157,42 @@ impl CancelSlot {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
+    }
+
+    /// A request of the client begins: cancels before it were for nothing.
+    pub(crate) fn begin_request(&self) {
+        self.request.store(SERVED, Ordering::Release);
+    }
+
+    /// It is answered.
+    pub(crate) fn end_request(&self) {
+        self.request.store(NO_REQUEST, Ordering::Release);
+    }
+
+    /// A cancel has come since the request began.
+    #[must_use]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.request.load(Ordering::Acquire) == CANCELLED
+    }
+
+    /// Does something that a cancel ends; `None`: one came, and the rest of it was dropped. What may be dropped half-way
+    /// only.
+    pub(crate) async fn until_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let own = self
+            .request
+            .compare_exchange(NO_REQUEST, SERVED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        let _ended = Watched { slot: self, own };
+        let mut work = std::pin::pin!(work);
+        poll_fn(|cx| {
+            // Before the look, so that a cancel in between is not missed.
+            self.lock().waker = Some(cx.waker().clone());
+            if self.is_cancelled() {
+                return Poll::Ready(None);
+            }
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 
     /// From now on a cancel of this client also goes to `target`.
@@ -183,10 +243,37 @@ impl CancelSlot {
         self.lock().bound.clone()
     }
 
+    /// Cancels the client's request: resolves when the servers have been told. PostgreSQL passes over a cancel that comes
+    /// before it has begun with a statement, or between two messages, and of several servers one may be there already; so
+    /// they are told again, by a local task, until the request is over.
+    pub(crate) async fn cancel_request(self: &Arc<Self>) -> usize {
+        let sent = self.cancel().await;
+        if self.is_cancelled() {
+            let slot = Arc::clone(self);
+            tokio::task::spawn_local(async move {
+                for pause in AGAIN_AFTER {
+                    tokio::time::sleep(pause).await;
+                    if !slot.is_cancelled() {
+                        return;
+                    }
+                    slot.cancel().await;
+                }
+            });
+        }
+        sent
+    }
+
     /// Sends a cancel to every bound server and waits until the servers have taken note. Returns how many were sent.
     pub async fn cancel(&self) -> usize {
+        // Nothing is under way unless a request is.
+        let _ = self
+            .request
+            .compare_exchange(SERVED, CANCELLED, Ordering::AcqRel, Ordering::Acquire);
         let targets = {
             let mut state = self.lock();
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
             let targets = state.bound.clone();
             state.delivering.extend(targets.iter().cloned());
             targets
@@ -209,6 +296,22 @@ impl CancelSlot {
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends [`CancelSlot::until_cancelled`].
+struct Watched<'a> {
+    slot: &'a CancelSlot,
+    /// The request is only known by this.
+    own: bool,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.slot.lock().waker = None;
+        if self.own {
+            self.slot.end_request();
+        }
     }
 }
 

@@ -220,7 +220,7 @@ async fn dispatch_cancel(ctx: &Rc<WorkerCtx>, pid: u32, key: &[u8]) {
     };
     // A task of its own: what was begun is finished even when the sender does not wait.
     let delivery = tokio::task::spawn_local(async move {
-        let sent = slot.cancel().await;
+        let sent = slot.cancel_request().await;
         delivering.ctx.metrics.cancels_sent.add(sent as u64);
     });
     let _ = delivery.await;

@@ -103,12 +103,23 @@ impl Purpose<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct CheckoutError {
-    /// SQLSTATE: 53300 (limits), 40001 (tickets), 08006 (unreachable), or what the server answered to the login.
+    /// SQLSTATE: 53300 (limits), 40001 (tickets), 57014 (a cancel), 08006 (unreachable), or what the server answered to the login.
     pub sqlstate: String,
     /// For the client.
     pub message: String,
     /// For the client.
     pub hint: Option<String>,
+}
+
+impl CheckoutError {
+    /// The client cancelled what it waits for.
+    pub(crate) fn cancelled() -> Self {
+        Self {
+            sqlstate: "57014".into(),
+            message: crate::exec::relay::CANCELLED.into(),
+            hint: None,
+        }
+    }
 }
 
 /// Figures of one pool.

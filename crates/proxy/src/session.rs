@@ -220,6 +220,7 @@ impl Session {
             gate.enter(&self.engine.running).await;
         }
         self.counted = true;
+        self.cancel.slot.begin_request();
         if !self.engine.cluster.is_valid() {
             return Err(Fault::fatal(
                 "57P03",
@@ -232,6 +233,7 @@ impl Session {
     fn count_out(&mut self) {
         if self.counted {
             self.counted = false;
+            self.cancel.slot.end_request();
             self.engine.running.leave();
         }
     }
@@ -253,8 +255,15 @@ impl Session {
                 self.client.conn.consume(frame.len);
                 return Ok(Some(frame.tag));
             }
+            // In the middle of a pipeline, too, a cancel finds nothing at work while the client is waited for.
+            if self.counted {
+                self.cancel.slot.end_request();
+            }
             if !self.wait_for_client().await? {
                 return Ok(None);
+            }
+            if self.counted {
+                self.cancel.slot.begin_request();
             }
         }
     }

@@ -18,6 +18,7 @@ mod life;
 mod model;
 mod session_steps;
 mod steps;
+mod unnamed;
 mod wire;
 
 use crate::TestCluster;
@@ -162,7 +163,7 @@ pub fn site(cluster: &'static TestCluster, binary: &Path, pool: u64) -> ProxySit
     ProxySite::new(cluster, binary).with_config(&config)
 }
 
-/// Runs the clients; makes and drops the schemas `iso_a` and `iso_b` and the tables `iso_rows` and `iso_which`.
+/// Runs the clients; makes and drops the schemas `iso_a` and `iso_b` and what is in them, and tables, views and a function named `iso_…`.
 pub fn isolate(options: &IsolationOptions) -> Result<IsolationReport, ClientError> {
     let defaults = set_up(options)?;
     let shared = Shared {
@@ -221,7 +222,7 @@ const REMOVE: [&str; 4] = [
 
 fn set_up(options: &IsolationOptions) -> Result<model::Defaults, ClientError> {
     let mut client = Client::open(&options.target)?;
-    for sql in REMOVE {
+    for sql in unnamed::REMOVE.into_iter().chain(REMOVE).chain(unnamed::MAKE) {
         must(&mut client, sql)?;
     }
     for schema in ["public", "iso_a", "iso_b"] {
@@ -252,7 +253,7 @@ fn set_up(options: &IsolationOptions) -> Result<model::Defaults, ClientError> {
 
 fn tear_down(options: &IsolationOptions) -> Result<(), ClientError> {
     let mut client = Client::open(&options.target)?;
-    for sql in REMOVE {
+    for sql in unnamed::REMOVE.into_iter().chain(REMOVE) {
         must(&mut client, sql)?;
     }
     client.close();

@@ -293,7 +293,7 @@ impl Peers {
         if let Ok(Startup::Cancel { pid, key }) = startup::decode(&packet) {
             self.metrics.cancels.increment();
             if let Some(slot) = self.shared.cancels.find(pid, secret_of(key)) {
-                let sent = slot.cancel().await;
+                let sent = slot.cancel_request().await;
                 self.metrics.cancels_sent.add(sent as u64);
             } else if let Some(done) = self.shared.outbox.put(self.shared.cancels.number(), pid, key) {
                 self.metrics.cancels_forwarded.increment();

@@ -257,7 +257,16 @@ impl ShardPool {
         }
         let waiting = slot.map(|slot| slot.mark.begin_wait());
         let result = loop {
-            match self.obtain(purpose.class()).await {
+            let obtain = self.obtain(purpose.class());
+            let obtained = match slot {
+                Some(slot) => slot.until_cancelled(obtain).await,
+                None => Some(obtain.await),
+            };
+            let Some(obtained) = obtained else {
+                self.run_effects();
+                return Err(CheckoutError::cancelled());
+            };
+            match obtained {
                 Ok((pooled, false)) => break Ok(pooled),
                 Ok((pooled, true)) => {
                     if let Some(pooled) = self.checked(pooled).await {

@@ -46,6 +46,9 @@ impl Session {
     /// The same for a statement that is sent at once: what brings a new server to the session's settings may be appended,
     /// to leave with it (see [`super::ahead`]). What follows must be that statement, or BEGIN and that statement.
     pub(super) async fn enlist_with(&mut self, shard: ShardId, way: Way) -> Result<usize, Fault> {
+        if self.cancel.slot.is_cancelled() {
+            return Err(Fault::error("57014", crate::exec::relay::CANCELLED));
+        }
         if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(index);
         }

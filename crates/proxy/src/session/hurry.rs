@@ -133,6 +133,7 @@ impl Session {
         // Counted before the look: see the gate.
         self.engine.running.enter_anyway();
         self.counted = true;
+        self.cancel.slot.begin_request();
         if cluster.gate.is_closed() || !cluster.is_valid() {
             self.count_out();
             return false;

@@ -115,6 +115,14 @@ impl Fixture {
         (proxy, url)
     }
 
+    /// Requests that wait for a server connection.
+    pub fn waiting(&self) -> usize {
+        let shared = self.proxy.as_ref().unwrap().shared();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let stats = runtime.block_on(shared.pool_stats());
+        stats.iter().map(|pool| pool.stats.waiting).sum()
+    }
+
     /// Where clients connect.
     pub fn url(&self) -> String {
         self.url_at(self.proxy.as_ref().unwrap().address())

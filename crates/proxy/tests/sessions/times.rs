@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::client::{Client, Extended};
+use testkit::client::{Client, Extended, Format, Pipeline};
 
 use super::fixture::{Fixture, error, run, value};
 
@@ -51,6 +51,48 @@ fn a_time_out_over_several_shards_says_so() {
             "{sql}"
         );
     }
+}
+
+/// Neither what waits for a connection nor what is being planned has a server that could be sent a cancel.
+#[test]
+fn a_cancel_reaches_what_has_no_server_yet() {
+    let fixture = Fixture::configured(1, 1, 1, |config| {
+        config.pool.connection_timeout = Duration::from_secs(60)
+    });
+    let mut other = fixture.client();
+    run(&mut other, "CREATE TABLE t (a int); BEGIN; SELECT 1");
+    for sql in ["SELECT count(*) FROM t", "BEGIN; SELECT count(*) FROM t"] {
+        let mut client = fixture.client();
+        let canceller = client.canceller().unwrap();
+        // Before there is anything to cancel, it is for nothing.
+        canceller.cancel().unwrap();
+        let waiting = std::thread::spawn(move || (error(&mut client, sql), client));
+        while fixture.waiting() == 0 {}
+        canceller.cancel().unwrap();
+        let (said, mut client) = waiting.join().unwrap();
+        assert_eq!(
+            said,
+            ("57014".into(), "canceling statement due to user request".into())
+        );
+        run(&mut client, "ROLLBACK");
+        drop(client);
+    }
+    run(&mut other, "COMMIT");
+    // Nothing of it is left.
+    let mut client = fixture.client();
+    let canceller = client.canceller().unwrap();
+    canceller.cancel().unwrap();
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "0");
+    // A pipeline that waits for its client in the middle is at rest as well.
+    let begun = Pipeline::new().parse("p", "SELECT count(*) FROM t", &[]).flush();
+    client.send(begun.bytes()).unwrap();
+    client.next_message().unwrap();
+    canceller.cancel().unwrap();
+    let rest = Pipeline::new()
+        .bind("", "p", &[], Format::Text)
+        .execute("", 0)
+        .sync();
+    assert_eq!(client.run(rest).unwrap().value().as_deref(), Some("0"));
 }
 
 #[test]

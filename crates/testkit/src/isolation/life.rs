@@ -154,7 +154,7 @@ impl Life<'_> {
 
     fn exchange(&mut self) -> Result<&'static str, End> {
         type Step = fn(&mut Life<'_>) -> Result<(), End>;
-        const STEPS: [(u64, &str, Step); 22] = [
+        const STEPS: [(u64, &str, Step); 23] = [
             (6, "echo", |life| life.echo()),
             (4, "state", |life| life.state()),
             (4, "fresh", |life| life.fresh()),
@@ -177,6 +177,7 @@ impl Life<'_> {
             (2, "cancel", |life| life.cancel()),
             (1, "temp", |life| life.temp()),
             (2, "lock or listen", |life| life.lock_or_listen()),
+            (2, "code not named", |life| life.unnamed()),
         ];
         let total: u64 = STEPS.iter().map(|(weight, ..)| weight).sum();
         let mut at = self.random.below(total);

@@ -97,6 +97,8 @@ pub(super) struct Model {
     pub(super) temp: Option<u64>,
     /// Session advisory locks held.
     pub(super) locks: u64,
+    /// The lock that a view takes is held.
+    pub(super) view_lock: bool,
     pub(super) listening: BTreeSet<String>,
     pub(super) rows: Vec<Stored>,
 }
@@ -112,6 +114,7 @@ impl Model {
             sql_prepared: false,
             temp: None,
             locks: 0,
+            view_lock: false,
             listening: BTreeSet::new(),
             rows: Vec::new(),
         }
@@ -142,6 +145,7 @@ impl Model {
         self.sql_prepared = false;
         self.temp = None;
         self.locks = 0;
+        self.view_lock = false;
         self.listening.clear();
     }
 
@@ -153,7 +157,7 @@ impl Model {
             .collect();
         row.push(Some(self.role.clone()));
         row.push(Some(self.temp.is_some().to_string()));
-        row.push(Some(self.locks.to_string()));
+        row.push(Some((self.locks + u64::from(self.view_lock)).to_string()));
         row
     }
 
