@@ -19,6 +19,7 @@ mod docs;
 mod files;
 mod log_values;
 mod nearest;
+mod node_values;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -30,10 +31,11 @@ pub use declare::has_option;
 use declare::{Reader, Section as _};
 pub use docs::page as documentation;
 pub use log_values::{LogFormat, LogLevel, Otlp, Ratio};
+pub use node_values::Node;
 pub use sections::{
     AdminSection, AuthSection, ConsoleSection, CredentialSection, DatabaseSection, LimitsSection, LogSection,
-    PoolSection, ProxySection, ShardSection, StatisticsSection, StoreKind, StoreSection, TlsSection,
-    TracingSection, UserSection,
+    PoolSection, ProxySection, ReplicasSection, ShardSection, StatisticsSection, StoreKind, StoreSection,
+    TlsSection, TracingSection, UserSection,
 };
 pub use values::{AuthMethod, Bytes, FileMode, HostPort, Name, Password, Sql, Text};
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub statistics: StatisticsSection,
     /// Traces.
     pub tracing: TracingSection,
+    /// Watching servers, and reads from replicas.
+    pub replicas: ReplicasSection,
     /// Databases clients may connect to; at least one.
     pub databases: Vec<DatabaseSection>,
     /// Who may log in.
@@ -205,6 +209,7 @@ impl Config {
         section("log", self.log.changed(&new.log));
         section("statistics", self.statistics.changed(&new.statistics));
         section("tracing", self.tracing.changed(&new.tracing));
+        section("replicas", self.replicas.changed(&new.replicas));
         let names = |config: &Config| -> BTreeSet<Name> {
             config
                 .databases
@@ -265,6 +270,7 @@ impl Config {
         let log = reader.section::<LogSection>(&document);
         let statistics = reader.section::<StatisticsSection>(&document);
         let tracing = reader.section::<TracingSection>(&document);
+        let replicas = reader.section::<ReplicasSection>(&document);
         let databases = reader.sections::<DatabaseSection>(&document);
         let users = reader.any_sections::<UserSection>(&document);
         let auth = reader.section::<AuthSection>(&document);
@@ -283,6 +289,9 @@ impl Config {
             checks::auth(reader, auth, &users);
         }
         checks::credentials(reader, &credentials, &users, &shards);
+        if let Some(replicas) = &replicas {
+            checks::replicas(reader, replicas);
+        }
         if let Some(pool) = &pool {
             checks::pool(reader, pool);
         }
@@ -301,6 +310,7 @@ impl Config {
             log: log?.value,
             statistics: statistics?.value,
             tracing: tracing?.value,
+            replicas: replicas?.value,
             databases: values_of(databases),
             users: values_of(users),
             auth: auth?.value,

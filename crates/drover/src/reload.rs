@@ -121,7 +121,7 @@ fn compare(running: &Config, new: &Config) -> ReloadReport {
 
 fn is_fixed(option: &str) -> bool {
     let section = option.split(' ').next().unwrap_or_default();
-    let sections = ["[proxy]", "[store]", "[admin]", "[[shards]]"];
+    let sections = ["[proxy]", "[store]", "[admin]", "[replicas]", "[[shards]]"];
     sections.contains(&section) || FIXED.contains(&option)
 }
 
@@ -131,6 +131,7 @@ fn merged(running: &Config, new: Config) -> Config {
         proxy: running.proxy.clone(),
         store: running.store.clone(),
         admin: running.admin.clone(),
+        replicas: running.replicas.clone(),
         shards: running.shards.clone(),
         ..new
     };

@@ -243,6 +243,16 @@ impl Pool {
         self.refuse_failing(now);
     }
 
+    /// The login asked for by [`Effect::Dial`] was given up because its server was replaced: others are begun where they
+    /// are needed.
+    pub fn dial_abandoned(&mut self, id: ServerId, now: Time) {
+        let Some(class) = self.forget(id) else { return };
+        self.lanes[class as usize].dialling -= 1;
+        for class in CLASSES {
+            self.pump(class, now);
+        }
+    }
+
     /// A limit shared with other pools does not allow the connection asked for by [`Effect::Dial`] now.
     pub fn dial_denied(&mut self, id: ServerId, now: Time) {
         let Some(class) = self.forget(id) else { return };

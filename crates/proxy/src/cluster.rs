@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use catalog::{ShardId, Snapshot};
 use tokio::sync::Notify;
-use topology::records::NodeRecord;
 use topology::{ChangeCoordinator, ChangeError, ChangeGuard, ChangeScope, ClusterRecord, Membership};
 
 use crate::admin_link::{AdminError, AdminLink};
@@ -52,6 +51,8 @@ pub struct Cluster {
     /// Pauses statements while a change is made.
     pub gate: Gate,
     recovery: Notify,
+    /// The home shard has another primary.
+    home_moved: Notify,
 }
 
 /// One database.
@@ -95,6 +96,7 @@ impl Cluster {
             stale: AtomicBool::new(false),
             gate: Gate::default(),
             recovery: Notify::new(),
+            home_moved: Notify::new(),
         }
     }
 
@@ -174,20 +176,36 @@ impl Cluster {
         let Some(shard) = record.shard(shard) else {
             return Err(AdminError::State(format!("there is no shard {shard}")));
         };
-        self.admin_link_to(&shard.name, &shard.primary, database).await
+        let address = self.nodes.primary(shard.id.0).map_err(AdminError::State)?;
+        self.admin_link_to(&shard.name, address, database).await
+    }
+
+    /// A connection for looking at one server of a shard, be it the primary or not.
+    pub(crate) async fn watch_link(&self, shard: u32, address: &Address) -> Result<AdminLink, AdminError> {
+        let record = self.record();
+        let shard = record.shard(ShardId(shard));
+        let name = shard.map_or("", |shard| shard.name.as_str());
+        // Every server of the cluster has this one.
+        let database = record.databases.first().map_or("postgres", String::as_str);
+        self.admin_link_to(name, address.clone(), database).await
+    }
+
+    /// Another server is the primary of a shard, or none is. Prepared transactions may wait there, and what was read of
+    /// the catalog may have been lost.
+    pub(crate) fn primary_moved(&self, shard: u32) {
+        self.ask_recovery();
+        if shard == self.home().0 {
+            self.home_moved.notify_one();
+        }
     }
 
     /// The same to a given server of the shard with this name.
     async fn admin_link_to(
         &self,
         shard: &str,
-        node: &NodeRecord,
+        address: Address,
         database: &str,
     ) -> Result<AdminLink, AdminError> {
-        let address = Address {
-            host: node.host.clone(),
-            port: node.port,
-        };
         AdminLink::connect(address, self.tls.server(shard), &self.admin, database).await
     }
 

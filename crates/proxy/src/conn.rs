@@ -7,6 +7,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
@@ -367,6 +368,15 @@ impl Conn {
         match &mut self.socket {
             Socket::Tcp(socket) => socket.shutdown().await,
             Socket::Unix(socket) => socket.shutdown().await,
+        }
+    }
+
+    /// The socket's number, valid as long as this exists.
+    #[must_use]
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_raw_fd(),
+            Socket::Unix(socket) => socket.as_raw_fd(),
         }
     }
 

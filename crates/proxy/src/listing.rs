@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -119,6 +120,8 @@ pub(crate) struct ServerMark {
     since: Cell<u64>,
     /// Statements prepared on it, when it was last given back.
     prepared: Cell<usize>,
+    /// The socket, which is open as long as this exists: both belong to the same pooled connection.
+    socket: RawFd,
 }
 
 impl ServerMark {
@@ -160,6 +163,7 @@ impl ServerMarks {
             client: Cell::new(0),
             since: Cell::new(now_s),
             prepared: Cell::new(0),
+            socket: conn.conn.raw_fd(),
         });
         let mut all = self.all.borrow_mut();
         // Those that are gone are swept when the list would grow.
@@ -168,6 +172,20 @@ impl ServerMarks {
         }
         all.push(Rc::downgrade(&mark));
         mark
+    }
+
+    /// Shuts the sockets of connections that are lent and lead anywhere else than to `good`: whoever reads or writes
+    /// finds them closed. How many there were.
+    pub(crate) fn cut(&self, good: Option<&Address>) -> u64 {
+        let mut cut = 0;
+        for mark in self.all.borrow().iter().filter_map(Weak::upgrade) {
+            if mark.lent.get() && good != Some(&*mark.address) {
+                // It fails where the other side has closed already, which is as good.
+                let _ = nix::sys::socket::shutdown(mark.socket, nix::sys::socket::Shutdown::Both);
+                cut += 1;
+            }
+        }
+        cut
     }
 
     /// Appends a row per connection.

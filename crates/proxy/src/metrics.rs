@@ -183,6 +183,7 @@ catalogue! {
     Counter ticket_waits "drover_ticket_waits_total" "Multi-shard transactions that had to wait for a ticket.";
     Counter tickets_refused "drover_tickets_refused_total" "Multi-shard transactions that got no ticket in time (40001).";
     Counter servers_discarded "drover_servers_discarded_total" "Server connections closed because their state was unknown or broken.";
+    Counter servers_cut "drover_servers_cut_total" "Server connections cut while in use, because their server died or was replaced.";
     Counter servers_reaped "drover_servers_reaped_total" "Server connections closed for age or idleness.";
     Counter servers_moved "drover_servers_moved_total" "Idle server connections handed to another worker.";
     Counter servers_cleaned "drover_servers_cleaned_total" "Server connections kept although their client left in the middle of something.";

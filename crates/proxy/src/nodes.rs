@@ -7,6 +7,8 @@
 
 pub mod choose;
 mod load;
+pub mod monitor;
+pub mod observe;
 pub mod view;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use topology::ClusterRecord;
 use topology::records::{NodeRecord, ShardRecord};
 
@@ -22,6 +24,7 @@ use crate::config::{ReplicaConfig, ShardConfig};
 use crate::server::Address;
 pub use choose::{Choice, Need, Picked, WhyNode, WhyPrimary};
 pub use load::{InFlight, Node, Outcome};
+use observe::{Change, Memory};
 pub use view::{NodeView, Out, Role, Seen, ShardView, Standing};
 
 /// A server of a shard. Numbers are given per shard, stay with an address as long as it is configured, and are not used
@@ -39,6 +42,7 @@ impl std::fmt::Display for NodeId {
 #[derive(Debug)]
 pub struct Nodes {
     config: ReplicaConfig,
+    watched: bool,
     shards: ArcSwap<Vec<Arc<Shard>>>,
     /// Held by whoever replaces something.
     writing: Mutex<()>,
@@ -53,13 +57,16 @@ pub struct Nodes {
 struct Shard {
     id: u32,
     view: ArcSwap<ShardView>,
+    memory: Mutex<Memory>,
+    /// Its servers are to be looked at at once.
+    look: Notify,
 }
 
 impl Nodes {
     /// The servers of a cluster, none of which has been looked at.
     #[must_use]
     pub fn new(record: &ClusterRecord, config: ReplicaConfig) -> Self {
-        let nodes = Self::empty(config);
+        let nodes = Self::empty(config, true);
         nodes.set_topology(record);
         nodes
     }
@@ -67,7 +74,7 @@ impl Nodes {
     /// The servers of a proxy that belongs to no cluster: primaries only.
     #[must_use]
     pub fn of_shards(shards: &[ShardConfig], config: ReplicaConfig) -> Self {
-        let nodes = Self::empty(config);
+        let nodes = Self::empty(config, false);
         let records: Vec<ShardRecord> = shards
             .iter()
             .map(|shard| ShardRecord {
@@ -81,9 +88,10 @@ impl Nodes {
         nodes
     }
 
-    fn empty(config: ReplicaConfig) -> Self {
+    fn empty(config: ReplicaConfig, watched: bool) -> Self {
         Self {
             config,
+            watched,
             shards: ArcSwap::default(),
             writing: Mutex::new(()),
             version: watch::Sender::new(0),
@@ -96,6 +104,12 @@ impl Nodes {
     #[must_use]
     pub fn config(&self) -> &ReplicaConfig {
         &self.config
+    }
+
+    /// Somebody looks at the servers, so that what is known of them holds.
+    #[must_use]
+    pub fn are_watched(&self) -> bool {
+        self.watched
     }
 
     /// Other servers are configured from now on. What is known of those that stay is kept.
@@ -120,6 +134,8 @@ impl Nodes {
                 None => Arc::new(Shard {
                     id: record.id.0,
                     view: ArcSwap::from_pointee(view),
+                    memory: Mutex::default(),
+                    look: Notify::new(),
                 }),
             }
         });
@@ -172,6 +188,78 @@ impl Nodes {
     #[must_use]
     pub fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    /// Replaces a shard's view by a changed one.
+    fn update(
+        &self,
+        shard: u32,
+        change: impl FnOnce(&mut ShardView, &mut Memory, &ReplicaConfig) -> Vec<Change>,
+    ) -> Vec<Change> {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = self.shards.load();
+        let Some(found) = shards.iter().find(|candidate| candidate.id == shard) else {
+            return Vec::new();
+        };
+        let mut view = (**found.view.load()).clone();
+        let mut memory = found.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = change(&mut view, &mut memory, &self.config);
+        drop(memory);
+        found.view.store(Arc::new(view));
+        drop(writing);
+        self.announce();
+        changes
+    }
+
+    /// Something happened to a connection: the shard's servers are looked at now instead of at their next turn.
+    pub fn look_now(&self, shard: u32) {
+        let shards = self.shards.load();
+        if let Some(found) = shards.iter().find(|candidate| candidate.id == shard) {
+            found.look.notify_waiters();
+        }
+    }
+
+    /// Completes when [`Self::look_now`] is called for the shard.
+    async fn asked_to_look(&self, shard: u32) {
+        let found = self
+            .shards
+            .load()
+            .iter()
+            .find(|candidate| candidate.id == shard)
+            .cloned();
+        match found {
+            Some(found) => found.look.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The shards as the worker layer wants them: each with the server that takes writes, as far as there is one.
+    #[must_use]
+    pub fn shard_configs(&self) -> Vec<ShardConfig> {
+        let views = self.views();
+        let configs = views.iter().filter_map(|view| {
+            let configured = view.nodes.first()?.node.address();
+            let address = view.primary_address().unwrap_or(configured);
+            Some(ShardConfig {
+                id: view.shard,
+                name: view.name.to_string(),
+                host: address.host.clone(),
+                port: address.port,
+            })
+        });
+        configs.collect()
+    }
+
+    /// Where writes of a shard go now, or why nowhere.
+    pub fn primary(&self, shard: u32) -> Result<Address, String> {
+        let view = self
+            .view(shard)
+            .ok_or_else(|| format!("there is no shard {shard}"))?;
+        match (&view.primary, view.primary_address()) {
+            (Ok(_), Some(address)) => Ok(address.clone()),
+            (Err(reason), _) => Err(format!("\"{}\" has no primary: {}", view.name, reason.as_str())),
+            (Ok(_), None) => Err(format!("\"{}\" has no primary", view.name)),
+        }
     }
 
     fn announce(&self) {

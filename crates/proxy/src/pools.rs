@@ -273,6 +273,18 @@ impl Pools {
         }
     }
 
+    /// Cuts the connections to a server that is dead or has been replaced.
+    pub(crate) fn cut(&self, place: Place) {
+        // A replica has one address for ever; the primary's may be good.
+        let good = match place.node {
+            None => self.inner.worker.shared.address_of(place),
+            Some(_) => None,
+        };
+        for pool in self.matching(|key| key.place == place) {
+            pool.cut(good.as_ref());
+        }
+    }
+
     /// Connections to the server that are idle now need a check.
     pub(crate) fn suspect(&self, place: Place) {
         for pool in self.matching(|key| key.place == place) {

@@ -46,7 +46,7 @@ pub fn start(
         None => Sockets::bind(&config).map_err(RunningError::Start)?,
     };
     let control = control::start(store, id, wanted, &config, gather_bytes_max)?;
-    config.shards = control::shard_configs(&control.cluster.record());
+    config.shards = control.cluster.nodes.shard_configs();
     config.auth.salt_secret = control.cluster.salt_secret.get().copied();
     let cluster = Arc::clone(&control.cluster);
     let proxy = crate::listener::start_on(

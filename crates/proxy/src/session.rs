@@ -24,6 +24,7 @@ mod inspect;
 mod learn;
 mod listen;
 mod many;
+pub(crate) mod node_rows;
 mod observe;
 mod portal;
 mod queries;

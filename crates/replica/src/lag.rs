@@ -73,6 +73,12 @@ impl PrimaryClock {
         self.notes.back().map(|note| note.lsn)
     }
 
+    /// When it was asked last.
+    #[must_use]
+    pub fn latest_at(&self) -> Option<Duration> {
+        self.notes.back().map(|note| note.asked)
+    }
+
     /// Drops every second one of the older half: the far past is remembered coarsely, which makes ages there only
     /// larger.
     fn thin_out(&mut self) {

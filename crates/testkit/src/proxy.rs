@@ -186,6 +186,14 @@ impl ProxySite {
                 "[[shards]]\nname = '{}'\nprimary = '{host}:{port}'\n",
                 shard.name
             ));
+            let replicas: Vec<String> = shard
+                .replicas
+                .iter()
+                .map(|node| format!("'{}:{}'", node.host, node.port))
+                .collect();
+            if !replicas.is_empty() {
+                text.push_str(&format!("replicas = [{}]\n", replicas.join(", ")));
+            }
         }
         text.push_str(&self.extra);
         text

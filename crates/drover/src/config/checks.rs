@@ -7,8 +7,8 @@ use proxy::auth::Method;
 use super::Password;
 use super::declare::{Located, Reader};
 use super::sections::{
-    AuthSection, ConsoleSection, CredentialSection, DatabaseSection, PoolSection, ProxySection, ShardSection,
-    UserSection,
+    AuthSection, ConsoleSection, CredentialSection, DatabaseSection, PoolSection, ProxySection,
+    ReplicasSection, ShardSection, UserSection,
 };
 
 /// Names within a kind must differ.
@@ -75,6 +75,25 @@ pub(super) fn nodes(reader: &mut Reader<'_>, shards: &[Located<ShardSection>]) {
         "server",
         nodes.iter().map(|(node, at)| (node.as_str(), *at)),
     );
+}
+
+/// Servers must be looked at with pauses, and answers need time.
+pub(super) fn replicas(reader: &mut Reader<'_>, replicas: &Located<ReplicasSection>) {
+    for (option, value) in [
+        ("poll_interval", replicas.value.poll_interval),
+        ("poll_timeout", replicas.value.poll_timeout),
+    ] {
+        if value < std::time::Duration::from_millis(10) {
+            reader.problem(
+                replicas.key_at(option),
+                format!("`{option}` must be 10ms or more"),
+            );
+        }
+    }
+    if replicas.value.max_failures == 0 {
+        let message = "`max_failures` must be 1 or more".to_owned();
+        reader.problem(replicas.key_at("max_failures"), message);
+    }
 }
 
 /// The console's names must be free.

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use agent::Secret;
 use proxy::config::{
     AdminConfig, AuthConfig, AuthQuery, ClientAuth, ConsoleConfig, Credential, DatabaseConfig, Limits,
-    ObserveConfig, PoolConfig, PoolOverrides, ProxyConfig, ShardConfig, TimeoutOverrides, Timeouts,
-    TraceConfig, UnixSocketConfig, UserConfig, UserLimits,
+    ObserveConfig, PoolConfig, PoolOverrides, ProxyConfig, ReplicaConfig, ShardConfig, TimeoutOverrides,
+    Timeouts, TraceConfig, UnixSocketConfig, UserConfig, UserLimits,
 };
 use topology::records::{ClusterRecordError, NodeRecord, ShardRecord};
 use topology::{ClusterRecord, FileStore, ProxyId, ShardId, StoreError, TopologyStore};
 
-use super::{Config, DatabaseSection, HostPort, Name, Password, ShardSection, StoreKind, UserSection};
+use super::{Config, DatabaseSection, Name, Node, Password, ShardSection, StoreKind, UserSection};
 
 impl Config {
     /// The proxy's part. Shards are numbered from 1 in the order of the file; [`topology::change::ensure_cluster`]
@@ -41,8 +41,8 @@ impl Config {
         let shards = numbered(&self.shards).map(|(id, shard)| ShardConfig {
             id: id.0,
             name: shard.name.0.clone(),
-            host: shard.primary.host.clone(),
-            port: shard.primary.port,
+            host: shard.primary.address.host.clone(),
+            port: shard.primary.address.port,
         });
         ProxyConfig {
             listen: self.proxy.listen.first,
@@ -72,7 +72,7 @@ impl Config {
                 password: Some(self.admin.password.expose().to_owned()),
             },
             tls: self.to_tls(),
-            replicas: Default::default(),
+            replicas: self.to_replicas(),
         }
     }
 
@@ -150,6 +150,24 @@ impl Config {
             max_user_clients: self.limits.max_user_client_connections,
             max_user_servers: self.limits.max_user_connections,
             ..Limits::default()
+        }
+    }
+
+    fn to_replicas(&self) -> ReplicaConfig {
+        let replicas = &self.replicas;
+        ReplicaConfig {
+            poll_interval: replicas.poll_interval,
+            poll_timeout: replicas.poll_timeout,
+            lag_bytes_max: replicas.max_lag_bytes.0 as u64,
+            lag_max: replicas.max_lag,
+            keep: replicas.keep,
+            slow_start: replicas.slow_start,
+            breaker: replica::BreakerPolicy {
+                failures_max: u32::try_from(replicas.max_failures).unwrap_or(u32::MAX),
+                pause: replicas.failure_pause,
+                ..replica::BreakerPolicy::default()
+            },
+            zone: replicas.zone.as_ref().map(|zone| zone.0.clone()),
         }
     }
 
@@ -243,8 +261,12 @@ fn names_of(names: &[Name]) -> Vec<String> {
     names.iter().map(|name| name.0.clone()).collect()
 }
 
-fn node(address: &HostPort) -> NodeRecord {
-    NodeRecord::new(address.host.clone(), address.port)
+fn node(node: &Node) -> NodeRecord {
+    NodeRecord {
+        weight: node.weight,
+        zone: node.zone.as_ref().map(|zone| zone.0.clone()),
+        ..NodeRecord::new(node.address.host.clone(), node.address.port)
+    }
 }
 
 /// A secret of `auth_file`; reading the file has checked that a verifier is one.

@@ -10,8 +10,9 @@ use toml::de::DeValue;
 
 use super::declare::{Section, SectionDoc, section};
 use super::log_values::{LogFormat, LogLevel, Otlp, Ratio};
+use super::node_values::Node;
 use super::tls_values::{Protocol, TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
-use super::values::{AuthMethod, Bytes, FileMode, FromToml, HostPort, Listen, Name, Password, Sql, Text};
+use super::values::{AuthMethod, Bytes, FileMode, FromToml, Listen, Name, Password, Sql, Text};
 
 /// All sections, in the order of the documentation.
 pub(super) const SECTIONS: &[SectionDoc] = &[
@@ -25,6 +26,7 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
     LogSection::DOC,
     StatisticsSection::DOC,
     TracingSection::DOC,
+    ReplicasSection::DOC,
     DatabaseSection::DOC,
     UserSection::DOC,
     AuthSection::DOC,
@@ -359,14 +361,41 @@ section! {
 }
 
 section! {
+    /// How the servers of the shards are watched, and which replicas get reads.
+    ReplicasSection("replicas", repeated: false) {
+        /// Pause between two looks at a server: a promoted replica is found within this time and two round trips.
+        poll_interval: Duration = "'500ms'",
+        /// A look that takes longer is given up; a server that leaves two of them unanswered is taken for dead.
+        poll_timeout: Duration = "'1s'",
+        /// A replica whose data are older gets no reads, until they are half as old. `0s`: no limit.
+        max_lag: Duration = "'30s'",
+        /// A replica that is further behind gets no reads, until it is half as far behind. `0`: no limit.
+        max_lag_bytes: Bytes = "0",
+        /// So many replicas of each shard get reads although they are too far behind, the least late ones first; with `0`
+        /// those reads go to the primary.
+        keep: usize = "0",
+        /// A replica that comes back gets its full share after this time.
+        slow_start: Duration = "'10s'",
+        /// Failures in a row (no connection, a connection that breaks) after which a replica gets no reads for a while.
+        max_failures: usize = "3",
+        /// How long that is the first time; it doubles each time, up to 30 seconds.
+        failure_pause: Duration = "'1s'",
+        /// Where this proxy stands: replicas of the same `zone` are preferred. Left out: no zone is.
+        zone: Option<Name>,
+    }
+}
+
+section! {
     /// A shard: one primary and its replicas. The first one is the home shard, which holds the unsharded tables.
     ShardSection("shards", repeated: true) {
         /// Name, such as `shard_1`. It stays with the shard's data for ever.
         name: Name,
-        /// The server that takes writes.
-        primary: HostPort,
-        /// Servers that follow the primary, each `"host:port"`.
-        replicas: Vec<HostPort> = "[]",
+        /// The server that takes writes when the cluster is made. Drover finds out who takes writes; this one is believed
+        /// until it was asked.
+        primary: Node,
+        /// Servers that follow the primary. Reads that may go to replicas are shared by `weight` (0: none for this one);
+        /// those of the proxy's own `zone` are preferred.
+        replicas: Vec<Node> = "[]",
         /// Encryption of connections to these servers, instead of `server_mode` in `[tls]`.
         tls_mode: Option<TlsServerMode>,
         /// Authorities of these servers' certificates, instead of `server_ca` in `[tls]`.

@@ -14,7 +14,8 @@ use super::follow::{Follower, Workers};
 use super::{Cluster, recovery};
 use crate::admin_link::AdminError;
 use crate::cancel;
-use crate::config::{ProxyConfig, ShardConfig};
+use crate::config::ProxyConfig;
+use crate::nodes;
 use crate::tls::{Tls, TlsError};
 use crate::worker::Shared;
 
@@ -80,6 +81,7 @@ pub fn start(
     let (stop, stopped) = oneshot::channel();
     let (shared, workers) = watch::channel(None);
     let cancelling = workers.clone();
+    let watching = workers.clone();
     let peer_listen = config.peer_listen();
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
@@ -98,11 +100,16 @@ pub fn start(
                         let cluster = Arc::clone(follower.cluster());
                         let _ = ready.send(Ok(Arc::clone(&cluster)));
                         let recovering = tokio::task::spawn_local(recover(Arc::clone(&cluster)));
-                        let cancelling =
-                            tokio::task::spawn_local(take_cancels(cluster, cancelling, peer_listen));
+                        let cancelling = tokio::task::spawn_local(take_cancels(
+                            Arc::clone(&cluster),
+                            cancelling,
+                            peer_listen,
+                        ));
+                        let watching = tokio::task::spawn_local(nodes::monitor::run(cluster, watching));
                         follower.run(stopped).await;
                         recovering.abort();
                         cancelling.abort();
+                        watching.abort();
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -125,6 +132,8 @@ pub fn start(
 impl Control {
     /// The workers exist now.
     pub fn attach(&self, shared: Arc<Shared>) {
+        // What was seen since they were given their shards.
+        shared.set_shards(self.cluster.nodes.shard_configs());
         self.shared.send_replace(Some(shared));
     }
 
@@ -158,6 +167,7 @@ async fn set_up(
         gather_bytes_max,
         config.replicas.clone(),
     ));
+    nodes::monitor::look_at_all(&cluster).await;
     bootstrap(&cluster, &record).await?;
     set_salts(&cluster, store.as_ref()).await;
     let membership = Arc::new(Membership::join(store, proxy, LEASE).await?);
@@ -269,18 +279,4 @@ async fn take_cancels(cluster: Arc<Cluster>, mut workers: Workers, address: Sock
     if let (Some(shared), Some(membership)) = (shared, cluster.membership.get()) {
         cancel::peers::run(shared, Arc::clone(membership), address).await;
     }
-}
-
-/// The shards as the worker layer wants them.
-pub fn shard_configs(record: &ClusterRecord) -> Vec<ShardConfig> {
-    record
-        .shards
-        .iter()
-        .map(|shard| ShardConfig {
-            id: shard.id.0,
-            name: shard.name.clone(),
-            host: shard.primary.host.clone(),
-            port: shard.primary.port,
-        })
-        .collect()
 }

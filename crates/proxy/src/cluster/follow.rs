@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use topology::records::{BarrierId, NodeRecord};
+use topology::records::BarrierId;
 use topology::{
     ChangeScope, ClusterEvent, ClusterRecord, ClusterWatch, Membership, MembershipError, StoreError,
 };
 
 use super::Cluster;
-use super::control::shard_configs;
 use crate::admin_link::{AdminError, AdminLink};
+use crate::server::Address;
 use crate::worker::Shared;
 
 /// Pause after a cluster could not be loaded or acknowledged.
@@ -47,11 +47,13 @@ pub(super) struct Follower {
     quieting: Option<BarrierId>,
     repairing: Option<JoinHandle<()>>,
     links: HashMap<String, Link>,
+    /// The catalog is to be read again: the home shard has another primary.
+    reload: bool,
 }
 
 /// A connection to the home shard's server.
 struct Link {
-    node: NodeRecord,
+    address: Address,
     link: AdminLink,
 }
 
@@ -62,6 +64,8 @@ enum Next {
     Quiet,
     Load,
     DropLinks,
+    HomeMoved,
+    LoadAgain,
 }
 
 impl Follower {
@@ -77,6 +81,7 @@ impl Follower {
             quieting: None,
             repairing: None,
             links: HashMap::new(),
+            reload: false,
         }
     }
 
@@ -120,6 +125,8 @@ impl Follower {
                 event = self.watch.next() => Next::Event(event),
                 () = cluster.gate.quiet(), if self.quieting.is_some() => Next::Quiet,
                 () = tokio::time::sleep(RETRY_LOAD), if self.pending.is_some() => Next::Load,
+                () = tokio::time::sleep(RETRY_LOAD), if self.reload => Next::LoadAgain,
+                () = cluster.home_moved.notified() => Next::HomeMoved,
                 () = tokio::time::sleep(LINK_IDLE), if !self.links.is_empty() => Next::DropLinks,
             };
             match next {
@@ -132,6 +139,11 @@ impl Follower {
                 Next::Quiet => self.acknowledge_pause().await,
                 Next::Load => self.load().await,
                 Next::DropLinks => self.links.clear(),
+                Next::HomeMoved => {
+                    self.reload = true;
+                    self.load_again().await;
+                }
+                Next::LoadAgain => self.load_again().await,
             }
         }
         if let Some(repairing) = self.repairing {
@@ -164,6 +176,24 @@ impl Follower {
                 // Statements are refused from here on rather than held back.
                 self.resume();
             }
+        }
+    }
+
+    /// The home shard has another primary: what its predecessor did last may have been lost, so that what is known of
+    /// the catalog is read again. Until that worked, what is known is used: it is newer, not older.
+    async fn load_again(&mut self) {
+        if self.pending.is_some() {
+            // It is read anyway.
+            self.reload = false;
+            return;
+        }
+        if self.cluster.nodes.primary(self.cluster.home().0).is_err() {
+            return;
+        }
+        let record = self.cluster.record();
+        match self.load_all(&record).await {
+            Ok(()) => self.reload = false,
+            Err(error) => tracing::debug!(%error, "the catalog of the new primary cannot be read yet"),
         }
     }
 
@@ -206,11 +236,11 @@ impl Follower {
             self.cluster.set_stale(true);
             return;
         }
-        if let Some(shared) = self.workers.borrow().as_deref() {
-            shared.set_shards(shard_configs(&record));
-        }
         let epoch = record.epoch;
         self.cluster.adopt(record);
+        if let Some(shared) = self.workers.borrow().as_deref() {
+            shared.set_shards(self.cluster.nodes.shard_configs());
+        }
         self.set_gate();
         self.cluster.set_stale(false);
         match self.watch.ack_epoch(epoch).await {
@@ -225,7 +255,7 @@ impl Follower {
             let kept = self
                 .links
                 .remove(database)
-                .filter(|kept| is_home(record, &kept.node));
+                .filter(|kept| self.cluster.nodes.primary(record.home.0).as_ref() == Ok(&kept.address));
             let loaded = match kept {
                 // It may have been cut since it was last used, or something was dropped while facts were read.
                 Some(mut kept) => match self.cluster.load_facts(&mut kept.link, record, database).await {
@@ -252,17 +282,14 @@ impl Follower {
         let Some(home) = record.shard(record.home) else {
             return Err(AdminError::State(format!("there is no shard {}", record.home)));
         };
-        let node = home.primary.clone();
-        let mut link = self.cluster.admin_link_to(&home.name, &node, database).await?;
+        let address = self.cluster.nodes.primary(home.id.0).map_err(AdminError::State)?;
+        let mut link = self
+            .cluster
+            .admin_link_to(&home.name, address.clone(), database)
+            .await?;
         let snapshot = self.cluster.load_facts(&mut link, record, database).await?;
-        Ok((snapshot, Link { node, link }))
+        Ok((snapshot, Link { address, link }))
     }
-}
-
-fn is_home(record: &ClusterRecord, node: &NodeRecord) -> bool {
-    record
-        .shard(record.home)
-        .is_some_and(|home| home.primary == *node)
 }
 
 /// Finishes what a leader that is gone has left unfinished, however long that takes.

@@ -119,6 +119,8 @@ pub struct NodeView {
     pub role: Role,
     /// What it said last.
     pub seen: Option<Seen>,
+    /// The history of its timeline, while it says it is a primary.
+    pub lineage: Option<Arc<Lineage>>,
     /// Whether it gets reads.
     pub standing: Standing,
 }
@@ -206,6 +208,7 @@ impl ShardView {
                 node: Arc::new(Node::new(node, config)),
                 role: known.map_or(Role::Unknown, |known| known.role),
                 seen: known.and_then(|known| known.seen),
+                lineage: known.and_then(|known| known.lineage.clone()),
                 standing: known.map_or(Standing::Out(Out::Unknown), |known| known.standing),
             });
         }

@@ -13,6 +13,7 @@ use super::{ANSWER_TIMEOUT, Command, Mailbox, Names, Notification, Notifications
 use crate::admin_link::AdminLink;
 use crate::cluster::Cluster;
 use crate::exec::link::{self, Reply};
+use crate::server::Address;
 
 /// The longest message an idle server may send, in bytes; a notification has less than 8,192.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -53,7 +54,12 @@ impl Task {
                     names: self.names,
                     channels: HashMap::new(),
                 };
-                let lost = listener.work(&mut commands).await.is_err();
+                let address = Arc::clone(&listener.link.server.address);
+                let lost = tokio::select! {
+                    done = listener.work(&mut commands) => done.is_err(),
+                    // The old primary may live on, and nobody notifies there any more.
+                    () = moved(&self.cluster, &address) => true,
+                };
                 self.all.forget(&self.database, self.id);
                 if lost {
                     tracing::warn!(database = &*self.database, "the listening connection was lost");
@@ -73,6 +79,21 @@ impl Task {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Completes when the home shard's primary is another server than this.
+async fn moved(cluster: &Cluster, address: &Address) {
+    let mut changes = cluster.nodes.changes();
+    loop {
+        if let Ok(now) = cluster.nodes.primary(cluster.home().0)
+            && now != *address
+        {
+            return;
+        }
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

@@ -45,7 +45,10 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
     let Some(address) = worker.shared.address_of(key.place) else {
         let error = CheckoutError {
             sqlstate: "08006".into(),
-            message: format!("{} is not in the topology", worker.shared.name_of(key.place)),
+            message: match (key.place.node, worker.shared.nodes.primary(key.place.shard)) {
+                (None, Err(reason)) => reason,
+                _ => format!("{} is not in the topology", worker.shared.name_of(key.place)),
+            },
             hint: None,
         };
         drop(permit);
@@ -58,7 +61,13 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
         None => None,
     };
     let start = Instant::now();
-    let result = log_in(&pool, dialler(&pool, address)).await;
+    let result = tokio::select! {
+        result = log_in(&pool, dialler(&pool, address.clone())) => result,
+        () = replaced(&pool, &address) => {
+            drop(permit);
+            return pool.dial_abandoned(id);
+        }
+    };
     worker.shared.report(key.place, &result);
     match result {
         Ok(conn) => {
@@ -84,7 +93,20 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
             if error.is_down() {
                 pool.server_is_down();
             }
+            worker.shared.nodes.look_now(key.place.shard);
             pool.dial_failed(id, for_client(&error, &shard), error.is_lasting());
+        }
+    }
+}
+
+/// Completes when the server is another one than this. A server that hangs must not keep clients from its successor.
+async fn replaced(pool: &ShardPool, address: &Address) {
+    let shared = &pool.0.worker.shared;
+    let place = pool.0.key.place;
+    let mut changes = shared.nodes.changes();
+    while shared.address_of(place).as_ref() == Some(address) {
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

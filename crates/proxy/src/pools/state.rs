@@ -19,7 +19,7 @@ use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
 use crate::listing::{ServerMark, ServerMarks, ServerRow};
 use crate::metrics::WorkerMetrics;
-use crate::server::ServerConn;
+use crate::server::{Address, ServerConn};
 use crate::worker::{Shared, Switch, WorkerMessage};
 
 /// What all pools of one worker share.
@@ -406,6 +406,14 @@ impl ShardPool {
         self.run_effects();
     }
 
+    pub(super) fn dial_abandoned(&self, id: ServerId) {
+        self.0
+            .machine
+            .borrow_mut()
+            .dial_abandoned(id, self.0.worker.now());
+        self.run_effects();
+    }
+
     /// A login showed that connections made before are dead: all workers close those that are idle.
     pub(super) fn server_is_down(&self) {
         if !self.0.down.replace(true) {
@@ -421,7 +429,14 @@ impl ShardPool {
             return;
         }
         self.0.suspected.set(Some(now));
+        self.0.worker.shared.nodes.look_now(self.0.key.place.shard);
         self.0.worker.shared.suspect(self.0.key.place);
+    }
+
+    /// Cuts the connections that are in use and lead anywhere else than to `good`.
+    pub(super) fn cut(&self, good: Option<&Address>) {
+        let cut = self.0.marks.cut(good);
+        self.0.worker.metrics.servers_cut.add(cut);
     }
 
     pub(super) fn suspect(&self) {

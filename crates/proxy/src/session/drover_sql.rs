@@ -178,6 +178,7 @@ impl Session {
                 let pools = crate::admin_api::PoolAdmin::new(shared).pools().await;
                 views::pools(&pools, |place| self.engine.shared.name_of(place))
             }
+            DroverView::Nodes => super::node_rows::rows(&self.engine.shared.nodes),
             DroverView::Queries => queries::rows(
                 &self.engine.shared.metrics,
                 (!self.sees_all_queries()).then_some((&*self.database, &*self.user)),

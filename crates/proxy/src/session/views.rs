@@ -13,7 +13,7 @@ type Row = Vec<Option<String>>;
 pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
     match view {
         DroverView::Shards => &["shard", "role", "primary_host", "primary_port", "replicas"],
-        DroverView::Nodes => &["shard", "role", "host", "port"],
+        DroverView::Nodes => super::node_rows::COLUMNS,
         DroverView::Tables => &["schema", "table", "kind", "key", "map", "state"],
         DroverView::ShardMap => &["map", "scheme", "range_start", "range_end", "shard"],
         DroverView::Pools => &[
@@ -42,7 +42,8 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
 pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> Vec<Row> {
     match view {
         DroverView::Shards => shards(record),
-        DroverView::Nodes => nodes(record),
+        // Observed, not recorded: see `node_rows`.
+        DroverView::Nodes => Vec::new(),
         DroverView::Tables => {
             let here = record.tables.iter().filter(|table| table.database == database);
             here.map(table).collect()
@@ -93,23 +94,6 @@ fn shards(record: &ClusterRecord) -> Vec<Row> {
         ]
     };
     record.shards.iter().map(shard).collect()
-}
-
-fn nodes(record: &ClusterRecord) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for shard in &record.shards {
-        let primary = std::iter::once((&shard.primary, "primary"));
-        let replicas = shard.replicas.iter().map(|node| (node, "replica"));
-        for (node, role) in primary.chain(replicas) {
-            rows.push(vec![
-                Some(shard.name.clone()),
-                Some(role.to_owned()),
-                Some(node.host.clone()),
-                Some(node.port.to_string()),
-            ]);
-        }
-    }
-    rows
 }
 
 fn table(table: &TableRecord) -> Row {

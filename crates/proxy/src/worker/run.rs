@@ -114,6 +114,7 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
             permit,
         } => ctx.pools.adopt(&key, *travelling, permit),
         WorkerMessage::Recycle { place } => ctx.pools.recycle(place),
+        WorkerMessage::Cut { place } => ctx.pools.cut(place),
         WorkerMessage::Suspect { place } => ctx.pools.suspect(place),
         WorkerMessage::Evict { key, denied } => ctx.pools.evict(&key, denied),
         WorkerMessage::Switch { database, switch } => {

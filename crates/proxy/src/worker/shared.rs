@@ -51,6 +51,12 @@ pub(crate) enum WorkerMessage {
         /// Which server.
         place: Place,
     },
+    /// Nobody may wait for the server any more: connections to it that are in use are cut, unless they lead to where the
+    /// server is now.
+    Cut {
+        /// Which server.
+        place: Place,
+    },
     /// A connection to the server broke in a way that may concern all.
     Suspect {
         /// Which server.
@@ -289,6 +295,7 @@ impl Shared {
     /// Where a server is now; `None`: the shard, or the server, is not in the topology.
     pub(crate) fn address_of(&self, place: Place) -> Option<Address> {
         match place.node {
+            None if self.nodes.are_watched() => self.nodes.primary(place.shard).ok(),
             None => self.shards.address(place.shard),
             Some(node) => self.nodes.address(place.shard, node),
         }
@@ -324,6 +331,12 @@ impl Shared {
     /// Closes the connections to a server as soon as nobody uses them.
     pub fn recycle(&self, place: Place) {
         self.mailboxes.send_all(|| WorkerMessage::Recycle { place });
+    }
+
+    /// Cuts the connections to a server that is dead or has been replaced, also those in use: whoever waits for an answer
+    /// is told that the connection is lost.
+    pub(crate) fn cut(&self, place: Place) {
+        self.mailboxes.send_all(|| WorkerMessage::Cut { place });
     }
 
     /// Connections to a server that are idle now are checked before they are lent.
