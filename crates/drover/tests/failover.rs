@@ -317,3 +317,73 @@ fn with_two_that_were_promoted_nobody_is_written_to() {
     assert_eq!(error.sqlstate(), "08006");
     assert!(error.to_string().contains("two servers take writes"), "{error}");
 }
+
+#[test]
+fn a_planned_switch_costs_nobody_an_error_and_a_conflict_waits_for_the_operator() {
+    let cluster = cluster(1, 2);
+    let user = &cluster.info().app_user;
+    let console = format!("[console]\nadmin_users = ['{user}']\n");
+    let site =
+        ProxySite::new(cluster, Path::new(env!("CARGO_BIN_EXE_drover"))).with_config(&(console + QUICK));
+    let proxy = site.start("a");
+    let shard = &cluster.info().shards[0];
+    let (old, new, other) = (&shard.primary, &shard.replicas[0], &shard.replicas[1]);
+    let mut client = proxy.client();
+    run(&mut client, "CREATE TABLE t (id bigint)");
+    let mut operator = Client::open(&proxy.target().clone().with_database("pgbouncer")).unwrap();
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut client = proxy.client();
+            let (stop, written) = (&stop, &written);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let id = written.fetch_add(1, Ordering::Relaxed);
+                    run(&mut client, &format!("INSERT INTO t VALUES ({id})"));
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        run(&mut operator, "PAUSE SHARD shard_1");
+        let before = written.load(Ordering::Relaxed);
+        // No statement comes through: the position is final.
+        let wanted = node(&mut operator_view(&proxy), old, "port");
+        assert_eq!(wanted, old.port.to_string());
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(written.load(Ordering::Relaxed), before, "it is paused");
+        await_node(&proxy, new, "lag_bytes", "0");
+        promote(cluster, new);
+        run(&mut operator, "RESUME SHARD shard_1");
+        std::thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(node(&mut client, new, "is_primary"), "true");
+    let ids: u64 = value(&mut client, "SELECT count(DISTINCT id) FROM t")
+        .parse()
+        .unwrap();
+    assert_eq!(ids, written.load(Ordering::Relaxed), "none lost, none twice");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), ids.to_string());
+    // The other replica is promoted as well: it continues the old timeline, not the new one.
+    promote(cluster, other);
+    await_node(&proxy, new, "is_primary", "false");
+    run(
+        &mut operator,
+        &format!("CHOOSE_PRIMARY shard_1 {}:{}", new.host, new.port),
+    );
+    await_node(&proxy, new, "is_primary", "true");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), ids.to_string());
+    assert_eq!(
+        operator
+            .simple("PAUSE SHARD nobody")
+            .unwrap()
+            .error()
+            .unwrap()
+            .sqlstate(),
+        "42704"
+    );
+}
+
+/// Views are answered by the proxy: they work while a shard is paused.
+fn operator_view(proxy: &DroverProxy) -> Client {
+    proxy.client()
+}

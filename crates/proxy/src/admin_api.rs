@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::config::PoolMode;
-use crate::pools::{DatabaseState, PoolKey, PoolStats};
+use crate::pools::{DatabaseState, Place, PoolKey, PoolStats};
 use crate::worker::{Shared, Switch, WorkerMessage};
 
 /// How often waiting commands look.
@@ -37,6 +37,12 @@ pub enum PoolCommandError {
     /// It is not paused.
     #[error("database {0} is not paused")]
     NotPaused(String),
+    /// There is no such shard.
+    #[error("there is no shard \"{0}\"")]
+    NoShard(String),
+    /// The shard has no such server.
+    #[error("the shard has no server {0}")]
+    NoServer(String),
     /// It did not end in the time given; a pause stays in force.
     #[error("not done in time")]
     TimedOut,
@@ -132,6 +138,63 @@ impl PoolAdmin {
         }
         self.set_paused(database, &states, false);
         Ok(())
+    }
+
+    /// Pauses a shard and waits until its primary is released: for whoever is about to promote another server. The pause
+    /// is in force when the time is over, too.
+    pub async fn pause_shard(&self, shard: &str, patience: Duration) -> Result<(), PoolCommandError> {
+        let shard = self.shard(shard)?;
+        if !self.shared.nodes.set_paused(shard, true) {
+            return Err(PoolCommandError::Already("paused"));
+        }
+        self.switch_shard(shard, Switch::Pause);
+        let place = Place::primary(shard);
+        self.wait_until(patience, |figures| {
+            figures.active > 0 && figures.key.place == place
+        })
+        .await
+    }
+
+    /// Ends a pause of a shard, once it is known which of its servers is the primary now.
+    pub async fn resume_shard(&self, name: &str) -> Result<(), PoolCommandError> {
+        let shard = self.shard(name)?;
+        if !self.shared.nodes.is_paused(shard) {
+            return Err(PoolCommandError::NotPaused(name.to_owned()));
+        }
+        self.shared.nodes.look_and_wait(shard).await;
+        self.shared.nodes.set_paused(shard, false);
+        self.switch_shard(shard, Switch::Resume);
+        Ok(())
+    }
+
+    /// Believes this server (`host:port`) to be the primary of a shard, where two claim to be it.
+    pub async fn choose_primary(&self, name: &str, address: &str) -> Result<(), PoolCommandError> {
+        let shard = self.shard(name)?;
+        let nodes = &self.shared.nodes;
+        let view = nodes.view(shard);
+        let found = view.and_then(|view| {
+            let mut all = view.nodes.iter();
+            all.find(|node| node.node.address().to_string() == address)
+                .map(|node| node.id)
+        });
+        if !found.is_some_and(|node| nodes.decide(shard, node)) {
+            return Err(PoolCommandError::NoServer(address.to_owned()));
+        }
+        nodes.look_and_wait(shard).await;
+        Ok(())
+    }
+
+    fn shard(&self, name: &str) -> Result<u32, PoolCommandError> {
+        let views = self.shared.nodes.views();
+        let found = views.iter().find(|view| *view.name == *name);
+        found
+            .map(|view| view.shard)
+            .ok_or_else(|| PoolCommandError::NoShard(name.to_owned()))
+    }
+
+    fn switch_shard(&self, shard: u32, switch: Switch) {
+        let mailboxes = &self.shared.mailboxes;
+        mailboxes.send_all(|| WorkerMessage::SwitchShard { shard, switch });
     }
 
     /// Ends the sessions of a database, or of all, at once; new transactions wait until [`Self::resume`].

@@ -6,6 +6,7 @@
 mod errors;
 mod families;
 mod histogram;
+pub(crate) mod nodes;
 pub(crate) mod pools;
 mod totals;
 
@@ -314,6 +315,9 @@ pub fn documentation() -> String {
         ..
     } in CATALOGUE
     {
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
+    }
+    for (name, kind, labels, help) in nodes::DOCUMENTED {
         let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
     }
     for (name, kind, labels, help) in pools::DOCUMENTED {

@@ -11,7 +11,7 @@ pub mod monitor;
 pub mod observe;
 pub mod view;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,10 @@ pub struct Nodes {
     version: watch::Sender<u64>,
     random: AtomicU64,
     origin: Instant,
+    /// Times that a shard's primary became another server, or none.
+    moves: AtomicU64,
+    /// Times that a replica went out of rotation, or came back.
+    rotations: AtomicU64,
 }
 
 /// One shard.
@@ -60,6 +64,8 @@ struct Shard {
     memory: Mutex<Memory>,
     /// Its servers are to be looked at at once.
     look: Notify,
+    /// New transactions wait: an operator is about to move the primary.
+    paused: AtomicBool,
 }
 
 impl Nodes {
@@ -97,6 +103,8 @@ impl Nodes {
             version: watch::Sender::new(0),
             random: AtomicU64::new(0),
             origin: Instant::now(),
+            moves: AtomicU64::new(0),
+            rotations: AtomicU64::new(0),
         }
     }
 
@@ -136,6 +144,7 @@ impl Nodes {
                     view: ArcSwap::from_pointee(view),
                     memory: Mutex::default(),
                     look: Notify::new(),
+                    paused: AtomicBool::new(false),
                 }),
             }
         });
@@ -204,11 +213,35 @@ impl Nodes {
         let mut view = (**found.view.load()).clone();
         let mut memory = found.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = change(&mut view, &mut memory, &self.config);
+        self.count(&found.view.load(), &view);
         drop(memory);
         found.view.store(Arc::new(view));
         drop(writing);
         self.announce();
         changes
+    }
+
+    fn count(&self, before: &ShardView, now: &ShardView) {
+        if before.primary != now.primary {
+            self.moves.fetch_add(1, Ordering::Relaxed);
+        }
+        let is_in = |node: &NodeView| node.standing == Standing::In;
+        let changed = now.nodes.iter().filter(|node| {
+            let old = before.node(node.id);
+            old.is_some_and(|old| is_in(old) != is_in(node))
+        });
+        self.rotations
+            .fetch_add(changed.count() as u64, Ordering::Relaxed);
+    }
+
+    /// How often a shard's primary became another server or none, and how often a replica went out of rotation or came
+    /// back.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (
+            self.moves.load(Ordering::Relaxed),
+            self.rotations.load(Ordering::Relaxed),
+        )
     }
 
     /// Something happened to a connection: the shard's servers are looked at now instead of at their next turn.
@@ -217,6 +250,44 @@ impl Nodes {
         if let Some(found) = shards.iter().find(|candidate| candidate.id == shard) {
             found.look.notify_waiters();
         }
+    }
+
+    /// New transactions on this shard wait, or no longer. False: there is no such shard, or it was so already.
+    pub(crate) fn set_paused(&self, shard: u32, paused: bool) -> bool {
+        let shards = self.shards.load();
+        let found = shards.iter().find(|candidate| candidate.id == shard);
+        found.is_some_and(|found| found.paused.swap(paused, Ordering::AcqRel) != paused)
+    }
+
+    /// New transactions on this shard wait.
+    #[must_use]
+    pub fn is_paused(&self, shard: u32) -> bool {
+        let shards = self.shards.load();
+        let found = shards.iter().find(|candidate| candidate.id == shard);
+        found.is_some_and(|found| found.paused.load(Ordering::Acquire))
+    }
+
+    /// Looks at all servers of a shard and waits until each has answered, or is known not to.
+    pub async fn look_and_wait(&self, shard: u32) {
+        let asked = self.now();
+        let mut changes = self.changes();
+        // A server may leave as many looks unanswered before it is known to be dead; one more begins later.
+        let patience = (self.config.poll_timeout + self.config.poll_interval) * 3;
+        let all = async {
+            loop {
+                self.look_now(shard);
+                let done = self.view(shard).is_none_or(|view| {
+                    let answered = |node: &NodeView| node.seen.is_some_and(|seen| seen.asked >= asked);
+                    view.nodes
+                        .iter()
+                        .all(|node| answered(node) || node.role == Role::Down)
+                });
+                if done || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(patience, all).await;
     }
 
     /// Completes when [`Self::look_now`] is called for the shard.

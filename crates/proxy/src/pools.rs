@@ -299,6 +299,13 @@ impl Pools {
         }
     }
 
+    /// Switches the pools of a shard's primary.
+    pub(crate) fn switch_shard(&self, shard: u32, switch: Switch) {
+        for pool in self.matching(|key| key.place == Place::primary(shard)) {
+            pool.switch(switch);
+        }
+    }
+
     /// Pool settings were replaced.
     pub(crate) fn reconfigure(&self) {
         for pool in self.matching(|_| true) {

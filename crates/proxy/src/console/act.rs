@@ -38,6 +38,21 @@ pub(super) async fn run(shared: &Arc<Shared>, command: Command) -> Result<&'stat
             }
             Ok("RESUME")
         }
+        Command::PauseShard(shard) => {
+            let paused = pools.pause_shard(&shard, PATIENCE).await;
+            paused.map_err(|error| failed(&error))?;
+            Ok("PAUSE")
+        }
+        Command::ResumeShard(shard) => {
+            let resumed = pools.resume_shard(&shard).await;
+            resumed.map_err(|error| failed(&error))?;
+            Ok("RESUME")
+        }
+        Command::ChoosePrimary { shard, server } => {
+            let chosen = pools.choose_primary(&shard, &server).await;
+            chosen.map_err(|error| failed(&error))?;
+            Ok("CHOOSE_PRIMARY")
+        }
         Command::Kill(database) => {
             pools.kill(database.as_deref()).map_err(|error| failed(&error))?;
             Ok("KILL")
@@ -106,6 +121,7 @@ async fn reload(shared: &Arc<Shared>) -> Result<&'static str, Failed> {
 fn failed(error: &PoolCommandError) -> Failed {
     let code = match error {
         PoolCommandError::NoDatabase(_) => "3D000",
+        PoolCommandError::NoShard(_) | PoolCommandError::NoServer(_) => "42704",
         PoolCommandError::Already(_) | PoolCommandError::NotPaused(_) => "55000",
         PoolCommandError::TimedOut => "57014",
     };

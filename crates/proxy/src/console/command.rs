@@ -21,6 +21,17 @@ pub(crate) enum Command {
     Pause(Option<String>),
     /// End PAUSE, KILL and SUSPEND.
     Resume(Option<String>),
+    /// Hold transactions on a shard back.
+    PauseShard(String),
+    /// End that.
+    ResumeShard(String),
+    /// Believe one of two servers that claim to be a shard's primary.
+    ChoosePrimary {
+        /// The shard.
+        shard: String,
+        /// The server, `host:port`.
+        server: String,
+    },
     /// Drop clients and servers at once.
     Kill(Option<String>),
     /// Replace server connections when they are released.
@@ -91,6 +102,7 @@ shows! {
     Lists = "LISTS",
     State = "STATE",
     Version = "VERSION",
+    Nodes = "NODES",
     Mem = "MEM",
     Fds = "FDS",
     DnsHosts = "DNS_HOSTS",
@@ -144,6 +156,17 @@ pub(crate) fn parse(text: &str) -> Result<Command, String> {
             _ => Err(invalid()),
         },
         "SET" => set(rest).ok_or_else(invalid),
+        "PAUSE" if is_shard(rest) => Ok(Command::PauseShard(rest[1].clone())),
+        "RESUME" if is_shard(rest) => Ok(Command::ResumeShard(rest[1].clone())),
+        "CHOOSE_PRIMARY" => match rest {
+            [shard, server] => Ok(Command::ChoosePrimary {
+                shard: shard.clone(),
+                server: server.clone(),
+            }),
+            _ => Err(format!(
+                "{verb} needs a shard and the address of one of its servers, see SHOW NODES"
+            )),
+        },
         "PAUSE" => names(Command::Pause),
         "RESUME" => names(Command::Resume),
         "KILL" => names(Command::Kill),
@@ -166,6 +189,11 @@ pub(crate) fn parse(text: &str) -> Result<Command, String> {
         },
         _ => Err(invalid()),
     }
+}
+
+/// `SHARD name`, behind PAUSE and RESUME.
+fn is_shard(rest: &[String]) -> bool {
+    matches!(rest, [word, _] if word.eq_ignore_ascii_case("SHARD"))
 }
 
 fn shown(word: &str) -> Option<Show> {
@@ -268,6 +296,13 @@ mod tests {
         check("pause", &Command::Pause(None));
         check("PAUSE \"a \"\"b\"\"\";", &Command::Pause(Some("a \"b\"".into())));
         check("resume App", &Command::Resume(Some("App".into())));
+        check("pause shard s1", &Command::PauseShard("s1".into()));
+        check("RESUME SHARD s1;", &Command::ResumeShard("s1".into()));
+        let chosen = Command::ChoosePrimary {
+            shard: "s1".into(),
+            server: "db2:5432".into(),
+        };
+        check("CHOOSE_PRIMARY s1 db2:5432", &chosen);
         check("KILL_CLIENT 7", &Command::KillClient("7".into()));
         check("SHUTDOWN", &Command::Shutdown(Shutdown::Now));
         check(

@@ -10,6 +10,7 @@ mod stats;
 use super::Failed;
 use super::command::{SETTINGS, SHOW_WORDS, Show};
 use super::table::{Kind, Table, Value, row};
+use crate::session::node_rows;
 use crate::worker::Shared;
 use stats::Which;
 pub(crate) use stats::{PERIOD, Periods};
@@ -20,11 +21,26 @@ pub(super) const PERIOD_S: u64 = PERIOD.as_secs();
 /// What SHOW HELP says.
 pub(super) fn help() -> String {
     format!(
-        "\n\tSHOW {}\n\tSET key = value\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\t\
+        "\n\tSHOW {}\n\tSET key = value\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tPAUSE SHARD <shard>\n\t\
+         RESUME SHARD <shard>\n\tCHOOSE_PRIMARY <shard> <host:port>\n\tDISABLE <db>\n\t\
          ENABLE <db>\n\tRECONNECT [<db>]\n\tKILL [<db>]\n\tKILL_CLIENT <id>\n\tSUSPEND\n\tSHUTDOWN\n\t\
          SHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n\tWAIT_CLOSE [<db>]",
         SHOW_WORDS.join("|")
     )
+}
+
+/// The servers of all shards.
+fn nodes(shared: &Shared) -> Table {
+    let columns: Vec<_> = node_rows::COLUMNS
+        .iter()
+        .map(|name| (*name, Kind::Text))
+        .collect();
+    let mut table = Table::new(&columns);
+    for row in node_rows::rows(&shared.nodes) {
+        let value = |text: Option<String>| text.map_or(Value::Null, Value::Text);
+        table.push(row.into_iter().map(value).collect());
+    }
+    table
 }
 
 /// The table asked for.
@@ -64,6 +80,7 @@ pub(super) async fn table(shared: &Arc<Shared>, what: &Show) -> Result<Table, Fa
             ));
         }
         Show::DnsHosts => peers::names(shared),
+        Show::Nodes => nodes(shared),
         Show::Config => super::options::config(shared),
         Show::Mem => memory(shared),
         Show::Databases => pools::databases(shared),

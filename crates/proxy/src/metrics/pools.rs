@@ -95,7 +95,7 @@ pub(crate) fn expose(pools: &[PoolStats], shard_name: impl Fn(u32) -> String) ->
 }
 
 /// A label's value as the text format wants it.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")

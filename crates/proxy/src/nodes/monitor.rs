@@ -162,7 +162,7 @@ impl Watcher {
             }
         };
         let rows = link.rows(QUESTION).await?;
-        let told = rows.first().and_then(|row| Told::read(row));
+        let told = rows.first().and_then(Told::read);
         let told = told.ok_or_else(|| AdminError::State("a server does not say who it is".to_owned()))?;
         let Some(timeline) = told.writes else {
             return Ok(Answer::Replica {

@@ -109,19 +109,19 @@ impl Nodes {
         })
     }
 
-    /// The operator says who the primary is, until that server is seen not to take writes. False: there is no such
-    /// server.
-    pub fn decide(&self, shard: u32, node: NodeId) -> (bool, Vec<Change>) {
+    /// The operator says who the primary is, until another one follows it. It takes effect when the server is looked at,
+    /// which is asked for. False: there is no such server.
+    pub fn decide(&self, shard: u32, node: NodeId) -> bool {
         let mut exists = false;
-        let changes = self.update(shard, |view, memory, config| {
+        self.update(shard, |view, memory, _| {
             exists = view.node(node).is_some();
-            if !exists {
-                return Vec::new();
+            if exists {
+                memory.chosen = Some(node);
             }
-            memory.chosen = Some(node);
-            memory.conclude(view, config)
+            Vec::new()
         });
-        (exists, changes)
+        self.look_now(shard);
+        exists
     }
 }
 

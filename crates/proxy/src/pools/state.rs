@@ -114,6 +114,11 @@ fn machine_policy(worker: &WorkerPools, policy: &PoolPolicy) -> Policy {
     }
 }
 
+/// The shard is paused, and this is a pool of its primary.
+fn is_paused(shared: &Shared, key: &PoolKey) -> bool {
+    key.place.node.is_none() && shared.nodes.is_paused(key.place.shard)
+}
+
 /// A connection being checked; dropped with it, it is closed.
 struct UnderCheck<'a> {
     pool: &'a ShardPool,
@@ -172,7 +177,7 @@ impl ShardPool {
         let policy = shared.policies.resolve_or_general(&key.user, &key.database);
         let limit = shared.limiters.get(&key, &policy, &shared.entries);
         let mut machine = Pool::new(machine_policy(&worker, &policy));
-        if limit.database().is_paused() {
+        if limit.database().is_paused() || is_paused(shared, &key) {
             machine.pause();
         }
         if policy.min_size > 0 && worker.worker != KEEPER {
@@ -338,7 +343,7 @@ impl ShardPool {
             stats: self.0.machine.borrow().stats(self.0.worker.now()),
             policy: self.0.policy.borrow().as_ref().clone(),
             open: self.0.limit.open(),
-            paused: self.0.limit.database().is_paused(),
+            paused: self.is_paused(),
         }
     }
 
@@ -443,10 +448,17 @@ impl ShardPool {
         self.0.machine.borrow_mut().suspect(self.0.worker.now());
     }
 
+    /// New transactions wait.
+    fn is_paused(&self) -> bool {
+        self.0.limit.database().is_paused() || is_paused(&self.0.worker.shared, &self.0.key)
+    }
+
     pub(super) fn switch(&self, switch: Switch) {
         let now = self.0.worker.now();
         match switch {
             Switch::Pause => self.0.machine.borrow_mut().pause(),
+            // Another pause may still hold.
+            Switch::Resume if self.is_paused() => {}
             Switch::Resume => self.0.machine.borrow_mut().resume(now),
             Switch::Recycle => self.0.machine.borrow_mut().recycle(now),
             Switch::Kill => {}

@@ -124,6 +124,7 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
                 ctx.pools.switch(database.as_deref(), switch);
             }
         }
+        WorkerMessage::SwitchShard { shard, switch } => ctx.pools.switch_shard(shard, switch),
         WorkerMessage::Reconfigure => {
             ctx.pools.reconfigure();
             for reconfigure in ctx.reconfigured.borrow().iter() {

@@ -76,6 +76,13 @@ pub(crate) enum WorkerMessage {
         /// What to do.
         switch: Switch,
     },
+    /// The pools of a shard's primary are switched.
+    SwitchShard {
+        /// Which shard.
+        shard: u32,
+        /// What to do: pause or resume.
+        switch: Switch,
+    },
     /// Pool settings were replaced.
     Reconfigure,
     /// Open this pool, so that it keeps its connections.
@@ -383,6 +390,7 @@ impl Shared {
     pub async fn prometheus(&self) -> String {
         let pools = self.pool_stats().await;
         let mut text = self.metrics.prometheus();
+        text.push_str(&crate::metrics::nodes::expose(&self.nodes));
         text.push_str(&crate::metrics::pools::expose(&pools, |shard| {
             self.shards.name(shard)
         }));
