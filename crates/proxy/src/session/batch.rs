@@ -124,11 +124,19 @@ impl Session {
 
     fn emit_local_steps(&mut self) -> Result<(), Fault> {
         while let Some(step) = self.extended.steps.pop_front() {
-            if let Step::Local(bytes) = step {
-                self.client.conn.out().extend_from_slice(&bytes);
-            }
+            self.emit_local(&step);
         }
         Ok(())
+    }
+
+    /// Says what was to be said here when it is a step's turn. False: it is a server's.
+    fn emit_local(&mut self, step: &Step) -> bool {
+        match step {
+            Step::Local(bytes) => self.client.conn.out().extend_from_slice(bytes),
+            Step::LocalParse { .. } => encode::parse_complete(self.client.conn.out()),
+            _ => return false,
+        }
+        true
     }
 
     /// Flush: the answers to what was sent so far.
@@ -203,13 +211,13 @@ impl Session {
         if self.extended.open_on.is_none() && self.extended.steps.is_empty() {
             return Ok(false);
         }
-        let Some(index) = self.open_index() else {
-            self.emit_local_steps()?;
-            return Ok(false);
-        };
-        match self.end_open_messages(index).await {
+        // PostgreSQL runs the Query in the pipeline's transaction.
+        match self.settle_batch_for_block().await {
             Ok(()) => Ok(false),
-            Err(Fault::Statement(_)) => Ok(true),
+            Err(Fault::Statement(fields)) => {
+                self.batch_error(&fields).await?;
+                Ok(true)
+            }
             Err(other) => Err(other),
         }
     }
@@ -281,9 +289,9 @@ impl Session {
         let began = self.observation.server_begins();
         let owes_sync = self.extended.steps.iter().any(|step| matches!(step, Step::Sync));
         loop {
-            while !read.failed && matches!(self.extended.steps.front(), Some(Step::Local(_))) {
-                if let Some(Step::Local(bytes)) = self.extended.steps.pop_front() {
-                    self.client.conn.out().extend_from_slice(&bytes);
+            while !read.failed && matches!(self.extended.steps.front(), Some(step) if step.is_local()) {
+                if let Some(step) = self.extended.steps.pop_front() {
+                    self.emit_local(&step);
                 }
             }
             if self.extended.steps.is_empty() && !(read.failed && owes_sync) {
@@ -366,16 +374,21 @@ impl Session {
     /// Statements whose Parse was not confirmed do not exist.
     fn undo_steps(&mut self, index: usize) {
         for step in std::mem::take(&mut self.extended.steps) {
-            if let Step::Parse {
-                forget, registered, ..
-            } = step
-            {
-                if let Some(name) = forget {
+            match step {
+                Step::Parse {
+                    forget, registered, ..
+                } => {
+                    if let Some(name) = forget {
+                        self.extended.forget(&name);
+                    }
+                    if let Some(id) = registered {
+                        self.servers[index].lease.prepared.remove(id);
+                    }
+                }
+                Step::LocalParse { name } => {
                     self.extended.forget(&name);
                 }
-                if let Some(id) = registered {
-                    self.servers[index].lease.prepared.remove(id);
-                }
+                _ => {}
             }
         }
         self.servers[index].lease.unnamed = None;
@@ -394,9 +407,9 @@ pub(super) fn already_told() -> ErrorFields {
 fn forward_next(steps: &mut std::collections::VecDeque<Step>, pass: bool) -> Verdict {
     steps.pop_front();
     match (pass, steps.front()) {
-        (true, Some(Step::Local(_)) | None) => Verdict::ForwardAndStop,
+        (true, Some(Step::Local(_) | Step::LocalParse { .. }) | None) => Verdict::ForwardAndStop,
         (true, Some(_)) => Verdict::Forward,
-        (false, Some(Step::Local(_)) | None) => Verdict::DropAndStop,
+        (false, Some(Step::Local(_) | Step::LocalParse { .. }) | None) => Verdict::DropAndStop,
         (false, Some(_)) => Verdict::Drop,
     }
 }

@@ -69,6 +69,8 @@ pub(super) enum PortalPlace {
 pub(super) enum Step {
     /// Nothing of the server: these bytes go to the client now.
     Local(BytesMut),
+    /// ParseComplete of a statement that no server was asked about; it is forgotten if what comes before fails.
+    LocalParse { name: Vec<u8> },
     /// ParseComplete of a statement; to be forgotten again if it does not come.
     Parse {
         pass: bool,
@@ -91,6 +93,13 @@ pub(super) enum Step {
     Skip,
     /// ReadyForQuery.
     Sync,
+}
+
+impl Step {
+    /// It is answered here.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_) | Self::LocalParse { .. })
+    }
 }
 
 /// The session's side of the extended protocol.
@@ -224,8 +233,11 @@ impl Session {
             let index = self.open_server(home).await?;
             let forget = Some(parse.name.to_vec());
             self.parse_on(index, &prepared, true, forget)?;
+        } else if self.extended.steps.is_empty() {
+            encode::parse_complete(self.client.conn.out());
         } else {
-            self.answer(encode::parse_complete)?;
+            let name = parse.name.to_vec();
+            self.extended.steps.push_back(Step::LocalParse { name });
         }
         self.extended.statements.insert(parse.name.to_vec(), prepared);
         Ok(())
@@ -352,7 +364,7 @@ impl Session {
             .await?;
         if !bind.portal.is_empty() && self.extended.portals.contains_key(bind.portal) {
             let name = String::from_utf8_lossy(bind.portal);
-            return Err(Fault::error("42P03", format!("portal \"{name}\" already exists")));
+            return Err(Fault::error("42P03", format!("cursor \"{name}\" already exists")));
         }
         let place = match &prepared.statement.action {
             Action::Home => PortalPlace::Server(self.engine.cluster.home()),

@@ -255,6 +255,12 @@ fn finished(prepared: &Prepared) -> Rest {
     }
 }
 
+/// It sets something that the end of its transaction decides about.
+fn lasts_or_fails(command: &sql::SettingCommand) -> bool {
+    use sql::SettingCommand as Command;
+    !matches!(command, Command::Show { .. } | Command::Discard(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,10 +313,4 @@ mod tests {
         assert_eq!(slice(&mut rest, 0), "DC1");
         assert_eq!(rest.word, b"INSERT 0");
     }
-}
-
-/// It sets something that the end of its transaction decides about.
-fn lasts_or_fails(command: &sql::SettingCommand) -> bool {
-    use sql::SettingCommand as Command;
-    !matches!(command, Command::Show { .. } | Command::Discard(_))
 }

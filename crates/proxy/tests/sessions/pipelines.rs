@@ -129,6 +129,42 @@ fn a_pipeline_is_one_transaction() {
     compare(false);
 }
 
+/// A Query before the Sync belongs to the pipeline's transaction; a statement prepared behind an error does not exist.
+#[test]
+fn what_comes_behind_an_error_or_before_the_sync() {
+    let fixture = Fixture::new(2, 1);
+    run(&mut fixture.client(), "CREATE TABLE t (a int)");
+    for mut client in [fixture.direct(), fixture.client()] {
+        run(&mut client, "TRUNCATE t");
+        let insert = || {
+            let parsed = Pipeline::new().parse("", "INSERT INTO t VALUES (1)", &[]);
+            parsed.bind("", "", &[], Format::Text).execute("", 0)
+        };
+        client.send(insert().query("SELECT 1 / 0").bytes()).unwrap();
+        let answer = client.collect(1).unwrap();
+        assert_eq!(answer.errors.len(), 1, "{answer:?}");
+        assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "0");
+        client.send(insert().query("SELECT 1").bytes()).unwrap();
+        client.collect(1).unwrap();
+        assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "1");
+        let wrong = Pipeline::new()
+            .parse("a", "selec 1", &[])
+            .parse("b", "SELECT 1", &[]);
+        client
+            .send(wrong.parse("c", "SET work_mem = '1MB'", &[]).sync().bytes())
+            .unwrap();
+        assert_eq!(client.collect(1).unwrap().errors[0].sqlstate(), "42601");
+        for name in ["b", "c"] {
+            let bound = Pipeline::new()
+                .bind("", name, &[], Format::Text)
+                .execute("", 0)
+                .sync();
+            client.send(bound.bytes()).unwrap();
+            assert_eq!(client.collect(1).unwrap().errors[0].sqlstate(), "26000", "{name}");
+        }
+    }
+}
+
 #[test]
 fn so_it_is_on_a_connection_that_is_kept() {
     compare(true);
