@@ -394,6 +394,10 @@ refusals! {
         "pg_listening_channels() in a transaction block of a session that listens",
         "LISTEN a; BEGIN; SELECT pg_listening_channels()",
         "ask outside of a transaction block";
+    ExecuteOfParsed = "DRV7023",
+        "EXECUTE of a statement that was prepared by the driver",
+        "Parse p, then EXECUTE p",
+        "run it by the protocol (Bind, Execute), or prepare it with PREPARE";
 }
 
 impl RefusalCode {

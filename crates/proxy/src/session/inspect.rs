@@ -128,8 +128,8 @@ impl Session {
                 false => Box::pin(self.follow_configs(index)).await?,
             }
         }
-        // What a block makes may be gone at its end.
-        let may_end = effects.may_unpin || (effects.pin.is_some() && self.block.is_open());
+        // What a block makes may be gone at its end; what failed need not have made anything.
+        let may_end = effects.may_unpin || (effects.pin.is_some() && (failed || self.block.is_open()));
         self.recheck_pins |= may_end && !self.pinned.is_empty();
         if effects.inspect && self.block.is_open() {
             // What lasts beyond the block is seen at its end.

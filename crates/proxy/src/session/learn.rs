@@ -119,6 +119,7 @@ impl Session {
             has_temp_objects: self.may_mean_temporary_objects(raw).await?,
             search_path: context.search_path.clone(),
         };
+        self.check_prepared_name(&raw.detail)?;
         if let sql::Detail::Deallocate { name } = &raw.detail {
             return Ok(self.statement(Action::Deallocate(name.clone()), effects, raw.kind));
         }

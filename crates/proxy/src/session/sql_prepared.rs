@@ -4,7 +4,7 @@
 //! change of the schema, by whomever, can make that wrong, and PostgreSQL on its own would go on with what is left at
 //! home.
 
-use sql::StatementKind;
+use sql::{Detail, StatementKind};
 
 use super::learn::Learned;
 use super::{Fault, Session};
@@ -36,6 +36,22 @@ impl Session {
             // CREATE TABLE … AS EXECUTE and EXPLAIN EXECUTE; a word too many only costs a look.
             StatementKind::CreateTableAs | StatementKind::Explain if has_word_execute(text) => {
                 self.recheck_sql_prepared().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// SQL and the protocol have one set of names in PostgreSQL. What Parse prepared is on many servers under other names,
+    /// so that a statement in SQL must not run past it.
+    pub(super) fn check_prepared_name(&self, detail: &Detail) -> Result<(), Fault> {
+        let known = |name: &str| self.extended.statement(name.as_bytes()).is_some();
+        match detail {
+            Detail::Prepare { name, .. } if known(name) => {
+                let text = format!("prepared statement \"{name}\" already exists");
+                Err(Fault::error("42P05", text))
+            }
+            Detail::Execute { name } if known(name) => {
+                Err(Fault::refused_as(plan::RefusalCode::ExecuteOfParsed))
             }
             _ => Ok(()),
         }

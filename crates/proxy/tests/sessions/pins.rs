@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use testkit::client::Client;
+use testkit::client::{Client, Pipeline};
 
-use super::fixture::{Fixture, run, value};
+use super::fixture::{Fixture, error, run, value};
 
 const PID: &str = "SELECT pg_backend_pid()";
 
@@ -100,6 +100,72 @@ fn a_held_cursor_that_is_closed() {
         ],
         &["CLOSE c"],
     );
+}
+
+#[test]
+fn statements_of_sql_that_are_given_up() {
+    let two = [
+        "PREPARE p AS SELECT 1",
+        "PREPARE q (int) AS SELECT $1",
+        "EXECUTE p",
+    ];
+    check(&two, &["DEALLOCATE p", "DEALLOCATE q"]);
+    check(&two, &["DEALLOCATE ALL"]);
+    check(&two, &["DISCARD ALL"]);
+    // They are no part of the transaction.
+    check(
+        &["BEGIN", "PREPARE p AS SELECT 1", "ROLLBACK", "EXECUTE p"],
+        &["DEALLOCATE p"],
+    );
+    let fixture = Fixture::new(1, 1);
+    let mut client = fixture.client();
+    assert_eq!(
+        error(&mut client, "PREPARE p AS SELECT * FROM nowhere").0,
+        "42P01"
+    );
+    let pid = value(&mut client, PID);
+    is_free(&fixture, &pid);
+}
+
+/// One set of names for SQL and the protocol, as far as a session can tell.
+#[test]
+fn statements_of_sql_and_of_the_protocol() {
+    let fixture = Fixture::new(1, 1);
+    let mut client = fixture.client();
+    let parse = Pipeline::new().parse("p", "SELECT 'parsed'", &[]).sync();
+    assert_eq!(client.run(parse).unwrap().errors, []);
+    assert_eq!(error(&mut client, "PREPARE p AS SELECT 1").0, "42P05");
+    assert_eq!(error(&mut client, "EXECUTE p").0, "0A000");
+    assert_eq!(error(&mut client, "EXECUTE q").0, "26000");
+    run(&mut client, "DEALLOCATE p");
+    run(&mut client, "PREPARE p AS SELECT 'sql'");
+    assert_eq!(value(&mut client, "EXECUTE p"), "sql");
+    run(&mut client, "DEALLOCATE p");
+}
+
+/// What an EXECUTE leaves behind is the session's own.
+#[test]
+fn an_execute_is_followed_like_what_it_runs() {
+    let fixture = Fixture::new(1, 1);
+    let (mut client, mut other) = (fixture.client(), fixture.client());
+    run(
+        &mut client,
+        "CREATE FUNCTION touch() RETURNS text LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_advisory_lock(7); RETURN set_config('work_mem', '9MB', false); END $$",
+    );
+    run(&mut client, "PREPARE p AS SELECT touch()");
+    assert_eq!(value(&mut client, "EXECUTE p"), "9MB");
+    run(&mut client, "DEALLOCATE p");
+    let locks = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'";
+    assert_eq!(
+        value(&mut client, locks),
+        "1",
+        "the session keeps its lock, and so its server"
+    );
+    run(&mut client, "SELECT pg_advisory_unlock(7)");
+    assert_eq!(value(&mut other, "SHOW work_mem"), "4MB");
+    assert_eq!(value(&mut client, "SHOW work_mem"), "9MB");
+    assert_eq!(value(&mut other, locks), "0");
 }
 
 #[test]

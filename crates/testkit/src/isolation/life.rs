@@ -68,7 +68,9 @@ fn live(
             target = target.with_option(name, value);
         }
     }
-    let wire = Wire::open(&target, budget(shared, random))?;
+    // Thousands of clients wait for a few servers, several times in one pipeline.
+    let patience = Duration::from_millis(200 * shared.options.clients as u64);
+    let wire = Wire::open(&target, patience, budget(shared, random))?;
     let mut life = Life {
         shared,
         wire,

@@ -27,9 +27,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn open(target: &Target, budget: Option<u64>) -> Result<Wire, End> {
+    pub(super) fn open(target: &Target, patience: Duration, budget: Option<u64>) -> Result<Wire, End> {
         let mut client = Client::open(target).map_err(end_of)?;
-        client.set_timeout(PATIENCE);
+        client.set_timeout(PATIENCE + patience);
         Ok(Wire {
             client: Some(client),
             budget,
