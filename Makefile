@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Arguments for `drover dev`: make dev ARGS="--shards 2 --fresh"
 ARGS ?=
 
-.PHONY: help dev test check lint bench deps
+.PHONY: help dev test check lint bench bench-crowd deps
 
 help:
 	@echo 'make dev     run a four-shard cluster on this machine (ARGS="--shards 2 --fresh" are passed on)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make check   compile everything and check the house rules: seconds, for before a commit'
 	@echo 'make lint    formatting, clippy with warnings as errors, the house rules'
 	@echo 'make bench   CPU, system calls and latency per transaction, next to PgBouncer (ARGS="--quick")'
+	@echo 'make bench-crowd  100,000 clients on 32 server connections: memory of each, and no error'
 	@echo 'make deps    install what the others need'
 
 dev: deps
@@ -35,6 +36,9 @@ lint: deps
 bench: deps
 	@scripts/install-deps.sh pgbouncer
 	@scripts/bench.sh $(ARGS)
+
+bench-crowd: deps
+	@scripts/bench.sh crowd $(ARGS)
 
 deps:
 	@scripts/install-deps.sh

@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """A crowd of mostly idle clients: memory per client, and whether all of them are served without an error.
 
+    bench/crowd.py --drover target/dist/drover [--proxies 6] [--servers 32] …
     bench/crowd.py --port 6432 --user app --password secret --database app --pid PID [--pid PID …]
                    [--clients 100000] [--active 1000] [--seconds 20] [--tls]
+
+With --drover it starts PostgreSQL and as many proxies as the limit of open files asks for, all behind one port
+(`reuse_port`), with --servers server connections in total. Otherwise it uses what runs already.
 
 Connects a quarter of the clients, lets each run one statement, and reads the resident memory of the processes given by
 --pid; connects the rest, does the same: the slope between the two is the memory of one idle client. Then --active
@@ -10,7 +14,7 @@ statements are in flight at any time, each on a client chosen at random, each as
 wrong answer, an error or a lost connection is counted and makes the exit code 1.
 
 Clients are spread over processes, because one process may open only so many files, and over source addresses
-127.0.1.1, 127.0.1.2, …, because one address has too few ports. Needs Python 3.8 and nothing else.
+127.0.1.1, 127.0.1.2, …, because one address has too few ports. Needs Python 3.8, and PostgreSQL's binaries for --drover.
 """
 
 import argparse
@@ -19,13 +23,16 @@ import hashlib
 import hmac
 import json
 import os
+import pathlib
 import random
 import resource
 import select
+import shutil
 import socket
 import ssl
 import struct
 import sys
+import tempfile
 import time
 from multiprocessing import Pipe, Process
 
@@ -257,6 +264,51 @@ class Worker:
         return {"statements": len(latencies), "latencies": sample}
 
 
+class Own:
+    """PostgreSQL and proxies for one run; removed with everything they wrote."""
+
+    def __init__(self, options, files):
+        sys.path.insert(0, str(pathlib.Path(__file__).parent))
+        import pooler
+
+        self.stop_one, self.running = pooler.stop, []
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="drover-crowd-"))
+        self.work.chmod(0o755)
+        os.environ["PGPASSWORD"] = options.password
+        settings = argparse.Namespace(bin=pooler.find_binaries(), drover=options.drover)
+        server = pooler.start_postgres(settings, self.work, self.running, "postgres", superuser=options.user)
+        # The kernel spreads clients by chance: a tenth more room than they need.
+        processes = options.proxies or -(-options.clients * 11 // 10 // (files - FILES_RESERVED))
+        options.port, options.database = pooler.free_port(), "plain"
+        for number in range(processes):
+            self.start(pooler, options, server, number, processes)
+
+    def start(self, pooler, options, server, number, processes):
+        name = f"proxy{number}"
+        (self.work / f"{name}.toml").write_text(
+            f'[proxy]\nlisten = "127.0.0.1:{options.port}"\nreuse_port = true\nid = "{name}"\n'
+            f'http = "127.0.0.1:{pooler.free_port()}"\n[store]\npath = "{self.work}/state"\n'
+            f'[admin]\nuser = "{options.user}"\npassword = "{options.password}"\n'
+            f"[pool]\npool_size = {max(1, options.servers // processes)}\n"
+            f"[limits]\nmax_clients = {options.clients}\n"
+            f'[[databases]]\nname = "plain"\n[[users]]\nname = "{options.user}"\npassword = "{options.password}"\n'
+            f'[[shards]]\nname = "shard_1"\nprimary = "127.0.0.1:{server}"\n'
+        )
+        command = [options.drover, "proxy", "--config", self.work / f"{name}.toml"]
+        process = pooler.launch(self.work, self.running, name, command)
+        options.pid.append(process.pid)
+        deadline = time.monotonic() + 30
+        while "listening on" not in (self.work / f"{name}.log").read_text():
+            if process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"{name} does not start:\n{(self.work / f'{name}.log').read_text()}")
+            time.sleep(0.1)
+
+    def stop(self):
+        for process in reversed(self.running):
+            self.stop_one(process)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
 def resident(pids):
     """Resident memory of the processes together, in bytes, without what they share with others."""
     total = 0
@@ -284,7 +336,10 @@ def quantile(values, q):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--drover", help="binary to start proxies of, with a PostgreSQL of their own")
+    parser.add_argument("--proxies", type=int, help="how many (default: as the limit of open files asks for)")
+    parser.add_argument("--servers", type=int, default=32, help="server connections of all of them together")
     parser.add_argument("--user", default="drover")
     parser.add_argument("--password", default="drover")
     parser.add_argument("--database", default="app")
@@ -294,9 +349,22 @@ def main():
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
+    if not options.port and not options.drover:
+        parser.error("--drover or --port is needed")
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    own = Own(options, files) if options.drover else None
+    try:
+        report = measure(options, files)
+    finally:
+        if own:
+            own.stop()
+    print(json.dumps(report, indent=2))
+    sys.exit(1 if report["errors"] or report["connected"] != options.clients else 0)
+
+
+def measure(options, files):
     processes = max(1, -(-options.clients // (files - FILES_RESERVED)), min(2, os.cpu_count() or 1))
     pipes, children = [], []
     for number in range(processes):
@@ -307,7 +375,10 @@ def main():
         children.append(child)
 
     empty = resident(options.pid)
-    report = {"clients": options.clients, "processes_of_clients": processes, "resident_empty": empty}
+    report = {
+        "clients": options.clients, "active": options.active, "proxies": len(options.pid),
+        "processes_of_clients": processes, "resident_empty": empty,
+    }
     first = options.clients // 4
     errors, sizes = 0, []
     for count in (first, options.clients - first):
@@ -337,8 +408,7 @@ def main():
         pipe.send(("end", None))
     for child in children:
         child.join(10)
-    print(json.dumps(report, indent=2))
-    sys.exit(1 if report["errors"] or high != options.clients else 0)
+    return report
 
 
 if __name__ == "__main__":

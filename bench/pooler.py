@@ -3,7 +3,7 @@
 
   bench/pooler.py                everything, about 45 minutes
   bench/pooler.py --quick        the same cells, few and short repetitions: a few minutes, wide intervals
-  bench/pooler.py --only cpu     one part (cpu, calls, latency; several with commas)
+  bench/pooler.py --only cpu     one part (cpu, calls, connect, latency; several with commas)
 
 Starts PostgreSQL, PgBouncer and several Drovers of its own, all with pools of 10 connections to the same server, and
 drives them with pgbench: one SELECT by primary key per transaction.
@@ -12,6 +12,7 @@ cpu       the proxy's CPU time divided by the transactions, per protocol mode an
           measures every proxy directly after the other, in a changing order; a ratio is the mean of the repetitions' log
           ratios with its 95 % interval (Student's t).
 calls     system calls per transaction: the hard gate, because counts do not depend on how noisy the machine is.
+connect   CPU time of a transaction with a connection of its own (pgbench -C), both proxies asking for SCRAM.
 latency   pgbench at a fixed rate of half the load: p50 and p99 through each proxy, less those without any.
 
 What is compared: `drover` has its default number of workers and an unsharded database; `drover-1` has one worker;
@@ -56,7 +57,7 @@ def main():
     try:
         (work / "point.sql").write_text(SCRIPT)
         proxies = start_all(options, work, running)
-        parts = {"cpu": cpu_part, "calls": calls_part, "latency": latency_part}
+        parts = {"cpu": cpu_part, "calls": calls_part, "connect": connect_part, "latency": latency_part}
         print(headline(options))
         missed = [line for name in options.only for line in parts[name](options, work, proxies)]
         print("\n" + ("\n".join(f"MISSED: {line}" for line in missed) or "Every limit is met."))
@@ -71,7 +72,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drover", default="target/release/drover", help="the binary (default target/release/drover)")
     parser.add_argument("--quick", action="store_true", help="3 repetitions of 2 s instead of 12 of 5 s")
-    parser.add_argument("--only", default="cpu,calls,latency", help="parts (default all)")
+    parser.add_argument("--only", default="cpu,calls,connect,latency", help="parts (default all)")
     parser.add_argument("--proxies", default="pgbouncer,drover,drover-1,drover-sharded", help="which to measure")
     parser.add_argument("--clients", default="8,64", help="client counts (default 8,64)")
     parser.add_argument("--modes", default="simple,extended,prepared", help="pgbench -M modes (default all three)")
@@ -141,8 +142,11 @@ def free_port():
 
 
 def launch(work, running, name, command, **how):
+    """Starts a server in a session of its own, as a service manager does. Linux gives each session a fair share of a
+    CPU (autogroups): in one session with pgbench a proxy is woken for every single event, and the counts of one proxy differ
+    by half from run to run."""
     with open(work / f"{name}.log", "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, **how)
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **how)
     running.append(process)
     return process
 
@@ -155,13 +159,13 @@ def wait_for(work, name, process, url, seconds=30):
         time.sleep(0.1)
 
 
-def url_of(port, database):
-    return f"postgresql://bench@127.0.0.1:{port}/{database}"
+def url_of(port, database, user="bench"):
+    return f"postgresql://{user}@127.0.0.1:{port}/{database}"
 
 
-def start_postgres(options, work, running, name):
+def start_postgres(options, work, running, name, superuser="bench"):
     folder, port = own(work / name), free_port()
-    initdb = [f"{options.bin}/initdb", "-D", folder / "data", "-U", "bench", "--auth=trust", "-E", "UTF8", "--locale=C"]
+    initdb = [f"{options.bin}/initdb", "-D", folder / "data", "-U", superuser, "--auth=trust", "-E", "UTF8", "--locale=C"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **unprivileged())
     settings = {
         "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "max_connections": 300,
@@ -171,9 +175,10 @@ def start_postgres(options, work, running, name):
     for key, value in settings.items():
         command += ["-c", f"{key}={value}"]
     process = launch(work, running, name, command, cwd=folder, **unprivileged())
-    wait_for(work, name, process, url_of(port, "postgres"))
+    url = url_of(port, "postgres", superuser)
+    wait_for(work, name, process, url)
     for database in ("plain", "sharded"):
-        psql(url_of(port, "postgres"), f"CREATE DATABASE {database}")
+        psql(url, f"CREATE DATABASE {database}")
     return port
 
 
@@ -181,16 +186,24 @@ def psql(url, sql):
     subprocess.run(["psql", "-XAtqc", sql, url], check=True, stdout=subprocess.DEVNULL)
 
 
+def scram_verifier(url):
+    psql(url, f"SET password_encryption = 'scram-sha-256'; ALTER ROLE bench PASSWORD '{PASSWORD}'")
+    query = ["psql", "-XAtqc", "SELECT rolpassword FROM pg_authid WHERE rolname = 'bench'", url]
+    return subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def pgbouncer_binary():
     return shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
 
-def start_pgbouncer(work, running, name, server_port, mode, pool_size):
+def start_pgbouncer(work, running, name, server_port, mode, pool_size, verifier=None):
+    """`verifier`: what it keeps of the one user's password; without one it believes everybody."""
     folder, port = own(work / name), free_port()
-    (folder / "users.txt").write_text('"bench" ""\n')
+    (folder / "users.txt").write_text(f'"bench" "{verifier or ""}"\n')
+    auth = "scram-sha-256" if verifier else "trust"
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\nplain = host=127.0.0.1 port={server_port} dbname=plain\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = {auth}\n"
         f"auth_file = {folder}/users.txt\npool_mode = {mode}\ndefault_pool_size = {pool_size}\nmax_client_conn = 400\n"
         "ignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\n"
     )
@@ -223,7 +236,11 @@ def start_all(options, work, running):
     load(options, direct["url"])
     pgbouncer = start_pgbouncer(work, running, "pgbouncer-transaction", first, "transaction", POOL)
     session = start_pgbouncer(work, running, "pgbouncer-session", first, "session", max(options.clients))
-    proxies = {"direct": lambda mode: direct, "pgbouncer": lambda mode: session if mode == "prepared" else pgbouncer}
+    bouncers = {"prepared": session}
+    if "connect" in options.only:
+        verifier = scram_verifier(direct["url"])
+        bouncers["connect"] = start_pgbouncer(work, running, "pgbouncer-scram", first, "transaction", POOL, verifier)
+    proxies = {"direct": lambda mode: direct, "pgbouncer": lambda mode: bouncers.get(mode, pgbouncer)}
     for name, ports, database, workers in (
         ("drover", [first], "plain", 0), ("drover-1", [first], "plain", 1), ("drover-sharded", [first, second], "sharded", 0),
     ):
@@ -281,9 +298,9 @@ def pgbench(options, work, url, mode, clients, *more, seconds=None, before=(), l
     return int(counted.group(1)), text
 
 
-def one(options, work, proxy, mode, clients):
+def one(options, work, proxy, mode, clients, *more):
     user, system = cpu_seconds(proxy["pid"])
-    count, _ = pgbench(options, work, proxy["url"], mode, clients)
+    count, _ = pgbench(options, work, proxy["url"], mode, clients, *more)
     user, system = (after - before for after, before in zip(cpu_seconds(proxy["pid"]), (user, system)))
     return {
         "proxy": proxy["name"], "mode": mode, "clients": clients, "tps": count / options.seconds,
@@ -406,6 +423,33 @@ def calls_part(options, work, proxies):
             if limit and name == "drover" and calls["all"] > limit:
                 missed.append(f"system calls of {name}, {mode}, {clients} clients: {calls['all']:.2f}, limit {limit}")
     return missed
+
+
+# --- connecting -------------------------------------------------------------------------------------------------
+
+
+def connect_part(options, work, proxies):
+    """A login and a logout for each transaction. PgBouncer has the verifier, so it derives no keys either."""
+    if not {"pgbouncer", "drover"} <= set(proxies):
+        return []
+    progress = Progress("connect", options.repeats * 2)
+    rows = {"pgbouncer": [], "drover": []}
+    for repeat in range(options.repeats):
+        for name in sorted(rows, reverse=repeat % 2 == 1):
+            rows[name].append(one(options, work, proxies[name]("connect"), "simple", 8, "-C"))
+            progress.step(f"{name:10} {rows[name][-1]['cpu']:.1f} µs, {rows[name][-1]['tps']:.0f} connections/s")
+    print("\n## CPU per connection (pgbench -C, 8 clients, SCRAM-SHA-256)\n")
+    print("| proxy | CPU µs median (min–max) | user / system | connections/s | ratio to PgBouncer (95 %) |")
+    print("|---|---|---|---|---|")
+    found = ratio(*([row["cpu"] for row in rows[name]] for name in ("drover", "pgbouncer")))
+    for name, runs in rows.items():
+        middle = lambda key: statistics.median(row[key] for row in runs)
+        cpu = [row["cpu"] for row in runs]
+        print(
+            f"| {name} | {middle('cpu'):.1f} ({min(cpu):.1f}–{max(cpu):.1f}) | {middle('user'):.1f} / {middle('system'):.1f} "
+            f"| {middle('tps'):.0f} | {shown(found) if name == 'drover' else ''} |"
+        )
+    return [f"CPU of pgbench -C: up to {found[2]:.2f} × PgBouncer's, limit 1.0"] if found[2] > 1.0 else []
 
 
 # --- latency ----------------------------------------------------------------------------------------------------

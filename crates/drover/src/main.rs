@@ -19,6 +19,12 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 use drover::config::{LogFormat, LogLevel};
 
+/// Half the instructions of the C library's for the short-lived objects of a statement, and less lost between the many
+/// small ones of idle sessions.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // Wrong usage ends here, with code 2.
     let Cli { command } = Cli::parse();

@@ -136,6 +136,34 @@ fn cancelled(mut client: Client) -> Option<String> {
 }
 
 #[test]
+fn processes_that_share_a_port_serve_together_and_forward_cancels() {
+    let site = site();
+    let shared = |id: &str, port: u16| {
+        let line = format!("listen = '127.0.0.1:{port}'\nreuse_port = true");
+        site.config(id).replace("listen = '127.0.0.1:0'", &line)
+    };
+    let first = site.start_as("a", "a", &shared("a", 0), &[]);
+    let second = site.start_as("b", "b", &shared("b", first.target().port), &[]);
+    assert_eq!(first.target(), second.target(), "one address");
+    let mut clients: Vec<Client> = (0..40).map(|_| first.client()).collect();
+    for client in &mut clients {
+        good(client, "SELECT 1");
+    }
+    // Each cancel request reaches one of the two, whichever has the client.
+    for _ in 0..4 {
+        assert_eq!(cancelled(first.client()).as_deref(), Some("57014"));
+    }
+    drop(second);
+    let served = clients.iter_mut().map(|client| client.simple("SELECT 1"));
+    let left = served.filter(Result::is_ok).count();
+    assert!(
+        (1..40).contains(&left),
+        "{left} of 40 were with the first process"
+    );
+    good(&mut first.client(), "SELECT 1");
+}
+
+#[test]
 fn a_takeover_that_fails_leaves_the_old_proxy_alone() {
     let site = site();
     let text = site.config("p");

@@ -27,6 +27,8 @@ pub struct ProxyConfig {
     pub listen: SocketAddr,
     /// Further addresses.
     pub listen_also: Vec<SocketAddr>,
+    /// Other processes may listen at the same address, and the kernel spreads new clients over all of them.
+    pub reuse_port: bool,
     /// The Unix socket clients may connect to as well.
     pub unix_socket: Option<UnixSocketConfig>,
     /// The admin console.

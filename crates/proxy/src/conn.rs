@@ -8,11 +8,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use wire::frame::{self, Frame, FrameError, Message};
 
@@ -170,28 +169,35 @@ impl Conn {
         if self.tls.is_some() {
             return self.poll_fill_tls(cx);
         }
-        if self.socket.poll_read_ready(cx)?.is_pending() {
+        // A read that filled all its room may be one of many: asking tokio first counts against the task's share. Any other
+        // read that brought something has emptied the socket, so the next one waits for its turn anyway.
+        if self.bulk && self.socket.poll_read_ready(cx)?.is_pending() {
             self.give_up_buffers();
             return Poll::Pending;
         }
-        self.make_room();
-        let room = self.input.capacity() - self.input.len();
-        let result = match &mut self.socket {
-            Socket::Tcp(socket) => pin!(socket.read_buf(&mut self.input)).poll(cx),
-            Socket::Unix(socket) => pin!(socket.read_buf(&mut self.input)).poll(cx),
-        };
-        match result {
-            Poll::Ready(Ok(n)) => {
-                self.bulk = n >= room;
-                self.received += n as u64;
-                Poll::Ready(Ok(n))
+        loop {
+            match self.read_now() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
+            if self.socket.poll_read_ready(cx)?.is_pending() {
                 self.give_up_buffers();
-                Poll::Pending
+                return Poll::Pending;
             }
         }
+    }
+
+    /// Reads if the socket was reported readable; `WouldBlock` otherwise.
+    fn read_now(&mut self) -> io::Result<usize> {
+        if !self.socket.is_readable() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.make_room();
+        let room = self.input.capacity() - self.input.len();
+        let n = self.socket.read_some(&mut self.input, room)?;
+        self.bulk = n >= room;
+        self.received += n as u64;
+        Ok(n)
     }
 
     /// Waits until something was read. See [`Self::poll_fill`]. Cancel safe.
@@ -210,9 +216,12 @@ impl Conn {
             return result;
         }
         while !self.output.is_empty() {
-            let n = match &mut self.socket {
-                Socket::Tcp(socket) => ready!(Pin::new(socket).poll_write(cx, &self.output))?,
-                Socket::Unix(socket) => ready!(Pin::new(socket).poll_write(cx, &self.output))?,
+            let n = match self.socket.write_some(&self.output) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket.poll_write_ready(cx))?;
+                    continue;
+                }
+                result => result?,
             };
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -305,9 +314,7 @@ impl Conn {
     /// Something was reported readable since the last read that emptied the socket. No system call, no waiting.
     #[must_use]
     pub fn may_have_input(&self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        !matches!(self.socket.poll_read_ready(&mut cx), Ok(Poll::Pending))
-            || self.tls.as_ref().is_some_and(|tls| tls.has_unread())
+        self.socket.is_readable() || self.tls.as_ref().is_some_and(|tls| tls.has_unread())
     }
 
     /// Reads without waiting: `None` when nothing is there.
@@ -439,17 +446,55 @@ impl Conn {
     }
 }
 
+/// Calls tokio's methods of whichever socket it is.
+macro_rules! either {
+    ($self:expr, $socket:ident => $call:expr) => {
+        match $self {
+            Socket::Tcp($socket) => $call,
+            Socket::Unix($socket) => $call,
+        }
+    };
+}
+
 impl Socket {
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        let ready = match self {
-            Self::Tcp(socket) => socket.poll_read_ready(cx),
-            Self::Unix(socket) => socket.poll_read_ready(cx),
-        };
-        match ready {
+        match either!(self, socket => socket.poll_read_ready(cx)) {
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => Ok(Poll::Pending),
         }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, socket => socket.poll_write_ready(cx))
+    }
+
+    /// It was reported readable, and no read has emptied it since. Asks nobody and wakes nobody.
+    fn is_readable(&self) -> bool {
+        either!(self, socket => socket.try_io(Interest::READABLE, || Ok(()))).is_ok()
+    }
+
+    /// Reads once if it was reported readable; `room` is what `into` has. A read that fills less has emptied the socket,
+    /// which is noted as if the system had said so: the next one waits without asking.
+    fn read_some(&self, into: &mut BytesMut, room: usize) -> io::Result<usize> {
+        let mut read = None;
+        let result = either!(self, socket => socket.try_io(Interest::READABLE, || {
+            let n = socket.try_read_buf(into)?;
+            read = Some(n);
+            if n > 0 && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(n) }
+        }));
+        read.map_or(result, Ok)
+    }
+
+    /// The same for a write, which fills the socket when less is taken than offered.
+    fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = None;
+        let result = either!(self, socket => socket.try_io(Interest::WRITABLE, || {
+            let n = socket.try_write(bytes)?;
+            written = Some(n);
+            if n > 0 && n < bytes.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(n) }
+        }));
+        written.map_or(result, Ok)
     }
 }
 

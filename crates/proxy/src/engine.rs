@@ -13,6 +13,7 @@ use crate::metrics::WorkerMetrics;
 use crate::observer::Observer;
 use crate::pools::Pools;
 use crate::server::{Parameters, StatementId};
+use crate::session::Workspaces;
 use crate::session::settings::Settings;
 use crate::worker::{Shared, WorkerCtx};
 
@@ -71,6 +72,8 @@ pub struct Engine {
     settings: RefCell<HashSet<Rc<Settings>>>,
     /// Ids of prepared texts.
     prepared: RefCell<HashMap<PreparedKey, StatementId>>,
+    /// Room to work in that no session uses.
+    pub(crate) workspaces: Workspaces,
     /// Counts this worker's running statements for those who want to pause them.
     pub running: Running,
 }
@@ -89,6 +92,7 @@ impl Engine {
             greetings: RefCell::default(),
             settings: RefCell::default(),
             prepared: RefCell::default(),
+            workspaces: Workspaces::default(),
             running,
         });
         let weak = Rc::downgrade(&engine);

@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use crate::config::{ProxyConfig, UnixSocketConfig};
 use crate::worker::StartError;
 
@@ -79,7 +81,7 @@ impl Sockets {
         drop(handed_tcp);
         for (socket, address) in kept.iter_mut().zip(&wanted) {
             if socket.is_none() {
-                *socket = Some(bind_tcp(*address, &wanted)?);
+                *socket = Some(bind_tcp(*address, &wanted, config.reuse_port)?);
             }
         }
         let mut sockets = Self {
@@ -163,25 +165,23 @@ impl UnixSocketConfig {
 }
 
 /// Listens at one of the wanted addresses. `[::]` takes IPv4 too, unless another address of the same port does.
-fn bind_tcp(address: SocketAddr, wanted: &[SocketAddr]) -> Result<TcpListener, StartError> {
+fn bind_tcp(address: SocketAddr, wanted: &[SocketAddr], shared: bool) -> Result<TcpListener, StartError> {
     let listen = |source| StartError::Listen { address, source };
     let beside = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
-    let socket = if address.is_ipv6() && wanted.iter().any(beside) {
-        bind_v6_only(address).map_err(listen)?
-    } else {
-        TcpListener::bind(address).map_err(listen)?
-    };
-    socket.set_nonblocking(true).map_err(listen)?;
-    Ok(socket)
+    listen_at(address, address.is_ipv6() && wanted.iter().any(beside), shared).map_err(listen)
 }
 
-fn bind_v6_only(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None)?;
-    socket.set_only_v6(true)?;
-    // As the standard library does.
+fn listen_at(address: SocketAddr, v6_only: bool, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if v6_only {
+        socket.set_only_v6(true)?;
+    }
+    // As the standard library does: a port is free again while old connections to it still say goodbye.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 

@@ -47,6 +47,7 @@ impl Config {
         ProxyConfig {
             listen: self.proxy.listen.first,
             listen_also: self.proxy.listen.others.clone(),
+            reuse_port: self.proxy.reuse_port,
             unix_socket: self.to_unix_socket(),
             console: ConsoleConfig {
                 admin_users: names_of(&self.console.admin_users),

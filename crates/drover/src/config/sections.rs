@@ -39,6 +39,10 @@ section! {
     ProxySection("proxy", repeated: false) {
         /// Where PostgreSQL clients connect. `["127.0.0.1:6432", "[::1]:6432"]`: several addresses.
         listen: Listen = "'127.0.0.1:6432'",
+        /// Several proxies of this host listen at `listen` together, and the kernel spreads new clients over them; all must
+        /// say so and run as the same user. For more clients than one process may open files. A proxy that ends takes
+        /// the connections with it that it has not accepted yet, so replace it with `--takeover`.
+        reuse_port: bool = "false",
         /// Directory of a Unix socket for clients, named `.s.PGSQL.<port>` as libpq expects. Left out: none.
         unix_socket_dir: Option<PathBuf>,
         /// Permissions of the Unix socket, in octal. Clients log in all the same.

@@ -45,6 +45,7 @@ pub fn plan(
         observe: Default::default(),
         listen,
         listen_also: Vec::new(),
+        reuse_port: false,
         unix_socket: None,
         console: Default::default(),
         workers: 0,

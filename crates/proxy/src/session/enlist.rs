@@ -46,6 +46,16 @@ impl Session {
     /// The same for a statement that is sent at once: what brings a new server to the session's settings may be appended,
     /// to leave with it (see [`super::ahead`]). What follows must be that statement, or BEGIN and that statement.
     pub(super) async fn enlist_with(&mut self, shard: ShardId, way: Way) -> Result<usize, Fault> {
+        self.enlist_from(None, shard, way).await
+    }
+
+    /// The same; the first connection to be tried was obtained already.
+    pub(super) async fn enlist_from(
+        &mut self,
+        mut obtained: Option<Enlisted>,
+        shard: ShardId,
+        way: Way,
+    ) -> Result<usize, Fault> {
         if self.cancel.slot.is_cancelled() {
             return Err(Fault::error("57014", crate::exec::relay::CANCELLED));
         }
@@ -63,7 +73,10 @@ impl Session {
         }
         let mut attempts = 1;
         loop {
-            let mut enlisted = self.obtain(shard).await?;
+            let mut enlisted = match obtained.take() {
+                Some(enlisted) => enlisted,
+                None => self.obtain(shard).await?,
+            };
             let wanted = if self.block.is_open() {
                 self.settings.before_transaction()
             } else {
@@ -91,7 +104,7 @@ impl Session {
     /// A server from the pool of a shard, not yet settled.
     async fn obtain(&mut self, shard: ShardId) -> Result<Enlisted, Fault> {
         let pool = self.pool(shard);
-        let mut lease = if self.servers.is_empty() {
+        let lease = if self.servers.is_empty() {
             match pool.try_checkout(Purpose::First, Some(&self.cancel.slot)) {
                 Some(lease) => lease,
                 None => {
@@ -111,11 +124,15 @@ impl Session {
             pool.checkout(Purpose::Further(ticket), Some(&self.cancel.slot))
                 .await?
         };
+        Ok(self.enlisted(shard, lease))
+    }
+
+    fn enlisted(&mut self, shard: ShardId, mut lease: Lease) -> Enlisted {
         self.observation.totals.server_assignment_count.increment();
         if let Some(watch) = &self.watch {
             lease.watch = Some(Rc::clone(watch));
         }
-        Ok(Enlisted {
+        Enlisted {
             shard,
             lease,
             begun: false,
@@ -123,7 +140,24 @@ impl Session {
             busy: false,
             ahead: None,
             unpreparable: false,
-        })
+        }
+    }
+
+    /// Enlists the first server of a transaction without waiting, if one is idle and has the session's settings. One that
+    /// has not is the error, if any is idle at all.
+    pub(super) fn enlist_at_once(&mut self, shard: ShardId) -> Result<(), Option<Enlisted>> {
+        if self.cancel.slot.is_cancelled() {
+            return Err(None);
+        }
+        let at = self.pool_at(shard);
+        let pool = &self.pools[at].1;
+        let lease = pool.try_checkout(Purpose::First, Some(&self.cancel.slot));
+        let enlisted = self.enlisted(shard, lease.ok_or(None)?);
+        if !is_settled(&enlisted.lease, self.settings.current()) {
+            return Err(Some(enlisted));
+        }
+        self.servers.push(enlisted);
+        Ok(())
     }
 
     /// Several shards at once, in the order given (home first where the caller cares).
@@ -209,6 +243,8 @@ impl Session {
             .engine
             .pools
             .pool(shard.0, &self.admission.user.name, &self.admission.database.name);
+        // Mostly it is the only one.
+        self.pools.reserve_exact(1);
         self.pools.push((shard, pool));
         self.pools.len() - 1
     }

@@ -36,7 +36,7 @@ use wire::frame::Message;
 use wire::frontend::Frontend;
 
 use super::ahead::Way;
-use super::block::Wrote;
+use super::block::{Enlisted, Wrote};
 use super::effects::Effects;
 use super::extended::{Prepared, param_of};
 use super::simple::{OneShard, UNSENT_RETRIES, wrote_by_kind};
@@ -72,7 +72,10 @@ impl Session {
             if let Some(watch) = &self.watch {
                 watch.waits(false);
             }
-            let Some(shape) = self.await_request().await? else {
+            self.put_workspace();
+            let shape = self.await_request().await?;
+            self.take_workspace();
+            let Some(shape) = shape else {
                 return Ok(());
             };
             self.observe_request();
@@ -253,7 +256,10 @@ impl Session {
 
     /// Runs an errand to its end. False: nothing was sent, the long way has to do it.
     async fn run_errand(&mut self, errand: &Errand) -> Result<bool, Fault> {
-        if let Err(fault) = self.enlist_for(errand).await {
+        // Boxed, here and below, because an idle session pays for what its task might have to hold.
+        if let Err(obtained) = self.enlist_errand(errand)
+            && let Err(fault) = Box::pin(self.enlist_for(errand, obtained)).await
+        {
             return self.refuse_errand(errand, fault);
         }
         match self.send_errand(errand) {
@@ -272,10 +278,13 @@ impl Session {
             }
             _ => None,
         };
-        let told = match self.await_answer_of_living(errand).await {
-            Ok(told) => told,
-            Err(fault) => return Box::pin(self.end_failed(errand, fault)).await,
-        };
+        let mut told = self.await_answer().await;
+        if matches!((&told, &errand.form), (Err(PumpError::Server(_)), Form::Query)) {
+            told = match Box::pin(self.await_answer_of_living(errand, told)).await {
+                Ok(told) => told,
+                Err(fault) => return Box::pin(self.end_failed(errand, fault)).await,
+            };
+        }
         let ahead = self.servers[0].ahead.is_some();
         let server = &mut self.servers[0].lease;
         let quiet = match told {
@@ -296,7 +305,6 @@ impl Session {
                 self.servers[0].busy = false;
             }
             None => {
-                // Boxed, here and below, because an idle session pays for what its task might have to hold.
                 if let Err(fault) = Box::pin(self.relay_errand(errand)).await {
                     return Box::pin(self.end_failed(errand, fault)).await;
                 }
@@ -313,12 +321,22 @@ impl Session {
         Ok(true)
     }
 
+    /// Gets the errand's server where nothing has to be waited for. Otherwise the error is what was obtained so far.
+    fn enlist_errand(&mut self, errand: &Errand) -> Result<(), Option<Enlisted>> {
+        if errand.statement.effects.concerns_sequences() {
+            return Err(None);
+        }
+        self.enlist_at_once(errand.shard)?;
+        self.servers[0].wrote = wrote_by(&errand.statement);
+        Ok(())
+    }
+
     /// Gets the errand's server, with the session's settings.
-    async fn enlist_for(&mut self, errand: &Errand) -> Result<(), Fault> {
+    async fn enlist_for(&mut self, errand: &Errand, obtained: Option<Enlisted>) -> Result<(), Fault> {
         let effects = errand.statement.effects;
         let asks = effects.concerns_sequences() && errand.shard == self.engine.cluster.home();
         let way = if asks { Way::Before } else { Way::Ahead };
-        let index = self.enlist_with(errand.shard, way).await?;
+        let index = self.enlist_from(obtained, errand.shard, way).await?;
         self.servers[index].wrote = wrote_by(&errand.statement);
         if asks {
             self.before_sequences(index, effects).await?;
@@ -400,10 +418,13 @@ impl Session {
         .await
     }
 
-    /// The same; a Query of which a server that was dead already has taken nothing is given to another one. The fault is
-    /// that there is none.
-    async fn await_answer_of_living(&mut self, errand: &Errand) -> Result<Result<(), PumpError>, Fault> {
-        let mut told = self.await_answer().await;
+    /// A Query of which a server that was dead already has taken nothing is given to another one. The fault is that there
+    /// is none.
+    async fn await_answer_of_living(
+        &mut self,
+        errand: &Errand,
+        mut told: Result<(), PumpError>,
+    ) -> Result<Result<(), PumpError>, Fault> {
         for _ in 0..UNSENT_RETRIES {
             let conn = &mut self.servers[0].lease.conn;
             let unsent = conn.pending_out() > 0 && !conn.is_mid_message();
@@ -415,7 +436,7 @@ impl Session {
             let message = pending.split_off(pending.len().saturating_sub(errand.len));
             self.engine.metrics.statements_retried.increment();
             self.drop_server(0);
-            Box::pin(self.enlist_for(errand)).await?;
+            self.enlist_for(errand, None).await?;
             let held = &mut self.servers[0];
             held.lease.unnamed = None;
             held.lease.conn.out().extend_from_slice(&message);
