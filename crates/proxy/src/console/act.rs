@@ -29,15 +29,7 @@ pub(super) async fn run(shared: &Arc<Shared>, command: Command) -> Result<&'stat
                 .map_err(|error| failed(&error))?;
             Ok("PAUSE")
         }
-        Command::Resume(database) => {
-            // SUSPEND stops accepting; RESUME without a name ends that too.
-            let suspended = database.is_none() && shared.resume_accepting();
-            match pools.resume(database.as_deref()) {
-                Err(PoolCommandError::NotPaused(_)) if suspended => {}
-                result => result.map_err(|error| failed(&error))?,
-            }
-            Ok("RESUME")
-        }
+        Command::Resume(database) => resume(shared, &pools, database.as_deref()),
         Command::PauseShard(shard) => {
             let paused = pools.pause_shard(&shard, PATIENCE).await;
             paused.map_err(|error| failed(&error))?;
@@ -76,21 +68,8 @@ pub(super) async fn run(shared: &Arc<Shared>, command: Command) -> Result<&'stat
             pools.disable(&database).map_err(|error| failed(&error))?;
             Ok("DISABLE")
         }
-        Command::KillClient(id) => {
-            let pid =
-                client_id(&id).ok_or_else(|| Failed::new("22023", format!("`{id}` is no client id")))?;
-            if !shared.kill_client(pid) {
-                return Err(Failed::new("42704", format!("there is no client {id}")));
-            }
-            Ok("KILL_CLIENT")
-        }
-        Command::Suspend => {
-            shared.pause_accepting();
-            match pools.pause(None, PATIENCE).await {
-                Ok(()) | Err(PoolCommandError::Already(_)) => Ok("SUSPEND"),
-                Err(error) => Err(failed(&error)),
-            }
-        }
+        Command::KillClient(id) => kill_client(shared, &id),
+        Command::Suspend => suspend(shared, &pools).await,
         Command::Set { key, value } => {
             options::set(shared, &key, &value).map_err(|message| Failed::new("22023", message))?;
             Ok("SET")
@@ -98,6 +77,32 @@ pub(super) async fn run(shared: &Arc<Shared>, command: Command) -> Result<&'stat
         // These are answered before.
         Command::Nothing | Command::Show(_) => Ok(""),
     }
+}
+
+fn resume(shared: &Arc<Shared>, pools: &PoolAdmin, database: Option<&str>) -> Result<&'static str, Failed> {
+    // SUSPEND stops accepting; RESUME without a name ends that too.
+    let suspended = database.is_none() && shared.resume_accepting();
+    match pools.resume(database) {
+        Err(PoolCommandError::NotPaused(_)) if suspended => {}
+        result => result.map_err(|error| failed(&error))?,
+    }
+    Ok("RESUME")
+}
+
+async fn suspend(shared: &Arc<Shared>, pools: &PoolAdmin) -> Result<&'static str, Failed> {
+    shared.pause_accepting();
+    match pools.pause(None, PATIENCE).await {
+        Ok(()) | Err(PoolCommandError::Already(_)) => Ok("SUSPEND"),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+fn kill_client(shared: &Arc<Shared>, id: &str) -> Result<&'static str, Failed> {
+    let pid = client_id(id).ok_or_else(|| Failed::new("22023", format!("`{id}` is no client id")))?;
+    if !shared.kill_client(pid) {
+        return Err(Failed::new("42704", format!("there is no client {id}")));
+    }
+    Ok("KILL_CLIENT")
 }
 
 /// The column `id` of SHOW CLIENTS, or the column `ptr`.
