@@ -387,3 +387,20 @@ fn a_planned_switch_costs_nobody_an_error_and_a_conflict_waits_for_the_operator(
 fn operator_view(proxy: &DroverProxy) -> Client {
     proxy.client()
 }
+
+#[test]
+fn promotions_under_load_lose_nothing() {
+    let options = testkit::failover::FailoverOptions {
+        rounds: 1,
+        losses: vec![
+            testkit::failover::Loss::Planned,
+            testkit::failover::Loss::Killed,
+            testkit::failover::Loss::Stopped,
+        ],
+        shards: 2,
+        writers: 4,
+        others: 1,
+    };
+    let report = testkit::failover::run(Path::new(env!("CARGO_BIN_EXE_drover")), &options);
+    assert_eq!(report.wrong(), Vec::<String>::new(), "{}", report.table());
+}

@@ -114,7 +114,12 @@ impl Pool {
             };
         }
         let waiting: usize = self.lanes.iter().map(|lane| lane.queue.len()).sum();
-        if waiting >= self.policy.queue_limit {
+        let limit = if self.failing.is_some() {
+            self.policy.queue_limit.min(self.policy.away_queue)
+        } else {
+            self.policy.queue_limit
+        };
+        if waiting >= limit {
             return Answer::Refused(Refused::QueueFull);
         }
         let id = RequestId(self.next_request);
@@ -339,7 +344,7 @@ impl Pool {
         let mut consider = |time: Time| next = Some(next.map_or(time, |old| old.min(time)));
         for lane in &self.lanes {
             if let Some(waiter) = lane.queue.front() {
-                consider(waiter.since.after(self.policy.connection_timeout));
+                consider(waiter.since.after(self.patience()));
                 if self.policy.extra > 0 {
                     consider(waiter.since.after(self.policy.extra_after));
                 }
@@ -593,8 +598,20 @@ impl Pool {
             self.policy.failing_wait
         } else {
             // A server that is restarted comes back: a pause, not an error.
-            self.policy.connection_timeout
+            self.away_wait()
         }
+    }
+
+    /// How long a request waits.
+    fn patience(&self) -> Duration {
+        match self.failing {
+            Some(failing) if !failing.lasting => self.away_wait(),
+            _ => self.policy.connection_timeout,
+        }
+    }
+
+    fn away_wait(&self) -> Duration {
+        self.policy.away_wait.unwrap_or(self.policy.connection_timeout)
     }
 
     fn refuse_failing(&mut self, now: Time) {
@@ -615,7 +632,7 @@ impl Pool {
         if self.paused && class == Class::First {
             return;
         }
-        let timeout = self.policy.connection_timeout;
+        let timeout = self.patience();
         let reason = if self.failing.is_some() {
             Refused::Failing
         } else {

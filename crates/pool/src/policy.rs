@@ -23,6 +23,10 @@ pub struct Policy {
     pub queue_limit: usize,
     /// The longest a request waits for a connection.
     pub connection_timeout: Duration,
+    /// The same while the server is away: its logins fail, and it may come back or be replaced. `None`: no different.
+    pub away_wait: Option<Duration>,
+    /// Requests that may wait for a server that is away; never more than `queue_limit`.
+    pub away_queue: usize,
     /// An idle connection older than this is closed.
     pub idle_timeout: Duration,
     /// A connection older than this is closed at its next release.
@@ -34,7 +38,7 @@ pub struct Policy {
     /// Longest pause after failed logins.
     pub backoff_max: Duration,
     /// While logins fail for a reason that lasts, a request waits at most this long before it gets the server's last
-    /// error. A server that cannot be reached is waited for `connection_timeout`.
+    /// error. A server that cannot be reached is waited for `away_wait`.
     pub failing_wait: Duration,
 }
 
@@ -50,6 +54,8 @@ impl Default for Policy {
             control: 4,
             queue_limit: 10_000,
             connection_timeout: Duration::from_secs(10),
+            away_wait: None,
+            away_queue: usize::MAX,
             idle_timeout: Duration::from_secs(600),
             max_lifetime: Duration::from_secs(3600),
             dial_parallel: 8,

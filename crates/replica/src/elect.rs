@@ -29,8 +29,10 @@ pub struct Known<N> {
     pub node: Option<N>,
     /// Whose data the shard has.
     pub system: SystemId,
-    /// The newest timeline on which anything of the shard was seen.
+    /// The timeline that the primary before wrote.
     pub timeline: Timeline,
+    /// The newest timeline that is known to be written, by whomever; at least `timeline`.
+    pub newest: Timeline,
 }
 
 /// Why nobody is the primary.
@@ -57,7 +59,7 @@ pub fn elect<N: Copy + PartialEq>(
         return Err(Undecided::Nobody);
     };
     let is_alive = |claim: &&Claim<N>| {
-        known.is_none_or(|known| claim.system == known.system && claim.lineage.timeline() >= known.timeline)
+        known.is_none_or(|known| claim.system == known.system && claim.lineage.timeline() >= known.newest)
     };
     let alive: Vec<&Claim<N>> = claims.iter().filter(is_alive).collect();
     let Some(newest) = alive.iter().copied().max_by_key(|claim| claim.lineage.timeline()) else {
@@ -117,6 +119,7 @@ mod tests {
             node: Some(node),
             system: A,
             timeline: Timeline(timeline),
+            newest: Timeline(timeline),
         }
     }
 
@@ -152,6 +155,21 @@ mod tests {
             Ok(1),
             "the operator knows better"
         );
+    }
+
+    #[test]
+    fn a_replica_that_follows_the_successor_already_is_no_rival_of_it() {
+        let mut known = known(1, 1);
+        known.newest = Timeline(2);
+        assert_eq!(
+            elect(&[claim(1, &[1])], Some(&known), None),
+            Err(Undecided::Outdated(1))
+        );
+        assert_eq!(
+            elect(&[claim(1, &[1]), claim(2, &[2, 1])], Some(&known), None),
+            Ok(2)
+        );
+        assert_eq!(elect(&[claim(2, &[2, 1])], Some(&known), None), Ok(2));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod casefile;
 pub mod client;
 pub mod cluster;
 pub mod dev;
+pub mod failover;
 pub mod isolation;
 pub mod leak;
 pub mod oracle;

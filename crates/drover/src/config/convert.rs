@@ -163,6 +163,8 @@ impl Config {
             lag_max: replicas.max_lag,
             keep: replicas.keep,
             slow_start: replicas.slow_start,
+            failover_buffer: replicas.failover_buffer,
+            failover_buffer_statements: replicas.failover_buffer_statements,
             breaker: replica::BreakerPolicy {
                 failures_max: u32::try_from(replicas.max_failures).unwrap_or(u32::MAX),
                 pause: replicas.failure_pause,

@@ -384,6 +384,11 @@ section! {
         max_failures: usize = "3",
         /// How long that is the first time; it doubles each time, up to 30 seconds.
         failure_pause: Duration = "'1s'",
+        /// How long statements that were not sent yet wait for a server that is away: restarted, or being replaced by
+        /// another one. Left out: `connection_timeout`.
+        failover_buffer: Option<Duration>,
+        /// Statements that may wait for it, per worker, user and database; one more is refused with 53300.
+        failover_buffer_statements: usize = "10000",
         /// Where this proxy stands: replicas of the same `zone` are preferred. Left out: no zone is.
         zone: Option<Name>,
     }

@@ -562,3 +562,38 @@ fn a_connection_is_given_up_for_another_pool() {
     assert!(bench.pool.evict());
     assert_eq!(bench.effects(), "close s1", "the one idle longest");
 }
+
+#[test]
+fn who_waits_for_a_server_that_is_away_has_limits_of_their_own() {
+    let policy = Policy {
+        away_wait: Some(Duration::from_millis(5000)),
+        away_queue: 2,
+        connection_timeout: Duration::from_millis(1000),
+        ..Policy::default()
+    };
+    let mut pool = Pool::new(policy);
+    let Answer::Queued(first) = pool.request(Class::First, Time(0)) else {
+        panic!("there is no connection yet")
+    };
+    let Some(Effect::Dial { server, .. }) = pool.poll_effect() else {
+        panic!("it is dialled")
+    };
+    pool.dial_failed(server, Time(1000), 0, false);
+    assert!(matches!(
+        pool.request(Class::First, Time(2000)),
+        Answer::Queued(_)
+    ));
+    assert_eq!(
+        pool.request(Class::First, Time(3000)),
+        Answer::Refused(Refused::QueueFull)
+    );
+    // Longer than a connection is waited for, and then it is over.
+    pool.handle_timeout(Time(4_900_000));
+    let refused = |pool: &mut Pool| {
+        std::iter::from_fn(|| pool.poll_effect())
+            .any(|effect| matches!(effect, Effect::Refuse { request, .. } if request == first))
+    };
+    assert!(!refused(&mut pool));
+    pool.handle_timeout(Time(5_100_000));
+    assert!(refused(&mut pool));
+}

@@ -20,6 +20,10 @@ pub struct ReplicaConfig {
     pub keep: usize,
     /// A replica that came back gets its full share after this time.
     pub slow_start: Duration,
+    /// How long statements wait for a server that is away; `None`: as long as for a connection.
+    pub failover_buffer: Option<Duration>,
+    /// Statements that may wait for it, per worker, user and database.
+    pub failover_buffer_statements: usize,
     /// When a server that fails gets nothing for a while.
     pub breaker: BreakerPolicy,
     /// Where this proxy stands, in the operator's words: replicas of the same zone are preferred.
@@ -35,6 +39,8 @@ impl Default for ReplicaConfig {
             lag_max: Duration::from_secs(30),
             keep: 0,
             slow_start: Duration::from_secs(10),
+            failover_buffer: None,
+            failover_buffer_statements: 10_000,
             breaker: BreakerPolicy::default(),
             zone: None,
         }

@@ -224,7 +224,7 @@ impl Memory {
                 && seen.received.is_some()
                 && seen.position.system == known.system
             {
-                known.timeline = known.timeline.max(seen.position.timeline);
+                known.newest = known.newest.max(seen.position.timeline);
             }
         }
     }
@@ -247,6 +247,7 @@ impl Memory {
                     node: Some(id),
                     system: claim.system,
                     timeline: claim.lineage.timeline(),
+                    newest: claim.lineage.timeline(),
                 });
                 view.lineage = Some(Arc::new(claim.lineage));
             }

@@ -107,6 +107,8 @@ fn machine_policy(worker: &WorkerPools, policy: &PoolPolicy) -> Policy {
         control: pool.control,
         queue_limit: pool.queue_limit,
         connection_timeout: pool.connection_timeout,
+        away_wait: worker.shared.nodes.config().failover_buffer,
+        away_queue: worker.shared.nodes.config().failover_buffer_statements,
         idle_timeout: pool.idle_timeout,
         max_lifetime: pool.max_lifetime,
         dial_parallel: pool.dial_parallel,

@@ -8,6 +8,7 @@ use testkit::campaign::Campaign;
 use testkit::casefile::CaseFile;
 use testkit::client::{Client, Target};
 use testkit::dev::DroverDev;
+use testkit::failover::{FailoverOptions, Loss};
 use testkit::isolation::{self, IsolationOptions};
 use testkit::leak::{LeakOptions, hunt};
 use testkit::oracle::{Mode, Options, Oracle, Outcome, Totals, random_cases};
@@ -27,6 +28,8 @@ const USAGE: &str = "usage:
                         [--clients N] [--seconds N] [--seed N] [--sharded]
       many clients whose every value is their own; nobody may see another's. --binary starts a cluster and a proxy with a
       small pool; --role is a role the user may SET ROLE to. A run that fails shows its seed.
+  drover-testkit failover --binary PATH [--rounds N] [--shards N] [--losses planned,killed,stopped] [--writers N]
+      promotes replicas of one shard under load, so many times in each way, and says what clients saw of it.
   drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS] FILE-OR-FOLDER…
       for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.";
 
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "placement" => placement(rest),
         Some((verb, rest)) if verb == "leak" => leak(rest),
         Some((verb, rest)) if verb == "isolation" => isolation(rest),
+        Some((verb, rest)) if verb == "failover" => failover(rest),
         Some((verb, rest)) if verb == "all" => all(rest),
         _ => Err(Failure::Usage(String::new())),
     };
@@ -117,6 +121,39 @@ impl Arguments {
         self.value(name)
             .map_or(Ok(default), |text| text.parse().map_err(bad))
     }
+}
+
+fn failover(list: &[String]) -> Result<bool, Failure> {
+    let values = ["--binary", "--rounds", "--shards", "--losses", "--writers"];
+    let arguments = Arguments::parse(list, &[], &values)?;
+    let binary = arguments
+        .value("--binary")
+        .ok_or_else(|| Failure::Usage("--binary is missing".to_owned()))?;
+    let losses = arguments.value("--losses").unwrap_or("planned,killed,stopped");
+    let losses = losses.split(',').map(|loss| match loss {
+        "planned" => Ok(Loss::Planned),
+        "killed" => Ok(Loss::Killed),
+        "stopped" => Ok(Loss::Stopped),
+        other => Err(Failure::Usage(format!("a primary is not lost by being {other}"))),
+    });
+    let small = |name: &str, default| {
+        let number = arguments.number(name, default)?;
+        u32::try_from(number).map_err(|_| Failure::Usage(format!("{name} is too large")))
+    };
+    let options = FailoverOptions {
+        rounds: small("--rounds", 1)?,
+        losses: losses.collect::<Result<_, _>>()?,
+        shards: u16::try_from(small("--shards", 2)?).map_err(run_error)?,
+        writers: small("--writers", 8)?,
+        others: 2,
+    };
+    let report = testkit::failover::run(Path::new(binary), &options);
+    println!("{}", report.table());
+    let wrong = report.wrong();
+    for line in &wrong {
+        println!("WRONG: {line}");
+    }
+    Ok(wrong.is_empty())
 }
 
 fn oracle(list: &[String]) -> Result<bool, Failure> {
