@@ -28,6 +28,7 @@ import random
 import resource
 import select
 import shutil
+import signal
 import socket
 import ssl
 import struct
@@ -188,7 +189,7 @@ class Worker:
                 else:
                     asked.add(client)
                     client.ask(self.fresh())
-            if time.monotonic() - since > 60 + count / 100:
+            if time.monotonic() - since > 60 + count / 20:
                 self.errors.append(f"{wanted + running} clients could not log in in time")
                 break
         self.idle = [client for client in self.clients.values() if client.state == "idle"]
@@ -267,12 +268,15 @@ class Worker:
 class Own:
     """PostgreSQL and proxies for one run; removed with everything they wrote."""
 
-    def __init__(self, options, files):
+    def __init__(self):
+        self.running = []
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="drover-crowd-"))
+
+    def begin(self, options, files):
         sys.path.insert(0, str(pathlib.Path(__file__).parent))
         import pooler
 
-        self.stop_one, self.running = pooler.stop, []
-        self.work = pathlib.Path(tempfile.mkdtemp(prefix="drover-crowd-"))
+        self.stop_one = pooler.stop
         self.work.chmod(0o755)
         os.environ["PGPASSWORD"] = options.password
         settings = argparse.Namespace(bin=pooler.find_binaries(), drover=options.drover)
@@ -354,8 +358,12 @@ def main():
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    own = Own(options, files) if options.drover else None
+    own = Own() if options.drover else None
+    # What was started is stopped when this is told to end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
+        if own:
+            own.begin(options, files)
         report = measure(options, files)
     finally:
         if own:
