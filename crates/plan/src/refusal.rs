@@ -398,6 +398,10 @@ refusals! {
         "EXECUTE of a statement that was prepared by the driver",
         "Parse p, then EXECUTE p",
         "run it by the protocol (Bind, Execute), or prepare it with PREPARE";
+    ReplicaTransaction = "DRV7024",
+        "this READ ONLY transaction has its snapshot or a cursor on a replica, and the statement needs the primary",
+        "SET drover.read_from = 'replica'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM t; SELECT random()",
+        "begin the transaction with this statement, or SET LOCAL drover.read_from = 'primary' before the first one";
 }
 
 impl RefusalCode {

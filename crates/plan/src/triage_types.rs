@@ -138,6 +138,8 @@ pub enum DroverStatement {
     },
     /// `drover.queries_reset()`
     QueriesReset,
+    /// `drover.consistency_token()`
+    ConsistencyToken,
     /// `SELECT * FROM drover.<view>`
     View(DroverView),
     /// `EXPLAIN (ROUTE) statement`

@@ -221,7 +221,8 @@ impl Cluster {
             .sharding_input(database)
             .map_err(|error| AdminError::State(error.to_string()))?;
         let known = self.facts(database).filter(|_| self.version(database) > 0);
-        facts::load(link, &input, known.as_deref()).await
+        let safe = &self.nodes.config().safe_functions;
+        facts::load(link, &input, known.as_deref(), safe).await
     }
 
     /// Replaces the facts of a database.

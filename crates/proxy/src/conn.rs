@@ -39,6 +39,14 @@ pub struct Progress {
     pub flushed: bool,
 }
 
+/// A place in what a connection is to send: see [`Conn::mark`].
+#[derive(Debug, Clone, Copy)]
+pub struct OutMark {
+    left: u64,
+    pending: usize,
+    held: bool,
+}
+
 /// A buffered connection.
 #[derive(Debug)]
 pub struct Conn {
@@ -336,6 +344,31 @@ impl Conn {
     #[must_use]
     pub fn is_mid_message(&self) -> bool {
         self.partly_sent
+    }
+
+    /// Where the bytes to be sent end now.
+    #[must_use]
+    pub fn mark(&self) -> OutMark {
+        OutMark {
+            left: self.sent,
+            pending: self.output.len(),
+            held: self.held.is_some(),
+        }
+    }
+
+    /// Nothing of what was appended since has left.
+    #[must_use]
+    pub fn can_rewind(&self, mark: OutMark) -> bool {
+        !mark.held && self.held.is_none() && mark.left == self.sent && mark.pending <= self.output.len()
+    }
+
+    /// Takes back what was appended since; false when some of it may have left.
+    pub fn rewind(&mut self, mark: OutMark) -> bool {
+        let can = self.can_rewind(mark);
+        if can {
+            self.output.truncate(mark.pending);
+        }
+        can
     }
 
     /// Hands empty buffers back to the worker.

@@ -13,6 +13,7 @@ use crate::metrics::WorkerMetrics;
 use crate::observer::Observer;
 use crate::pools::Pools;
 use crate::server::{Parameters, StatementId};
+use crate::session::Floors;
 use crate::session::Workspaces;
 use crate::session::settings::Settings;
 use crate::worker::{Shared, WorkerCtx};
@@ -53,6 +54,9 @@ type GreetingKey = (Arc<str>, Arc<str>, String);
 /// A text and the parameter types the client fixed.
 type PreparedKey = (Box<str>, Box<[u32]>, u64);
 
+/// Names and values, by database and user.
+type OwnDefaults = HashMap<(Arc<str>, Arc<str>), Rc<[(String, String)]>>;
+
 /// One worker's share of the proxy.
 pub struct Engine {
     /// Server connections.
@@ -68,12 +72,16 @@ pub struct Engine {
     contexts: RefCell<HashMap<ContextKey, Rc<PlanContext>>>,
     /// Reported settings of a fresh session.
     greetings: RefCell<HashMap<GreetingKey, Rc<Parameters>>>,
+    /// What ALTER ROLE and ALTER DATABASE set of Drover's own settings, by database and user.
+    own_defaults: RefCell<OwnDefaults>,
     /// Settings sessions start with: one object for all that agree, so that most comparisons are of addresses.
     settings: RefCell<HashSet<Rc<Settings>>>,
     /// Ids of prepared texts.
     prepared: RefCell<HashMap<PreparedKey, StatementId>>,
     /// Room to work in that no session uses.
     pub(crate) workspaces: Workspaces,
+    /// What replicas must have replayed before they serve statements planned here.
+    pub floors: Floors,
     /// Counts this worker's running statements for those who want to pause them.
     pub running: Running,
 }
@@ -90,9 +98,11 @@ impl Engine {
             observer: Observer::new(ctx),
             contexts: RefCell::default(),
             greetings: RefCell::default(),
+            own_defaults: RefCell::default(),
             settings: RefCell::default(),
             prepared: RefCell::default(),
             workspaces: Workspaces::default(),
+            floors: Floors::of_worker(&ctx.shared.floors),
             running,
         });
         let weak = Rc::downgrade(&engine);
@@ -116,6 +126,21 @@ impl Engine {
         let settings = Rc::new(settings);
         all.insert(Rc::clone(&settings));
         settings
+    }
+
+    /// What ALTER ROLE and ALTER DATABASE set of Drover's own settings, as far as that was asked.
+    pub fn own_defaults(&self, database: &Arc<str>, user: &Arc<str>) -> Option<Rc<[(String, String)]>> {
+        let all = self.own_defaults.borrow();
+        all.get(&(Arc::clone(database), Arc::clone(user))).map(Rc::clone)
+    }
+
+    /// Keeps them.
+    pub fn keep_own_defaults(&self, database: &Arc<str>, user: &Arc<str>, defaults: Rc<[(String, String)]>) {
+        let mut all = self.own_defaults.borrow_mut();
+        if all.len() >= CONTEXTS_MAX {
+            all.clear();
+        }
+        all.insert((Arc::clone(database), Arc::clone(user)), defaults);
     }
 
     /// An id for a statement, unique in the proxy.

@@ -191,6 +191,14 @@ catalogue! {
     Counter statement_timeouts "drover_statement_timeouts_total" "Cancels sent because of query_timeout or transaction_timeout.";
     Counter session_timeouts "drover_session_timeouts_total" "Sessions ended because of a time-out.";
     Counter statements_retried "drover_statements_retried_total" "Statements given to another server connection because the first was dead before it took anything.";
+    Counter reads_on_replica "drover_reads_on_replica_total" "Reads given to replicas, once per shard.";
+    Counter reads_on_primary "drover_reads_on_primary_total" "Reads that could have gone to a replica and went to the primary, once per shard.";
+    Counter reads_waited "drover_reads_waited_total" "Replicas that had to be asked how far they are, or waited for, before a read, and then were far enough.";
+    Counter reads_wait_timeouts "drover_reads_wait_timeouts_total" "Replicas that were not far enough when drover.replica_wait was over.";
+    Counter reads_again "drover_reads_again_total" "Reads that failed on a replica and ran again elsewhere, unnoticed by the client.";
+    Counter reads_refused "drover_reads_refused_total" "Statements found to need the primary because a replica refused them.";
+    Counter positions_taken "drover_positions_taken_total" "Positions asked of servers after a write, or after a read of a session that never goes backwards.";
+    Counter positions_lost "drover_positions_lost_total" "Sessions told that what they had written or seen was lost in a failover (40003).";
     Counter server_checks "drover_server_checks_total" "Idle server connections asked whether they still work before they were lent.";
     Counter server_checks_failed "drover_server_checks_failed_total" "Of them those that did not.";
     Counter prepared_hits "drover_prepared_hits_total" "Statements that the server connection had prepared already.";

@@ -129,6 +129,8 @@ pub struct ServerConn {
     pub sequences: SequenceOwner,
     /// The topology epoch the server session was told, 0: none.
     pub epoch: u64,
+    /// Of a replica: what is known of it.
+    pub(crate) mark: Option<crate::session::ReplicaMark>,
     /// Bytes still to come of a row that has begun to pass to a client that is gone.
     pub passing: usize,
     /// Who watches the time of the session that uses it.
@@ -265,6 +267,7 @@ impl ServerConn {
                 Applied::Unknown
             },
             epoch: from.epoch,
+            mark: None,
             passing: 0,
             watch: None,
             ended_alone: false,

@@ -28,6 +28,7 @@ pub(crate) mod node_rows;
 mod observe;
 mod portal;
 mod queries;
+mod reads;
 mod schema;
 mod sequences;
 mod set;
@@ -59,6 +60,7 @@ use effects::Pins;
 use extended::Extended;
 pub(crate) use fault::{Fault, refusal_fields};
 pub use listen::ListenCommand;
+pub use reads::{Consistency, FloorMap, Floors, OnReplica, ReadFrom, ReadHint, ReplicaMark};
 pub(crate) use sequences::SequenceReaders;
 use settings::SettingsHistory;
 pub(crate) use workspace::Workspaces;
@@ -95,6 +97,8 @@ pub struct Session {
     listening: Option<Box<listen::Listening>>,
     /// What pinned it may be gone: look when no block is open.
     recheck_pins: bool,
+    /// Present once its reads may leave the primary.
+    reads: Option<Box<reads::Reads>>,
     extended: Extended,
     sql_prepared: sql_prepared::SqlPrepared,
     /// The context of the last statement, with the settings it was made for.

@@ -12,6 +12,7 @@
 //! | [`rotation`] | which replicas get reads |
 //! | [`balance`] | which of several servers gets the next read |
 //! | [`breaker`] | when a server that fails gets nothing for a while |
+//! | [`token`] | how positions travel from one session to another |
 
 pub mod balance;
 pub mod breaker;
@@ -20,6 +21,7 @@ pub mod lag;
 pub mod lineage;
 pub mod position;
 pub mod rotation;
+pub mod token;
 
 pub use balance::Candidate;
 pub use breaker::{Breaker, BreakerPolicy, BreakerState};
@@ -28,3 +30,4 @@ pub use lag::PrimaryClock;
 pub use lineage::{Lineage, LineageError, Place};
 pub use position::{Lsn, ParseError, Position, SystemId, Timeline};
 pub use rotation::{Late, RotationPolicy};
+pub use token::{Token, TokenError};

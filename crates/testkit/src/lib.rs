@@ -4,6 +4,7 @@ pub mod campaign;
 pub mod casefile;
 pub mod client;
 pub mod cluster;
+pub mod consistency;
 pub mod dev;
 pub mod failover;
 pub mod isolation;

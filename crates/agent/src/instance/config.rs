@@ -18,6 +18,8 @@ max_replication_slots = 20
 wal_log_hints = on
 # a replica that never comes back must not fill the disk
 max_slot_wal_keep_size = 4GB
+# between its start and its slot a base backup has no hold on the log, which the checkpoint of another one removes
+wal_keep_size = 64MB
 hot_standby = on
 # several servers share this machine
 shared_buffers = 64MB

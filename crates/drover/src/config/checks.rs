@@ -90,6 +90,14 @@ pub(super) fn replicas(reader: &mut Reader<'_>, replicas: &Located<ReplicasSecti
             );
         }
     }
+    let functions = &replicas.value.safe_functions;
+    if let Some(name) = functions.iter().find(|name| !name.0.contains('.')) {
+        let message = format!(
+            "`safe_functions` needs names with a schema, such as \"public.{}\"",
+            name.0
+        );
+        reader.problem(replicas.key_at("safe_functions"), message);
+    }
     if replicas.value.max_failures == 0 {
         let message = "`max_failures` must be 1 or more".to_owned();
         reader.problem(replicas.key_at("max_failures"), message);

@@ -171,6 +171,12 @@ impl Config {
                 ..replica::BreakerPolicy::default()
             },
             zone: replicas.zone.as_ref().map(|zone| zone.0.clone()),
+            safe_functions: replicas
+                .safe_functions
+                .iter()
+                .filter_map(|name| name.0.split_once('.'))
+                .map(|(schema, function)| (schema.to_owned(), function.to_owned()))
+                .collect(),
         }
     }
 

@@ -391,6 +391,9 @@ section! {
         failover_buffer_statements: usize = "10000",
         /// Where this proxy stands: replicas of the same `zone` are preferred. Left out: no zone is.
         zone: Option<Name>,
+        /// Functions, each as `"schema.function"` with all overloads, whose calls do not keep a statement on the primary
+        /// although PostgreSQL has them as volatile: they write nothing, and what they tell is the same everywhere.
+        safe_functions: Vec<Text> = "[]",
     }
 }
 

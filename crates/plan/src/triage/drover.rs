@@ -47,6 +47,10 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::ReferenceTable { table: args.table()? })
         }
+        "consistency_token" => {
+            Arguments::new(call, &[])?;
+            Ok(DroverStatement::ConsistencyToken)
+        }
         "queries_reset" => {
             Arguments::new(call, &[])?;
             Ok(DroverStatement::QueriesReset)

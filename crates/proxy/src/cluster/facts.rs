@@ -13,11 +13,12 @@ pub(super) async fn load(
     link: &mut AdminLink,
     input: &ShardingInput,
     known: Option<&Snapshot>,
+    safe: &[(String, String)],
 ) -> Result<Snapshot, AdminError> {
     link.run(PREAMBLE).await?;
-    let mut snapshot = read(&mut link.server, input, known).await;
+    let mut snapshot = read(&mut link.server, input, known, safe).await;
     if known.is_some() && matches!(snapshot, Err(AdminError::Catalog(CatalogError::OtherServer))) {
-        snapshot = read(&mut link.server, input, None).await;
+        snapshot = read(&mut link.server, input, None, safe).await;
     }
     link.run(EPILOGUE).await?;
     snapshot
@@ -31,7 +32,7 @@ pub(crate) async fn load_in_block(
     // The preamble's settings without its BEGIN.
     let settings = PREAMBLE.split_once(';').map_or("", |(_, rest)| rest);
     rows(server, &format!("SAVEPOINT drover_facts; {settings}")).await?;
-    let snapshot = read(server, input, None).await;
+    let snapshot = read(server, input, None, &[]).await;
     rows(
         server,
         "ROLLBACK TO SAVEPOINT drover_facts; RELEASE SAVEPOINT drover_facts",
@@ -44,6 +45,7 @@ async fn read(
     server: &mut ServerConn,
     input: &ShardingInput,
     known: Option<&Snapshot>,
+    safe: &[(String, String)],
 ) -> Result<Snapshot, AdminError> {
     let mut builder = known.map_or_else(SnapshotBuilder::new, SnapshotBuilder::reload);
     for id in QueryId::ALL {
@@ -54,6 +56,7 @@ async fn read(
         };
         builder.from_rows(id, &rows(server, &sql).await?)?;
     }
+    builder.allow_on_replicas(safe.iter().cloned());
     Ok(builder.build(input, &Bodies)?)
 }
 

@@ -28,6 +28,8 @@ pub struct ReplicaConfig {
     pub breaker: BreakerPolicy,
     /// Where this proxy stands, in the operator's words: replicas of the same zone are preferred.
     pub zone: Option<String>,
+    /// Functions that may run on replicas although they are volatile: schema and name, all overloads.
+    pub safe_functions: Vec<(String, String)>,
 }
 
 impl Default for ReplicaConfig {
@@ -43,6 +45,7 @@ impl Default for ReplicaConfig {
             failover_buffer_statements: 10_000,
             breaker: BreakerPolicy::default(),
             zone: None,
+            safe_functions: Vec::new(),
         }
     }
 }

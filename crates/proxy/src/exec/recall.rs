@@ -144,6 +144,7 @@ mod tests {
             action: Action::Home,
             effects: Effects::default(),
             configs: Default::default(),
+            reading: Default::default(),
             digest: Default::default(),
             kind: sql::StatementKind::Select,
         })

@@ -11,7 +11,7 @@ use sql::{Literal, LiteralKind, NormalisedBuf};
 use super::recall::Recall;
 use crate::server::StatementId;
 use crate::session::effects::Effects;
-use crate::session::{ConfigCalls, ListenCommand};
+use crate::session::{ConfigCalls, ListenCommand, ReadHint};
 
 /// A statement as the worker's cache holds it.
 #[derive(Debug)]
@@ -26,8 +26,21 @@ pub struct Statement {
     pub configs: ConfigCalls,
     /// The first keyword is enough of a tag to know that it returns rows or not; for error texts only.
     pub kind: sql::StatementKind,
+    /// Where it may be read, and what a comment in it asks for.
+    pub reading: Reading,
     /// Where its runs are counted.
     pub digest: DigestSlot,
+}
+
+/// What there is to know about a statement that is to be read from a replica.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Where it may be read.
+    pub place: plan::ReadPlace,
+    /// What a comment in it asks for.
+    pub hint: ReadHint,
+    /// A replica has refused to run it: what it does is not what the catalog says.
+    pub refused: std::cell::Cell<bool>,
 }
 
 /// Where a statement's runs are counted, once somebody has run it.

@@ -315,6 +315,7 @@ impl Dialler {
             sequences: super::SequenceOwner::Nobody,
             applied: Applied::Fresh,
             epoch: 0,
+            mark: None,
             passing: 0,
             watch: None,
             ended_alone: false,

@@ -7,6 +7,7 @@ use wire::backend::{ErrorFields, encode, tag};
 use super::ahead::{self, Way};
 use super::block::BlockState;
 use super::extended::Step;
+use super::reads::{Guard, guarded};
 use super::simple::status_of;
 use super::{Fault, Session};
 use crate::exec::link;
@@ -36,6 +37,11 @@ struct Read {
     foreign: bool,
     /// "Nothing was drawn from this sequence" need not be true.
     unsure: bool,
+    /// An error may be cured on another server: it is not passed.
+    holds: bool,
+    held: Option<Box<ErrorFields>>,
+    /// The client was not sent the ReadyForQuery that came.
+    quiet: bool,
 }
 
 impl Session {
@@ -64,7 +70,7 @@ impl Session {
         Ok(index)
     }
 
-    fn open_index(&self) -> Option<usize> {
+    pub(super) fn open_index(&self) -> Option<usize> {
         let open = self.extended.open_on?;
         self.servers.iter().position(|server| server.shard == open)
     }
@@ -75,8 +81,12 @@ impl Session {
         let Some(index) = self.open_index() else {
             return self.emit_local_steps();
         };
+        let replica = self.servers[index].replica.is_some();
         let portals = self.extended.has_portal_on(self.servers[index].shard) && !self.extended.flushed;
-        if !self.block.is_open() && (self.extended.executed || portals) {
+        if replica && !self.block.is_open() {
+            // Its portals end with its transaction; what is read on the primary afterwards is not older.
+            self.extended.forget_portals_on(self.servers[index].shard);
+        } else if !self.block.is_open() && (self.extended.executed || portals) {
             self.make_batch_a_block(index)?;
         }
         self.end_open_messages(index).await
@@ -110,7 +120,7 @@ impl Session {
     }
 
     /// Ends the open messages with a Sync of our own and reads all answers; the client's Sync comes later.
-    async fn end_open_messages(&mut self, index: usize) -> Result<(), Fault> {
+    pub(super) async fn end_open_messages(&mut self, index: usize) -> Result<(), Fault> {
         wire::frontend::encode::sync(self.servers[index].lease.conn.out());
         self.extended.steps.push_back(Step::Sync);
         let read = self.read_steps(index, false).await?;
@@ -186,7 +196,7 @@ impl Session {
             if read.copy_in {
                 return self.batch_copy_in(index).await;
             }
-            told = plain && read.ready.is_some();
+            told = plain && read.ready.is_some() && !read.quiet;
             self.after_sync(index, &read).await?;
         } else {
             self.emit_local_steps()?;
@@ -230,6 +240,9 @@ impl Session {
         let effects = std::mem::take(&mut self.extended.effects);
         let Some(status) = read.ready else { return Ok(()) };
         self.servers[index].lease.status = status;
+        if self.reads.is_some() && status == TransactionStatus::Idle {
+            Box::pin(self.note_statement(index)).await;
+        }
         if read.failed {
             self.fail_block();
         }
@@ -249,6 +262,10 @@ impl Session {
             // The client has been told by the server's own words.
             self.extended.skipping = true;
             self.fail_block();
+            return Ok(());
+        }
+        if self.holds_pipeline_error(fields) {
+            self.extended.skipping = true;
             return Ok(());
         }
         if let Some(index) = self.open_index() {
@@ -282,10 +299,22 @@ impl Session {
     /// Reads answers until the queue of steps is empty, ReadyForQuery of a Sync has come, or an error has. After an
     /// error the queue holds at most the Sync that is still owed.
     async fn read_steps(&mut self, index: usize, pass_ready: bool) -> Result<Read, Fault> {
+        let mut read = self.read_all_steps(index, pass_ready).await?;
+        if let Some(fields) = read.held.take()
+            && !self.holds_pipeline_error(&fields)
+        {
+            self.tell(&fields);
+        }
+        Ok(read)
+    }
+
+    async fn read_all_steps(&mut self, index: usize, pass_ready: bool) -> Result<Read, Fault> {
         let mut read = Read {
             unsure: self.sequences.unsure(),
+            holds: self.servers[index].replica.is_some() && !self.block.is_open(),
             ..Read::default()
         };
+        let guard = Guard::of(&self.engine, &self.servers[index..=index]);
         let began = self.observation.server_begins();
         let owes_sync = self.extended.steps.iter().any(|step| matches!(step, Step::Sync));
         loop {
@@ -305,14 +334,13 @@ impl Session {
             let server = &mut self.servers[index].lease;
             let observation = &mut self.observation;
             let metrics = &self.engine.metrics;
-            let pumped = relay::pump(server, &mut self.client.conn, |kind, message, client| {
+            let pumping = relay::pump(server, &mut self.client.conn, |kind, message, client| {
                 if !matches!(steps.front(), Some(Step::Ahead(_) | Step::Skip | Step::Doom)) {
                     observation.heard(kind, message, metrics);
                 }
                 read_one(kind, message, client, steps, &mut read, pass_ready)
-            })
-            .await;
-            if let Err(error) = pumped {
+            });
+            if let Err(error) = guarded(guard.as_ref(), pumping).await {
                 self.extended.open_on = None;
                 self.extended.steps.clear();
                 return Err(self.relay_failed(index, error));
@@ -438,7 +466,8 @@ fn read_one(
                 return forward_next(steps, false);
             }
             read.ready = Some(status_of(message));
-            if pass_ready {
+            read.quiet = read.held.is_some();
+            if pass_ready && !read.quiet {
                 Verdict::ForwardAndStop
             } else {
                 Verdict::DropAndStop
@@ -511,6 +540,12 @@ fn read_error(
         return Verdict::DropAndStop;
     }
     read.failed = true;
+    if read.holds
+        && let Ok(fields) = fields
+    {
+        read.held = Some(Box::new(fields));
+        return Verdict::DropAndStop;
+    }
     if let Some(Step::Bind(Some(id))) = steps.front()
         && super::stale::is_stale(message)
     {

@@ -47,6 +47,8 @@ pub struct Enlisted {
     pub ahead: Option<super::ahead::Ahead>,
     /// It can take no PREPARE TRANSACTION (temporary objects, NOTIFY, held cursors).
     pub unpreparable: bool,
+    /// It is a replica and serves reads; `None`: the primary.
+    pub replica: Option<Box<super::reads::OnReplica>>,
 }
 
 /// State of the client's transaction block.

@@ -62,6 +62,7 @@ impl Session {
     }
 
     async fn function_call_home(&mut self, message: &[u8], effects: Effects) -> Result<(), Fault> {
+        self.place_on_primary().await?;
         let home = self.engine.cluster.home();
         if effects.reads_sequence_state {
             self.find_sequences().await?;

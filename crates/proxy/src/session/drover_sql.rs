@@ -19,6 +19,7 @@ impl Session {
         match wanted {
             DroverStatement::View(view) => self.show_view(*view).await,
             DroverStatement::QueriesReset => self.reset_queries(),
+            DroverStatement::ConsistencyToken => self.tell_token().await,
             DroverStatement::ExplainRoute { inner, triage } => {
                 let piece = text.get(inner.clone()).unwrap_or_default();
                 self.explain_route(piece, triage).await
@@ -215,11 +216,19 @@ impl Session {
     /// Drover's plan only; nothing runs.
     async fn explain_route(&mut self, piece: &str, triage: &Triage) -> Result<(), Fault> {
         let lines = match triage {
-            Triage::Home => vec!["Tier: route".to_owned(), "Shards: home".to_owned()],
+            Triage::Home => {
+                let mut lines = vec!["Tier: route".to_owned(), "Shards: home".to_owned()];
+                let home = self.engine.cluster.home();
+                lines.extend(Box::pin(self.read_route(piece, &[home])).await?);
+                lines
+            }
             Triage::Analyze => {
                 let (planned, shards) = self.plan_inner(piece).await?;
                 let context = self.plan_context().await?;
-                plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref())
+                let mut lines = plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref());
+                let shards = shards.unwrap_or_default();
+                lines.extend(Box::pin(self.read_route(piece, &shards)).await?);
+                lines
             }
             Triage::Refuse(refusal) => refusal_lines(refusal),
             Triage::Ddl(plan) => {
@@ -347,6 +356,7 @@ impl Session {
                 Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
                 Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
                 Triage::Drover(DroverStatement::QueriesReset) => Some(vec!["queries_reset"]),
+                Triage::Drover(DroverStatement::ConsistencyToken) => Some(vec!["consistency_token"]),
                 Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => {
                     Some(vec!["QUERY PLAN"])
                 }

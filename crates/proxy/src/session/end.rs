@@ -59,12 +59,19 @@ impl Session {
                 self.before_notify(index);
             }
         }
+        let touched: Vec<catalog::ShardId> = match (&self.reads, commit) {
+            (Some(_), true) => begun.iter().map(|index| self.servers[*index].shard).collect(),
+            _ => Vec::new(),
+        };
         let result = match (commit, begun.as_slice()) {
             (false, _) => self.rollback_servers(&begun).await.map(|()| false),
             (true, []) => Ok(true),
             (true, [index]) => self.commit_one(*index).await,
             (true, _) => self.commit_many(&begun).await,
         };
+        if !touched.is_empty() {
+            Box::pin(self.note_commit(&touched)).await;
+        }
         if self.block.notifies {
             Box::pin(self.after_notify()).await;
         }

@@ -73,7 +73,11 @@ impl Session {
         }
         let mut attempts = 1;
         loop {
-            let mut enlisted = match obtained.take() {
+            let ready = match &self.reads {
+                Some(_) if obtained.is_none() => Box::pin(self.obtain_replica(shard)).await?,
+                _ => obtained.take(),
+            };
+            let mut enlisted = match ready {
                 Some(enlisted) => enlisted,
                 None => self.obtain(shard).await?,
             };
@@ -101,9 +105,15 @@ impl Session {
         }
     }
 
-    /// A server from the pool of a shard, not yet settled.
+    /// A server from the pool of a shard's primary, not yet settled.
     async fn obtain(&mut self, shard: ShardId) -> Result<Enlisted, Fault> {
         let pool = self.pool(shard);
+        let lease = self.lease_from(&pool).await?;
+        Ok(self.enlisted(shard, lease))
+    }
+
+    /// A connection of a pool: from its ordinary ones for the first shard, from those set aside for any further one.
+    pub(super) async fn lease_from(&mut self, pool: &ShardPool) -> Result<Lease, Fault> {
         let lease = if self.servers.is_empty() {
             match pool.try_checkout(Purpose::First, Some(&self.cancel.slot)) {
                 Some(lease) => lease,
@@ -124,10 +134,11 @@ impl Session {
             pool.checkout(Purpose::Further(ticket), Some(&self.cancel.slot))
                 .await?
         };
-        Ok(self.enlisted(shard, lease))
+        Ok(lease)
     }
 
-    fn enlisted(&mut self, shard: ShardId, mut lease: Lease) -> Enlisted {
+    /// A connection as one of the session's own.
+    pub(super) fn enlisted(&mut self, shard: ShardId, mut lease: Lease) -> Enlisted {
         self.observation.totals.server_assignment_count.increment();
         if let Some(watch) = &self.watch {
             lease.watch = Some(Rc::clone(watch));
@@ -140,6 +151,7 @@ impl Session {
             busy: false,
             ahead: None,
             unpreparable: false,
+            replica: None,
         }
     }
 
@@ -203,7 +215,7 @@ impl Session {
     }
 
     /// The isolation level of the open block, as far as the session chose it.
-    fn isolation(&self) -> Isolation {
+    pub(super) fn isolation(&self) -> Isolation {
         let default = self
             .settings
             .current()
@@ -393,6 +405,9 @@ impl Session {
         if !self.servers.is_empty() {
             self.engine.metrics.transactions.increment();
         }
+        if self.reads.is_some() {
+            self.forget_positions();
+        }
         self.block.ticket = None;
         if self.pinned.is_empty() {
             for server in self.servers.drain(..) {
@@ -402,7 +417,7 @@ impl Session {
         }
         let home = self.engine.cluster.home();
         for mut server in std::mem::take(&mut self.servers) {
-            if server.shard == home {
+            if server.shard == home && server.replica.is_none() {
                 server.begun = false;
                 server.wrote = Wrote::No;
                 self.servers.push(server);
@@ -435,8 +450,12 @@ impl Session {
     /// Removes one server that is gone; a pinned session that loses it cannot go on.
     pub(super) fn drop_server(&mut self, index: usize) {
         if index < self.servers.len() {
-            let server = self.servers.remove(index);
+            let mut server = self.servers.remove(index);
             self.block.lost |= server.begun && self.block.is_open();
+            match &mut server.replica {
+                Some(replica) => replica.end(crate::nodes::Outcome::Gone),
+                None => self.shard_position_unknown(server.shard),
+            }
         }
     }
 
@@ -593,8 +612,11 @@ fn serializable() -> Fault {
 }
 
 /// Returns a server to its pool; one with an answer outstanding is closed.
-fn give_back(mut server: Enlisted) {
+pub(super) fn give_back(mut server: Enlisted) {
     server.lease.unnamed = None;
+    if let Some(replica) = &mut server.replica {
+        replica.end(crate::nodes::Outcome::Answered);
+    }
     // Messages that have not left would be the next session's first.
     if server.busy || server.lease.conn.pending_out() > 0 {
         server.lease.discard();

@@ -105,7 +105,7 @@ impl Step {
 /// The session's side of the extended protocol.
 #[derive(Debug, Default)]
 pub(super) struct Extended {
-    statements: HashMap<Vec<u8>, Rc<Prepared>>,
+    pub(super) statements: HashMap<Vec<u8>, Rc<Prepared>>,
     pub(super) portals: HashMap<Vec<u8>, Portal>,
     /// What portals that have run here still have to give.
     pub(super) rests: HashMap<Vec<u8>, Rest>,
@@ -167,6 +167,14 @@ impl Extended {
 impl Session {
     /// Acts on one message of the extended protocol.
     pub(super) async fn extended_message(&mut self, kind: u8, message: &[u8]) -> Result<(), Fault> {
+        match &self.reads {
+            None => self.extended_plainly(kind, message).await,
+            Some(_) => Box::pin(self.extended_reading(kind, message)).await,
+        }
+    }
+
+    /// The same, where an error is an error.
+    pub(super) async fn extended_plainly(&mut self, kind: u8, message: &[u8]) -> Result<(), Fault> {
         if self.extended.skipping && kind != wire::frontend::tag::SYNC {
             return Ok(());
         }
@@ -227,6 +235,7 @@ impl Session {
             return Err(failed_block());
         }
         let prepared = Rc::new(prepared);
+        self.place_read_in_pipeline(&prepared.statement).await?;
         // PostgreSQL judges a statement at Parse; a plan means that it has done so.
         if matches!(prepared.statement.action, Action::Home) {
             let home = self.engine.cluster.home();
@@ -366,6 +375,7 @@ impl Session {
             let name = String::from_utf8_lossy(bind.portal);
             return Err(Fault::error("42P03", format!("cursor \"{name}\" already exists")));
         }
+        self.place_read_in_pipeline(&prepared.statement).await?;
         let place = match &prepared.statement.action {
             Action::Home => PortalPlace::Server(self.engine.cluster.home()),
             Action::Planned(planned) => self.place(planned, &prepared, bind).await?,
@@ -580,6 +590,7 @@ impl Session {
     async fn describe_statement(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
         match &prepared.statement.action {
             Action::Home => {
+                self.place_read_in_pipeline(&prepared.statement).await?;
                 let index = self.open_server(self.engine.cluster.home()).await?;
                 let name = self.prepare_on(index, prepared)?;
                 let out = self.servers[index].lease.conn.out();
@@ -661,6 +672,7 @@ impl Session {
             PortalPlace::Server(shard) => {
                 let index = self.open_server(*shard).await?;
                 let wrote = match &statement.action {
+                    _ if self.servers[index].replica.is_some() => Wrote::No,
                     Action::Planned(planned) if planned.plan.writes => Wrote::Yes,
                     Action::Planned(_) => Wrote::No,
                     _ => wrote_by_kind(statement.kind),

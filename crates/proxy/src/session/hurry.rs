@@ -103,6 +103,7 @@ impl Session {
             && !self.recheck_pins
             && self.listening.is_none()
             && self.private_context.is_none()
+            && self.reads.is_none()
             && self.extended.is_at_rest()
             && !self.counted
             && !self.stop.is_set()
@@ -520,6 +521,7 @@ fn takes_short_way(statement: &Statement) -> bool {
     use StatementKind::{Delete, Insert, Select, Update};
     matches!(statement.kind, Select | Insert | Update | Delete)
         && statement.effects.none()
+        && statement.reading.hint.is_none()
         && match &statement.action {
             Action::Home => true,
             Action::Planned(planned) => goes_as_it_is(planned),

@@ -149,6 +149,9 @@ impl Session {
                 Box::pin(self.recheck()).await?;
             }
         }
+        if self.reads.is_some() && !self.servers.is_empty() && !self.block.is_open() {
+            Box::pin(self.note_held_servers()).await;
+        }
         self.release_servers();
         if self.listening.is_some() {
             self.deliver_notifications()?;

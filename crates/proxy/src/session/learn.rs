@@ -10,7 +10,7 @@ use wire::backend::{Backend, RowDescription};
 use super::block::BlockState;
 use super::effects::{Effects, effects_of};
 use super::listen::ListenCommand;
-use super::{ConfigCalls, Fault, Session};
+use super::{ConfigCalls, Fault, ReadHint, Session};
 use crate::engine::PlanContext;
 use crate::exec::analyze::{Analysis, AnalyzeError, analyze};
 use crate::exec::statement::{Action, Literals, Planned, Statement, exact_keys, shared_keys};
@@ -105,6 +105,24 @@ impl Session {
         Ok(statement)
     }
 
+    /// A new statement, with what the raw tree says of where it may be read.
+    fn statement_of(
+        &self,
+        action: Action,
+        effects: Effects,
+        raw: &RawStatement,
+        text: &str,
+        context: &PlanContext,
+    ) -> Result<Rc<Statement>, Fault> {
+        let hint = ReadHint::of(text)?;
+        let mut statement = self.statement(action, effects, raw.kind);
+        if let Some(statement) = Rc::get_mut(&mut statement) {
+            statement.reading.place = plan::read_place(raw, text, &context.search_path, &context.snapshot);
+            statement.reading.hint = hint;
+        }
+        Ok(statement)
+    }
+
     async fn learn_raw(
         &mut self,
         text: &str,
@@ -121,16 +139,17 @@ impl Session {
         };
         self.check_prepared_name(&raw.detail)?;
         if let sql::Detail::Deallocate { name } = &raw.detail {
-            return Ok(self.statement(Action::Deallocate(name.clone()), effects, raw.kind));
+            let action = Action::Deallocate(name.clone());
+            return self.statement_of(action, effects, raw, text, context);
         }
         if let Some(command) = listen_command(raw) {
-            return Ok(self.statement(Action::Listen(command), effects, raw.kind));
+            return self.statement_of(Action::Listen(command), effects, raw, text, context);
         }
         let triage = plan::triage(raw, &context.snapshot, &facts);
         let cacheable = !self.may_have_temporary_objects() && effects.none();
         match triage {
             Triage::Home => {
-                let statement = self.statement(Action::Home, effects, raw.kind);
+                let statement = self.statement_of(Action::Home, effects, raw, text, context)?;
                 if cacheable {
                     keep(context, text, types, key, &statement);
                 }
@@ -145,7 +164,8 @@ impl Session {
                     Some((key, keys)) => (Some(key), Planned { keys, ..planned }),
                     None => (None, planned),
                 };
-                let statement = self.statement(Action::Planned(Box::new(planned)), effects, raw.kind);
+                let action = Action::Planned(Box::new(planned));
+                let statement = self.statement_of(action, effects, raw, text, context)?;
                 if cacheable {
                     keep(context, text, types, key, &statement);
                 }
@@ -153,15 +173,16 @@ impl Session {
             }
             // SHOW is an ordinary statement of the home shard; what it shows of Drover is answered here.
             Triage::Setting(sql::SettingCommand::Show { name }) if !name.starts_with("drover.") => {
-                Ok(self.statement(Action::Home, effects, raw.kind))
+                self.statement_of(Action::Home, effects, raw, text, context)
             }
             // Transaction control is the same every time, and frequent.
             control @ Triage::Transaction(_) => {
-                let statement = self.statement(Action::Other(Box::new(control)), effects, raw.kind);
+                let action = Action::Other(Box::new(control));
+                let statement = self.statement_of(action, effects, raw, text, context)?;
                 keep(context, text, types, None, &statement);
                 Ok(statement)
             }
-            other => Ok(self.statement(Action::Other(Box::new(other)), effects, raw.kind)),
+            other => self.statement_of(Action::Other(Box::new(other)), effects, raw, text, context),
         }
     }
 
@@ -284,6 +305,7 @@ impl Session {
             effects,
             configs: ConfigCalls::default(),
             kind,
+            reading: Default::default(),
             digest: Default::default(),
         })
     }

@@ -355,11 +355,12 @@ impl Session {
             limit_bytes,
         };
         let began = self.observation.server_begins();
+        let guard = super::reads::Guard::of(&self.engine, &self.servers);
         let mut sources = sources_of(&mut self.servers, run.indexes, &skips);
-        let result = scatter::run(&mut sources, &mut self.client.conn, &mut sink, async || {
+        let running = scatter::run(&mut sources, &mut self.client.conn, &mut sink, async || {
             slot.cancel().await;
-        })
-        .await;
+        });
+        let result = super::reads::guarded(guard.as_ref(), running).await;
         let ended: Vec<Ended> = sources.into_iter().map(Ended::from).collect();
         for shard in run.order {
             self.observation.server_ends(began, *shard);

@@ -133,7 +133,10 @@ impl Session {
                 self.run_deferred(planned, &prepared.text, literals, Some(args))
                     .await
             }
-            Action::Planned(planned) => self.run_many(planned, shards, &prepared.text, Some(args)).await,
+            Action::Planned(planned) => {
+                let text = &prepared.text;
+                self.read_on_many(planned, shards, text, Some(args)).await
+            }
             _ => Err(Fault::error("XX000", "a portal over several shards has no plan")),
         }
     }

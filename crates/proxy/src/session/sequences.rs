@@ -108,6 +108,7 @@ impl Session {
                 busy: false,
                 ahead: None,
                 unpreparable: false,
+                replica: None,
             });
         }
         Ok(())

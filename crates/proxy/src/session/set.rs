@@ -6,21 +6,13 @@
 use std::rc::Rc;
 
 use sql::{DiscardTarget, SettingCommand, SettingScope, TransactionModes};
-use wire::backend::{ErrorFields, encode};
+use wire::backend::encode;
 
 use super::effects::PinReason;
 use super::enlist::settle;
-use super::settings::{Settings, quote_name};
+use super::settings::{Settings, is_own, quote_name};
 use super::{Fault, Session};
 use crate::exec::link;
-
-/// `drover.*` settings and the one value each has today; other values come with the features they choose.
-const DROVER_SETTINGS: [(&str, &str); 4] = [
-    ("drover.read_from", "primary"),
-    ("drover.consistency", "strong"),
-    ("drover.transaction_mode", "atomic"),
-    ("drover.read_snapshot", "shard"),
-];
 
 /// Not a setting but an act: it seeds the random numbers of the process.
 pub(super) const SEED: &str = "seed";
@@ -29,9 +21,9 @@ impl Session {
     /// Runs a settings statement.
     pub(super) async fn setting(&mut self, command: &SettingCommand, text: &str) -> Result<(), Fault> {
         match command {
-            SettingCommand::Set { name, values, .. } if name.starts_with("drover.") => {
-                self.set_drover(name, values)
-            }
+            SettingCommand::Set {
+                scope, name, values, ..
+            } if is_own(name) => self.set_own(*scope, name, values),
             SettingCommand::Set { scope, name, sql, .. } => {
                 let replay = match sql {
                     Some(value) => format!("SET {} TO {value}", quote_name(name)),
@@ -39,6 +31,8 @@ impl Session {
                 };
                 self.set(*scope, name, replay, text).await
             }
+            SettingCommand::SetDefault { name, .. } if is_own(name) => self.reset_own(name, "SET"),
+            SettingCommand::Reset { name } if is_own(name) => self.reset_own(name, "RESET"),
             SettingCommand::SetDefault {
                 scope: SettingScope::Local,
                 ..
@@ -46,7 +40,7 @@ impl Session {
             SettingCommand::SetDefault { name, .. } => self.reset(name, "SET").await,
             SettingCommand::Reset { name } => self.reset(name, "RESET").await,
             SettingCommand::ResetAll => self.reset_all().await,
-            SettingCommand::Show { name } if name.starts_with("drover.") => self.show_drover(name),
+            SettingCommand::Show { name } if is_own(name) => Box::pin(self.show_own(name)).await,
             SettingCommand::Show { .. } | SettingCommand::SetFromCurrent { .. } => {
                 self.relay_home(text).await
             }
@@ -113,6 +107,7 @@ impl Session {
             .unwrap_or_default();
         self.try_setting(&format!("RESET ALL;{base}")).await?;
         self.settings.reset_all(false);
+        self.follow_read_settings(false);
         self.settings_done("RESET")
     }
 
@@ -251,6 +246,8 @@ impl Session {
         self.extended.forget_all();
         let before = Rc::clone(self.settings.current());
         self.settings.reset_all(true);
+        self.reads = None;
+        self.follow_read_settings(true);
         if before != *self.settings.current() {
             // A server that goes the same way reports what changes for the client.
             let home = self.engine.cluster.home();
@@ -266,26 +263,6 @@ impl Session {
             lease.release();
         }
         self.complete("DISCARD ALL")
-    }
-
-    fn set_drover(&mut self, name: &str, values: &[String]) -> Result<(), Fault> {
-        let Some((_, only)) = DROVER_SETTINGS.iter().find(|(known, _)| *known == name) else {
-            return Err(unknown_setting(name));
-        };
-        if values.len() == 1 && values[0].eq_ignore_ascii_case(only) {
-            return self.complete("SET");
-        }
-        Err(Fault::refused(&plan::Refusal::with(
-            plan::RefusalCode::DroverSetting,
-            format!("{name} can only be '{only}'"),
-        )))
-    }
-
-    fn show_drover(&mut self, name: &str) -> Result<(), Fault> {
-        let Some((known, value)) = DROVER_SETTINGS.iter().find(|(known, _)| *known == name) else {
-            return Err(unknown_setting(name));
-        };
-        self.text_rows(&[known], &[vec![Some((*value).to_owned())]], "SHOW")
     }
 
     /// A small result made here: text columns, text format.
@@ -316,14 +293,4 @@ impl Session {
         }
         self.complete(tag)
     }
-}
-
-fn unknown_setting(name: &str) -> Fault {
-    let known: Vec<&str> = DROVER_SETTINGS.iter().map(|(known, _)| *known).collect();
-    let fields = ErrorFields::error(
-        "42704",
-        format!("unrecognized configuration parameter \"{name}\""),
-    )
-    .with_hint(format!("Drover knows {}.", known.join(", ")));
-    Fault::Statement(Box::new(fields))
 }

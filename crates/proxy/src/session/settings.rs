@@ -4,6 +4,9 @@
 //! client. The map here is authoritative: it holds, for each setting the client changed, the statement that
 //! makes the change (validated by a server when the client sent it). Each server connection remembers the map
 //! it was last brought to; [`Settings::difference`] is what must be sent when the two differ.
+//!
+//! Drover's own settings (`drover.*`) are kept in the same books, by value, because they begin and end with transactions
+//! like all others; no server ever hears of them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +17,7 @@ use std::rc::Rc;
 /// Shared by pointer: a pool in which every client has the same settings compares one address per checkout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// Lower-case name → a complete `SET …` statement without `LOCAL`.
+    /// Lower-case name → a complete `SET …` statement without `LOCAL`; of Drover's own settings the value.
     values: BTreeMap<String, String>,
 }
 
@@ -28,7 +31,10 @@ impl Settings {
         let values = params
             .map(|(name, value)| {
                 let name = name.to_ascii_lowercase();
-                let statement = format!("SET {} TO {}", quote_name(&name), value_for_set(&name, value));
+                let statement = match is_own(&name) {
+                    true => value.to_owned(),
+                    false => format!("SET {} TO {}", quote_name(&name), value_for_set(&name, value)),
+                };
                 (name, statement)
             })
             .collect();
@@ -66,6 +72,12 @@ impl Settings {
     /// The statement that set `name`, when the session set it.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
+    }
+
+    /// The settings of Drover's own, with their values.
+    pub fn own_values(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let own = self.values.iter().filter(|(name, _)| is_own(name));
+        own.map(|(name, value)| (name.clone(), value.clone()))
     }
 
     /// One statement text that brings a connection from `applied` to `self`; `None` when they agree.
@@ -117,11 +129,12 @@ impl Settings {
         for name in applied
             .values
             .keys()
-            .filter(|name| !self.values.contains_key(*name) && !is_identity(name))
+            .filter(|name| !self.values.contains_key(*name) && !is_identity(name) && !is_own(name))
         {
             changes.push(Cow::Owned(format!("RESET {}", quote_name(name))));
         }
-        for (name, statement) in self.values.iter().filter(|(name, _)| !is_identity(name)) {
+        let plain = |name: &str| !is_identity(name) && !is_own(name);
+        for (name, statement) in self.values.iter().filter(|(name, _)| plain(name)) {
             if applied.values.get(name) != Some(statement) {
                 changes.push(Cow::Borrowed(statement.as_str()));
             }
@@ -222,6 +235,11 @@ fn is_identity(name: &str) -> bool {
     IDENTITY.contains(&name)
 }
 
+/// A setting of Drover's own.
+pub(super) fn is_own(name: &str) -> bool {
+    name.starts_with("drover.")
+}
+
 /// Quotes each part of a possibly dotted setting name.
 pub fn quote_name(name: &str) -> String {
     let parts: Vec<String> = name.split('.').map(sql::quote_ident).collect();
@@ -236,8 +254,26 @@ pub struct SettingsHistory {
     /// What `current` was when the open transaction began.
     at_begin: Option<Rc<Settings>>,
     savepoints: Vec<Savepoint>,
-    /// `SET LOCAL` statements of the open transaction, in order, replayed on servers that join later.
-    local: Vec<String>,
+    /// What `SET LOCAL` set in the open transaction, in order, replayed on servers that join later.
+    local: Vec<Local>,
+}
+
+/// One `SET LOCAL`.
+#[derive(Debug)]
+enum Local {
+    /// The statement.
+    Statement(String),
+    /// A setting of Drover's own.
+    Own { name: String, value: String },
+}
+
+impl Local {
+    fn statement(&self) -> Option<&str> {
+        match self {
+            Self::Statement(text) => Some(text),
+            Self::Own { .. } => None,
+        }
+    }
 }
 
 impl SettingsHistory {
@@ -282,20 +318,24 @@ impl SettingsHistory {
 
     /// True when a server that joins needs nothing but the BEGIN itself.
     pub fn joins_plainly(&self) -> bool {
-        self.local.is_empty() && self.savepoints.is_empty() && *self.before_transaction() == self.current
+        self.local.iter().all(|local| local.statement().is_none())
+            && self.savepoints.is_empty()
+            && *self.before_transaction() == self.current
     }
 
     /// The `SET LOCAL` statements of the open transaction, as one text.
     pub fn local_text(&self) -> String {
         self.local
             .iter()
+            .filter_map(Local::statement)
             .map(|statement| format!("{statement};"))
             .collect()
     }
 
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {
         text.push_str(&to.difference(from).unwrap_or_default());
-        for statement in self.local.get(local).unwrap_or_default() {
+        let local = self.local.get(local).unwrap_or_default();
+        for statement in local.iter().filter_map(Local::statement) {
             text.push_str(statement);
             text.push(';');
         }
@@ -309,8 +349,49 @@ impl SettingsHistory {
     /// A `SET LOCAL` succeeded inside the open transaction.
     pub fn set_local(&mut self, statement: String) {
         if self.at_begin.is_some() {
-            self.local.push(statement);
+            self.local.push(Local::Statement(statement));
         }
+    }
+
+    /// A setting of Drover's own was set, for the session or (inside a transaction) up to the transaction's end.
+    pub fn set_own(&mut self, name: &str, value: &str, local: bool) {
+        let hidden = self.local_own(name).is_some();
+        // What SET LOCAL set before would hide it.
+        if (local || hidden) && self.at_begin.is_some() {
+            let (name, value) = (name.to_owned(), value.to_owned());
+            self.local.push(Local::Own { name, value });
+        }
+        if !local {
+            self.set(name, value.to_owned());
+        }
+    }
+
+    /// The value of a setting of Drover's own; `None`: its default.
+    pub fn own(&self, name: &str) -> Option<&str> {
+        self.local_own(name).or_else(|| self.current.get(name))
+    }
+
+    /// A setting of Drover's own goes back to what the session started with.
+    pub fn reset_own(&mut self, name: &str) {
+        self.reset(name);
+        if self.local_own(name).is_some() {
+            // Hides what SET LOCAL said; an empty value is no value.
+            let value = self.current.get(name).unwrap_or_default().to_owned();
+            let name = name.to_owned();
+            self.local.push(Local::Own { name, value });
+        }
+    }
+
+    /// Whether the open transaction has values of its own of such settings.
+    pub fn has_local_own(&self) -> bool {
+        self.local.iter().any(|local| local.statement().is_none())
+    }
+
+    fn local_own(&self, name: &str) -> Option<&str> {
+        self.local.iter().rev().find_map(|local| match local {
+            Local::Own { name: known, value } if known == name => Some(value.as_str()),
+            _ => None,
+        })
     }
 
     /// A `RESET name` succeeded.

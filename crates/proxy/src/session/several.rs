@@ -93,6 +93,7 @@ impl Session {
         raws: &[RawStatement],
         touches: bool,
     ) -> Result<bool, Fault> {
+        self.place_on_primary().await?;
         let index = self.enlist(self.engine.cluster.home()).await?;
         if touches {
             let effects = Effects {
@@ -115,6 +116,9 @@ impl Session {
             offset: 0,
         };
         let outcome = self.relay_answer(index, skip, &one, false).await?;
+        if self.reads.is_some() && outcome.status == TransactionStatus::Idle {
+            Box::pin(self.note_statement(index)).await;
+        }
         self.follow(raws, text, &outcome);
         match outcome.status {
             TransactionStatus::Idle if self.block.is_open() => self.close_block(!outcome.failed),

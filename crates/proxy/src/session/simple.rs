@@ -10,6 +10,7 @@ use super::ahead::{self, Way};
 use super::block::{BlockState, Wrote};
 use super::effects::Effects;
 use super::learn::Learned;
+use super::reads::{Guard, guarded};
 use super::{Fault, Session};
 use crate::conn::Conn;
 use crate::exec::relay::{self, PumpError, Verdict};
@@ -155,6 +156,7 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
         }
+        self.place_statement(statement, text).await?;
         if statement.effects.reads_sequence_state {
             self.find_sequences().await?;
         }
@@ -164,7 +166,6 @@ impl Session {
         if statement.effects.lists_channels {
             Box::pin(self.listen_on_server()).await?;
         }
-        self.check_sql_prepared(statement, text).await?;
         match &statement.action {
             Action::Empty => {
                 encode::empty_query(self.client.conn.out());
@@ -227,13 +228,13 @@ impl Session {
             Shards::Any => self.any_shard(),
             Shards::Many(shards) => {
                 self.look_after(statement.effects);
-                Box::pin(self.run_many(planned, &shards, text, None)).await?;
+                Box::pin(self.read_on_many(planned, &shards, text, None)).await?;
                 return Ok(false);
             }
         };
         if planned.plan.text.is_some() {
             self.look_after(statement.effects);
-            Box::pin(self.run_many(planned, &[shard], text, None)).await?;
+            Box::pin(self.read_on_many(planned, &[shard], text, None)).await?;
             return Ok(false);
         }
         let one = OneShard {
@@ -262,6 +263,9 @@ impl Session {
     pub(super) async fn run_on_one(&mut self, one: OneShard<'_>, last: bool) -> Result<bool, Fault> {
         self.engine.metrics.statements_routed.increment();
         self.observation.over(&[one.shard]);
+        if self.reads_replicas() && !self.block.is_open() {
+            return Box::pin(self.read_on_one(&one, last)).await;
+        }
         for _ in 0..UNSENT_RETRIES {
             self.unsent = false;
             match self.try_on_one(&one, last).await {
@@ -284,7 +288,7 @@ impl Session {
         result
     }
 
-    async fn try_on_one(&mut self, one: &OneShard<'_>, last: bool) -> Result<bool, Fault> {
+    pub(super) async fn try_on_one(&mut self, one: &OneShard<'_>, last: bool) -> Result<bool, Fault> {
         let asks = one.effects.concerns_sequences() && one.shard == self.engine.cluster.home();
         let way = match asks || one.effects.may_set() {
             true => Way::Before,
@@ -308,8 +312,14 @@ impl Session {
         // ReadyForQuery may pass when nothing remains to be done behind it.
         let pass_ready = last && one.effects.none() && !self.block.implicit;
         let outcome = self.relay_answer(index, skip, one, pass_ready).await?;
+        if self.reads.is_some() && !self.block.is_open() {
+            Box::pin(self.note_statement(index)).await;
+        }
         self.after_one(index, outcome, one.effects).await?;
-        Ok(pass_ready)
+        match self.held_error() {
+            None => Ok(pass_ready),
+            Some(fields) => Err(Fault::Statement(fields)),
+        }
     }
 
     /// Relays the answer to a text that was sent, behind `skip` answers to what was sent before it.
@@ -329,7 +339,10 @@ impl Session {
             outcome: Outcome::none(),
             begin_failed: false,
             unsure: self.sequences.unsure(),
+            holds: self.servers[index].replica.is_some() && !self.block.is_open(),
+            held: None,
         };
+        let guard = Guard::of(&self.engine, &self.servers[index..=index]);
         self.servers[index].busy = true;
         let began = self.observation.server_begins();
         loop {
@@ -337,14 +350,14 @@ impl Session {
             let server = &mut self.servers[index].lease;
             let observation = &mut self.observation;
             let metrics = &self.engine.metrics;
-            relay::pump(server, &mut self.client.conn, |kind, message, client| {
+            let pumping = relay::pump(server, &mut self.client.conn, |kind, message, client| {
                 if answer.skip == 0 && answer.ahead == 0 {
                     observation.heard(kind, message, metrics);
                 }
                 answer.decide(kind, message, client, &mut stopped)
-            })
-            .await
-            .map_err(|error| self.relay_failed(index, error))?;
+            });
+            let pumped = guarded(guard.as_ref(), pumping).await;
+            pumped.map_err(|error| self.relay_failed(index, error))?;
             self.servers[index].busy = matches!(stopped, Stopped::CopyIn);
             if answer.ahead == 0 && self.servers[index].ahead.is_some() {
                 self.settled_ahead(index);
@@ -373,6 +386,7 @@ impl Session {
         }
         self.observation.server_ends(began, one.shard);
         self.servers[index].lease.status = answer.outcome.status;
+        self.hold_error(answer.held.take());
         if answer.begin_failed {
             self.drop_server(index);
             return Err(Fault::fatal("08006", "a shard did not open the transaction"));
@@ -511,6 +525,9 @@ struct Answer<'a> {
     begin_failed: bool,
     /// "Nothing was drawn from this sequence" need not be true.
     unsure: bool,
+    /// An error may be cured on another server: the client is not told yet.
+    holds: bool,
+    held: Option<Box<ErrorFields>>,
 }
 
 /// Why the relay of an answer stopped.
@@ -560,7 +577,7 @@ impl Answer<'_> {
             }
             tag::READY_FOR_QUERY => {
                 self.outcome.status = status_of(message);
-                if self.pass_ready {
+                if self.pass_ready && self.held.is_none() {
                     Verdict::ForwardAndStop
                 } else {
                     Verdict::DropAndStop
@@ -586,7 +603,7 @@ impl Answer<'_> {
     }
 
     /// Positions count from the start of the client's text; OIDs and line numbers do not appear in other fields.
-    fn pass_error(&self, message: &[u8], client: &mut Conn, stopped: &mut Stopped) -> Verdict {
+    fn pass_error(&mut self, message: &[u8], client: &mut Conn, stopped: &mut Stopped) -> Verdict {
         if self.unsure
             && let Some(refusal) = super::sequences::instead_of(message)
         {
@@ -600,6 +617,12 @@ impl Answer<'_> {
         if severity == b"FATAL" || severity == b"PANIC" {
             *stopped = Stopped::Fatal(Box::new(fields.to_owned()));
             return Verdict::DropAndStop;
+        }
+        if self.holds {
+            let mut fields = Box::new(fields.to_owned());
+            fields.position = fields.position.map(|position| position + self.offset as u32);
+            self.held = Some(fields);
+            return Verdict::Drop;
         }
         if self.offset > 0 && fields.get(field::POSITION).is_some() {
             let mut fields = fields.to_owned();

@@ -12,10 +12,12 @@ use super::block::Block;
 use super::effects::Pins;
 use super::enlist::settle;
 use super::extended::Extended;
+use super::reads::ASK_DEFAULTS;
 use super::settings::{Settings, SettingsHistory};
 use super::{ConfigCalls, Fault, Session};
 use crate::client::StartupInfo;
 use crate::engine::Engine;
+use crate::exec::link;
 use crate::server::Parameters;
 
 /// Startup parameters that are not settings.
@@ -70,6 +72,7 @@ impl Session {
             configs: ConfigCalls::default(),
             listening: None,
             recheck_pins: false,
+            reads: None,
             extended: Extended::default(),
             sql_prepared: Default::default(),
             context: None,
@@ -83,8 +86,7 @@ impl Session {
             client_address,
         };
         session.set_pinned(Pins::of_mode(policy.mode));
-        let greeted = session.greet_unless(base.err(), &who).await;
-        if let Err(fault) = greeted {
+        if let Err(fault) = session.greet_unless(base.err(), &who).await {
             if let Fault::Fatal(fields) | Fault::Statement(fields) = &fault {
                 session.say_fatal(fields).await;
             }
@@ -106,11 +108,13 @@ impl Session {
                 "replication connections are not passed through; connect to the server",
             ));
         }
+        self.start_own_settings()?;
         self.greet().await
     }
 
     async fn greet(&mut self) -> Result<(), Fault> {
         let parameters = self.initial_parameters().await?;
+        self.start_with_defaults();
         let out = self.client.conn.out();
         for (name, value) in parameters.iter() {
             // Neither can be too long: they came in a message.
@@ -137,7 +141,16 @@ impl Session {
         let wanted = Rc::clone(self.settings.current());
         settle(&mut self.servers[index].lease, &wanted).await?;
         let parameters = self.servers[index].lease.parameters.clone();
+        let asked = link::query(&mut self.servers[index].lease, ASK_DEFAULTS).await;
+        let rows = asked
+            .map_err(|error| Fault::lost(&error, "the home shard"))?
+            .into_rows()
+            .map_err(Fault::Statement)?;
+        let defaults = Self::read_defaults(rows.first());
+        self.engine
+            .keep_own_defaults(&self.database, &self.user, defaults);
         self.release_servers();
+        self.pools.clear();
         Ok(self
             .engine
             .keep_greeting(&self.database, &self.user, fingerprint, parameters))

@@ -34,6 +34,16 @@ pub fn read(text: &str) -> Said<'_> {
     said
 }
 
+/// What comments at the end or at the start of a statement tell Drover to do: pairs whose key begins with `drover.`.
+pub fn hints(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    [trailing(text), leading(text)]
+        .into_iter()
+        .flatten()
+        .flat_map(pairs)
+        .filter(|(key, _)| key.starts_with("drover."))
+        .map(|(key, value)| (key, decode(value)))
+}
+
 /// The text without a comment of `key='value'` pairs at its end, for looking it up: what such a comment says changes
 /// with every request and means nothing to the statement. A comment that mentions Drover stays, it may be a hint.
 #[must_use]

@@ -20,6 +20,7 @@ use crate::pools::{
 };
 use crate::reload::Reloader;
 use crate::server::{Address, DialError, ServerConn, StatementId, Travelling};
+use crate::session::FloorMap;
 use crate::sockets::Sockets;
 use crate::tls::{Tls, TlsError};
 
@@ -165,6 +166,8 @@ pub struct Shared {
     pub shards: Shards,
     /// The servers of each shard as they are observed.
     pub nodes: Arc<Nodes>,
+    /// What replicas must have replayed, by database and shard.
+    pub floors: Arc<Mutex<FloorMap>>,
     /// Clients by their cancel keys.
     pub cancels: Arc<CancelRegistry>,
     /// Cancels for other proxies' clients.
@@ -239,6 +242,7 @@ impl Shared {
         Ok(Self {
             shards: Shards::new(config.shards.clone()),
             nodes,
+            floors: Arc::default(),
             cancels: Arc::new(CancelRegistry::new(PeerNumber::random()?)),
             outbox: Outbox::default(),
             membership: OnceLock::new(),

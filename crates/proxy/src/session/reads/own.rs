@@ -1,0 +1,209 @@
+//! `SET`, `RESET` and `SHOW` of Drover's own settings, and consistency tokens.
+
+use std::rc::Rc;
+
+use catalog::ShardId;
+use replica::Token;
+use sql::SettingScope;
+use wire::backend::ErrorFields;
+
+use super::super::settings::{Settings, SettingsHistory};
+use super::super::{Fault, Session};
+use super::options::{CONSISTENCY, READ_FROM, REPLICA_WAIT, TOKEN, checked, shown};
+use crate::exec::link::TextRow;
+
+/// Settings that have one value today; other values come with the features they choose.
+const FIXED: [(&str, &str); 2] = [
+    ("drover.transaction_mode", "atomic"),
+    ("drover.read_snapshot", "shard"),
+];
+
+/// Settings that are kept with the session's others.
+const KEPT: [&str; 3] = [READ_FROM, CONSISTENCY, REPLICA_WAIT];
+
+/// What ALTER ROLE and ALTER DATABASE have set of them, one row of three values.
+pub(in super::super) const ASK_DEFAULTS: &str = "SELECT pg_catalog.current_setting('drover.read_from', true), \
+     pg_catalog.current_setting('drover.consistency', true), pg_catalog.current_setting('drover.replica_wait', true)";
+
+impl Session {
+    /// `SET drover.… = …`.
+    pub(in super::super) fn set_own(
+        &mut self,
+        scope: SettingScope,
+        name: &str,
+        values: &[String],
+    ) -> Result<(), Fault> {
+        let local = scope == SettingScope::Local;
+        if local && !self.block.is_open() {
+            self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
+        }
+        if name == TOKEN {
+            self.take_token(&values.join(""))?;
+        } else if KEPT.contains(&name) {
+            let value = checked(name, values)?;
+            if !local || self.block.is_open() {
+                self.settings.set_own(name, &value, local);
+                self.follow_read_settings(false);
+            }
+        } else {
+            let (_, only) = fixed(name)?;
+            if !matches!(values, [value] if value.eq_ignore_ascii_case(only)) {
+                return Err(Fault::refused(&plan::Refusal::with(
+                    plan::RefusalCode::DroverSetting,
+                    format!("{name} can only be '{only}'"),
+                )));
+            }
+        }
+        self.complete("SET")
+    }
+
+    /// `RESET drover.…` and `SET drover.… TO DEFAULT`, with their tags.
+    pub(in super::super) fn reset_own(&mut self, name: &str, tag: &str) -> Result<(), Fault> {
+        if KEPT.contains(&name) {
+            self.settings.reset_own(name);
+            self.follow_read_settings(false);
+        } else if name != TOKEN {
+            fixed(name)?;
+        }
+        self.complete(tag)
+    }
+
+    /// `SHOW drover.…`.
+    pub(in super::super) async fn show_own(&mut self, name: &str) -> Result<(), Fault> {
+        let value = if name == TOKEN {
+            self.consistency_token().await?
+        } else if KEPT.contains(&name) {
+            shown(name, &self.settings)
+        } else {
+            fixed(name)?.1.to_owned()
+        };
+        self.text_rows(&[name], &[vec![Some(value)]], "SHOW")
+    }
+
+    /// Answers `SELECT drover.consistency_token()`.
+    pub(in super::super) async fn tell_token(&mut self) -> Result<(), Fault> {
+        let token = self.consistency_token().await?;
+        self.text_rows(&["consistency_token"], &[vec![Some(token)]], "SELECT 1")
+    }
+
+    /// Checks the settings of a start-up packet, and follows them.
+    pub(in super::super) fn start_own_settings(&mut self) -> Result<(), Fault> {
+        let given: Vec<(String, String)> = self.settings.current().own_values().collect();
+        for (name, value) in given {
+            if name == TOKEN {
+                self.take_token(&value)?;
+            } else if KEPT.contains(&name.as_str()) {
+                checked(&name, &[value])?;
+            } else if !fixed(&name)?.1.eq_ignore_ascii_case(&value) {
+                return Err(Fault::refused(&plan::Refusal::with(
+                    plan::RefusalCode::DroverSetting,
+                    format!("{name} can only be '{}'", fixed(&name)?.1),
+                )));
+            }
+        }
+        self.follow_read_settings(true);
+        Ok(())
+    }
+
+    /// The positions of this session as a text: what it has committed, and what it was told of or, where its
+    /// consistency is `monotonic`, has read. Positions that were not taken are those of the primaries now.
+    pub(in super::super) async fn consistency_token(&mut self) -> Result<String, Fault> {
+        let record = self.engine.cluster.record();
+        let shards: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
+        let mut positions = Vec::with_capacity(shards.len());
+        for shard in shards {
+            let known = self.reads.as_ref().and_then(|reads| reads.positions.known(shard));
+            match known {
+                Some(known) => positions.extend(known.iter().map(|position| (shard.0, *position))),
+                None => {
+                    let position = self.primary_position(shard).await?;
+                    if let Some(reads) = &mut self.reads {
+                        reads.positions.covered(shard, position);
+                    }
+                    positions.push((shard.0, position));
+                }
+            }
+        }
+        let token = Token {
+            epoch: record.epoch.0,
+            positions,
+        };
+        Ok(token.to_text())
+    }
+
+    /// From now on this session's reads see at least what a token stands for.
+    fn take_token(&mut self, text: &str) -> Result<(), Fault> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let token = Token::parse(text).map_err(|error| {
+            let message = format!("invalid value for parameter \"{TOKEN}\": {error}");
+            let fields = ErrorFields::error("22023", message)
+                .with_hint("A token is what drover.consistency_token() gives, unchanged.");
+            Fault::Statement(Box::new(fields))
+        })?;
+        if self.reads.is_none() {
+            self.start_reads(false);
+        }
+        let same_epoch = token.epoch == self.engine.cluster.record().epoch.0;
+        if let Some(reads) = &mut self.reads {
+            if !same_epoch {
+                // The shard map has changed, or will have: rows may be on other shards than those named.
+                reads.positions.all_unknown();
+            }
+            for (shard, position) in token.positions {
+                reads.positions.told(ShardId(shard), position);
+            }
+        }
+        Ok(())
+    }
+
+    /// What ALTER ROLE and ALTER DATABASE say is what the session starts with, where the client said nothing itself.
+    pub(in super::super) fn start_with_defaults(&mut self) {
+        let Some(defaults) = self.engine.own_defaults(&self.database, &self.user) else {
+            return;
+        };
+        let base = self.settings.base();
+        let missing = defaults.iter().filter(|(name, _)| base.get(name).is_none());
+        let missing: Vec<&(String, String)> = missing.collect();
+        if missing.is_empty() {
+            return;
+        }
+        let mut settings = Settings::clone(base);
+        for (name, value) in missing {
+            settings.set(name, value.clone());
+        }
+        let settings = self.engine.shared_settings(settings);
+        self.settings = SettingsHistory::new(settings);
+        self.follow_read_settings(true);
+    }
+
+    /// Reads the answer to [`ASK_DEFAULTS`].
+    pub(in super::super) fn read_defaults(row: Option<&TextRow>) -> Rc<[(String, String)]> {
+        let values = row.map(Vec::as_slice).unwrap_or_default();
+        let given = KEPT.iter().zip(values).filter_map(|(name, value)| {
+            let value = value.as_deref().filter(|value| !value.is_empty())?;
+            // What is wrong there must not keep a role from connecting: it counts as not said.
+            let value = checked(name, &[value.to_owned()]).ok()?;
+            Some(((*name).to_owned(), value))
+        });
+        given.collect()
+    }
+}
+
+fn fixed(name: &str) -> Result<(&'static str, &'static str), Fault> {
+    if let Some(found) = FIXED.iter().find(|(known, _)| *known == name) {
+        return Ok(*found);
+    }
+    let known: Vec<&str> = KEPT
+        .into_iter()
+        .chain([TOKEN])
+        .chain(FIXED.iter().map(|(known, _)| *known))
+        .collect();
+    let fields = ErrorFields::error(
+        "42704",
+        format!("unrecognized configuration parameter \"{name}\""),
+    )
+    .with_hint(format!("Drover knows {}.", known.join(", ")));
+    Err(Fault::Statement(Box::new(fields)))
+}

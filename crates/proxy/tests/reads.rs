@@ -1,0 +1,18 @@
+//! Reads on replicas: where statements go, and what they see, with real servers whose replay can be stopped.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
+
+#[path = "reads/herd.rs"]
+mod herd;
+#[path = "reads/places.rs"]
+mod places;
+#[path = "reads/table.rs"]
+mod table;
+#[path = "reads/tokens.rs"]
+mod tokens;
+#[path = "reads/torture.rs"]
+mod torture;
