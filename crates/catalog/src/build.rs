@@ -396,6 +396,8 @@ fn acting_names(facts: &SnapshotBuilder, reach: &Reach) -> ActingNames {
     }
     let casts = facts.casts.iter().map(|oid| Object::Function(*oid));
     let types = facts.types.keys().map(|oid| Object::Type(*oid));
+    let event_triggers = facts.event_triggers.iter().map(|oid| Object::Function(*oid));
+    names.ddl = event_triggers.fold(names.ddl, |all, object| all.and(reach.acts(object)));
     // `=` is meant by USING, NATURAL, CASE and IN, too.
     let equal = names.operators.get("=").copied().unwrap_or_default();
     names.everything = casts

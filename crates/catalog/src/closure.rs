@@ -285,10 +285,13 @@ impl Graph {
             self.act(object, SessionActs::NOTIFIES);
         }
         if facts.keeps_custom_setting {
-            self.act(object, SessionActs::PROCESS);
+            self.act(object, SessionActs::PROCESS.and(SessionActs::CUSTOM));
         }
         if facts.acts_on_session {
             self.act(object, SessionActs::SESSION);
+        }
+        if facts.dynamic_sql && cx.names.functions.contains_key(acts::DBLINK) {
+            self.act(object, SessionActs::PROCESS);
         }
         if facts.dynamic_sql {
             self.unproved(function, "runs SQL made at run time");

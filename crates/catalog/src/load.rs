@@ -189,6 +189,8 @@ pub struct SnapshotBuilder {
     pub(crate) casts: Vec<Oid>,
     /// Functions of languages with variables that outlive a call, which their text seems to use.
     pub(crate) keepers: crate::Set<Oid>,
+    /// Functions of enabled event triggers.
+    pub(crate) event_triggers: Vec<Oid>,
     pub(crate) inherits: Vec<(Oid, Oid)>,
     pub(crate) triggers: Vec<(Oid, crate::Trigger)>,
     pub(crate) policies: Vec<(Oid, crate::Policy)>,

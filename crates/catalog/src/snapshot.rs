@@ -158,6 +158,11 @@ impl Snapshot {
         self.acting.everything
     }
 
+    /// The same for DDL: what event triggers do.
+    pub fn ddl_acts(&self) -> SessionActs {
+        self.acting.ddl
+    }
+
     /// A relation by OID. System relations are known too; temporary ones never are.
     pub fn relation(&self, oid: Oid) -> Option<&Relation> {
         self.relations.get(&oid)

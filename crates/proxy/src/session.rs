@@ -34,6 +34,7 @@ mod sequences;
 mod set;
 mod several;
 mod simple;
+mod spread;
 mod sql_prepared;
 mod stale;
 mod start;

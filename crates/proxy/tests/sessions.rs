@@ -24,6 +24,8 @@ mod pipelines;
 mod rights;
 #[path = "sessions/sequences.rs"]
 mod sequences;
+#[path = "sessions/shards.rs"]
+mod shards;
 #[path = "sessions/stale.rs"]
 mod stale;
 #[path = "sessions/times.rs"]

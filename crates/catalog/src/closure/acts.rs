@@ -26,6 +26,8 @@ impl SessionActs {
     pub const PROCESS: Self = Self(4);
     /// It may ask for a value that was drawn from a sequence before (`currval`, `lastval`).
     pub const ASKS: Self = Self(8);
+    /// It may make a custom setting: no other process can be brought to it, because nothing shows it.
+    pub const CUSTOM: Self = Self(16);
 
     /// All of `other` is in it.
     #[must_use]
@@ -80,6 +82,9 @@ const PROCESS_EXTENSIONS: [(&str, &str); 3] = [
     ("dblink", "dblink_open"),
 ];
 
+/// Where this function is installed, dynamic SQL may open connections that only the process knows.
+pub(super) const DBLINK: &str = "dblink_connect";
+
 /// What a function does whose body is not read: a built-in one, one in C, one in a language that is not understood.
 pub(super) fn declared(function: &Function) -> SessionActs {
     let name = function.name.as_str();
@@ -88,7 +93,9 @@ pub(super) fn declared(function: &Function) -> SessionActs {
             "pg_notify" => SessionActs::NOTIFIES,
             "currval" | "lastval" => SessionActs::ASKS,
             // In a view or a default, where nobody reads which setting it makes.
-            "set_config" => SessionActs::SESSION.and(SessionActs::PROCESS),
+            "set_config" => SessionActs::SESSION
+                .and(SessionActs::PROCESS)
+                .and(SessionActs::CUSTOM),
             _ if SESSION_BUILTINS.contains(&name) => SessionActs::SESSION,
             _ if PROCESS_BUILTINS.contains(&name) => SessionActs::PROCESS,
             _ => SessionActs::NONE,
@@ -101,16 +108,14 @@ pub(super) fn declared(function: &Function) -> SessionActs {
     if extension.is_some_and(|extension| PROCESS_EXTENSIONS.contains(&(extension, name))) {
         return SessionActs::PROCESS;
     }
-    let proved = match function.language.as_str() {
-        "c" => !matches!(proof::native(function), Proof::Unproved(_)),
+    match function.language.as_str() {
+        "c" if !matches!(proof::native(function), Proof::Unproved(_)) => SessionActs::NONE,
+        "internal" if extension.is_some() => SessionActs::NONE,
         // Another name for any built-in function.
-        "internal" => extension.is_some(),
-        _ => false,
-    };
-    if proved {
-        SessionActs::NONE
-    } else {
-        SessionActs::SESSION
+        "internal" => SessionActs::SESSION
+            .and(SessionActs::PROCESS)
+            .and(SessionActs::CUSTOM),
+        _ => SessionActs::SESSION,
     }
 }
 
@@ -141,6 +146,8 @@ pub(crate) struct ActingNames {
     pub(crate) operators: Map<Box<str>, SessionActs>,
     /// What runs without being named: casts, operator classes, constraints and defaults of domains.
     pub(crate) everything: SessionActs,
+    /// What DDL runs: event triggers.
+    pub(crate) ddl: SessionActs,
 }
 
 /// Adds one object's acts to those of its name.
@@ -188,6 +195,12 @@ pub(super) fn connect(graph: &mut Graph, facts: &SnapshotBuilder) {
     for (child, parent) in &facts.inherits {
         graph.refer_act(Object::Relation(*parent), Object::Relation(*child));
         graph.refer_act(Object::Writes(*parent), Object::Writes(*child));
+    }
+    // Its rule calls set_config.
+    for relation in facts.relations.values() {
+        if relation.oid.is_builtin() && relation.name == "pg_settings" {
+            graph.act(Object::Writes(relation.oid), SessionActs::SESSION);
+        }
     }
     for oid in &facts.keepers {
         graph.act(Object::Function(*oid), SessionActs::PROCESS);

@@ -380,6 +380,7 @@ fn link(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogError> {
         "keeps" => {
             to.keepers.insert(row.oid(1)?);
         }
+        "event" => to.event_triggers.push(row.oid(1)?),
         "amop" => amop(to, row)?,
         _ => return Err(row.bad(0)),
     }

@@ -299,7 +299,7 @@ fn drop_relations(drop: &DropStatement, object: ObjectKind, cx: &Resolver<'_>) -
 
 fn drop_indexes(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
     if !cx.snapshot.has_sharded() {
-        return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
+        return Ok(DdlPlan::at_home_alone(drop.concurrently, cx).into_triage());
     }
     // Whose index it is, is known only for unique ones: drop what the other shards have of them.
     let names: Vec<String> = drop.objects.iter().map(ToString::to_string).collect();

@@ -300,7 +300,7 @@ pub(super) fn index(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         return unreadable();
     };
     let Some(table) = cx.spread(&index.table)? else {
-        return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
+        return Ok(DdlPlan::at_home_alone(index.concurrently, cx).into_triage());
     };
     let key = key_name(table);
     let has_key = key.is_none_or(|key| {

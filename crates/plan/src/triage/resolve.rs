@@ -120,6 +120,14 @@ impl DdlPlan {
         }
     }
 
+    /// The client's text on the home shard; when it must stand `alone`, without a transaction around it. In a block of the
+    /// client's PostgreSQL says what is wrong with that.
+    pub(super) fn at_home_alone(alone: bool, cx: &Resolver<'_>) -> DdlPlan {
+        let mut plan = DdlPlan::at(DdlPlace::Home);
+        plan.transactional = !alone || cx.session.in_transaction;
+        plan
+    }
+
     /// The client's text on the home shard, then on the others with errors ignored.
     pub(crate) fn best_effort() -> DdlPlan {
         let mut plan = DdlPlan::at(DdlPlace::Home);

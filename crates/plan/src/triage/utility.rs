@@ -425,6 +425,10 @@ fn by_kind(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
             ..DdlPlan::at(DdlPlace::All)
         }
         .into_triage()),
+        // They talk to another server, which no transaction takes back.
+        Kind::OtherUtility("CreateSubscriptionStmt" | "AlterSubscriptionStmt" | "DropSubscriptionStmt") => {
+            Ok(DdlPlan::at_home_alone(true, cx).into_triage())
+        }
         Kind::OtherUtility(name) => other_utility(name, spread, raw, cx),
         _ if cx.touches_any(raw) => Err(Refusal::new(RefusalCode::OtherDdl)),
         _ => Ok(Triage::Home),

@@ -35,6 +35,16 @@ impl ConfigCalls {
         }
     }
 
+    /// The constant names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// Some call has a name that is not a constant.
+    pub fn is_computed(&self) -> bool {
+        self.computed
+    }
+
     /// None.
     pub fn is_empty(&self) -> bool {
         !self.any

@@ -159,6 +159,8 @@ pub struct Effects {
     pub may_unpin: bool,
     /// It calls `set_config`: look at the settings it names.
     pub sets_config: bool,
+    /// It may make custom settings that nobody sees.
+    pub hides_settings: bool,
 }
 
 impl Effects {
@@ -173,6 +175,7 @@ impl Effects {
             lists_channels: self.lists_channels || other.lists_channels,
             may_unpin: self.may_unpin || other.may_unpin,
             sets_config: self.sets_config || other.sets_config,
+            hides_settings: self.hides_settings || other.hides_settings,
         }
     }
 
@@ -185,11 +188,23 @@ impl Effects {
             && !self.lists_channels
             && !self.may_unpin
             && !self.sets_config
+            && !self.hides_settings
     }
 
     /// It may change settings.
     pub fn may_set(&self) -> bool {
         self.inspect || self.sets_config || self.pin.is_some()
+    }
+
+    /// What Bind alone may do: planning evaluates functions that are declared immutable or stable.
+    #[must_use]
+    pub fn of_planning(self) -> Self {
+        Self {
+            pin: self.pin.filter(|reason| *reason == PinReason::ProcessState),
+            inspect: self.inspect,
+            hides_settings: self.hides_settings,
+            ..Self::default()
+        }
     }
 
     /// Something has to be done about sequences before the statement.
@@ -208,7 +223,10 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
         ..Effects::default()
     };
     let acts = acts_of(raw, snapshot);
+    let acts = acts.and(acts_of_texts(raw, acts));
+    effects.reads_sequence_state = acts.contains(SessionActs::ASKS) && acts.contains(SessionActs::SESSION);
     effects.inspect = acts.contains(SessionActs::SESSION);
+    effects.hides_settings = acts.contains(SessionActs::CUSTOM);
     effects.notifies |= acts.contains(SessionActs::NOTIFIES);
     if acts.contains(SessionActs::PROCESS) {
         effects.pin = effects.pin.or(Some(PinReason::ProcessState));
@@ -252,6 +270,7 @@ pub fn effects_of_call(function: catalog::Oid, snapshot: &Snapshot) -> Effects {
     Effects {
         pin: pins.then_some(PinReason::ProcessState),
         inspect: acts.contains(SessionActs::SESSION),
+        hides_settings: acts.contains(SessionActs::CUSTOM),
         notifies: acts.contains(SessionActs::NOTIFIES),
         reads_sequence_state: acts.contains(SessionActs::ASKS),
         // It may be nextval.
@@ -294,7 +313,7 @@ fn acts_of(raw: &RawStatement, snapshot: &Snapshot) -> SessionActs {
             return acts.fold(SessionActs::SESSION, SessionActs::and);
         }
         // Code that is not at hand, or DDL: expressions of indexes and defaults, event triggers.
-        _ => return SessionActs::SESSION,
+        _ => return snapshot.ddl_acts().and(SessionActs::SESSION),
     };
     let mut acts = snapshot.implicit_acts();
     for relation in &names.relations {
@@ -317,16 +336,53 @@ fn acts_of(raw: &RawStatement, snapshot: &Snapshot) -> SessionActs {
     acts
 }
 
+/// Code that was not read may run the texts it is given.
+fn acts_of_texts(raw: &RawStatement, acts: SessionActs) -> SessionActs {
+    if !acts.contains(SessionActs::SESSION) {
+        return SessionActs::NONE;
+    }
+    let body = match &raw.detail {
+        Detail::Do(block) => Some(&block.body),
+        _ => None,
+    };
+    let texts = raw.names.strings.iter().chain(body);
+    texts.fold(SessionActs::NONE, |all, text| all.and(acts_of_text(text)))
+}
+
+fn acts_of_text(text: &str) -> SessionActs {
+    let text = text.to_ascii_lowercase();
+    let names = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let mut acts = SessionActs::NONE;
+    if names(&["currval", "lastval"]) {
+        acts = acts.and(SessionActs::ASKS);
+    }
+    if names(&["setseed", "dblink_connect", "dblink_open"]) {
+        acts = acts.and(SessionActs::PROCESS);
+    }
+    if sql::body_keeps_custom_setting(&text) {
+        acts = acts.and(SessionActs::PROCESS).and(SessionActs::CUSTOM);
+    }
+    acts
+}
+
 fn acts_of_block(language: &str, body: &str, snapshot: &Snapshot) -> SessionActs {
     let facts = sql::plpgsql_body_facts(body);
     if language != "plpgsql" || facts.unknown.is_some() || facts.keeps_custom_setting {
-        return SessionActs::SESSION.and(SessionActs::PROCESS);
+        return SessionActs::SESSION
+            .and(SessionActs::PROCESS)
+            .and(SessionActs::CUSTOM);
     }
+    // See the same for functions in catalog::closure.
+    let connects = facts.dynamic_sql && !snapshot.functions_named("dblink_connect").is_empty();
+    let own = match connects {
+        true => SessionActs::SESSION.and(SessionActs::PROCESS),
+        false => SessionActs::SESSION,
+    };
     let called = facts.functions.iter();
     let called = called.map(|name| snapshot.known_function_acts(&name.name));
     let written = facts.relations.iter();
     let written = written.map(|name| snapshot.writing_acts(&name.name));
-    called.chain(written).fold(SessionActs::SESSION, SessionActs::and)
+    called.chain(written).fold(own, SessionActs::and)
 }
 
 /// A function of PostgreSQL whose calls have effects of their own here, as long as nobody else's has its name.

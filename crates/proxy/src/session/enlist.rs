@@ -59,6 +59,9 @@ impl Session {
         if self.cancel.slot.is_cancelled() {
             return Err(Fault::error("57014", crate::exec::relay::CANCELLED));
         }
+        if self.block.hides_settings && shard != self.engine.cluster.home() {
+            return Err(Fault::refused_as(plan::RefusalCode::HiddenSettings));
+        }
         if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(index);
         }

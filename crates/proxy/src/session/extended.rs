@@ -40,8 +40,9 @@ pub(super) struct Prepared {
     pub statement: Rc<Statement>,
     /// The literals of the text, when the statement is shared with other texts.
     pub literals: Vec<sql::Literal>,
-    /// Version of the catalog it was planned with.
-    pub version: u64,
+    /// What it was planned with ([`PlanContext::id`](crate::engine::PlanContext)): another search path or catalog means
+    /// another plan.
+    pub context: u64,
     /// It has no name.
     pub unnamed: bool,
 }
@@ -327,7 +328,7 @@ impl Session {
             types,
             statement,
             literals,
-            version: context.version,
+            context: context.id,
             unnamed,
         })
     }
@@ -346,7 +347,7 @@ impl Session {
             return Err(Fault::error("26000", message));
         };
         let context = self.plan_context().await?;
-        if prepared.version == context.version {
+        if prepared.context == context.id {
             return Ok(prepared);
         }
         let fresh = self
@@ -499,6 +500,7 @@ impl Session {
             .map_err(|_| Fault::error("54000", "the message is too long"))?;
         let named = (!prepared.unnamed).then_some(prepared.id);
         self.extended.steps.push_back(Step::Bind(named));
+        self.extended.effects = self.extended.effects.and(effects.of_planning());
         Ok(())
     }
 

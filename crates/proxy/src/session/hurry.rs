@@ -216,7 +216,7 @@ impl Session {
         let bytes = self.client.conn.unread();
         let prepared = self.extended.statement(batch.statement(bytes)?)?;
         let declared = batch.parses(bytes, &prepared.text, &prepared.types)?;
-        if prepared.version != context.version
+        if prepared.context != context.id
             || prepared.unnamed != (batch.parse > 0)
             || !takes_short_way(&prepared.statement)
         {

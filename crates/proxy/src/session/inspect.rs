@@ -128,6 +128,12 @@ impl Session {
                 false => Box::pin(self.follow_configs(index)).await?,
             }
         }
+        if self.block.is_open()
+            && !failed
+            && (effects.sets_config || effects.inspect || effects.hides_settings)
+        {
+            Box::pin(self.spread_settings(index, effects)).await?;
+        }
         // What a block makes may be gone at its end; what failed need not have made anything.
         let may_end = effects.may_unpin || (effects.pin.is_some() && (failed || self.block.is_open()));
         self.recheck_pins |= may_end && !self.pinned.is_empty();
@@ -272,7 +278,7 @@ fn reasons(rows: &[link::TextRow]) -> Vec<PinReason> {
 }
 
 /// Settings that a session has without anybody having set them.
-fn is_incidental(name: &str) -> bool {
+pub(super) fn is_incidental(name: &str) -> bool {
     matches!(
         name,
         "session_authorization"

@@ -45,6 +45,10 @@ impl Session {
             return self.run_outside_blocks(plan, text).await;
         }
         if !self.block.is_open() {
+            if kind == StatementKind::Lock {
+                let text = "LOCK TABLE can only be used in transaction blocks";
+                return Err(Fault::error("25P01", text));
+            }
             self.block.open("BEGIN".to_owned(), true);
             self.settings.begin();
         }
@@ -134,7 +138,10 @@ impl Session {
         let mut reply = link::collect(&mut server.lease).await.map_err(lost)?;
         match reply.error.take() {
             Some(mut error) => {
-                if shard != self.engine.cluster.home() {
+                if shard == self.engine.cluster.home() {
+                    // The failure may have taken settings back, which the server reports.
+                    self.client.conn.out().extend_from_slice(&reply.aside);
+                } else {
                     error.position = None;
                 }
                 Err(Fault::Statement(error))

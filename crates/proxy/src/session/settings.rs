@@ -28,7 +28,12 @@ const IDENTITY: [&str; 2] = ["session_authorization", "role"];
 impl Settings {
     /// Settings given at start-up, as `(name, value)` pairs of the startup packet.
     pub fn from_startup<'a>(params: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        // PostgreSQL does not let the start of a session decide these.
+        let fixed = |name: &str| {
+            name.eq_ignore_ascii_case("seed") || name.eq_ignore_ascii_case("session_authorization")
+        };
         let values = params
+            .filter(|(name, _)| !fixed(name))
             .map(|(name, value)| {
                 let name = name.to_ascii_lowercase();
                 let statement = match is_own(&name) {
@@ -231,6 +236,23 @@ fn quoted_element(text: &str) -> (String, &str) {
     (element, "")
 }
 
+/// `SET LOCAL a.b …` and `SET TRANSACTION …`: names mean the same with them as without.
+fn plans_alike(statement: &str) -> bool {
+    let mut words = statement.split_ascii_whitespace();
+    let is = |word: Option<&str>, wanted: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(wanted));
+    if !is(words.next(), "set") {
+        return false;
+    }
+    match words.next() {
+        word if is(word, "transaction") => true,
+        word if is(word, "local") => words.next().is_some_and(|name| {
+            let name = name.split('=').next().unwrap_or_default();
+            name.contains('.') && !name.contains(['\'', ';'])
+        }),
+        _ => false,
+    }
+}
+
 fn is_identity(name: &str) -> bool {
     IDENTITY.contains(&name)
 }
@@ -323,13 +345,23 @@ impl SettingsHistory {
             && *self.before_transaction() == self.current
     }
 
-    /// The `SET LOCAL` statements of the open transaction, as one text.
+    /// The `SET LOCAL` statements of the open transaction that planning can depend on, as one text.
     pub fn local_text(&self) -> String {
-        self.local
+        let mut relevant = self
+            .local
             .iter()
+<<<<<<< HEAD
             .filter_map(Local::statement)
             .map(|statement| format!("{statement};"))
             .collect()
+=======
+            .filter(|statement| !plans_alike(statement))
+            .peekable();
+        if relevant.peek().is_none() {
+            return String::new();
+        }
+        relevant.map(|statement| format!("{statement};")).collect()
+>>>>>>> 5189add (proxy: settings made by code in a block hold on all its shards, or another shard is refused; prepared statements follow the search path)
     }
 
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {

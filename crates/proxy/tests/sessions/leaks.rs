@@ -231,8 +231,19 @@ fn errors_and_calls_by_number_leave_nothing() {
         client.send(&message).unwrap();
         client.collect(1).unwrap()
     };
+    // Planning evaluates what is declared immutable.
+    let binding = |client: &mut Client| {
+        let bound = testkit::client::Pipeline::new().parse("", "SELECT lk_of(1)", &[]);
+        let bound = bound.bind("", "", &[], testkit::client::Format::Text).sync();
+        client.send(bound.bytes()).unwrap();
+        client.collect(1).unwrap()
+    };
     let failing = |client: &mut Client| client.simple("SELECT 1 / (a - 1) FROM by_view").unwrap();
-    for leave in [&call as &dyn Fn(&mut Client) -> testkit::client::Answer, &failing] {
+    for leave in [
+        &call as &dyn Fn(&mut Client) -> testkit::client::Answer,
+        &failing,
+        &binding,
+    ] {
         let mut victim = fixture.client();
         leave(&mut victim);
         let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
@@ -301,6 +312,8 @@ fn settings_changed_by_code_are_those_of_the_session() {
             "DO $$ DECLARE n text := 'my.' || 'a'; BEGIN EXECUTE 'RESET ' || n; END $$",
         ],
         &["SELECT set_config('client_encoding', 'LATIN1', false)"],
+        &["UPDATE pg_settings SET setting = '1MB' WHERE name = 'work_mem'"],
+        &["SELECT set_config('my.' || 'a', '3', false), set_config('my.b', '3', false)"],
         &["DO $$ BEGIN SET client_encoding = 'LATIN1'; END $$"],
         &[
             "BEGIN",
@@ -337,6 +350,26 @@ fn settings_changed_by_code_are_those_of_the_session() {
         one.kill();
         plain.kill();
     }
+}
+
+/// An index is made without a transaction around it, and what event triggers do is looked after.
+#[test]
+fn ddl_that_stands_alone_and_event_triggers() {
+    let fixture = Fixture::new(2, 1);
+    let mut client = fixture.client();
+    run(&mut client, "CREATE TABLE t (a int)");
+    run(&mut client, "CREATE INDEX CONCURRENTLY i ON t (a)");
+    run(&mut client, "DROP INDEX CONCURRENTLY i");
+    run(&mut client, "BEGIN");
+    assert_eq!(
+        client
+            .simple("CREATE INDEX CONCURRENTLY i ON t (a)")
+            .unwrap()
+            .errors[0]
+            .sqlstate(),
+        "25001"
+    );
+    run(&mut client, "ROLLBACK");
 }
 
 /// A seed is used once.

@@ -152,6 +152,21 @@ fn a_function_that_asks_unseen_reads_nobody_elses_value() {
 }
 
 #[test]
+fn a_text_that_asks_reads_nobody_elses_value() {
+    let fixture = Fixture::new(3, 1);
+    let mut one = fixture.client();
+    run(&mut one, TABLES);
+    run(
+        &mut one,
+        "CREATE FUNCTION run(q text) RETURNS text LANGUAGE plpgsql AS \
+         $$ DECLARE r text; BEGIN EXECUTE q INTO r; RETURN r; END $$",
+    );
+    run(&mut one, "INSERT INTO a (v) VALUES ('x')");
+    let mut two = fixture.client();
+    assert_eq!(error(&mut two, "SELECT run('SELECT lastval()')").0, "55000");
+}
+
+#[test]
 fn a_view_that_asks_reads_nobody_elses_value() {
     let fixture = Fixture::new(3, 1);
     let mut one = fixture.client();
