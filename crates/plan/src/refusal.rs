@@ -398,17 +398,14 @@ refusals! {
         "EXECUTE of a statement that was prepared by the driver",
         "Parse p, then EXECUTE p",
         "run it by the protocol (Bind, Execute), or prepare it with PREPARE";
-<<<<<<< HEAD
     ReplicaTransaction = "DRV7024",
         "this READ ONLY transaction has its snapshot or a cursor on a replica, and the statement needs the primary",
         "SET drover.read_from = 'replica'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM t; SELECT random()",
         "begin the transaction with this statement, or SET LOCAL drover.read_from = 'primary' before the first one";
-=======
-    HiddenSettings = "DRV7024",
+    HiddenSettings = "DRV7025",
         "code of this transaction may have made settings that nobody can see, and the statement needs another shard",
         "BEGIN; SELECT sets_a_custom_setting(); SELECT count(*) FROM orders",
         "make the setting with SET LOCAL, or with set_config and a constant name, in a statement of its own";
->>>>>>> 5189add (proxy: settings made by code in a block hold on all its shards, or another shard is refused; prepared statements follow the search path)
 }
 
 impl RefusalCode {

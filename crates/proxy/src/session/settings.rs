@@ -347,21 +347,12 @@ impl SettingsHistory {
 
     /// The `SET LOCAL` statements of the open transaction that planning can depend on, as one text.
     pub fn local_text(&self) -> String {
-        let mut relevant = self
-            .local
+        self.local
             .iter()
-<<<<<<< HEAD
             .filter_map(Local::statement)
+            .filter(|statement| !plans_alike(statement))
             .map(|statement| format!("{statement};"))
             .collect()
-=======
-            .filter(|statement| !plans_alike(statement))
-            .peekable();
-        if relevant.peek().is_none() {
-            return String::new();
-        }
-        relevant.map(|statement| format!("{statement};")).collect()
->>>>>>> 5189add (proxy: settings made by code in a block hold on all its shards, or another shard is refused; prepared statements follow the search path)
     }
 
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {

@@ -89,9 +89,7 @@ fn what_code_sets_in_a_block_holds_on_every_shard() {
 fn what_nobody_can_see_is_refused_on_another_shard() {
     let fixture = fixture();
     let mut client = fixture.client();
-    for sql in [
-        "SELECT set_config('app.' || 'tenant', '7', true)",
-    ] {
+    for sql in ["SELECT set_config('app.' || 'tenant', '7', true)"] {
         run(&mut client, "BEGIN");
         run(&mut client, sql);
         let answers: Vec<_> = (1..=12)
