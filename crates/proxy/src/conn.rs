@@ -62,6 +62,8 @@ pub struct Conn {
     partly_sent: bool,
     /// What was pending when a [`Self::hold`] began.
     held: Option<BytesMut>,
+    /// Less than this is not sent yet, in bytes.
+    patience: usize,
     received: u64,
     sent: u64,
 }
@@ -79,6 +81,7 @@ impl Conn {
             bulk: false,
             partly_sent: false,
             held: None,
+            patience: 0,
             received: 0,
             sent: 0,
         }
@@ -215,7 +218,7 @@ impl Conn {
 
     /// Sends pending bytes; ready when all have left.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.held.is_some() {
+        if self.held.is_some() || self.patience > self.output.len() {
             return Poll::Ready(Ok(()));
         }
         if let Some(tls) = &mut self.tls {
@@ -354,6 +357,11 @@ impl Conn {
             pending: self.output.len(),
             held: self.held.is_some(),
         }
+    }
+
+    /// From now on less than so many bytes wait for more; 0 ends that.
+    pub fn set_patience(&mut self, bytes: usize) {
+        self.patience = bytes;
     }
 
     /// Nothing of what was appended since has left.

@@ -32,6 +32,10 @@ pub(in super::super) fn cure_of(code: &str) -> Cure {
     }
 }
 
+/// So much of a replica's answer, in bytes, is kept back until it has ended or there is more: an error behind it can then
+/// still be cured.
+pub(in super::super) const KEPT_BACK_BYTES: usize = 16 * 1024;
+
 /// Attempts at one read, at most; the last one is the primary's.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -42,6 +46,13 @@ impl Session {
         one: &OneShard<'_>,
         last: bool,
     ) -> Result<bool, Fault> {
+        self.client.conn.set_patience(KEPT_BACK_BYTES);
+        let result = self.read_until_done(one, last).await;
+        self.client.conn.set_patience(0);
+        result
+    }
+
+    async fn read_until_done(&mut self, one: &OneShard<'_>, last: bool) -> Result<bool, Fault> {
         let mark = self.client.conn.mark();
         let mut unsent = 0;
         for attempt in 1.. {

@@ -18,7 +18,7 @@ use wire::frontend::tag;
 use super::super::effects::Effects;
 use super::super::extended::{Extended, Portal, PortalPlace};
 use super::super::{Fault, Session};
-use super::again::{Cure, cure_of};
+use super::again::{Cure, KEPT_BACK_BYTES, cure_of};
 use crate::conn::OutMark;
 use crate::exec::statement::Statement;
 
@@ -46,6 +46,13 @@ impl Session {
     /// One message of a session whose reads may leave the primary.
     pub(in super::super) async fn extended_reading(&mut self, kind: u8, message: &[u8]) -> Result<(), Fault> {
         self.keep_message(kind, message);
+        self.client.conn.set_patience(KEPT_BACK_BYTES);
+        let result = self.take_message(kind, message).await;
+        self.client.conn.set_patience(0);
+        result
+    }
+
+    async fn take_message(&mut self, kind: u8, message: &[u8]) -> Result<(), Fault> {
         let result = self.extended_plainly(kind, message).await;
         let result = match result {
             // A server that dies at Sync; before it, the pipeline has taken note itself.
