@@ -27,6 +27,8 @@ enum Heard {
 impl Session {
     /// Passes COPY data to a server until the client ends it or the server objects (its error is still unread then).
     pub(super) async fn copy_in_one(&mut self, index: usize) -> Result<(), Fault> {
+        // The client is to hear that its data are wanted.
+        self.client.conn.set_patience(0);
         let limit = self.message_limit;
         let client = &mut self.client.conn;
         let server = &mut self.servers[index].lease;
