@@ -225,7 +225,7 @@ impl Session {
             .get("default_transaction_isolation")
             .unwrap_or_default();
         let chosen =
-            format!("{default} {} {}", self.block.begin, self.settings.local_text()).to_ascii_lowercase();
+            format!("{default} {} {}", self.block.begin, self.settings.local_modes()).to_ascii_lowercase();
         let last = |level: &str| chosen.rfind(level);
         let levels = [
             (last("serializable"), Isolation::Serializable),

@@ -231,7 +231,7 @@ impl Session {
             let value = value.trim_matches(['\'', ';', ' ']).to_ascii_lowercase();
             matches!(value.as_str(), "on" | "true" | "yes" | "1" | "t" | "y")
         });
-        let said = format!("{} {}", self.block.begin, self.settings.local_text()).to_ascii_lowercase();
+        let said = format!("{} {}", self.block.begin, self.settings.local_modes()).to_ascii_lowercase();
         match (said.rfind("read only"), said.rfind("read write")) {
             (None, None) => by_default,
             // The one said last counts.

@@ -355,6 +355,12 @@ impl SettingsHistory {
             .collect()
     }
 
+    /// All `SET LOCAL` and `SET TRANSACTION` statements of the open transaction, in order: its modes are among them.
+    pub fn local_modes(&self) -> String {
+        let statements = self.local.iter().filter_map(Local::statement);
+        statements.map(|statement| format!("{statement};")).collect()
+    }
+
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {
         text.push_str(&to.difference(from).unwrap_or_default());
         let local = self.local.get(local).unwrap_or_default();
