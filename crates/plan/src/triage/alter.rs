@@ -253,6 +253,14 @@ pub(super) fn drop(raw: &RawStatement, object: ObjectKind, cx: &Resolver<'_>) ->
 }
 
 fn drop_relations(drop: &DropStatement, object: ObjectKind, cx: &Resolver<'_>) -> Decision {
+    // Nobody else's plans depend on temporary ones: the cluster need not hold its breath.
+    let temporary = |name: &QualifiedName| match name.schema.as_deref() {
+        Some(schema) => schema == "pg_temp",
+        None => cx.session.has_temp_objects && cx.snapshot.relations_named(&name.name).is_empty(),
+    };
+    if drop.objects.iter().all(temporary) {
+        return Ok(crate::Triage::Home);
+    }
     let mut spread: Vec<(String, bool)> = Vec::new();
     let mut dropped = Vec::new();
     for name in &drop.objects {
