@@ -225,7 +225,14 @@ impl Session {
         match self.settle_batch_for_block().await {
             Ok(()) => Ok(false),
             Err(Fault::Statement(fields)) => {
+                // An error of the pipeline's own has the Query ignored up to Sync; one about the Query is its answer.
+                let answers = !fields.code.is_empty();
                 self.batch_error(&fields).await?;
+                if answers {
+                    self.sync().await?;
+                    self.observe_end();
+                    self.count_out();
+                }
                 Ok(true)
             }
             Err(other) => Err(other),

@@ -691,7 +691,8 @@ impl Session {
                 let server = &mut self.servers[index];
                 server.wrote = server.wrote.max_with(wrote);
                 server.lease.conn.out().extend_from_slice(whole.bytes);
-                self.extended.executed |= wrote != Wrote::No;
+                let reads = statement.reading.place == plan::ReadPlace::Replica;
+                self.extended.executed |= wrote != Wrote::No && !reads;
                 self.extended.effects = self.extended.effects.and(statement.effects);
                 self.extended.steps.push_back(Step::Execute);
                 if statement.kind == sql::StatementKind::Copy {

@@ -129,6 +129,29 @@ fn a_pipeline_is_one_transaction() {
     compare(false);
 }
 
+/// What has left for the server cannot be joined any more: the Query is refused where that matters, and answered.
+#[test]
+fn a_query_behind_a_flush_is_answered() {
+    let fixture = Fixture::new(1, 1);
+    let mut client = fixture.client();
+    run(&mut client, "CREATE TABLE t (a int)");
+    let behind = |client: &mut Client, sql: &str| {
+        let executed = Pipeline::new()
+            .parse("", sql, &[])
+            .bind("", "", &[], Format::Text)
+            .execute("", 0);
+        client.send(executed.flush().query("SELECT 5").bytes()).unwrap();
+        client.collect(1).unwrap()
+    };
+    assert!(behind(&mut client, "SELECT count(*) FROM t").errors.is_empty());
+    assert_eq!(
+        behind(&mut client, "INSERT INTO t VALUES (1)").errors[0].sqlstate(),
+        "0A000"
+    );
+    assert_eq!(value(&mut fixture.client(), "SELECT count(*) FROM t"), "0");
+    assert_eq!(value(&mut client, "SELECT 7"), "7");
+}
+
 /// A Query before the Sync belongs to the pipeline's transaction; a statement prepared behind an error does not exist.
 #[test]
 fn what_comes_behind_an_error_or_before_the_sync() {
