@@ -285,7 +285,7 @@ impl Graph {
             self.act(object, SessionActs::NOTIFIES);
         }
         if facts.keeps_custom_setting {
-            self.act(object, SessionActs::PROCESS.and(SessionActs::CUSTOM));
+            self.act(object, SessionActs::PROCESS);
         }
         if facts.acts_on_session {
             self.act(object, SessionActs::SESSION);

@@ -403,9 +403,9 @@ refusals! {
         "SET drover.read_from = 'replica'; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM t; SELECT random()",
         "begin the transaction with this statement, or SET LOCAL drover.read_from = 'primary' before the first one";
     HiddenSettings = "DRV7025",
-        "code of this transaction may have made settings that nobody can see, and the statement needs another shard",
-        "BEGIN; SELECT sets_a_custom_setting(); SELECT count(*) FROM orders",
-        "make the setting with SET LOCAL, or with set_config and a constant name, in a statement of its own";
+        "the session has state on its home connection that no other shard can be brought to",
+        "SELECT set_config('app.' || 'tenant', '7', false); SELECT count(*) FROM orders",
+        "make settings with SET, or with set_config and a constant name, in a statement of its own; DISCARD ALL gives the state up";
 }
 
 impl RefusalCode {

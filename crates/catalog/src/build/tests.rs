@@ -348,7 +348,6 @@ fn what_runs_on_writing_is_no_act_of_reading() {
     assert_eq!(snapshot.writing_acts("announced"), SessionActs::NOTIFIES);
     let all = SessionActs::SESSION
         .and(SessionActs::PROCESS)
-        .and(SessionActs::CUSTOM)
         .and(SessionActs::NOTIFIES);
     assert_eq!(snapshot.function_acts("outer"), all);
     assert_eq!(snapshot.function_acts("reader"), none);

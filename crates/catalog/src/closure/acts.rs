@@ -26,8 +26,6 @@ impl SessionActs {
     pub const PROCESS: Self = Self(4);
     /// It may ask for a value that was drawn from a sequence before (`currval`, `lastval`).
     pub const ASKS: Self = Self(8);
-    /// It may make a custom setting: no other process can be brought to it, because nothing shows it.
-    pub const CUSTOM: Self = Self(16);
 
     /// All of `other` is in it.
     #[must_use]
@@ -93,9 +91,7 @@ pub(super) fn declared(function: &Function) -> SessionActs {
             "pg_notify" => SessionActs::NOTIFIES,
             "currval" | "lastval" => SessionActs::ASKS,
             // In a view or a default, where nobody reads which setting it makes.
-            "set_config" => SessionActs::SESSION
-                .and(SessionActs::PROCESS)
-                .and(SessionActs::CUSTOM),
+            "set_config" => SessionActs::SESSION.and(SessionActs::PROCESS),
             _ if SESSION_BUILTINS.contains(&name) => SessionActs::SESSION,
             _ if PROCESS_BUILTINS.contains(&name) => SessionActs::PROCESS,
             _ => SessionActs::NONE,
@@ -112,9 +108,7 @@ pub(super) fn declared(function: &Function) -> SessionActs {
         "c" if !matches!(proof::native(function), Proof::Unproved(_)) => SessionActs::NONE,
         "internal" if extension.is_some() => SessionActs::NONE,
         // Another name for any built-in function.
-        "internal" => SessionActs::SESSION
-            .and(SessionActs::PROCESS)
-            .and(SessionActs::CUSTOM),
+        "internal" => SessionActs::SESSION.and(SessionActs::PROCESS),
         _ => SessionActs::SESSION,
     }
 }

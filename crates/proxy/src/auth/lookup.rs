@@ -78,7 +78,7 @@ struct Failures {
 }
 
 impl Failures {
-    /// The answer to everybody for now.
+    /// The answer to everybody until it is asked again.
     fn answer(&self) -> Option<LookupError> {
         let recent = self.of_everybody.as_ref();
         recent

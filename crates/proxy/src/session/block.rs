@@ -119,8 +119,6 @@ pub struct Block {
     pub effects: Vec<plan::MetadataEffect>,
     /// Code ran that may have left something of the session on its server: look when the block ends.
     pub inspect: bool,
-    /// Code ran that may have made settings nobody sees: no other shard can be brought to them.
-    pub hides_settings: bool,
     /// A NOTIFY takes effect when it commits.
     pub notifies: bool,
     /// A server that took part is gone, and what it did with it: the block can only be rolled back.
@@ -143,7 +141,6 @@ impl Block {
             schema: SchemaChange::None,
             effects: Vec::new(),
             inspect: false,
-            hides_settings: false,
             notifies: false,
             lost: false,
             snapshots: false,
@@ -160,7 +157,6 @@ impl Block {
         self.schema = SchemaChange::None;
         self.effects.clear();
         self.inspect = false;
-        self.hides_settings = false;
         self.notifies = false;
         self.lost = false;
         self.snapshots = false;

@@ -159,8 +159,6 @@ pub struct Effects {
     pub may_unpin: bool,
     /// It calls `set_config`: look at the settings it names.
     pub sets_config: bool,
-    /// It may make custom settings that nobody sees.
-    pub hides_settings: bool,
 }
 
 impl Effects {
@@ -175,7 +173,6 @@ impl Effects {
             lists_channels: self.lists_channels || other.lists_channels,
             may_unpin: self.may_unpin || other.may_unpin,
             sets_config: self.sets_config || other.sets_config,
-            hides_settings: self.hides_settings || other.hides_settings,
         }
     }
 
@@ -188,7 +185,6 @@ impl Effects {
             && !self.lists_channels
             && !self.may_unpin
             && !self.sets_config
-            && !self.hides_settings
     }
 
     /// It may change settings.
@@ -202,7 +198,6 @@ impl Effects {
         Self {
             pin: self.pin.filter(|reason| *reason == PinReason::ProcessState),
             inspect: self.inspect,
-            hides_settings: self.hides_settings,
             ..Self::default()
         }
     }
@@ -226,7 +221,6 @@ pub fn effects_of(raw: &RawStatement, snapshot: &Snapshot) -> Effects {
     let acts = acts.and(acts_of_texts(raw, acts));
     effects.reads_sequence_state = acts.contains(SessionActs::ASKS) && acts.contains(SessionActs::SESSION);
     effects.inspect = acts.contains(SessionActs::SESSION);
-    effects.hides_settings = acts.contains(SessionActs::CUSTOM);
     effects.notifies |= acts.contains(SessionActs::NOTIFIES);
     if acts.contains(SessionActs::PROCESS) {
         effects.pin = effects.pin.or(Some(PinReason::ProcessState));
@@ -270,7 +264,6 @@ pub fn effects_of_call(function: catalog::Oid, snapshot: &Snapshot) -> Effects {
     Effects {
         pin: pins.then_some(PinReason::ProcessState),
         inspect: acts.contains(SessionActs::SESSION),
-        hides_settings: acts.contains(SessionActs::CUSTOM),
         notifies: acts.contains(SessionActs::NOTIFIES),
         reads_sequence_state: acts.contains(SessionActs::ASKS),
         // It may be nextval.
@@ -301,7 +294,9 @@ fn acts_of(raw: &RawStatement, snapshot: &Snapshot) -> SessionActs {
     let names = &raw.names;
     let reads = match (&raw.kind, &raw.detail) {
         // What FETCH runs was seen at DECLARE.
-        (Kind::Fetch | Kind::Prepare, _) => return SessionActs::NONE,
+        (Kind::Fetch, _) => return SessionActs::NONE,
+        // It runs nothing yet, but EXECUTE will not say what it runs.
+        (Kind::Prepare, _) => false,
         (kind, _) if runs_nothing(kind) => return SessionActs::NONE,
         (_, Detail::Copy(copy)) => !copy.from,
         (Kind::Select | Kind::Explain | Kind::DeclareCursor, _) => true,
@@ -316,6 +311,9 @@ fn acts_of(raw: &RawStatement, snapshot: &Snapshot) -> SessionActs {
         _ => return snapshot.ddl_acts().and(SessionActs::SESSION),
     };
     let mut acts = snapshot.implicit_acts();
+    if names.select_into {
+        acts = acts.and(snapshot.ddl_acts());
+    }
     for relation in &names.relations {
         acts = acts.and(snapshot.reading_acts(&relation.name));
     }
@@ -360,7 +358,7 @@ fn acts_of_text(text: &str) -> SessionActs {
         acts = acts.and(SessionActs::PROCESS);
     }
     if sql::body_keeps_custom_setting(&text) {
-        acts = acts.and(SessionActs::PROCESS).and(SessionActs::CUSTOM);
+        acts = acts.and(SessionActs::PROCESS);
     }
     acts
 }
@@ -368,9 +366,7 @@ fn acts_of_text(text: &str) -> SessionActs {
 fn acts_of_block(language: &str, body: &str, snapshot: &Snapshot) -> SessionActs {
     let facts = sql::plpgsql_body_facts(body);
     if language != "plpgsql" || facts.unknown.is_some() || facts.keeps_custom_setting {
-        return SessionActs::SESSION
-            .and(SessionActs::PROCESS)
-            .and(SessionActs::CUSTOM);
+        return SessionActs::SESSION.and(SessionActs::PROCESS);
     }
     // See the same for functions in catalog::closure.
     let connects = facts.dynamic_sql && !snapshot.functions_named("dblink_connect").is_empty();

@@ -59,7 +59,8 @@ impl Session {
         if self.cancel.slot.is_cancelled() {
             return Err(Fault::error("57014", crate::exec::relay::CANCELLED));
         }
-        if self.block.hides_settings && shard != self.engine.cluster.home() {
+        // What the home connection has and nothing can carry over.
+        if self.pinned.contains(PinReason::ProcessState) && shard != self.engine.cluster.home() {
             return Err(Fault::refused_as(plan::RefusalCode::HiddenSettings));
         }
         if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {

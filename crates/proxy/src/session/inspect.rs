@@ -128,10 +128,7 @@ impl Session {
                 false => Box::pin(self.follow_configs(index)).await?,
             }
         }
-        if self.block.is_open()
-            && !failed
-            && (effects.sets_config || effects.inspect || effects.hides_settings)
-        {
+        if self.block.is_open() && !failed && (effects.sets_config || effects.inspect) {
             Box::pin(self.spread_settings(index, effects)).await?;
         }
         // What a block makes may be gone at its end; what failed need not have made anything.

@@ -253,6 +253,26 @@ fn plans_alike(statement: &str) -> bool {
     }
 }
 
+fn local_name(statement: &str) -> Option<String> {
+    let text = statement.to_ascii_lowercase();
+    let rest = text
+        .trim_start()
+        .strip_prefix("set")?
+        .trim_start()
+        .strip_prefix("local")?;
+    let name = rest
+        .split(['=', ' ', '\t', '\n', '\r'])
+        .find(|word| !word.is_empty())?;
+    Some(match name {
+        "time" => "timezone".to_owned(),
+        "schema" => "search_path".to_owned(),
+        "names" => "client_encoding".to_owned(),
+        "session" => "session_authorization".to_owned(),
+        "xml" => "xmloption".to_owned(),
+        other => other.replace('"', ""),
+    })
+}
+
 fn is_identity(name: &str) -> bool {
     IDENTITY.contains(&name)
 }
@@ -359,6 +379,13 @@ impl SettingsHistory {
     pub fn local_modes(&self) -> String {
         let statements = self.local.iter().filter_map(Local::statement);
         statements.map(|statement| format!("{statement};")).collect()
+    }
+
+    /// What the open transaction's `SET LOCAL` statements set, in lower case. One that has words for a name (`TIME ZONE`)
+    /// gives the name of its setting.
+    pub fn local_names(&self) -> Vec<String> {
+        let statements = self.local.iter().filter_map(Local::statement);
+        statements.filter_map(local_name).collect()
     }
 
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {

@@ -6,7 +6,8 @@
 //! its end, as for one server. Where settings may have been made that nobody can read, another shard is refused
 //! ([`plan::RefusalCode::HiddenSettings`]).
 
-use super::effects::Effects;
+use super::effects::{Effects, PinReason};
+use super::set::SEED;
 use super::settings::{quote_name, value_for_set};
 use super::{Fault, Session};
 use crate::exec::link;
@@ -19,13 +20,23 @@ impl Session {
         {
             return Ok(());
         }
-        if effects.hides_settings || self.configs.is_computed() {
-            self.block.hides_settings = true;
+        let seeded = self.configs.names().any(|name| name.eq_ignore_ascii_case(SEED));
+        if self.configs.is_computed() || seeded {
+            self.pin(PinReason::ProcessState);
         }
-        let mut names: Vec<String> = self.configs.names().map(sql::quote_literal).collect();
+        let local = self.settings.local_names();
+        let called = self
+            .configs
+            .names()
+            .filter(|name| !name.eq_ignore_ascii_case(SEED));
+        let mut names: Vec<String> = called.map(sql::quote_literal).collect();
         if effects.inspect {
-            let current = self.settings.current().names();
-            names.extend(current.filter(|name| name.contains('.')).map(sql::quote_literal));
+            let known = self
+                .settings
+                .current()
+                .names()
+                .chain(local.iter().map(String::as_str));
+            names.extend(known.filter(|name| name.contains('.')).map(sql::quote_literal));
             names.push("'role'".to_owned());
         }
         let listed = match effects.inspect {
@@ -53,14 +64,20 @@ impl Session {
                 continue;
             }
             let value = value_for_set(&name, value);
-            if self.settings.current().get(&name) != Some(&format!("SET {} TO {value}", quote_name(&name))) {
+            // What the block has set before hides what the session has.
+            let known = format!("SET {} TO {value}", quote_name(&name));
+            if !local.is_empty() || self.settings.current().get(&name) != Some(known.as_str()) {
                 statements.push(format!("SET LOCAL {} TO {value}", quote_name(&name)));
             }
             there.push(name);
         }
         if effects.inspect {
             // Back at their start.
-            let lost = self.settings.current().names();
+            let lost = self
+                .settings
+                .current()
+                .names()
+                .chain(local.iter().map(String::as_str));
             let lost = lost.filter(|name| !is_unlisted(name) && !there.iter().any(|known| known == name));
             let base = self.settings.base();
             statements.extend(lost.map(|name| match base.get(name) {

@@ -65,6 +65,36 @@ fn what_code_sets_in_a_block_holds_on_every_shard() {
         ),
         (
             &[
+                "SELECT set_config('app.tenant', '2', true)",
+                "SELECT set_config('app.tenant', '', true)",
+            ],
+            "|Etc/UTC|4MB",
+        ),
+        (
+            &[
+                "SELECT set_config('work_mem', '2MB', true)",
+                "SELECT count(*) FROM spread",
+                "SELECT set_config('work_mem', '4MB', true)",
+            ],
+            "|Etc/UTC|4MB",
+        ),
+        (
+            &[
+                "SELECT set_config('TimeZone', 'Asia/Tokyo', true)",
+                "SELECT set_config('TimeZone', 'Etc/UTC', true)",
+            ],
+            "|Etc/UTC|4MB",
+        ),
+        (
+            &[
+                "SET LOCAL work_mem = '2MB'",
+                "SELECT count(*) FROM spread",
+                "DO $$ BEGIN RESET work_mem; END $$",
+            ],
+            "|Etc/UTC|4MB",
+        ),
+        (
+            &[
                 "SAVEPOINT s",
                 "SELECT set_config('app.tenant', '5', true)",
                 "ROLLBACK TO s",
@@ -100,6 +130,31 @@ fn what_nobody_can_see_is_refused_on_another_shard() {
             .any(|answer| code(answer).as_deref() == Some("0A000")),
         "{answers:?}"
     );
+}
+
+/// Outside of blocks it is no other: the home connection has what no other shard can be brought to.
+#[test]
+fn nor_is_it_ignored_outside_of_blocks() {
+    let fixture = fixture();
+    for sql in [
+        "SELECT set_config('app.' || 'tenant', '7', false)",
+        "DO $$ BEGIN SET app.tenant = '7'; END $$",
+    ] {
+        let mut client = fixture.client();
+        run(&mut client, sql);
+        for k in 1..=12 {
+            let answer = client
+                .simple(&format!(
+                    "SELECT current_setting('app.tenant') FROM spread WHERE k = {k}"
+                ))
+                .unwrap();
+            let refused = answer.error().is_some_and(|error| error.sqlstate() == "0A000");
+            assert!(
+                refused || answer.text_rows() == [[Some("7".to_owned())]],
+                "{sql}: {answer:?}"
+            );
+        }
+    }
 }
 
 /// A prepared statement means what its names mean when it is run.
