@@ -67,7 +67,10 @@ impl Session {
         let reply = link::query(server, &question).await.map_err(lost)?;
         let rows = reply.into_rows().map_err(Fault::Statement)?;
         let found = reasons(&rows);
-        self.follow_settings(&rows);
+        // Another shard has what was brought to it, which may be older than what the block made at home.
+        if is_home {
+            self.follow_settings(&rows);
+        }
         // What the code did beyond what can be seen (custom settings, for one) must not meet the next session.
         self.servers[index].lease.applied = crate::server::Applied::Unknown;
         for reason in found {

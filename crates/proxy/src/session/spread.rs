@@ -25,28 +25,7 @@ impl Session {
             self.pin(PinReason::ProcessState);
         }
         let local = self.settings.local_names();
-        let called = self
-            .configs
-            .names()
-            .filter(|name| !name.eq_ignore_ascii_case(SEED));
-        let mut names: Vec<String> = called.map(sql::quote_literal).collect();
-        if effects.inspect {
-            let known = self
-                .settings
-                .current()
-                .names()
-                .chain(local.iter().map(String::as_str));
-            names.extend(known.filter(|name| name.contains('.')).map(sql::quote_literal));
-            names.push("'role'".to_owned());
-        }
-        let listed = match effects.inspect {
-            true => "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' UNION ALL ",
-            false => "",
-        };
-        let question = format!(
-            "{listed}SELECT n, pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) n",
-            names.join(", ")
-        );
+        let question = self.question(&local, effects.inspect);
         let name = self.shard_name(self.servers[index].shard);
         let reply = link::query(&mut self.servers[index].lease, &question)
             .await
@@ -86,6 +65,30 @@ impl Session {
             }));
         }
         self.make_local(index, statements).await
+    }
+
+    /// What the server has now: the settings that calls named, and with `all` those that any code may have made.
+    fn question(&self, local: &[String], all: bool) -> String {
+        let called = self
+            .configs
+            .names()
+            .filter(|name| !name.eq_ignore_ascii_case(SEED));
+        let mut names: Vec<String> = called.map(sql::quote_literal).collect();
+        let mut listed = "";
+        if all {
+            listed = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' UNION ALL ";
+            let known = self
+                .settings
+                .current()
+                .names()
+                .chain(local.iter().map(String::as_str));
+            names.extend(known.filter(|name| name.contains('.')).map(sql::quote_literal));
+            names.push("'role'".to_owned());
+        }
+        format!(
+            "{listed}SELECT n, pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) n",
+            names.join(", ")
+        )
     }
 
     /// Makes settings on all servers of the block but one, and on those that join it.

@@ -132,6 +132,30 @@ fn what_nobody_can_see_is_refused_on_another_shard() {
     );
 }
 
+/// What lasts beyond the block lasts on every shard, whatever the other servers of the block had.
+#[test]
+fn what_code_sets_lasts_on_every_shard() {
+    let fixture = fixture();
+    for scene in [
+        &["DO $$ BEGIN SET TimeZone = 'Asia/Tokyo'; END $$"][..],
+        &[
+            "SELECT set_config('TimeZone', 'Asia/Tokyo', false)",
+            "DO $$ BEGIN NULL; END $$",
+        ],
+    ] {
+        let mut client = fixture.client();
+        run(&mut client, "SET TimeZone = 'Etc/UTC'");
+        run(&mut client, "BEGIN");
+        run(&mut client, "SELECT count(*) FROM spread");
+        for sql in scene {
+            run(&mut client, sql);
+        }
+        assert_eq!(per_key(&mut client), ["|Asia/Tokyo|4MB"], "{scene:?}");
+        run(&mut client, "COMMIT");
+        assert_eq!(per_key(&mut client), ["|Asia/Tokyo|4MB"], "after {scene:?}");
+    }
+}
+
 /// Outside of blocks it is no other: the home connection has what no other shard can be brought to.
 #[test]
 fn nor_is_it_ignored_outside_of_blocks() {
