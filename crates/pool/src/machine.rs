@@ -283,6 +283,8 @@ impl Pool {
     pub fn adopt(&mut self, now: Time, jitter: u8) -> ServerId {
         let expires = self.expiry(now, jitter);
         let id = self.insert(Class::First, State::Leased, expires);
+        // The one that was lacking is here. Whoever waits next asks the shared limit again, or no pool would learn of it.
+        self.lanes[Class::First as usize].denied_until = Time(0);
         self.place(id, Class::First, now);
         id
     }

@@ -314,6 +314,11 @@ fn a_denied_permit_is_asked_for_again() {
     bench.pool.release(s(1), at(125));
     assert_eq!(bench.pool.give_away(), Some(s(1)));
     assert_eq!(bench.pool.stats(at(125)), Stats::default());
+    assert_eq!(
+        bench.request(Class::First, at(126)),
+        "r2: dial s1 First",
+        "what was lacking had come: it is asked at once"
+    );
 }
 
 #[test]
