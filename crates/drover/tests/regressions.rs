@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use testkit::TestCluster;
 use testkit::client::{Answer, Client, ClientError, Format, Parameter, Pipeline};
@@ -42,6 +43,13 @@ fn good(client: &mut Client, sql: &str) -> Answer {
     let answer = client.simple(sql).unwrap();
     assert!(answer.error().is_none(), "{sql}: {}", answer.error().unwrap());
     answer
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed().as_secs() < 20, "{what}");
+    }
 }
 
 fn value(client: &mut Client, sql: &str) -> String {
@@ -173,6 +181,50 @@ fn a_text_prepared_under_one_search_path_is_not_that_of_another() {
             assert_eq!(values(&client.run(sent).unwrap()), [schema]);
         }
     }
+}
+
+#[test]
+fn schema_changes_of_several_sessions_wait_for_each_other() {
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            scope.spawn(move || {
+                let mut client_of_its_own = proxy().client();
+                for number in 0..4 {
+                    // Each holds all statements back until none runs: the others must not count as running meanwhile.
+                    let view = format!("CREATE VIEW together_{client}_{number} AS SELECT {number} AS n");
+                    good(&mut client_of_its_own, &view);
+                }
+            });
+        }
+    });
+    let count = "SELECT count(*)::text FROM pg_views WHERE viewname LIKE 'together_%'";
+    assert_eq!(value(&mut proxy().client(), count), "16");
+}
+
+#[test]
+fn a_schema_change_lets_those_go_on_that_others_wait_for() {
+    let (mut holder, mut waiter, mut changer) = (proxy().client(), proxy().client(), proxy().client());
+    good(&mut holder, "CREATE TABLE contended (k int PRIMARY KEY, v int)");
+    good(&mut holder, "INSERT INTO contended VALUES (1, 0)");
+    let add = "UPDATE contended SET v = v + 1 WHERE k = 1";
+    good(&mut holder, "BEGIN");
+    good(&mut holder, add);
+    let waits = std::thread::spawn(move || good(&mut waiter, add));
+    let blocked = "SELECT count(*)::text FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("the update waits", || value(&mut holder, blocked) == "1");
+    let changes = std::thread::spawn(move || good(&mut changer, "CREATE VIEW uncontended AS SELECT 1 AS n"));
+    until("the change holds others back", || {
+        let mut other = proxy().client();
+        other.set_timeout(Duration::from_millis(200));
+        other.simple("SELECT 1").is_err()
+    });
+    // The change waits for the waiter, the waiter for the holder.
+    good(&mut holder, add);
+    good(&mut holder, "COMMIT");
+    waits.join().unwrap();
+    changes.join().unwrap();
+    assert_eq!(value(&mut holder, "SELECT v::text FROM contended"), "3");
 }
 
 #[test]

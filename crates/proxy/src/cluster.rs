@@ -27,6 +27,19 @@ use crate::session::Fault;
 use crate::tls::Tls;
 pub use gate::{Gate, Running};
 
+/// How long running statements are waited for, while all others wait, before a change lets them go on and tries again.
+/// After the last time it is given up. What runs may be waiting for something that a session of another proxy holds, which
+/// has to wait there: it can then go on, soon.
+const PAUSE_TIMEOUTS: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+
+/// How long everything goes on between two such times.
+const BETWEEN_PAUSES: Duration = Duration::from_millis(200);
+
 /// How long a change waits for the other proxies.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -168,6 +181,21 @@ impl Cluster {
         ChangeCoordinator::new(Arc::clone(membership))
             .begin(scope, change_deadline())
             .await
+    }
+
+    /// Begins a change when nothing of its scope runs any more on any proxy. Who calls this must not count as running.
+    pub async fn change_alone(&self, scope: ChangeScope) -> Result<ChangeGuard, ChangeError> {
+        let mut waits = PAUSE_TIMEOUTS.iter();
+        loop {
+            let guard = self.change(scope.clone()).await?;
+            let wait = waits.next().unwrap_or(&Duration::ZERO);
+            match guard.all_paused(Instant::now() + *wait).await {
+                Ok(()) => return Ok(guard),
+                Err(ChangeError::Wait(_)) if waits.len() > 0 => drop(guard),
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(BETWEEN_PAUSES).await;
+        }
     }
 
     /// A connection of the proxy's own.

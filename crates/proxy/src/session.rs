@@ -229,7 +229,8 @@ impl Session {
         if gate.is_closed() && self.block.is_open() && ends_transaction(message) {
             self.engine.running.enter_anyway();
         } else {
-            gate.enter(&self.engine.running).await;
+            let holds = !self.servers.is_empty();
+            gate.enter(&self.engine.running, holds).await;
         }
         self.counted = true;
         self.cancel.slot.begin_request();

@@ -164,7 +164,7 @@ impl Follower {
             }
             ClusterEvent::Paused { id, scope } => {
                 if scope != ChangeScope::Nothing {
-                    self.cluster.gate.close();
+                    self.cluster.gate.drain();
                     self.paused = true;
                 }
                 // Statements may take longer than the change is prepared to wait: its end must be seen meanwhile.
@@ -199,6 +199,10 @@ impl Follower {
 
     async fn acknowledge_pause(&mut self) {
         let Some(id) = &self.quieting else { return };
+        if self.paused {
+            // It is, unless no worker existed yet.
+            self.cluster.gate.close();
+        }
         if let Err(error) = self.watch.ack_paused(id).await {
             tracing::warn!(%error, "the pause could not be acknowledged");
         }

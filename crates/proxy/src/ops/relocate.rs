@@ -47,8 +47,7 @@ pub(super) async fn run(
     faults: &Faults,
 ) -> Result<(), OpError> {
     check::preflight(cluster, wanted).await?;
-    let mut guard = cluster.change(ChangeScope::Everything).await?;
-    guard.all_paused(change_deadline()).await?;
+    let mut guard = cluster.change_alone(ChangeScope::Everything).await?;
     faults.reached(Step::Paused).await?;
     let result = relocate(cluster, &mut guard, wanted, line, faults).await;
     if matches!(result, Err(OpError::Died)) {

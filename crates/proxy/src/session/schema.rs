@@ -6,7 +6,6 @@
 //! answered ([`SchemaChange::Publish`]).
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use catalog::ShardId;
 use plan::{DdlPlace, DdlPlan, MetadataEffect};
@@ -20,9 +19,6 @@ use crate::engine::PlanContext;
 use crate::exec::link::{self, Reply};
 use crate::exec::statement::StatementCache;
 use crate::ops::{RecordChange, resolve_effects_on};
-
-/// How long running statements are waited for before a change that needs a barrier is given up.
-const PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A change of the cluster that is under way while a block commits.
 pub(super) struct PendingChange {
@@ -187,25 +183,26 @@ impl Session {
             SchemaChange::Barrier => ChangeScope::Everything,
         };
         let search_path = self.shared_context().await?.search_path.clone();
-        let barrier = scope == ChangeScope::Everything;
-        let guard = self
-            .engine
-            .cluster
-            .change(scope)
-            .await
-            .map_err(|error| not_changed(&error))?;
-        if barrier {
-            // This statement is one of those that are waited for.
-            self.engine.running.leave();
-            let paused = guard.all_paused(Instant::now() + PAUSE_TIMEOUT).await;
-            self.engine.running.enter_anyway();
-            paused.map_err(|error| not_changed(&error))?;
-        }
+        // This statement is one of those that a change waits for: its own, and the one that is under way before it.
+        self.engine.running.leave();
+        let guard = self.paused_for(scope).await;
+        self.engine.running.enter_anyway();
+        let guard = guard?;
         let record = self.effects_so_far(guard.cluster(), &search_path).await?;
         Ok(Some(PendingChange {
             guard: Box::new(guard),
             record,
         }))
+    }
+
+    /// A change of its own, when nothing that it concerns runs any more. A cancel ends the wait.
+    async fn paused_for(&self, scope: ChangeScope) -> Result<ChangeGuard, Fault> {
+        let slot = std::sync::Arc::clone(&self.cancel.slot);
+        let begun = slot.until_cancelled(self.engine.cluster.change_alone(scope));
+        match begun.await {
+            Some(guard) => guard.map_err(|error| not_changed(&error)),
+            None => Err(Fault::error("57014", crate::exec::relay::CANCELLED)),
+        }
     }
 
     /// What the block's DDL means for the cluster's record, as the home shard sees the block.
