@@ -359,9 +359,9 @@ impl Conn {
         }
     }
 
-    /// From now on less than so many bytes wait for more; 0 ends that.
-    pub fn set_patience(&mut self, bytes: usize) {
-        self.patience = bytes;
+    /// From now on less than so many bytes wait for more; 0 ends that. Gives back what it was.
+    pub fn set_patience(&mut self, bytes: usize) -> usize {
+        std::mem::replace(&mut self.patience, bytes)
     }
 
     /// Nothing of what was appended since has left.

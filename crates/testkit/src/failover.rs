@@ -3,7 +3,7 @@
 //! What is counted: errors that clients saw, acknowledged writes that are gone, writes that the old primary accepted after
 //! the switch, and how long nobody's write on that shard was acknowledged.
 
-mod servers;
+pub(crate) mod servers;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -285,7 +285,7 @@ fn code(client: &mut Client, sql: &str) -> Result<(), String> {
     }
 }
 
-fn must(client: &mut Client, sql: &str) -> crate::client::Answer {
+pub(crate) fn must(client: &mut Client, sql: &str) -> crate::client::Answer {
     let answer = client
         .simple(sql)
         .unwrap_or_else(|error| panic!("{sql}: {error}"));

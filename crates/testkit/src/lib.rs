@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod consistency;
 pub mod dev;
+pub mod disturb;
 pub mod failover;
 pub mod isolation;
 pub mod leak;

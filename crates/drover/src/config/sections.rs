@@ -371,6 +371,10 @@ section! {
         poll_interval: Duration = "'500ms'",
         /// A look that takes longer is given up; a server that leaves two of them unanswered is taken for dead.
         poll_timeout: Duration = "'1s'",
+        /// A replica that leaves a look unanswered for this long gets no reads until it answers. A read that has waited
+        /// for its answer as long asks for a look; if the replica hangs it runs elsewhere. `0s`: only when the replica is
+        /// taken for dead.
+        hang_timeout: Duration = "'250ms'",
         /// A replica whose data are older gets no reads, until they are half as old. `0s`: no limit.
         max_lag: Duration = "'30s'",
         /// A replica that is further behind gets no reads, until it is half as far behind. `0`: no limit.

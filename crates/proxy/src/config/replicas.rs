@@ -11,6 +11,9 @@ pub struct ReplicaConfig {
     pub poll_interval: Duration,
     /// A server that does not answer a look for this long is taken for dead.
     pub poll_timeout: Duration,
+    /// A replica that leaves a look unanswered for this long gets no reads until it answers, and reads that wait for it
+    /// go elsewhere; zero: not before it is taken for dead.
+    pub hang_timeout: Duration,
     /// A replica this many bytes behind gets no reads; 0: no limit.
     pub lag_bytes_max: u64,
     /// A replica whose data are this old gets no reads; zero: no limit.
@@ -37,6 +40,7 @@ impl Default for ReplicaConfig {
         Self {
             poll_interval: Duration::from_millis(500),
             poll_timeout: Duration::from_secs(1),
+            hang_timeout: Duration::from_millis(250),
             lag_bytes_max: 0,
             lag_max: Duration::from_secs(30),
             keep: 0,

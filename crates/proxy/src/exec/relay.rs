@@ -61,22 +61,24 @@ pub enum PumpError {
 
 /// Forwards messages until `decide` says stop. Rows and COPY data are forwarded without being asked about.
 ///
-/// `decide` sees the tag and the whole message and may patch it in place.
+/// `decide` sees the tag and the whole message and may patch it in place. When the future is dropped before it has ended,
+/// another one goes on where it was.
 pub async fn pump(
     server: &mut ServerConn,
     client: &mut Conn,
     mut decide: impl FnMut(u8, &mut [u8], &mut Conn) -> Verdict,
 ) -> Result<(), PumpError> {
-    let mut state = PumpState::default();
+    let mut state = PumpState {
+        passing: std::mem::take(&mut server.passing),
+    };
     loop {
         if drain(server, client, &mut state, &mut decide)? {
             return Ok(());
         }
-        if let Err(error) = wait_for_server(server, client).await {
-            // For whoever brings the server into order.
-            server.passing = state.passing;
-            return Err(error);
-        }
+        // For whoever brings the server into order, or goes on.
+        server.passing = state.passing;
+        wait_for_server(server, client).await?;
+        server.passing = 0;
     }
 }
 

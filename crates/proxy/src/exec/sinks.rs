@@ -176,6 +176,8 @@ pub struct Limited<'a, S> {
     pub inner: &'a mut S,
     /// Output it may have in all, in bytes.
     pub limit_bytes: usize,
+    /// The most that was waiting to be sent at any time, in bytes.
+    pub pending_bytes_most: &'a std::cell::Cell<usize>,
 }
 
 impl<S: Sink> Sink for Limited<'_, S> {
@@ -186,6 +188,8 @@ impl<S: Sink> Sink for Limited<'_, S> {
         client: &mut BytesMut,
     ) -> Result<Flow, Box<ErrorFields>> {
         let flow = self.inner.row(source, message, client)?;
+        let most = self.pending_bytes_most;
+        most.set(most.get().max(client.len()));
         if client.len() > self.limit_bytes {
             let text = format!(
                 "the rows of a portal with a row limit exceed {} bytes",

@@ -20,6 +20,8 @@ pub struct Node {
     outstanding: AtomicU32,
     latency_us: AtomicU64,
     served: AtomicU64,
+    /// Of those, the ones that were there at the last look.
+    served_before: AtomicU64,
     failed: AtomicU64,
     /// The breaker is not as good as new: successes must be told to it.
     troubled: AtomicBool,
@@ -61,6 +63,7 @@ impl Node {
             outstanding: AtomicU32::new(0),
             latency_us: AtomicU64::new(0),
             served: AtomicU64::new(0),
+            served_before: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             troubled: AtomicBool::new(false),
             breaker: Mutex::new(Breaker::new(config.breaker)),
@@ -158,6 +161,16 @@ impl Node {
         }
     }
 
+    /// It was looked at and has answered. How long its answers took counts less the longer it has given none: a bad moment
+    /// must not be what is known of it for ever.
+    pub(super) fn looked_at(&self) {
+        let served = self.served.load(Ordering::Relaxed);
+        if self.served_before.swap(served, Ordering::Relaxed) == served {
+            let latency = self.latency_us.load(Ordering::Relaxed);
+            self.latency_us.store(latency / 2, Ordering::Relaxed);
+        }
+    }
+
     /// It gets reads again after a time without: it starts with a small share.
     pub(super) fn came_back(&self) {
         let now = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -199,6 +212,11 @@ impl InFlight {
     #[must_use]
     pub fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// It is sent only now: the time to get a connection says nothing about its answers.
+    pub fn sent_now(&mut self) {
+        self.since = Instant::now();
     }
 
     /// How it went.

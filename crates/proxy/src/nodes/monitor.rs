@@ -131,7 +131,8 @@ impl Watcher {
         let fresh = self.link.is_none();
         for _ in 0..if fresh { 1 } else { 2 } {
             look.asked = nodes.now();
-            look.answer = match timeout(patience, self.ask(&address)).await {
+            let place = (self.shard, self.node);
+            look.answer = match timeout(patience, noticed(&nodes, place, self.ask(&address))).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(error)) => {
                     self.link = None;
@@ -191,6 +192,22 @@ impl Watcher {
             inserted: told.lsn.unwrap_or_default(),
             incarnation: told.incarnation,
         })
+    }
+}
+
+/// Waits for a server's answer; when that takes too long, those who wait for the server hear of it meanwhile.
+async fn noticed<T>(nodes: &Nodes, (shard, node): (u32, NodeId), answer: impl Future<Output = T>) -> T {
+    let patience = nodes.config().hang_timeout;
+    if patience.is_zero() {
+        return answer.await;
+    }
+    tokio::pin!(answer);
+    match timeout(patience, &mut answer).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            nodes.hangs(shard, node);
+            answer.await
+        }
     }
 }
 

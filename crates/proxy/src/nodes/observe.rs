@@ -109,6 +109,18 @@ impl Nodes {
         })
     }
 
+    /// A server has not answered a question for longer than it should. It gets no reads until it answers, or longer
+    /// when it turns out to be dead.
+    pub(super) fn hangs(&self, shard: u32, node: NodeId) {
+        self.update(shard, |view, memory, config| {
+            if let Some(node) = view.nodes.iter_mut().find(|known| known.id == node) {
+                node.hangs = true;
+            }
+            memory.place(view, config);
+            Vec::new()
+        });
+    }
+
     /// The operator says who the primary is, until another one follows it. It takes effect when the server is looked at,
     /// which is asked for. False: there is no such server.
     pub fn decide(&self, shard: u32, node: NodeId) -> bool {
@@ -131,6 +143,10 @@ impl Memory {
         let silences = self.count_silence(id, &look.answer);
         let node = view.nodes.iter_mut().find(|node| node.id == id)?;
         let before = node.role;
+        if matches!(look.answer, Answer::Replica { .. }) {
+            node.node.looked_at();
+        }
+        node.hangs &= matches!(look.answer, Answer::Silent);
         let seen = |system, timeline, lsn, received, incarnation| Seen {
             asked: look.asked,
             position: Position {
@@ -288,6 +304,7 @@ impl Memory {
     /// How far behind each server is, and whether it gets reads.
     fn place(&self, view: &mut ShardView, config: &ReplicaConfig) {
         let (primary, lineage, system) = (view.primary.clone().ok(), view.lineage.clone(), view.system);
+        let somebody_answers = view.somebody_answers();
         let mut able = Vec::new();
         for (at, node) in view.nodes.iter_mut().enumerate() {
             let out = match (node.role, &mut node.seen) {
@@ -302,6 +319,7 @@ impl Memory {
                 }
                 (Role::Down, _) => Some(Out::Down),
                 (Role::Unknown, _) | (Role::Replica, None) => Some(Out::Unknown),
+                (Role::Replica, _) if node.hangs && somebody_answers => Some(Out::Hanging),
                 (Role::Replica, Some(seen)) => self.measure(seen, lineage.as_deref(), system),
             };
             match out {

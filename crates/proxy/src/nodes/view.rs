@@ -57,6 +57,8 @@ pub enum Out {
     Unknown,
     /// It does not answer.
     Down,
+    /// It has left a question unanswered for a while, when another server of the shard answers.
+    Hanging,
     /// Requests to it failed again and again.
     Failing,
     /// It is too far behind.
@@ -73,6 +75,7 @@ impl Out {
             Self::Primary => "primary",
             Self::Unknown => "unknown",
             Self::Down => "down",
+            Self::Hanging => "hanging",
             Self::Failing => "failing",
             Self::Behind => "behind",
             Self::Diverged => "diverged",
@@ -123,6 +126,8 @@ pub struct NodeView {
     pub lineage: Option<Arc<Lineage>>,
     /// Whether it gets reads.
     pub standing: Standing,
+    /// A question has been waiting for its answer for longer than it should.
+    pub hangs: bool,
 }
 
 /// Why a shard has no primary.
@@ -210,6 +215,7 @@ impl ShardView {
                 seen: known.and_then(|known| known.seen),
                 lineage: known.and_then(|known| known.lineage.clone()),
                 standing: known.map_or(Standing::Out(Out::Unknown), |known| known.standing),
+                hangs: known.is_some_and(|known| known.hangs),
             });
         }
         let gone = new.primary.as_ref().is_ok_and(|id| new.node(*id).is_none());
@@ -227,6 +233,13 @@ impl ShardView {
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// Some server of the shard answers at once, so that another one that does not is itself to blame, and not the
+    /// network, or a machine that is too busy to hear anybody.
+    pub(super) fn somebody_answers(&self) -> bool {
+        let answers = |node: &NodeView| matches!(node.role, Role::Primary | Role::Replica) && !node.hangs;
+        self.nodes.iter().any(answers)
     }
 
     /// The one that takes writes.

@@ -7,7 +7,7 @@ use wire::backend::{ErrorFields, encode, tag};
 use super::ahead::{self, Way};
 use super::block::BlockState;
 use super::extended::Step;
-use super::reads::{Guard, guarded};
+use super::reads::guarded;
 use super::simple::status_of;
 use super::{Fault, Session};
 use crate::exec::link;
@@ -137,6 +137,15 @@ impl Session {
             self.emit_local(&step);
         }
         Ok(())
+    }
+
+    /// Says what is to be said here before a server has to say something.
+    fn emit_local_front(&mut self) {
+        while matches!(self.extended.steps.front(), Some(step) if step.is_local()) {
+            if let Some(step) = self.extended.steps.pop_front() {
+                self.emit_local(&step);
+            }
+        }
     }
 
     /// Says what was to be said here when it is a step's turn. False: it is a server's.
@@ -298,6 +307,14 @@ impl Session {
         Ok(())
     }
 
+    /// The server was lost at Sync: the pipeline has failed, the session goes on.
+    pub(super) async fn end_lost_pipeline(&mut self, fields: &ErrorFields) -> Result<(), Fault> {
+        self.tell(fields);
+        self.fail_block();
+        self.extended.start_over(&[]);
+        self.sync().await
+    }
+
     fn batch_failed(&mut self) {
         self.extended.skipping = true;
         self.fail_block();
@@ -321,14 +338,12 @@ impl Session {
             holds: self.servers[index].replica.is_some() && !self.block.is_open(),
             ..Read::default()
         };
-        let guard = Guard::of(&self.engine, &self.servers[index..=index]);
+        let mut guard = self.guard_of(index);
         let began = self.observation.server_begins();
         let owes_sync = self.extended.steps.iter().any(|step| matches!(step, Step::Sync));
         loop {
-            while !read.failed && matches!(self.extended.steps.front(), Some(step) if step.is_local()) {
-                if let Some(step) = self.extended.steps.pop_front() {
-                    self.emit_local(&step);
-                }
+            if !read.failed {
+                self.emit_local_front();
             }
             if self.extended.steps.is_empty() && !(read.failed && owes_sync) {
                 return Ok(read);
@@ -347,7 +362,11 @@ impl Session {
                 }
                 read_one(kind, message, client, steps, &mut read, pass_ready)
             });
-            if let Err(error) = guarded(guard.as_ref(), pumping).await {
+            let waited = guarded(guard.as_ref(), pumping).await;
+            let Some(pumped) = waited.or_stay(&mut guard, || self.pipeline_can_move()) else {
+                continue;
+            };
+            if let Err(error) = pumped {
                 self.extended.open_on = None;
                 self.extended.steps.clear();
                 return Err(self.relay_failed(index, error));

@@ -168,9 +168,13 @@ impl Extended {
 impl Session {
     /// Acts on one message of the extended protocol.
     pub(super) async fn extended_message(&mut self, kind: u8, message: &[u8]) -> Result<(), Fault> {
-        match &self.reads {
+        let result = match &self.reads {
             None => self.extended_plainly(kind, message).await,
             Some(_) => Box::pin(self.extended_reading(kind, message)).await,
+        };
+        match result {
+            Err(Fault::Statement(fields)) => Box::pin(self.end_lost_pipeline(&fields)).await,
+            other => other,
         }
     }
 

@@ -14,6 +14,7 @@ use wire::backend::ErrorFields;
 
 use super::block::Wrote;
 use super::learn::decode_columns;
+use super::reads::{Guard, guarded_kept_back};
 use super::{Fault, Session};
 use crate::exec::arrays::ArrayColumns;
 use crate::exec::link;
@@ -350,17 +351,20 @@ impl Session {
         } else {
             usize::MAX
         };
+        let pending = std::cell::Cell::new(0);
         let mut sink = Limited {
             inner: sink,
             limit_bytes,
+            pending_bytes_most: &pending,
         };
         let began = self.observation.server_begins();
-        let guard = super::reads::Guard::of(&self.engine, &self.servers);
+        let movable = self.read_can_move();
+        let guard = Guard::of(&self.engine, &self.servers, movable);
         let mut sources = sources_of(&mut self.servers, run.indexes, &skips);
         let running = scatter::run(&mut sources, &mut self.client.conn, &mut sink, async || {
             slot.cancel().await;
         });
-        let result = super::reads::guarded(guard.as_ref(), running).await;
+        let result = guarded_kept_back(guard, &pending, running).await;
         let ended: Vec<Ended> = sources.into_iter().map(Ended::from).collect();
         for shard in run.order {
             self.observation.server_ends(began, *shard);

@@ -37,10 +37,11 @@ use wire::backend::ErrorFields;
 use super::block::BlockState;
 use super::settings::Settings;
 use super::{Fault, Session};
+use crate::conn::OutMark;
 use crate::exec::link;
 use crate::exec::statement::{Action, Statement};
 use crate::nodes::NodeId;
-pub(super) use node::{Guard, guarded};
+pub(super) use node::{Guard, guarded, guarded_kept_back};
 pub use node::{OnReplica, ReplicaMark};
 use options::ReadOptions;
 pub use options::{Consistency, ReadFrom, ReadHint};
@@ -71,6 +72,8 @@ pub(super) struct Reads {
     stays: bool,
     /// A cursor is open on a replica.
     cursors: bool,
+    /// Where the answer to the statement at hand begins, while it can be asked elsewhere.
+    mark: Option<OutMark>,
     /// Servers that were tried for the statement at hand.
     tried: Vec<(ShardId, NodeId)>,
     /// The statement at hand was last sent to a replica.
@@ -113,6 +116,7 @@ impl Session {
             writing: self.block.is_open(),
             stays: self.block.is_open() && self.servers.iter().any(|server| server.begun),
             cursors: false,
+            mark: None,
             tried: Vec::new(),
             on_replica: false,
             held: None,
@@ -154,6 +158,8 @@ impl Session {
         let now = self.read_options_for(statement);
         let writes = !matches!(statement.reading.place, ReadPlace::Replica | ReadPlace::Follows);
         let in_block = self.block.is_open() && !self.block.implicit;
+        // A pipeline holds the server of the statement before.
+        let on_replica = self.servers.iter().any(|server| server.replica.is_some());
         let Some(reads) = &mut self.reads else {
             return Ok(());
         };
@@ -172,7 +178,7 @@ impl Session {
         reads.now = now;
         reads.tried.clear();
         reads.held = None;
-        reads.on_replica = false;
+        reads.on_replica = on_replica;
         // The end of a block, or what belongs to no place, goes where the block is.
         if now.is_none() && statement.reading.place != ReadPlace::Follows {
             self.leave_replicas().await?;
@@ -243,6 +249,9 @@ impl Session {
     async fn leave_replicas(&mut self) -> Result<(), Fault> {
         if !self.servers.iter().any(|server| server.replica.is_some()) {
             return Ok(());
+        }
+        if let Some(reads) = &mut self.reads {
+            reads.on_replica = false;
         }
         if let Some(index) = self.open_index()
             && self.servers[index].replica.is_some()

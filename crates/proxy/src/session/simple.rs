@@ -10,7 +10,7 @@ use super::ahead::{self, Way};
 use super::block::{BlockState, Wrote};
 use super::effects::Effects;
 use super::learn::Learned;
-use super::reads::{Guard, guarded};
+use super::reads::guarded;
 use super::{Fault, Session};
 use crate::conn::Conn;
 use crate::exec::relay::{self, PumpError, Verdict};
@@ -330,19 +330,8 @@ impl Session {
         one: &OneShard<'_>,
         pass_ready: bool,
     ) -> Result<Outcome, Fault> {
-        let mut answer = Answer {
-            ahead: self.servers[index].answers_ahead(),
-            skip,
-            columns: one.columns.filter(|_| one.shard != self.engine.cluster.home()),
-            offset: one.offset,
-            pass_ready,
-            outcome: Outcome::none(),
-            begin_failed: false,
-            unsure: self.sequences.unsure(),
-            holds: self.servers[index].replica.is_some() && !self.block.is_open(),
-            held: None,
-        };
-        let guard = Guard::of(&self.engine, &self.servers[index..=index]);
+        let mut answer = self.answer_to(index, skip, one, pass_ready);
+        let mut guard = self.guard_of(index);
         self.servers[index].busy = true;
         let began = self.observation.server_begins();
         loop {
@@ -356,7 +345,10 @@ impl Session {
                 }
                 answer.decide(kind, message, client, &mut stopped)
             });
-            let pumped = guarded(guard.as_ref(), pumping).await;
+            let waited = guarded(guard.as_ref(), pumping).await;
+            let Some(pumped) = waited.or_stay(&mut guard, || self.read_can_move()) else {
+                continue;
+            };
             pumped.map_err(|error| self.relay_failed(index, error))?;
             self.servers[index].busy = matches!(stopped, Stopped::CopyIn);
             if answer.ahead == 0 && self.servers[index].ahead.is_some() {
@@ -392,6 +384,21 @@ impl Session {
             return Err(Fault::fatal("08006", "a shard did not open the transaction"));
         }
         Ok(answer.outcome)
+    }
+
+    fn answer_to<'a>(&self, index: usize, skip: usize, one: &OneShard<'a>, pass_ready: bool) -> Answer<'a> {
+        Answer {
+            ahead: self.servers[index].answers_ahead(),
+            skip,
+            columns: one.columns.filter(|_| one.shard != self.engine.cluster.home()),
+            offset: one.offset,
+            pass_ready,
+            outcome: Outcome::none(),
+            begin_failed: false,
+            unsure: self.sequences.unsure(),
+            holds: self.servers[index].replica.is_some() && !self.block.is_open(),
+            held: None,
+        }
     }
 
     /// A relay that broke: the server is closed, the session learns why.

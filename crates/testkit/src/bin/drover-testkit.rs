@@ -8,6 +8,7 @@ use testkit::campaign::Campaign;
 use testkit::casefile::CaseFile;
 use testkit::client::{Client, Target};
 use testkit::dev::DroverDev;
+use testkit::disturb::{self, DisturbOptions, Disturbance};
 use testkit::failover::{FailoverOptions, Loss};
 use testkit::isolation::{self, IsolationOptions};
 use testkit::leak::{LeakOptions, hunt};
@@ -30,6 +31,9 @@ const USAGE: &str = "usage:
       small pool; --role is a role the user may SET ROLE to. A run that fails shows its seed.
   drover-testkit failover --binary PATH [--rounds N] [--shards N] [--losses planned,killed,stopped] [--writers N]
       promotes replicas of one shard under load, so many times in each way, and says what clients saw of it.
+  drover-testkit disturb --binary PATH [--rounds N] [--shards N] [--replicas N] [--rate N] [--clients N] [--seconds N]
+                        [--kinds quiet,killed,stopped,restarted,slow] [--config TOML]
+      reads at a fixed rate while each replica of a shard is disturbed in each way, and says what clients saw of it.
   drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS] FILE-OR-FOLDER…
       for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.";
 
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "leak" => leak(rest),
         Some((verb, rest)) if verb == "isolation" => isolation(rest),
         Some((verb, rest)) if verb == "failover" => failover(rest),
+        Some((verb, rest)) if verb == "disturb" => disturb(rest),
         Some((verb, rest)) if verb == "all" => all(rest),
         _ => Err(Failure::Usage(String::new())),
     };
@@ -148,6 +153,52 @@ fn failover(list: &[String]) -> Result<bool, Failure> {
         others: 2,
     };
     let report = testkit::failover::run(Path::new(binary), &options);
+    println!("{}", report.table());
+    let wrong = report.wrong();
+    for line in &wrong {
+        println!("WRONG: {line}");
+    }
+    Ok(wrong.is_empty())
+}
+
+fn disturb(list: &[String]) -> Result<bool, Failure> {
+    let values = [
+        "--binary",
+        "--rounds",
+        "--shards",
+        "--replicas",
+        "--rate",
+        "--clients",
+        "--seconds",
+        "--kinds",
+        "--config",
+    ];
+    let arguments = Arguments::parse(list, &[], &values)?;
+    let binary = arguments
+        .value("--binary")
+        .ok_or_else(|| Failure::Usage("--binary is missing".to_owned()))?;
+    let kinds = arguments
+        .value("--kinds")
+        .unwrap_or("quiet,killed,stopped,restarted,slow");
+    let kinds = kinds.split(',').map(|name| {
+        Disturbance::parse(name)
+            .ok_or_else(|| Failure::Usage(format!("a replica is not disturbed by {name}")))
+    });
+    let small = |name: &str, default| {
+        let number = arguments.number(name, default)?;
+        u16::try_from(number).map_err(|_| Failure::Usage(format!("{name} is too large")))
+    };
+    let options = DisturbOptions {
+        rounds: small("--rounds", 1)?.into(),
+        kinds: kinds.collect::<Result<_, _>>()?,
+        shards: small("--shards", 1)?,
+        replicas: small("--replicas", 2)?,
+        rate: small("--rate", 1000)?.into(),
+        clients: small("--clients", 16)?.into(),
+        lasts: std::time::Duration::from_secs(small("--seconds", 4)?.into()),
+        config: arguments.value("--config").unwrap_or_default().to_owned(),
+    };
+    let report = disturb::run(Path::new(binary), &options);
     println!("{}", report.table());
     let wrong = report.wrong();
     for line in &wrong {

@@ -1,4 +1,4 @@
-//! The servers of the shard that is switched, past any proxy.
+//! The servers of the shard that is switched or disturbed, past any proxy.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -16,7 +16,7 @@ use crate::client::{Client, Target};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The servers of the first shard; the first one is the primary.
-pub(super) struct Servers {
+pub(crate) struct Servers {
     cluster: &'static TestCluster,
     nodes: Vec<NodeInfo>,
     /// Servers that were started here, to be collected when they end.
@@ -24,7 +24,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub(super) fn new(cluster: &'static TestCluster) -> Self {
+    pub(crate) fn new(cluster: &'static TestCluster) -> Self {
         Self {
             cluster,
             nodes: cluster.info().shards[0].nodes().cloned().collect(),
@@ -39,6 +39,43 @@ impl Servers {
             self.on(node, "ALTER SYSTEM SET wal_keep_size = '256MB'");
             self.on(node, "SELECT pg_reload_conf()");
         }
+    }
+
+    /// A server by its place: 0 is the primary.
+    pub(crate) fn node(&self, at: usize) -> &NodeInfo {
+        &self.nodes[at]
+    }
+
+    /// Signals all processes of a server.
+    pub(crate) fn signal(&self, at: usize, name: &str) {
+        signal(&self.nodes[at], name);
+    }
+
+    /// Ends a server as an operator would, and waits until it has ended.
+    pub(crate) fn shut_down(&mut self, at: usize) {
+        let node = self.nodes[at].clone();
+        if let Some(leader) = leader(&node) {
+            // A fast shutdown: clients are told.
+            let _ = Command::new("kill").args(["-INT", &leader.to_string()]).status();
+        }
+        self.await_end(&node);
+    }
+
+    /// Kills all processes of a server.
+    pub(crate) fn kill(&mut self, at: usize) {
+        let node = self.nodes[at].clone();
+        signal(&node, "KILL");
+        self.await_end(&node);
+    }
+
+    /// Starts a server that has ended, and waits until it takes clients.
+    pub(crate) fn start_again(&mut self, at: usize) {
+        let node = self.nodes[at].clone();
+        // Nobody has collected the process that they name.
+        let _ = std::fs::remove_file(node.data_dir.join("postmaster.pid"));
+        let lock = format!(".s.PGSQL.{}.lock", node.port);
+        let _ = std::fs::remove_file(node.socket_dir.join(lock));
+        self.start(&node, None);
     }
 
     pub(super) fn kill_primary(&self) {

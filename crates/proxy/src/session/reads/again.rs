@@ -37,7 +37,7 @@ pub(in super::super) fn cure_of(code: &str) -> Cure {
 pub(in super::super) const KEPT_BACK_BYTES: usize = 16 * 1024;
 
 /// Attempts at one read, at most; the last one is the primary's.
-const ATTEMPTS_MAX: usize = 8;
+pub(super) const ATTEMPTS_MAX: usize = 8;
 
 impl Session {
     /// Runs a read on one shard, on as many servers as it takes.
@@ -46,14 +46,14 @@ impl Session {
         one: &OneShard<'_>,
         last: bool,
     ) -> Result<bool, Fault> {
-        self.client.conn.set_patience(KEPT_BACK_BYTES);
+        let patience = self.client.conn.set_patience(KEPT_BACK_BYTES);
         let result = self.read_until_done(one, last).await;
-        self.client.conn.set_patience(0);
+        self.client.conn.set_patience(patience);
         result
     }
 
     async fn read_until_done(&mut self, one: &OneShard<'_>, last: bool) -> Result<bool, Fault> {
-        let mark = self.client.conn.mark();
+        let mark = self.begin_read();
         let mut unsent = 0;
         for attempt in 1.. {
             self.unsent = false;
@@ -81,6 +81,20 @@ impl Session {
         Err(Fault::error("XX000", "a read was given up"))
     }
 
+    fn begin_read(&mut self) -> crate::conn::OutMark {
+        let mark = self.client.conn.mark();
+        if let Some(reads) = &mut self.reads {
+            reads.mark = Some(mark);
+        }
+        mark
+    }
+
+    /// The read at hand may be asked of another server: nothing of its answer has left.
+    pub(in super::super) fn read_can_move(&self) -> bool {
+        let mark = self.reads.as_ref().and_then(|reads| reads.mark);
+        !self.block.is_open() && mark.is_some_and(|mark| self.client.conn.can_rewind(mark))
+    }
+
     /// The same for a statement over several shards.
     pub(in super::super) async fn read_on_many(
         &mut self,
@@ -92,7 +106,20 @@ impl Session {
         if !self.reads_replicas() || self.block.is_open() {
             return self.run_many(planned, shards, text, args).await;
         }
-        let mark = self.client.conn.mark();
+        let patience = self.client.conn.set_patience(KEPT_BACK_BYTES);
+        let result = self.read_many_until_done(planned, shards, text, args).await;
+        self.client.conn.set_patience(patience);
+        result
+    }
+
+    async fn read_many_until_done(
+        &mut self,
+        planned: &Planned,
+        shards: &[catalog::ShardId],
+        text: &str,
+        args: Option<&super::super::many::Args>,
+    ) -> Result<(), Fault> {
+        let mark = self.begin_read();
         for attempt in 1.. {
             let fault = match self.run_many(planned, shards, text, args).await {
                 Ok(()) => {

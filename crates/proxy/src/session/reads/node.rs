@@ -7,10 +7,11 @@ use replica::{Lsn, Position, SystemId, Timeline};
 
 use super::super::Session;
 use super::super::block::Enlisted;
+use super::again::KEPT_BACK_BYTES;
 use crate::engine::Engine;
 use crate::exec::link::{self, LinkError};
 use crate::exec::relay::PumpError;
-use crate::nodes::{InFlight, NodeId, Nodes, Outcome, Role};
+use crate::nodes::{InFlight, NodeId, Nodes, Out, Outcome, Role, Standing};
 use crate::server::ServerConn;
 
 /// The replica behind a session's server connection.
@@ -166,50 +167,143 @@ impl Session {
 pub(in super::super) struct Guard {
     nodes: Arc<Nodes>,
     replicas: Vec<(ShardId, NodeId)>,
+    /// What was asked can be asked elsewhere, so that hanging is enough to leave.
+    movable: bool,
+}
+
+/// How waiting for replicas ended.
+#[derive(Debug)]
+pub(in super::super) enum Waited<T> {
+    /// With an answer, or with a server that is gone.
+    Over(Result<T, PumpError>),
+    /// One of them answers nobody at the moment; it may go on. The answer is where it was.
+    Hangs,
 }
 
 impl Guard {
     /// Those of a session; `None`: it has primaries only.
-    pub(in super::super) fn of(engine: &Engine, servers: &[Enlisted]) -> Option<Self> {
+    pub(in super::super) fn of(engine: &Engine, servers: &[Enlisted], movable: bool) -> Option<Self> {
         let replicas = |server: &Enlisted| Some((server.shard, server.replica.as_ref()?.id));
         let replicas: Vec<(ShardId, NodeId)> = servers.iter().filter_map(replicas).collect();
         (!replicas.is_empty()).then(|| Self {
             nodes: Arc::clone(&engine.shared.nodes),
             replicas,
+            movable,
         })
     }
 
-    /// Waits until one of them is known to answer no more. Never ends while they do.
-    async fn until_down(&self) {
+    /// A replica that is about to be asked for something.
+    pub(super) fn of_one(nodes: &Arc<Nodes>, shard: ShardId, id: NodeId) -> Self {
+        Self {
+            nodes: Arc::clone(nodes),
+            replicas: vec![(shard, id)],
+            movable: true,
+        }
+    }
+
+    /// What was asked is bound to its server from now on: only the server's end matters.
+    pub(in super::super) fn stay(&mut self) {
+        self.movable = false;
+    }
+
+    /// Waits until one of them is known to answer no more: false, or to hang: true. Never ends while they do answer.
+    pub(super) async fn until_gone(&self) -> bool {
         let mut changes = self.nodes.changes();
+        let patience = self.nodes.config().hang_timeout;
+        let mut asked = patience.is_zero() || !self.movable;
+        let long = tokio::time::sleep(patience);
+        tokio::pin!(long);
         loop {
-            let is_down = |(shard, id): &(ShardId, NodeId)| {
+            let mut hangs = false;
+            for (shard, id) in &self.replicas {
                 let view = self.nodes.view(shard.0);
-                let node = view.as_ref().and_then(|view| view.node(*id));
-                node.is_none_or(|node| node.role == Role::Down)
-            };
-            if self.replicas.iter().any(is_down) {
-                return;
+                match view.as_ref().and_then(|view| view.node(*id)) {
+                    None => return false,
+                    Some(node) if node.role == Role::Down => return false,
+                    Some(node) => hangs |= node.standing == Standing::Out(Out::Hanging),
+                }
             }
-            if changes.changed().await.is_err() {
-                // Nobody watches any more.
-                std::future::pending::<()>().await;
+            if hangs && self.movable {
+                return true;
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    // Nobody watches any more.
+                    std::future::pending::<()>().await;
+                },
+                () = &mut long, if !asked => {
+                    asked = true;
+                    for (shard, _) in &self.replicas {
+                        self.nodes.look_now(shard.0);
+                    }
+                }
             }
         }
     }
 }
 
-/// Reads an answer, unless one of the servers it comes from is found to be down meanwhile.
+impl<T> Waited<T> {
+    /// What the waiting came to. `None`: the server hangs, but what was asked of it cannot be asked elsewhere any more, so
+    /// its answer is to be waited for again, as long as the server lives.
+    pub(in super::super) fn or_stay(
+        self,
+        guard: &mut Option<Guard>,
+        can_move: impl FnOnce() -> bool,
+    ) -> Option<Result<T, PumpError>> {
+        match self {
+            Self::Over(result) => Some(result),
+            Self::Hangs if can_move() => Some(Err(silent())),
+            Self::Hangs => {
+                guard.iter_mut().for_each(Guard::stay);
+                None
+            }
+        }
+    }
+}
+
+impl Session {
+    /// A guard for one of its servers; `None`: that is a primary.
+    pub(in super::super) fn guard_of(&self, index: usize) -> Option<Guard> {
+        Guard::of(&self.engine, &self.servers[index..=index], !self.block.is_open())
+    }
+}
+
+/// What is said of a server that does not answer.
+fn silent() -> PumpError {
+    PumpError::Server(LinkError::Lost(std::io::ErrorKind::TimedOut.into()))
+}
+
+/// Reads an answer, unless one of the servers it comes from is found to be down, or to hang, meanwhile.
 pub(in super::super) async fn guarded<T>(
     guard: Option<&Guard>,
     answer: impl Future<Output = Result<T, PumpError>>,
-) -> Result<T, PumpError> {
+) -> Waited<T> {
     let Some(guard) = guard else {
-        return answer.await;
+        return Waited::Over(answer.await);
     };
     tokio::select! {
         biased;
-        result = answer => result,
-        () = guard.until_down() => Err(PumpError::Server(LinkError::Lost(std::io::ErrorKind::TimedOut.into()))),
+        result = answer => Waited::Over(result),
+        hangs = guard.until_gone() => match hangs {
+            true => Waited::Hangs,
+            false => Waited::Over(Err(silent())),
+        },
+    }
+}
+
+/// The same of several servers together. Hanging counts as long as less was ever `pending` than is kept back from the
+/// client.
+pub(in super::super) async fn guarded_kept_back<T>(
+    mut guard: Option<Guard>,
+    pending: &std::cell::Cell<usize>,
+    answer: impl Future<Output = Result<T, PumpError>>,
+) -> Result<T, PumpError> {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        match guarded(guard.as_ref(), answer.as_mut()).await {
+            Waited::Over(result) => return result,
+            Waited::Hangs if pending.get() < KEPT_BACK_BYTES => return Err(silent()),
+            Waited::Hangs => guard.iter_mut().for_each(Guard::stay),
+        }
     }
 }

@@ -8,7 +8,7 @@ use replica::Position;
 
 use super::super::block::Enlisted;
 use super::super::{Fault, Session};
-use super::node::{self, LookError, OnReplica, ReplicaMark};
+use super::node::{self, Guard, LookError, OnReplica, ReplicaMark};
 use super::options::{Consistency, ReadFrom, ReadOptions};
 use super::positions::{Demand, latest};
 use crate::nodes::{Choice, Need, NodeId, Outcome, Picked, Seen};
@@ -193,7 +193,7 @@ impl Session {
         options: &ReadOptions,
         deadline: Instant,
     ) -> Result<Option<Enlisted>, Fault> {
-        let Some(in_flight) = picked.node.begin() else {
+        let Some(mut in_flight) = picked.node.begin() else {
             return Ok(None);
         };
         let Some(seen) = self.seen(shard, picked.id) else {
@@ -207,7 +207,15 @@ impl Session {
             }),
             _ => needed,
         };
-        let mut lease = match self.lease_of(Place::replica(shard.0, picked.id), options).await? {
+        let nodes = Arc::clone(&self.engine.shared.nodes);
+        let guard = Guard::of_one(&nodes, shard, picked.id);
+        let place = Place::replica(shard.0, picked.id);
+        let leased = tokio::select! {
+            biased;
+            leased = self.lease_of(place, options) => leased?,
+            hangs = guard.until_gone() => Err(if hangs { Outcome::Nothing } else { Outcome::Gone }),
+        };
+        let mut lease = match leased {
             Ok(lease) => lease,
             Err(outcome) => {
                 in_flight.end(outcome);
@@ -238,6 +246,7 @@ impl Session {
             reads.on_replica = true;
         }
         let mut enlisted = self.enlisted(shard, lease);
+        in_flight.sent_now();
         enlisted.replica = Some(Box::new(OnReplica::new(picked.id, in_flight)));
         Ok(Some(enlisted))
     }

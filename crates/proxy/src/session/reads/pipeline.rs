@@ -5,8 +5,8 @@
 //!
 //! *An error of the replica* is held back if the whole pipeline can be had again: every message since it began is kept
 //! (up to [`KEPT_BYTES_MAX`]), it has done nothing but read, and nothing of its answers has left for the client. Then,
-//! at the next Sync or Flush, what was appended for the client is taken back and the messages are taken once more, with
-//! the primary as the only server.
+//! at the next Sync or Flush, what was appended for the client is taken back and the messages are taken once more: on
+//! another replica if this one is gone, on the primary if it does not do such things.
 
 use std::rc::Rc;
 
@@ -18,9 +18,10 @@ use wire::frontend::tag;
 use super::super::effects::Effects;
 use super::super::extended::{Extended, Portal, PortalPlace};
 use super::super::{Fault, Session};
-use super::again::{Cure, KEPT_BACK_BYTES, cure_of};
+use super::again::{ATTEMPTS_MAX, Cure, KEPT_BACK_BYTES, cure_of};
 use crate::conn::OutMark;
 use crate::exec::statement::Statement;
+use crate::nodes::NodeId;
 
 /// Messages of a pipeline up to this size, in bytes, are kept until it has ended.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -34,8 +35,12 @@ pub(in super::super) struct Pipeline {
     mark: Option<OutMark>,
     /// It was more than is kept, or did more than read: it runs once.
     once: bool,
-    /// It is running for the second time.
-    second: bool,
+    /// It is running again: its messages are kept already.
+    again: bool,
+    /// It runs on the primary.
+    on_primary: bool,
+    /// Servers that failed it.
+    avoid: Vec<(ShardId, NodeId)>,
     /// The error that is held back.
     held: Option<Box<ErrorFields>>,
     /// Names of the statements it has prepared.
@@ -82,7 +87,7 @@ impl Session {
         let mark = self.client.conn.mark();
         let Some(reads) = &mut self.reads else { return };
         let pipeline = &mut reads.pipeline;
-        if pipeline.second {
+        if pipeline.again {
             return;
         }
         if pipeline.mark.is_none() {
@@ -120,10 +125,11 @@ impl Session {
         let open_on_primary = self
             .open_index()
             .is_some_and(|index| self.servers[index].replica.is_none());
-        if let Some(reads) = &mut self.reads
-            && (open_on_primary || reads.pipeline.second)
-        {
-            reads.now = None;
+        if let Some(reads) = &mut self.reads {
+            if open_on_primary || reads.pipeline.on_primary {
+                reads.now = None;
+            }
+            reads.tried.extend_from_slice(&reads.pipeline.avoid);
         }
         let follows = statement.reading.place == plan::ReadPlace::Follows;
         let stays = !follows && self.reads.as_ref().is_some_and(|reads| reads.now.is_none());
@@ -136,6 +142,18 @@ impl Session {
         Ok(())
     }
 
+    /// The pipeline at hand may be run again elsewhere.
+    pub(in super::super) fn pipeline_can_move(&self) -> bool {
+        let Some(reads) = &self.reads else { return false };
+        let pipeline = &reads.pipeline;
+        let mark = pipeline.mark.filter(|mark| self.client.conn.can_rewind(*mark));
+        mark.is_some()
+            && !pipeline.once
+            && pipeline.held.is_none()
+            && !self.block.is_open()
+            && reads.on_replica
+    }
+
     /// Whether an error of a replica is the proxy's business: then it is kept, and the client is not told.
     pub(in super::super) fn holds_pipeline_error(&mut self, fields: &ErrorFields) -> bool {
         let in_block = self.block.is_open();
@@ -146,7 +164,7 @@ impl Session {
         let known = pipeline.mark.filter(|mark| self.client.conn.can_rewind(*mark));
         if known.is_none()
             || pipeline.once
-            || pipeline.second
+            || pipeline.on_primary
             || pipeline.held.is_some()
             || in_block
             || !reads.on_replica
@@ -158,50 +176,83 @@ impl Session {
         true
     }
 
-    async fn run_pipeline_again(&mut self, fields: Box<ErrorFields>) -> Result<(), Fault> {
+    /// Runs the pipeline as often as it takes. `fields`: what a replica said at first.
+    async fn run_pipeline_again(&mut self, mut fields: Box<ErrorFields>) -> Result<(), Fault> {
+        let Some(reads) = &mut self.reads else {
+            return Err(Fault::Statement(fields));
+        };
+        let messages = std::mem::take(&mut reads.pipeline.messages);
+        let made = std::mem::take(&mut reads.pipeline.made);
+        for attempt in 1.. {
+            if !self.start_pipeline_over(&made, &fields, attempt) {
+                self.tell(&fields);
+                self.extended.skipping = true;
+                return match last_kind(&messages) {
+                    Some(tag::SYNC) => self.sync().await,
+                    _ => Ok(()),
+                };
+            }
+            self.engine.metrics.reads_again.increment();
+            let refused = is_refused(&fields);
+            self.take_messages_again(&messages).await?;
+            let held = self.reads.as_mut().and_then(|reads| reads.pipeline.held.take());
+            if let Some(held) = held {
+                fields = held;
+                continue;
+            }
+            if refused && let Some(reads) = &self.reads {
+                // What a replica does not do: of a pipeline, all that could have been it.
+                for statement in &reads.ran {
+                    statement.reading.refused.set(true);
+                }
+                self.engine.metrics.reads_refused.increment();
+            }
+            return Ok(());
+        }
+        Err(Fault::error("XX000", "a pipeline was given up"))
+    }
+
+    /// Nothing of the pipeline has happened, for the client or in this session. False: something of it has left.
+    fn start_pipeline_over(&mut self, made: &[Vec<u8>], fields: &ErrorFields, attempt: usize) -> bool {
         // The server, if it is still there, is in the middle of a pipeline nobody goes on with, unless Sync has come.
         if let Some(index) = self.open_index() {
             self.servers.remove(index);
         }
         self.drop_busy_servers();
         self.release_servers();
+        self.extended.start_over(made);
         let Some(reads) = &mut self.reads else {
-            return Err(Fault::Statement(fields));
+            return false;
         };
-        let messages = std::mem::take(&mut reads.pipeline.messages);
-        let made = std::mem::take(&mut reads.pipeline.made);
-        reads.pipeline.second = true;
-        let rewound = reads
-            .pipeline
-            .mark
-            .is_some_and(|mark| self.client.conn.rewind(mark));
-        self.extended.start_over(&made);
-        if !rewound {
-            self.tell(&fields);
-            self.extended.skipping = true;
-            return match last_kind(&messages) {
-                Some(tag::SYNC) => self.sync().await,
-                _ => Ok(()),
-            };
-        }
-        self.engine.metrics.reads_again.increment();
-        let refused = matches!(fields.code.as_str(), "25006" | "55000" | "0A000");
-        let mut rest = messages.as_slice();
-        while let Ok(Some(found)) = frame::peek(rest, usize::MAX)
-            && let Some((message, behind)) = rest.split_at_checked(found.len)
-        {
-            Box::pin(self.extended_plainly(found.tag, message)).await?;
-            rest = behind;
-        }
-        if refused && let Some(reads) = &self.reads {
-            // What a replica does not do: of a pipeline, all that could have been it.
-            for statement in &reads.ran {
-                statement.reading.refused.set(true);
+        let pipeline = &mut reads.pipeline;
+        pipeline.again = true;
+        pipeline.on_primary |= cure_of(&fields.code) == Cure::Primary || attempt + 1 >= ATTEMPTS_MAX;
+        for tried in &reads.tried {
+            if !pipeline.avoid.contains(tried) {
+                pipeline.avoid.push(*tried);
             }
-            self.engine.metrics.reads_refused.increment();
+        }
+        let mark = pipeline.mark;
+        mark.is_some_and(|mark| self.client.conn.rewind(mark))
+    }
+
+    async fn take_messages_again(&mut self, mut messages: &[u8]) -> Result<(), Fault> {
+        while let Ok(Some(found)) = frame::peek(messages, usize::MAX)
+            && let Some((message, behind)) = messages.split_at_checked(found.len)
+        {
+            match Box::pin(self.extended_plainly(found.tag, message)).await {
+                Err(Fault::Statement(fields)) if self.holds_pipeline_error(&fields) => {}
+                other => other?,
+            }
+            messages = behind;
         }
         Ok(())
     }
+}
+
+/// A replica does not do such things.
+fn is_refused(fields: &ErrorFields) -> bool {
+    matches!(fields.code.as_str(), "25006" | "55000" | "0A000")
 }
 
 impl Extended {
