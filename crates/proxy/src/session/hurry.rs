@@ -20,6 +20,7 @@
 //!   no notice, no report of a setting. Everything else goes through the relay.
 //! * The messages are consumed when they go to the server; before that an error leaves the way of the refused errand.
 
+mod read;
 mod shape;
 
 use std::future::poll_fn;
@@ -86,7 +87,11 @@ impl Session {
                 self.count_out();
                 return Ok(());
             };
-            if !self.run_errand(&errand).await? {
+            let done = match self.reads {
+                None => self.run_errand(&errand).await?,
+                Some(_) => Box::pin(self.run_read(&errand)).await?,
+            };
+            if !done {
                 return Ok(());
             }
             self.observe_end();
@@ -103,7 +108,6 @@ impl Session {
             && !self.recheck_pins
             && self.listening.is_none()
             && self.private_context.is_none()
-            && self.reads.is_none()
             && self.extended.is_at_rest()
             && !self.counted
             && !self.stop.is_set()

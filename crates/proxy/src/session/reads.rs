@@ -19,6 +19,7 @@
 //! left for the client; before that the statement runs again elsewhere ([`again`]).
 
 mod again;
+mod at_once;
 mod node;
 mod obtain;
 mod options;
@@ -41,6 +42,7 @@ use crate::conn::OutMark;
 use crate::exec::link;
 use crate::exec::statement::{Action, Statement};
 use crate::nodes::NodeId;
+pub(super) use again::KEPT_BACK_BYTES;
 pub(super) use node::{Guard, guarded, guarded_kept_back};
 pub use node::{OnReplica, ReplicaMark};
 use options::ReadOptions;
@@ -86,6 +88,11 @@ pub(super) struct Reads {
     /// Reads of the pipeline at hand, up to a bound.
     ran: Vec<Rc<Statement>>,
     positions: Positions,
+    /// By default a transaction is SERIALIZABLE, which a hot standby does not offer.
+    serializable: bool,
+    pools: at_once::Pools,
+    /// Messages of an errand while a replica has it.
+    pub(super) kept: Vec<u8>,
 }
 
 impl Session {
@@ -98,8 +105,10 @@ impl Session {
             self.start_reads(fresh);
         }
         let options = ReadOptions::of(&self.settings);
+        let serializable = self.isolation() == Isolation::Serializable;
         if let Some(reads) = &mut self.reads {
             reads.options = options;
+            reads.serializable = serializable;
             reads.made_of = Rc::clone(self.settings.current());
             reads.made_of_local = self.settings.has_local_own();
         }
@@ -125,7 +134,17 @@ impl Session {
             ran: Vec::new(),
             // Without a pool it has never had a server.
             positions: Positions::new(!fresh && !self.pools.is_empty()),
+            serializable: self.isolation() == Isolation::Serializable,
+            pools: Vec::new(),
+            kept: Vec::new(),
         }));
+    }
+
+    /// The session's reads may leave the primary.
+    pub(super) fn leaves_primary(&self) -> bool {
+        self.reads
+            .as_ref()
+            .is_some_and(|reads| reads.options.leaves_primary())
     }
 
     /// The statement at hand may be read from a replica.

@@ -115,8 +115,13 @@ impl Session {
     async fn greet(&mut self) -> Result<(), Fault> {
         let parameters = self.initial_parameters().await?;
         self.start_with_defaults();
+        let as_standby = self.is_like_a_standby(&parameters);
         let out = self.client.conn.out();
         for (name, value) in parameters.iter() {
+            let value = match name {
+                "in_hot_standby" if as_standby => "on",
+                _ => value,
+            };
             // Neither can be too long: they came in a message.
             let _ = encode::parameter_status(out, name.as_bytes(), value.as_bytes());
         }
@@ -124,6 +129,12 @@ impl Session {
         let _ = encode::backend_key_data(out, key.pid, key.secret.as_bytes());
         encode::ready_for_query(out, TransactionStatus::Idle);
         Ok(())
+    }
+
+    /// A session that reads from replicas and, by default, writes nothing is to its client what a hot standby is: libpq's
+    /// `target_session_attrs` goes by that.
+    fn is_like_a_standby(&self, parameters: &Parameters) -> bool {
+        self.leaves_primary() && parameters.get("default_transaction_read_only") == Some("on")
     }
 
     /// What a server reports to a session with these settings; asked once per kind of session.

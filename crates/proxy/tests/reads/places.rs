@@ -29,6 +29,78 @@ fn reads_go_to_replicas_and_nothing_else_does() {
     pipelines(&herd, &door);
     settings(&herd, &door);
     lies(&door);
+    short_way(&door);
+    what_libpq_asks_for(&door);
+}
+
+/// What is known of replicas is asked once; after that reads take the short way.
+fn short_way(door: &crate::herd::Door) {
+    let mut client = reader(door);
+    until(|| on_replica(&mut client));
+    let counts =
+        || ["drover_transactions_short_total", "drover_reads_on_replica_total"].map(|name| door.metric(name));
+    let before = counts();
+    for _ in 0..20 {
+        run(&mut client, "SELECT v FROM t WHERE id = 1");
+        let batch = Pipeline::new()
+            .parse("", "SELECT v FROM t WHERE id = 1", &[])
+            .bind("", "", &[], testkit::client::Format::Text)
+            .describe_portal("")
+            .execute("", 0)
+            .sync();
+        assert_eq!(client.run(batch).unwrap().errors, []);
+    }
+    let after = counts();
+    assert!(after[0] - before[0] >= 30, "{before:?} {after:?}");
+    assert!(after[1] - before[1] >= 40, "{before:?} {after:?}");
+    // An error is the statement's own, a large answer is whole, and the session goes on.
+    assert_eq!(code(&mut client, "SELECT 1 / (v - v) FROM t"), "22012");
+    let answer = client
+        .extended(&Extended::new("SELECT 1 / (v - v) FROM t"))
+        .unwrap();
+    assert_eq!(answer.error().unwrap().sqlstate(), "22012");
+    for _ in 0..3 {
+        let rows = run(
+            &mut client,
+            "SELECT repeat('x', 1000) FROM generate_series(1, 2000)",
+        );
+        assert_eq!(rows.results[0].rows.len(), 2000);
+    }
+}
+
+/// `target_session_attrs` as libpq checks it.
+fn what_libpq_asks_for(door: &crate::herd::Door) {
+    let accepts = |attributes: &str, settings: &[&str]| {
+        let options: Vec<String> = settings
+            .iter()
+            .map(|setting| format!("-c%20{}", setting.replace('=', "%3D")))
+            .collect();
+        let url = format!(
+            "{}?target_session_attrs={attributes}&options={}",
+            door.url(),
+            options.join("%20")
+        );
+        let output = std::process::Command::new("psql")
+            .args(["-XAtqc", "SELECT 1", &url])
+            .output()
+            .unwrap();
+        output.status.success()
+    };
+    let replica = "drover.read_from=replica";
+    let read_only = "default_transaction_read_only=on";
+    for (attributes, expected) in [
+        // Nothing said; reads on replicas; and no writes besides.
+        ("any", [true, true, true]),
+        ("read-write", [true, true, false]),
+        ("read-only", [false, false, true]),
+        ("primary", [true, true, false]),
+        ("standby", [false, false, true]),
+        ("prefer-standby", [true, true, true]),
+    ] {
+        let found =
+            [&[][..], &[replica], &[replica, read_only]].map(|settings| accepts(attributes, settings));
+        assert_eq!(found, expected, "{attributes}");
+    }
 }
 
 fn autocommit(herd: &Herd, door: &crate::herd::Door) {
@@ -129,8 +201,12 @@ fn transactions(door: &crate::herd::Door) {
     run(&mut client, "RESET default_transaction_read_only");
     run(&mut client, "BEGIN");
     run(&mut client, "SET TRANSACTION READ ONLY");
-    // Said after BEGIN it need not move the block: either place is right.
+    assert!(on_replica(&mut client), "said before anything else");
+    run(&mut client, "COMMIT");
+    run(&mut client, "BEGIN");
     run(&mut client, "SELECT v FROM t");
+    run(&mut client, "SET TRANSACTION READ ONLY");
+    assert!(!on_replica(&mut client), "it has begun on the primary");
     run(&mut client, "COMMIT");
     // Several statements in one message are a transaction that may write.
     let answer = run(&mut client, "SELECT 1; SELECT pg_is_in_recovery()");

@@ -1,0 +1,163 @@
+//! A replica for a read that takes the short way: only where nothing has to be waited for or asked.
+//!
+//! The rules are those of [`super::obtain`]; whatever is not known at once (the primary's position, how far the replica is,
+//! a free connection) leaves the read to the long way, which finds it out for the reads behind it too.
+
+use std::rc::Rc;
+
+use catalog::ShardId;
+use plan::ReadPlace;
+use replica::Position;
+
+use super::super::enlist::{give_back, is_settled};
+use super::super::{Fault, Session};
+use super::node::OnReplica;
+use super::options::{Consistency, ReadFrom, ReadOptions};
+use super::positions::{Demand, latest};
+use crate::conn::OutMark;
+use crate::exec::statement::Statement;
+use crate::nodes::{Choice, Need, NodeId, Outcome};
+use crate::pools::{Lease, Place, Purpose, ShardPool};
+
+/// Pools of replicas that a session has used, found again without their names.
+pub(super) type Pools = Vec<(ShardId, NodeId, ShardPool)>;
+
+/// Pools that are remembered.
+const POOLS_MAX: usize = 16;
+
+impl Session {
+    /// Gets a replica's connection, with the session's settings, for a statement outside of blocks. False: the long way
+    /// has to do it.
+    pub(in super::super) fn enlist_replica_at_once(&mut self, statement: &Statement, shard: ShardId) -> bool {
+        let Some(options) = self.options_at_once(statement) else {
+            return false;
+        };
+        let Some(needed) = self.needed_at_once(shard, &options) else {
+            return false;
+        };
+        let need = Need {
+            primary_too: options.from == ReadFrom::Any,
+            at_least: Some(needed),
+            age_max: None,
+            tried: &[],
+        };
+        let nodes = &self.engine.shared.nodes;
+        let Choice::Node(picked) = nodes.choose(shard.0, &need) else {
+            return false;
+        };
+        let view = nodes.view(shard.0);
+        let seen = view.and_then(|view| view.node(picked.id)?.seen);
+        let Some(lease) = self.replica_lease(shard, picked.id) else {
+            return false;
+        };
+        let has_it = lease.mark.as_ref().zip(seen).is_some_and(|(mark, seen)| {
+            mark.incarnation == seen.incarnation
+                && mark.system == needed.system
+                && mark.replayed >= needed.lsn.settled()
+        });
+        if !has_it || !is_settled(&lease, self.settings.current()) {
+            lease.release();
+            return false;
+        }
+        let Some(in_flight) = picked.node.begin() else {
+            lease.release();
+            return false;
+        };
+        let mut enlisted = self.enlisted(shard, lease);
+        enlisted.replica = Some(Box::new(OnReplica::new(picked.id, in_flight)));
+        self.servers.push(enlisted);
+        true
+    }
+
+    /// The connection was not used after all.
+    pub(in super::super) fn put_replica_back(&mut self) {
+        for mut server in self.servers.drain(..) {
+            if let Some(replica) = &mut server.replica {
+                replica.end(Outcome::Nothing);
+            }
+            give_back(server);
+        }
+    }
+
+    /// The errand's answer is not a plain one: an error in it may be cured. Says where the answer begins.
+    pub(in super::super) fn hold_answer(&mut self) -> OutMark {
+        let mark = self.client.conn.mark();
+        if let Some(reads) = &mut self.reads {
+            reads.mark = Some(mark);
+        }
+        mark
+    }
+
+    /// A read that failed on a replica may run again elsewhere: nothing of its answer is left with the client. Otherwise
+    /// the error that the client is told.
+    pub(in super::super) fn can_read_again(&mut self, fault: Fault, mark: OutMark) -> Result<(), Fault> {
+        let Fault::Statement(fields) = fault else {
+            return Err(fault);
+        };
+        self.read_again(fields, mark, 1)?;
+        if let Some(reads) = &mut self.reads {
+            // It begins anew.
+            reads.held = None;
+            reads.mark = None;
+        }
+        Ok(())
+    }
+
+    fn options_at_once(&self, statement: &Statement) -> Option<ReadOptions> {
+        let reads = self.reads.as_ref()?;
+        let is_read = statement.reading.place == ReadPlace::Replica && !statement.reading.refused.get();
+        let local = reads.made_of_local || self.settings.has_local_own();
+        let known = !local && !reads.writing && Rc::ptr_eq(&reads.made_of, self.settings.current());
+        let plain = matches!(
+            reads.options.consistency,
+            Consistency::ReadYourWrites | Consistency::Eventual
+        );
+        let fits = is_read && known && plain && reads.options.leaves_primary() && !reads.serializable;
+        fits.then_some(reads.options)
+    }
+
+    fn needed_at_once(&self, shard: ShardId, options: &ReadOptions) -> Option<Position> {
+        let view = self.engine.shared.nodes.view(shard.0)?;
+        let version = self.engine.cluster.version(&self.database);
+        let floor = self.engine.floors.get(&self.database, shard, version)?;
+        let positions = &self.reads.as_ref()?.positions;
+        let own = match options.consistency.heeds_writes() {
+            true => positions.demand(shard, &view),
+            // A token counts all the same.
+            false => positions.demand_told(shard, &view),
+        };
+        let Demand::Place(own) = own else { return None };
+        let both = [floor, own.unwrap_or(floor)];
+        match latest(&both, &view) {
+            Demand::Place(place) => place,
+            _ => None,
+        }
+    }
+
+    fn replica_lease(&mut self, shard: ShardId, id: NodeId) -> Option<Lease> {
+        if self.cancel.slot.is_cancelled() {
+            return None;
+        }
+        let (user, database) = (&self.admission.user.name, &self.admission.database.name);
+        let pools = &mut self.reads.as_mut()?.pools;
+        let at = match pools
+            .iter()
+            .position(|(on, known, _)| (*on, *known) == (shard, id))
+        {
+            Some(at) => at,
+            None => {
+                let pool = self
+                    .engine
+                    .pools
+                    .pool_of(Place::replica(shard.0, id), user, database);
+                if pools.len() >= POOLS_MAX {
+                    pools.clear();
+                }
+                pools.push((shard, id, pool));
+                pools.len() - 1
+            }
+        };
+        let (_, _, pool) = pools.get(at)?;
+        pool.try_checkout(Purpose::First, Some(&self.cancel.slot))
+    }
+}
