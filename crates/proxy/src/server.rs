@@ -1,6 +1,7 @@
 //! A connection to a PostgreSQL server, after login.
 
 pub(crate) mod connect;
+mod description;
 mod dial;
 mod prepared;
 
@@ -8,6 +9,7 @@ use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use description::Description;
 pub use dial::{Address, DialError, Dialler, Secret, Startup};
 pub use prepared::{Added, Prepared, ServerStatement, StatementId};
 use wire::TransactionStatus;

@@ -14,6 +14,7 @@ mod configs;
 mod control;
 mod copy_many;
 mod copy_one;
+mod describe;
 mod drover_sql;
 mod end;
 mod enlist;
@@ -38,6 +39,7 @@ mod spread;
 mod sql_prepared;
 mod stale;
 mod start;
+mod told;
 mod views;
 mod workspace;
 

@@ -30,3 +30,5 @@ mod shards;
 mod stale;
 #[path = "sessions/times.rs"]
 mod times;
+#[path = "sessions/told.rs"]
+mod told;

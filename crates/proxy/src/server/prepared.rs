@@ -1,8 +1,11 @@
 //! Which prepared statements one server connection holds.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
+
+use super::description::Description;
 
 /// Names a statement (its text and parameter types) independently of clients and servers. Ids are unique in the
 /// whole proxy, because a server connection may change the worker: take them from
@@ -20,10 +23,12 @@ impl std::fmt::Display for ServerStatement {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Entry {
     name: ServerStatement,
     used: u64,
+    /// What it takes and gives, as far as anybody asked.
+    described: Option<Arc<Description>>,
 }
 
 /// The statements prepared on one server connection, least recently used first out.
@@ -35,6 +40,8 @@ pub struct Prepared {
     limit: usize,
     next_name: u64,
     clock: u64,
+    /// Forgotten, and not closed on the server yet.
+    condemned: Vec<ServerStatement>,
 }
 
 /// The answer to [`Prepared::add`].
@@ -56,12 +63,23 @@ impl Prepared {
             limit: limit.max(1),
             next_name: 0,
             clock: 0,
+            condemned: Vec::new(),
         }
     }
 
     /// The statement's name on this server, if it is prepared there. Marks it as used.
     pub fn get(&mut self, id: StatementId) -> Option<ServerStatement> {
+        self.get_as(id, |_| true).map(|(name, _)| name)
+    }
+
+    /// The same, together with what `judge` says of its description.
+    pub fn get_as(
+        &mut self,
+        id: StatementId,
+        judge: impl FnOnce(Option<&Arc<Description>>) -> bool,
+    ) -> Option<(ServerStatement, bool)> {
         let entry = self.entries.get_mut(&id)?;
+        let judged = judge(entry.described.as_ref());
         // The one used last needs no new mark: the common case of one statement in a loop stays a single look-up.
         if entry.used != self.clock {
             self.clock += 1;
@@ -69,9 +87,9 @@ impl Prepared {
             let (name, used) = (entry.name, entry.used);
             self.order.push_back((id, used));
             self.trim();
-            return Some(name);
+            return Some((name, judged));
         }
-        Some(entry.name)
+        Some((entry.name, judged))
     }
 
     /// Registers a statement that the caller is about to Parse. When the Parse fails, call [`Self::remove`].
@@ -89,6 +107,7 @@ impl Prepared {
             Entry {
                 name,
                 used: self.clock,
+                described: None,
             },
         );
         self.order.push_back((id, self.clock));
@@ -101,10 +120,49 @@ impl Prepared {
         self.entries.remove(&id).map(|entry| entry.name)
     }
 
+    /// Forgets a statement that is of no use any more; [`Self::take_condemned`] says when it has to be closed.
+    pub fn condemn(&mut self, id: StatementId) {
+        let name = self.remove(id);
+        self.condemned.extend(name);
+    }
+
+    /// What the caller must send Close for, before it prepares something else.
+    pub fn take_condemned(&mut self) -> Vec<ServerStatement> {
+        std::mem::take(&mut self.condemned)
+    }
+
+    /// What a statement takes and gives here, as far as it is known. It never changes as long as the statement lives.
+    #[must_use]
+    pub fn described(&self, id: StatementId) -> Option<&Arc<Description>> {
+        self.entries.get(&id)?.described.as_ref()
+    }
+
+    /// Notes what a statement takes and gives here. The answer says the same, and is the one to keep.
+    pub fn describe(&mut self, id: StatementId, description: Arc<Description>) -> Arc<Description> {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return description;
+        };
+        match &entry.described {
+            Some(known) if known.covers(&description) => Arc::clone(known),
+            _ => {
+                entry.described = Some(Arc::clone(&description));
+                description
+            }
+        }
+    }
+
+    /// The statement was prepared anew under its name, and is this now.
+    pub fn redescribe(&mut self, id: StatementId, description: Arc<Description>) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.described = Some(description);
+        }
+    }
+
     /// Forgets all: the server ran DISCARD ALL or DEALLOCATE ALL. Names are still not reused.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.order.clear();
+        self.condemned.clear();
     }
 
     /// Statements registered.

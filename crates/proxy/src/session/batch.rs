@@ -1,30 +1,34 @@
 //! The open part of an extended-protocol pipeline: messages appended to one server and the answers awaited from it.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use catalog::ShardId;
 use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode, tag};
 
 use super::ahead::{self, Way};
 use super::block::BlockState;
-use super::extended::Step;
+use super::extended::{Prepared, Step};
 use super::reads::guarded;
 use super::simple::status_of;
+use super::told::Learnt;
 use super::{Fault, Session};
 use crate::exec::link;
 use crate::exec::relay::{self, Verdict};
 use crate::exec::statement::Action;
-use crate::server::StatementId;
+use crate::server::{Description, StatementId};
 
 /// Open messages beyond this size leave before their Sync.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
 /// How the reading of a batch's answers ended.
 #[derive(Debug, Default)]
-struct Read {
+pub(super) struct Read {
     /// ReadyForQuery came.
     ready: Option<TransactionStatus>,
     /// An error was passed to the client.
-    failed: bool,
+    pub(super) failed: bool,
     /// The server wants COPY data.
     copy_in: bool,
     /// The server ended the connection.
@@ -42,6 +46,10 @@ struct Read {
     held: Option<Box<ErrorFields>>,
     /// The client was not sent the ReadyForQuery that came.
     quiet: bool,
+    /// What the client was told of its statements.
+    pub(super) told: Vec<(Rc<Prepared>, Arc<Description>)>,
+    /// What we asked for, or why it was not said.
+    pub(super) learnt: Option<Result<Learnt, Box<ErrorFields>>>,
 }
 
 impl Session {
@@ -249,7 +257,7 @@ impl Session {
     }
 
     /// The books after a server has answered Sync.
-    async fn after_sync(&mut self, index: usize, read: &Read) -> Result<(), Fault> {
+    pub(super) async fn after_sync(&mut self, index: usize, read: &Read) -> Result<(), Fault> {
         self.extended.open_on = None;
         self.extended.executed = false;
         self.extended.flushed = false;
@@ -322,7 +330,7 @@ impl Session {
 
     /// Reads answers until the queue of steps is empty, ReadyForQuery of a Sync has come, or an error has. After an
     /// error the queue holds at most the Sync that is still owed.
-    async fn read_steps(&mut self, index: usize, pass_ready: bool) -> Result<Read, Fault> {
+    pub(super) async fn read_steps(&mut self, index: usize, pass_ready: bool) -> Result<Read, Fault> {
         let mut read = self.read_all_steps(index, pass_ready).await?;
         if let Some(fields) = read.held.take()
             && !self.holds_pipeline_error(&fields)
@@ -411,7 +419,10 @@ impl Session {
         }
         if let Some(id) = read.stale.take() {
             // The next one to use it prepares it again, under another name.
-            self.servers[index].lease.prepared.remove(id);
+            self.servers[index].lease.prepared.condemn(id);
+        }
+        for (prepared, description) in read.told.drain(..) {
+            self.note_told(index, &prepared, description);
         }
     }
 
@@ -511,20 +522,20 @@ fn read_one(
             let pass = matches!(steps.front(), Some(Step::Close { pass: true }));
             forward_next(steps, pass)
         }
-        tag::PARAMETER_DESCRIPTION => Verdict::Forward,
-        tag::ROW_DESCRIPTION => {
-            if let Some(Step::Describe {
-                columns: Some(prepared),
-            }) = steps.front()
-                && let Action::Planned(planned) = &prepared.statement.action
-                && let Some(home) = &planned.columns
-                && !relay::adopt_columns(message, home)
-            {
-                read.foreign = true;
-                return Verdict::DropAndStop;
-            }
-            forward_next(steps, true)
+        tag::PARAMETER_DESCRIPTION | tag::ROW_DESCRIPTION | tag::NO_DATA
+            if matches!(
+                steps.front(),
+                Some(Step::Learn(_) | Step::Describe { told: Some(_), .. })
+            ) =>
+        {
+            hear_description(kind, message, steps, read)
         }
+        tag::PARAMETER_DESCRIPTION => Verdict::Forward,
+        tag::ROW_DESCRIPTION if is_foreign(message, steps) => {
+            read.foreign = true;
+            Verdict::DropAndStop
+        }
+        tag::ROW_DESCRIPTION => forward_next(steps, true),
         tag::NO_DATA | tag::BIND_COMPLETE | tag::COMMAND_COMPLETE | tag::EMPTY_QUERY | b's' => {
             forward_next(steps, true)
         }
@@ -532,6 +543,53 @@ fn read_one(
             read.copy_in = true;
             Verdict::ForwardAndStop
         }
+        _ => Verdict::Forward,
+    }
+}
+
+/// Shows the home shard's columns instead of another shard's. True: they are not the same.
+fn is_foreign(message: &mut [u8], steps: &std::collections::VecDeque<Step>) -> bool {
+    let Some(Step::Describe {
+        columns: Some(prepared),
+        ..
+    }) = steps.front()
+    else {
+        return false;
+    };
+    match &prepared.statement.action {
+        Action::Planned(planned) => {
+            let home = planned.columns.as_deref();
+            home.is_some_and(|home| !relay::adopt_columns(message, home))
+        }
+        _ => false,
+    }
+}
+
+/// A description that is ours, or that the client will remember.
+fn hear_description(
+    kind: u8,
+    message: &[u8],
+    steps: &mut std::collections::VecDeque<Step>,
+    read: &mut Read,
+) -> Verdict {
+    let body = message.get(5..).unwrap_or_default();
+    match steps.front_mut() {
+        Some(Step::Learn(learnt)) => {
+            if !learnt.hears(kind, body) {
+                return Verdict::Drop;
+            }
+            read.learnt = Some(Ok(std::mem::take(learnt)));
+            forward_next(steps, false)
+        }
+        Some(Step::Describe {
+            told: Some(telling), ..
+        }) => match telling.hears(kind, body) {
+            Some(told) => {
+                read.told.push(told);
+                forward_next(steps, true)
+            }
+            None => Verdict::Forward,
+        },
         _ => Verdict::Forward,
     }
 }
@@ -566,16 +624,27 @@ fn read_error(
         return Verdict::DropAndStop;
     }
     read.failed = true;
+    if let Some(Step::Learn(_)) = steps.front()
+        && let Ok(fields) = fields
+    {
+        read.learnt = Some(Err(Box::new(fields)));
+        return Verdict::DropAndStop;
+    }
     if read.holds
         && let Ok(fields) = fields
     {
         read.held = Some(Box::new(fields));
         return Verdict::DropAndStop;
     }
-    if let Some(Step::Bind(Some(id))) = steps.front()
-        && super::stale::is_stale(message)
-    {
-        read.stale = Some(*id);
+    let about = match steps.front() {
+        Some(Step::Bind(about)) => *about,
+        Some(Step::Describe {
+            told: Some(telling), ..
+        }) => telling.named(),
+        _ => None,
+    };
+    if about.is_some() && super::stale::is_invalid(message) {
+        read.stale = about;
     }
     if read.unsure
         && let Some(refusal) = super::sequences::instead_of(message)

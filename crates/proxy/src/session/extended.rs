@@ -3,8 +3,10 @@
 //! Messages are taken in order. What a server has to do is appended to its connection, with a [`Step`] that says what
 //! its answer means; what can be answered here becomes a step that only waits for its turn. See docs/decisions/0002.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use catalog::ShardId;
@@ -17,15 +19,16 @@ use wire::{FormatCode, Target};
 
 use super::block::{BlockState, Wrote};
 use super::learn::Learned;
-use super::many::{Args, append_columns};
+use super::many::Args;
 use super::portal::Rest;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
+use super::told::{Learnt, Telling};
 use super::{Fault, Session};
 use crate::engine::PlanContext;
 use crate::exec::statement::{
     Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable, resolve, tenant_of,
 };
-use crate::server::StatementId;
+use crate::server::{Description, StatementId};
 
 /// A statement the client prepared.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(super) struct Prepared {
     pub context: u64,
     /// It has no name.
     pub unnamed: bool,
+    /// What the client was told that it takes and gives; where the plan does not say it (see [`super::told`]).
+    pub told: RefCell<Option<Arc<Description>>>,
 }
 
 /// A portal.
@@ -81,7 +86,12 @@ pub(super) enum Step {
     /// BindComplete, of a statement with a name.
     Bind(Option<StatementId>),
     /// ParameterDescription (for statements) and RowDescription or NoData.
-    Describe { columns: Option<Rc<Prepared>> },
+    Describe {
+        columns: Option<Rc<Prepared>>,
+        told: Option<Telling>,
+    },
+    /// The same, for nobody but us.
+    Learn(Learnt),
     /// Rows up to CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute,
     /// CloseComplete.
@@ -124,6 +134,8 @@ pub(super) struct Extended {
     pub(super) effects: super::effects::Effects,
     /// The last answer that was relayed whole was an error.
     pub(super) relayed_error: bool,
+    /// The client is being told what it does not know of a statement yet.
+    pub(super) tells: bool,
 }
 
 impl Extended {
@@ -279,7 +291,12 @@ impl Session {
     }
 
     /// Finds or learns what a text is.
-    async fn prepare(&mut self, text: &str, types: Vec<u32>, unnamed: bool) -> Result<Prepared, Fault> {
+    pub(super) async fn prepare(
+        &mut self,
+        text: &str,
+        types: Vec<u32>,
+        unnamed: bool,
+    ) -> Result<Prepared, Fault> {
         let context = self.plan_context().await?;
         let mut scratch = std::mem::take(&mut self.scratch);
         let found = self.find_known(&context, text, &types, &mut scratch);
@@ -334,11 +351,12 @@ impl Session {
             literals,
             context: context.id,
             unnamed,
+            told: RefCell::default(),
         })
     }
 
     /// A prepared statement as it is to be run now: planned again if the catalog has changed since.
-    async fn current(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Fault> {
+    pub(super) async fn current(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Fault> {
         let Some(prepared) = self.extended.statements.get(name).map(Rc::clone) else {
             let message = if name.is_empty() {
                 "unnamed prepared statement does not exist".to_owned()
@@ -354,15 +372,7 @@ impl Session {
         if prepared.context == context.id {
             return Ok(prepared);
         }
-        let fresh = self
-            .prepare(&prepared.text, prepared.types.clone(), prepared.unnamed)
-            .await?;
-        if let (Action::Planned(old), Action::Planned(new)) =
-            (&prepared.statement.action, &fresh.statement.action)
-            && old.columns != new.columns
-        {
-            return Err(Fault::error("0A000", "cached plan must not change result type"));
-        }
+        let fresh = Box::pin(self.prepare_again(&prepared)).await?;
         let fresh = Rc::new(fresh);
         self.extended.statements.insert(name.to_vec(), Rc::clone(&fresh));
         Ok(fresh)
@@ -381,6 +391,10 @@ impl Session {
             return Err(Fault::error("42P03", format!("cursor \"{name}\" already exists")));
         }
         self.place_read_in_pipeline(&prepared.statement).await?;
+        let mut prepared = prepared;
+        if prepared.told.borrow().is_some() && matches!(prepared.statement.action, Action::Home) {
+            prepared = Box::pin(self.as_told(bind, prepared)).await?;
+        }
         let place = match &prepared.statement.action {
             Action::Home => PortalPlace::Server(self.engine.cluster.home()),
             Action::Planned(planned) => self.place(planned, &prepared, bind).await?,
@@ -509,7 +523,7 @@ impl Session {
     }
 
     /// Makes sure that a server has a statement, and returns its name there.
-    fn prepare_on(&mut self, index: usize, prepared: &Rc<Prepared>) -> Result<String, Fault> {
+    pub(super) fn prepare_on(&mut self, index: usize, prepared: &Rc<Prepared>) -> Result<String, Fault> {
         if prepared.unnamed {
             if self.servers[index].lease.unnamed != Some(prepared.id) {
                 self.parse_on(index, prepared, false, None)?;
@@ -549,7 +563,8 @@ impl Session {
             }
             let added = server.lease.prepared.add(prepared.id);
             registered = Some(prepared.id);
-            if let Some(evicted) = added.evicted {
+            let condemned = server.lease.prepared.take_condemned();
+            for evicted in condemned.into_iter().chain(added.evicted) {
                 let out = server.lease.conn.out();
                 let _ = wire::frontend::encode::close(out, Target::Statement, evicted.to_string().as_bytes());
                 self.extended.steps.push_back(Step::Close { pass: false });
@@ -574,89 +589,6 @@ impl Session {
             forget,
             registered,
         });
-        Ok(())
-    }
-
-    async fn describe(&mut self, whole: Message<'_>, target: Target, name: &[u8]) -> Result<(), Fault> {
-        match target {
-            Target::Statement => {
-                let prepared = self.current(name).await?;
-                self.describe_statement(&prepared).await
-            }
-            Target::Portal => {
-                let Some(portal) = self.extended.portals.get(name).cloned() else {
-                    let step = Step::Describe { columns: None };
-                    return self.cursor_message(whole.bytes, name, step).await;
-                };
-                self.describe_portal(name, &portal).await
-            }
-        }
-    }
-
-    async fn describe_statement(&mut self, prepared: &Rc<Prepared>) -> Result<(), Fault> {
-        match &prepared.statement.action {
-            Action::Home => {
-                self.place_read_in_pipeline(&prepared.statement).await?;
-                let index = self.open_server(self.engine.cluster.home()).await?;
-                let name = self.prepare_on(index, prepared)?;
-                let out = self.servers[index].lease.conn.out();
-                wire::frontend::encode::describe(out, Target::Statement, name.as_bytes())
-                    .map_err(|_| Fault::error("54000", "the name is too long"))?;
-                self.extended.steps.push_back(Step::Describe { columns: None });
-                Ok(())
-            }
-            Action::Planned(planned) => {
-                let mut answer = BytesMut::new();
-                encode::parameter_description(&mut answer, planned.param_types.iter().copied())
-                    .map_err(|_| Fault::error("54000", "too many parameters"))?;
-                match &planned.columns {
-                    Some(columns) => append_columns(&mut answer, columns),
-                    None => encode::no_data(&mut answer),
-                }
-                self.answer_bytes(answer);
-                Ok(())
-            }
-            Action::Empty | Action::Deallocate(_) | Action::Listen(_) | Action::Other(_) => {
-                let mut answer = BytesMut::new();
-                let _ = encode::parameter_description(&mut answer, []);
-                self.describe_local(&prepared.statement, &mut answer)?;
-                self.answer_bytes(answer);
-                Ok(())
-            }
-        }
-    }
-
-    async fn describe_portal(&mut self, name: &[u8], portal: &Portal) -> Result<(), Fault> {
-        match &portal.place {
-            PortalPlace::Server(shard) => {
-                let index = self.open_server(*shard).await?;
-                let out = self.servers[index].lease.conn.out();
-                wire::frontend::encode::describe(out, Target::Portal, name)
-                    .map_err(|_| Fault::error("54000", "the name is too long"))?;
-                let foreign = *shard != self.engine.cluster.home();
-                let columns = foreign.then(|| Rc::clone(&portal.prepared));
-                self.extended.steps.push_back(Step::Describe { columns });
-            }
-            PortalPlace::Many { args, .. } => {
-                let mut answer = BytesMut::new();
-                match &portal.prepared.statement.action {
-                    Action::Planned(planned) => match &planned.columns {
-                        Some(columns) => {
-                            append_columns(&mut answer, columns);
-                            set_formats(&mut answer, &args.results);
-                        }
-                        None => encode::no_data(&mut answer),
-                    },
-                    _ => encode::no_data(&mut answer),
-                }
-                self.answer_bytes(answer);
-            }
-            PortalPlace::Local => {
-                let mut answer = BytesMut::new();
-                self.describe_local(&portal.prepared.statement, &mut answer)?;
-                self.answer_bytes(answer);
-            }
-        }
         Ok(())
     }
 
@@ -770,26 +702,4 @@ pub(super) fn no_portal(name: &[u8]) -> Fault {
         "34000",
         format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)),
     )
-}
-
-/// Writes the client's result formats into a RowDescription message in text format.
-fn set_formats(message: &mut BytesMut, formats: &[FormatCode]) {
-    let mut at = 7;
-    let mut column = 0;
-    while at < message.len() {
-        let Some(name) = message[at..].iter().position(|byte| *byte == 0) else {
-            return;
-        };
-        let code_at = at + name + 1 + 16;
-        let format = match formats {
-            [] => FormatCode::Text,
-            [all] => *all,
-            each => each.get(column).copied().unwrap_or(FormatCode::Text),
-        };
-        if let Some(code) = message.get_mut(code_at..code_at + 2) {
-            code.copy_from_slice(&format.code().to_be_bytes());
-        }
-        at = code_at + 2;
-        column += 1;
-    }
 }

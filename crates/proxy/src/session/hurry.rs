@@ -26,6 +26,7 @@ mod shape;
 use std::future::poll_fn;
 use std::io::Write as _;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::BufMut;
@@ -46,6 +47,7 @@ use crate::client::Filled;
 use crate::engine::PlanContext;
 use crate::exec::relay::{self, PumpError};
 use crate::exec::statement::{Action, Found, Literals, Planned, Shards, Statement, resolve};
+use crate::server::Description;
 use shape::{Batch, Quiet, Shape, quiet_answer, shape_of};
 
 /// A transaction at the front of the client's bytes that one server can answer alone.
@@ -304,6 +306,8 @@ impl Session {
             Some(Quiet { status, tag }) => {
                 self.observation
                     .completed(server.conn.unread().get(tag).unwrap_or_default());
+                self.note_told_in_passing(errand);
+                let server = &mut self.servers[0].lease;
                 let len = server.conn.unread().len();
                 server.conn.transfer(len, &mut self.client.conn);
                 server.status = status;
@@ -370,9 +374,16 @@ impl Session {
                 _ => client.transfer(errand.len, &mut server.conn),
             },
             Form::Batch { batch, prepared } => {
-                let Some(name) = server.prepared.get(prepared.id) else {
+                let told = prepared.told.borrow();
+                let known = |copy: Option<&Arc<Description>>| is_known(copy, told.as_ref());
+                let Some((name, known)) = server.prepared.get_as(prepared.id, known) else {
                     return Ok(false);
                 };
+                let told = told.as_ref();
+                self.extended.tells = batch.describe && !known;
+                if !known && told.is_some_and(|told| !batch.describe || told.params().is_some()) {
+                    return Ok(false);
+                }
                 self.engine.metrics.prepared_hits.increment();
                 let mut buffer = [0; NAME_BYTES];
                 let mut rest = &mut buffer[..];
@@ -449,6 +460,15 @@ impl Session {
             told = self.await_answer().await;
         }
         Ok(told)
+    }
+
+    /// What the answer at hand tells of a statement is what the client knows of it from now on.
+    fn note_told_in_passing(&mut self, errand: &Errand) {
+        if let Form::Batch { prepared, .. } = &errand.form
+            && std::mem::take(&mut self.extended.tells)
+        {
+            self.note_told_of_portal(prepared);
+        }
     }
 
     /// Relays an answer that concerns the proxy, or has not come in one piece.
@@ -545,6 +565,11 @@ fn only_shard(shards: Shards, context: &PlanContext) -> Option<ShardId> {
         Shards::Any => Some(context.snapshot.home()),
         Shards::Many(_) => None,
     }
+}
+
+/// The client was told what this server's statement is.
+fn is_known(copy: Option<&Arc<Description>>, told: Option<&Arc<Description>>) -> bool {
+    matches!((copy, told), (Some(copy), Some(told)) if Arc::ptr_eq(copy, told))
 }
 
 fn wrote_by(statement: &Statement) -> Wrote {

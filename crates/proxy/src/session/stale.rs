@@ -5,8 +5,8 @@
 //! afterwards and got the older one. So the statement is closed on that server whenever this happens, and where nothing
 //! has run and nothing was said, it is prepared again and run once more.
 //!
-//! That is done only if the client does not take the new columns for the old ones: it has asked for the portal's
-//! description in the same pipeline, or the columns are those it was told. Otherwise, and in a block, whose transaction
+//! That is done only if the client does not take the new columns for the old ones (see [`super::told`]): it has asked
+//! for the portal's description in the same pipeline, or the columns are those it was told. Otherwise, and in a block, whose transaction
 //! the refusal has ended, the client gets PostgreSQL's error, and its next attempt a new statement.
 
 use wire::Target;
@@ -14,9 +14,11 @@ use wire::backend::{ErrorFields, Fields, field, tag};
 use wire::frontend::encode;
 
 use super::extended::Prepared;
+use super::told::Learnt;
 use super::{Fault, Session};
 use crate::exec::link;
 use crate::exec::statement::Action;
+use crate::server::Description;
 
 /// Requests up to this size, in bytes, are kept until the server has begun to answer.
 const REPLAY_BYTES_MAX: usize = 16 * 1024;
@@ -55,19 +57,22 @@ impl Session {
         let refusal = bytes::BytesMut::from(&bytes[..len]);
         let replay = std::mem::take(&mut server.replay);
         server.conn.consume(len);
-        let columns = self.renew(index, prepared).await?;
+        let now = self.renew(index, prepared).await?.description();
         let described = has_describe(&replay);
-        let told = match &prepared.statement.action {
-            Action::Planned(planned) => {
-                planned.columns.is_some() && planned.columns.as_deref() == columns.as_deref()
+        let safe = match (&prepared.statement.action, &*prepared.told.borrow()) {
+            (Action::Planned(planned), _) => {
+                let planned = Description::new(None, planned.columns.as_deref());
+                described || now.gives_the_same(&planned)
             }
-            _ => false,
+            (_, Some(told)) => {
+                told.takes_the_same(&now) == Some(true) && (described || now.gives_the_same(told))
+            }
+            (_, None) => described,
         };
-        if replay.is_empty() || !(described || told) {
+        if replay.is_empty() || !safe {
             let message = refusal.get(5..).unwrap_or_default();
             let fields = Fields::decode(message).map(|fields| fields.to_owned());
-            let known = |_| ErrorFields::error("0A000", "cached plan must not change result type");
-            return Err(Fault::Statement(Box::new(fields.unwrap_or_else(known))));
+            return Err(Fault::Statement(Box::new(fields.unwrap_or_else(|_| changed()))));
         }
         let server = &mut *self.servers[index].lease;
         server.conn.out().extend_from_slice(&replay);
@@ -76,14 +81,14 @@ impl Session {
         Ok(true)
     }
 
-    /// Closes a statement on a server and prepares it there again under its name. The result is what it returns, as
-    /// the body of a RowDescription.
-    async fn renew(&mut self, index: usize, prepared: &Prepared) -> Result<Option<Vec<u8>>, Fault> {
+    /// Closes a statement on a server and prepares it there again under its name. The result is what it takes and
+    /// gives now.
+    pub(super) async fn renew(&mut self, index: usize, prepared: &Prepared) -> Result<Learnt, Fault> {
         let home = self.servers[index].shard == self.engine.cluster.home();
         let shard = self.shard_name(self.servers[index].shard);
         let server = &mut *self.servers[index].lease;
         let Some(name) = server.prepared.get(prepared.id) else {
-            return Ok(None);
+            return Err(Fault::error("XX000", "a statement was not registered"));
         };
         let name = name.to_string();
         let types: Vec<u32> = match &prepared.statement.action {
@@ -103,14 +108,19 @@ impl Session {
             server.prepared.remove(prepared.id);
             return Err(Fault::Statement(error));
         }
-        Ok(reply.columns)
+        let learnt = Learnt {
+            params: reply.params.unwrap_or_default(),
+            columns: reply.columns,
+        };
+        server.prepared.redescribe(prepared.id, learnt.description());
+        Ok(learnt)
     }
 }
 
 /// The length of an answer that says nothing but that a plan is invalid, up to ReadyForQuery outside a block.
 fn stale_answer(bytes: &[u8]) -> Option<usize> {
     let error = wire::frame::peek(bytes, usize::MAX).ok()??;
-    if error.tag != tag::ERROR || !is_stale(bytes.get(..error.len)?) {
+    if error.tag != tag::ERROR || !is_invalid(bytes.get(..error.len)?) {
         return None;
     }
     (bytes.get(error.len..)? == b"Z\0\0\0\x05I").then_some(bytes.len())
@@ -124,17 +134,40 @@ fn only_says_stale(bytes: &[u8]) -> bool {
     let ready = b"Z\0\0\0\x05I";
     let rest = bytes.get(error.len..).unwrap_or_default();
     error.tag == tag::ERROR
-        && bytes.get(..error.len).is_some_and(is_stale)
+        && bytes.get(..error.len).is_some_and(is_invalid)
         && rest.len() < ready.len()
         && ready.starts_with(rest)
 }
 
-/// An error that says that a prepared statement's columns have changed.
-pub(super) fn is_stale(message: &[u8]) -> bool {
+/// An error that says that a prepared statement's columns have changed, or that its text makes no sense (any more) with
+/// the parameter types it has.
+pub(super) fn is_invalid(message: &[u8]) -> bool {
     let Ok(fields) = Fields::decode(message.get(5..).unwrap_or_default()) else {
         return false;
     };
-    fields.get(field::CODE) == Some(b"0A000") && fields.get(field::ROUTINE) == Some(b"RevalidateCachedQuery")
+    let code = fields.get(field::CODE).unwrap_or_default();
+    says_invalid(code, fields.get(field::ROUTINE))
+}
+
+/// The same of an error that was decoded.
+pub(super) fn is_invalid_error(fields: &ErrorFields) -> bool {
+    let routine = fields.get(field::ROUTINE).map(str::as_bytes);
+    says_invalid(fields.code.as_bytes(), routine)
+}
+
+/// Rights are judged anew with every execution; everything else of their class is judged with the plan.
+fn says_invalid(code: &[u8], routine: Option<&[u8]>) -> bool {
+    (code == b"0A000" && routine == Some(b"RevalidateCachedQuery"))
+        || (code.starts_with(b"42") && code != b"42501")
+}
+
+/// PostgreSQL's error, with the function that drivers look for.
+pub(super) fn changed() -> ErrorFields {
+    let mut fields = ErrorFields::error("0A000", "cached plan must not change result type");
+    fields
+        .other
+        .push((field::ROUTINE, "RevalidateCachedQuery".to_owned()));
+    fields
 }
 
 fn has_describe(mut bytes: &[u8]) -> bool {

@@ -35,6 +35,8 @@ pub(super) struct Batch {
     pub parse: usize,
     /// Length of the Bind.
     pub bind: usize,
+    /// The portal's description is asked for.
+    pub describe: bool,
     /// Of all messages together.
     pub len: usize,
 }
@@ -57,6 +59,7 @@ fn batch_shape(bytes: &[u8], limit: usize) -> Shape {
     let mut batch = Batch {
         parse: 0,
         bind: 0,
+        describe: false,
         len: 0,
     };
     let mut last = 0;
@@ -77,7 +80,10 @@ fn batch_shape(bytes: &[u8], limit: usize) -> Shape {
                 batch.bind = frame.len;
                 tag::BIND
             }
-            (tag::BIND, tag::DESCRIBE) if body == b"P\0" => tag::DESCRIBE,
+            (tag::BIND, tag::DESCRIBE) if body == b"P\0" => {
+                batch.describe = true;
+                tag::DESCRIBE
+            }
             (tag::BIND | tag::DESCRIBE, tag::EXECUTE) if body.len() == 5 && body[0] == 0 => tag::EXECUTE,
             (tag::EXECUTE, tag::SYNC) if body.is_empty() => tag::SYNC,
             _ => return Shape::Other,
