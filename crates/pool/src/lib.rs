@@ -15,4 +15,4 @@ pub use machine::Pool;
 pub use policy::Policy;
 pub use ticket::{Ticket, TicketAnswer, TicketBook, TicketEffect, TicketRequestId};
 pub use time::Time;
-pub use types::{Answer, Class, Effect, Refused, RequestId, ServerId, Stats};
+pub use types::{Answer, Class, Effect, Hold, Refused, RequestId, ServerId, Stats};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::policy::Policy;
 use crate::time::Time;
-use crate::types::{Answer, Class, Effect, Refused, RequestId, ServerId, Stats};
+use crate::types::{Answer, Class, Effect, Hold, Refused, RequestId, ServerId, Stats};
 
 const CLASSES: [Class; 3] = [Class::First, Class::Further, Class::Control];
 
@@ -30,6 +30,8 @@ struct Server {
 struct Waiter {
     id: RequestId,
     since: Time,
+    /// Its own patience with a server that is away.
+    away_wait: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +63,8 @@ pub struct Pool {
     servers: Vec<Option<Server>>,
     free: Vec<ServerId>,
     lanes: [Lane; 3],
+    /// Some request that waits may have a patience of its own.
+    own_waits: bool,
     failing: Option<Failing>,
     /// Ordinary requests wait, nothing stays idle.
     paused: bool,
@@ -89,6 +93,7 @@ impl Pool {
             paused: false,
             clock: Time(0),
             suspect: None,
+            own_waits: false,
             generation: 0,
             next_request: 0,
             effects: VecDeque::new(),
@@ -103,6 +108,11 @@ impl Pool {
 
     /// Asks for a connection. Drain [`Self::poll_effect`] afterwards unless it was granted.
     pub fn request(&mut self, class: Class, now: Time) -> Answer {
+        self.request_held(class, Hold::default(), now)
+    }
+
+    /// The same with a patience of its own for a server that is away.
+    pub fn request_held(&mut self, class: Class, hold: Hold, now: Time) -> Answer {
         self.clock = now;
         if let Some((lane, id)) = self.peek_idle(class) {
             let stale = self.is_stale(id);
@@ -115,7 +125,8 @@ impl Pool {
         }
         let waiting: usize = self.lanes.iter().map(|lane| lane.queue.len()).sum();
         let limit = if self.failing.is_some() {
-            self.policy.queue_limit.min(self.policy.away_queue)
+            let away_queue = hold.queue.unwrap_or(self.policy.away_queue);
+            self.policy.queue_limit.min(away_queue)
         } else {
             self.policy.queue_limit
         };
@@ -124,11 +135,14 @@ impl Pool {
         }
         let id = RequestId(self.next_request);
         self.next_request += 1;
-        self.lanes[class as usize]
-            .queue
-            .push_back(Waiter { id, since: now });
+        self.own_waits |= hold.wait.is_some();
+        self.lanes[class as usize].queue.push_back(Waiter {
+            id,
+            since: now,
+            away_wait: hold.wait,
+        });
         self.pump(class, now);
-        if self.refuses_at_once(class, now) {
+        if self.refuses_at_once(class, hold.wait, now) {
             self.lanes[class as usize].queue.pop_back();
             return Answer::Refused(Refused::Failing);
         }
@@ -345,8 +359,19 @@ impl Pool {
         let mut next: Option<Time> = None;
         let mut consider = |time: Time| next = Some(next.map_or(time, |old| old.min(time)));
         for lane in &self.lanes {
+            if self.own_waits {
+                for waiter in &lane.queue {
+                    consider(waiter.since.after(self.patience(waiter.away_wait)));
+                    if let Some(failing) = self.failing
+                        && lane.dialling == 0
+                        && lane.open == 0
+                    {
+                        consider(failing.since.after(self.failing_wait(failing, waiter.away_wait)));
+                    }
+                }
+            }
             if let Some(waiter) = lane.queue.front() {
-                consider(waiter.since.after(self.patience()));
+                consider(waiter.since.after(self.patience(waiter.away_wait)));
                 if self.policy.extra > 0 {
                     consider(waiter.since.after(self.policy.extra_after));
                 }
@@ -354,7 +379,7 @@ impl Pool {
                     && lane.dialling == 0
                 {
                     consider(failing.retry_at);
-                    consider(failing.since.after(self.failing_wait(failing)));
+                    consider(failing.since.after(self.failing_wait(failing, waiter.away_wait)));
                 } else if lane.denied_until > Time(0) {
                     consider(lane.denied_until);
                 }
@@ -589,25 +614,25 @@ impl Pool {
     }
 
     /// Logins have been failing for long enough, none is running, and nothing lent out will come back.
-    fn refuses_at_once(&self, class: Class, now: Time) -> bool {
+    fn refuses_at_once(&self, class: Class, own: Option<Duration>, now: Time) -> bool {
         let lane = &self.lanes[class as usize];
         let Some(failing) = self.failing else { return false };
-        lane.dialling == 0 && lane.open == 0 && now >= failing.since.after(self.failing_wait(failing))
+        lane.dialling == 0 && lane.open == 0 && now >= failing.since.after(self.failing_wait(failing, own))
     }
 
-    fn failing_wait(&self, failing: Failing) -> Duration {
+    fn failing_wait(&self, failing: Failing, own: Option<Duration>) -> Duration {
         if failing.lasting {
             self.policy.failing_wait
         } else {
             // A server that is restarted comes back: a pause, not an error.
-            self.away_wait()
+            own.unwrap_or_else(|| self.away_wait())
         }
     }
 
     /// How long a request waits.
-    fn patience(&self) -> Duration {
+    fn patience(&self, own: Option<Duration>) -> Duration {
         match self.failing {
-            Some(failing) if !failing.lasting => self.away_wait(),
+            Some(failing) if !failing.lasting => own.unwrap_or_else(|| self.away_wait()),
             _ => self.policy.connection_timeout,
         }
     }
@@ -618,15 +643,9 @@ impl Pool {
 
     fn refuse_failing(&mut self, now: Time) {
         for class in CLASSES {
-            if !self.refuses_at_once(class, now) {
-                continue;
-            }
-            while let Some(waiter) = self.lanes[class as usize].queue.pop_front() {
-                self.effects.push_back(Effect::Refuse {
-                    request: waiter.id,
-                    reason: Refused::Failing,
-                });
-            }
+            self.refuse_where(class, Refused::Failing, |pool, waiter| {
+                pool.refuses_at_once(class, waiter.away_wait, now)
+            });
         }
     }
 
@@ -634,22 +653,32 @@ impl Pool {
         if self.paused && class == Class::First {
             return;
         }
-        let timeout = self.patience();
         let reason = if self.failing.is_some() {
             Refused::Failing
         } else {
             Refused::TimedOut
         };
-        let lane = &mut self.lanes[class as usize];
-        while let Some(waiter) = lane.queue.front().copied() {
-            if waiter.since.after(timeout) > now {
-                break;
+        self.refuse_where(class, reason, |pool, waiter| {
+            waiter.since.after(pool.patience(waiter.away_wait)) <= now
+        });
+        self.own_waits &= self.waiting() > 0;
+    }
+
+    /// Refuses those who have waited for too long. Unless some have a patience of their own they come in order.
+    fn refuse_where(&mut self, class: Class, reason: Refused, is_over: impl Fn(&Self, &Waiter) -> bool) {
+        let mut at = 0;
+        while let Some(waiter) = self.lanes[class as usize].queue.get(at).copied() {
+            if is_over(self, &waiter) {
+                self.lanes[class as usize].queue.remove(at);
+                self.effects.push_back(Effect::Refuse {
+                    request: waiter.id,
+                    reason,
+                });
+            } else if self.own_waits {
+                at += 1;
+            } else {
+                return;
             }
-            lane.queue.pop_front();
-            self.effects.push_back(Effect::Refuse {
-                request: waiter.id,
-                reason,
-            });
         }
     }
 

@@ -13,6 +13,15 @@ pub enum Class {
     Control = 2,
 }
 
+/// How long one request waits for a server that is away, where that differs from [`crate::Policy`]'s numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hold {
+    /// Instead of `away_wait`.
+    pub wait: Option<Duration>,
+    /// Instead of `away_queue`: it does not wait behind so many or more.
+    pub queue: Option<usize>,
+}
+
 /// Names a server connection of one pool. Reused after the connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub u32);

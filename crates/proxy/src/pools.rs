@@ -83,6 +83,8 @@ pub struct PoolKey {
 pub enum Purpose<'a> {
     /// The first shard of a transaction.
     First,
+    /// The same with a patience of its own for a server that is away.
+    Held(pool::Hold),
     /// A further shard of a transaction that holds a ticket; never waits for other transactions.
     Further(&'a TicketGuard),
     /// The proxy's own work: schema reads, recovery.
@@ -90,9 +92,16 @@ pub enum Purpose<'a> {
 }
 
 impl Purpose<'_> {
+    fn hold(self) -> pool::Hold {
+        match self {
+            Self::Held(hold) => hold,
+            _ => pool::Hold::default(),
+        }
+    }
+
     fn class(self) -> pool::Class {
         match self {
-            Self::First => pool::Class::First,
+            Self::First | Self::Held(_) => pool::Class::First,
             Self::Further(_) => pool::Class::Further,
             Self::Control => pool::Class::Control,
         }

@@ -602,3 +602,48 @@ fn who_waits_for_a_server_that_is_away_has_limits_of_their_own() {
     pool.handle_timeout(Time(5_100_000));
     assert!(refused(&mut pool));
 }
+
+#[test]
+fn a_request_may_have_a_patience_of_its_own() {
+    let mut bench = Bench::new(Policy {
+        away_wait: Some(Duration::from_millis(800)),
+        ..policy()
+    });
+    let held = |bench: &mut Bench, ms: u64, now: Time| {
+        let hold = Hold {
+            wait: Some(Duration::from_millis(ms)),
+            queue: None,
+        };
+        let _ = bench.pool.request_held(Class::First, hold, now);
+        bench.effects()
+    };
+    assert_eq!(bench.request(Class::First, at(0)), "r0: dial s0 First");
+    assert_eq!(held(&mut bench, 100, at(0)), "dial s1 First");
+    held(&mut bench, 2000, at(0));
+    // It is not over while nobody knows that the server is away.
+    assert_eq!(bench.after(|pool| pool.handle_timeout(at(150))), "");
+    bench.pool.dial_failed(s(0), at(160), 0, false);
+    bench.pool.dial_failed(s(1), at(160), 0, false);
+    bench.effects();
+    // Behind a queue that is too long for it.
+    let hold = Hold {
+        wait: None,
+        queue: Some(2),
+    };
+    let answer = bench.pool.request_held(Class::First, hold, at(161));
+    assert_eq!(answer, Answer::Refused(Refused::QueueFull));
+    let mut refused = Vec::new();
+    for ms in 161..3000 {
+        if bench.pool.next_timeout().is_some_and(|due| due <= at(ms)) {
+            bench.pool.handle_timeout(at(ms));
+        }
+        while let Some(effect) = bench.pool.poll_effect() {
+            match effect {
+                Effect::Refuse { request, .. } => refused.push((request.0, ms)),
+                Effect::Dial { server, .. } => bench.pool.dial_failed(server, at(ms), 0, false),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(refused, [(1, 161), (0, 800), (2, 2000)]);
+}

@@ -264,7 +264,7 @@ impl ShardPool {
         }
         let waiting = slot.map(|slot| slot.mark.begin_wait());
         let result = loop {
-            let obtain = self.obtain(purpose.class());
+            let obtain = self.obtain(purpose);
             let obtained = match slot {
                 Some(slot) => slot.until_cancelled(obtain).await,
                 None => Some(obtain.await),
@@ -299,10 +299,10 @@ impl ShardPool {
     }
 
     /// A connection from the machine, and whether it must be checked before it is lent.
-    async fn obtain(&self, class: Class) -> Result<(Box<Pooled>, bool), Refused> {
+    async fn obtain(&self, purpose: Purpose<'_>) -> Result<(Box<Pooled>, bool), Refused> {
         let metrics = &self.0.worker.metrics;
         let since = self.0.worker.now();
-        let answer = self.0.machine.borrow_mut().request(class, since);
+        let answer = (self.0.machine.borrow_mut()).request_held(purpose.class(), purpose.hold(), since);
         match answer {
             Answer::Granted(id) => self.take_slot(id).map(|it| (it, false)).ok_or(Refused::TimedOut),
             Answer::Check(id) => self.take_slot(id).map(|it| (it, true)).ok_or(Refused::TimedOut),

@@ -123,7 +123,8 @@ impl Session {
                 Some(lease) => lease,
                 None => {
                     let since = std::time::Instant::now();
-                    let lease = pool.checkout(Purpose::First, Some(&self.cancel.slot)).await;
+                    let purpose = self.first_purpose();
+                    let lease = pool.checkout(purpose, Some(&self.cancel.slot)).await;
                     self.observation.waited(since, &self.engine.metrics);
                     lease?
                 }

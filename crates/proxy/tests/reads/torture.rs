@@ -17,7 +17,7 @@ const PAIRS: u64 = 1600;
 const SESSIONS: usize = 16;
 
 /// Stops a server and all its processes, and lets them go on.
-fn signal(node: &NodeInfo, name: &str) {
+pub fn signal(node: &NodeInfo, name: &str) {
     let file = std::fs::read_to_string(node.data_dir.join("postmaster.pid")).unwrap();
     let parent = file.lines().next().unwrap().trim().to_owned();
     let mut pids = vec![parent.clone()];

@@ -11,6 +11,10 @@ pub(in super::super) const READ_FROM: &str = "drover.read_from";
 pub(in super::super) const CONSISTENCY: &str = "drover.consistency";
 /// Name of the setting that bounds the waiting for a replica.
 pub(in super::super) const REPLICA_WAIT: &str = "drover.replica_wait";
+/// Name of the setting that says how long a statement waits for a server that is away, in milliseconds.
+pub(in super::super) const BUFFER_MS: &str = "drover.failover_buffer_ms";
+/// Name of the setting that says behind how many others it does so.
+pub(in super::super) const BUFFER_STATEMENTS: &str = "drover.failover_buffer_statements";
 /// Name of the setting by which a session takes over what another has seen.
 pub(in super::super) const TOKEN: &str = "drover.consistency_token";
 
@@ -19,6 +23,12 @@ const WAIT_DEFAULT: Duration = Duration::from_millis(10);
 
 /// The longest wait for a replica that can be asked for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The longest wait for a server that is away that can be asked for.
+const BUFFER_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Statements that may be asked to wait for one; what the queue of the pool holds is less, as a rule.
+const BUFFER_STATEMENTS_MAX: usize = 1_000_000;
 
 /// The largest age that can be asked for.
 const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -159,6 +169,16 @@ pub(in super::super) fn checked(name: &str, values: &[String]) -> Result<String,
             Consistency::parse(&text).map(Consistency::text),
             "Available values: strong, read_your_writes, monotonic, bounded followed by an age such as 5s, eventual.",
         ),
+        BUFFER_MS => (
+            duration(&text)
+                .filter(|wait| *wait <= BUFFER_MAX)
+                .map(|wait| wait.as_millis().to_string()),
+            "A time in milliseconds, up to 600000.",
+        ),
+        BUFFER_STATEMENTS => (
+            statements(&text).map(|count| count.to_string()),
+            "A number up to 1000000.",
+        ),
         _ => (
             duration(&text).filter(|wait| *wait <= WAIT_MAX).map(in_words),
             "A time up to 60s, for instance 50ms.",
@@ -172,13 +192,28 @@ pub(in super::super) fn checked(name: &str, values: &[String]) -> Result<String,
 }
 
 /// What a setting is when nothing is said.
-pub(in super::super) fn shown(name: &str, settings: &SettingsHistory) -> String {
+pub(in super::super) fn shown(name: &str, settings: &SettingsHistory, hold: pool::Hold) -> String {
     let options = ReadOptions::of(settings);
     match name {
         READ_FROM => options.from.as_str().to_owned(),
         CONSISTENCY => options.consistency.text(),
+        BUFFER_MS => hold.wait.unwrap_or_default().as_millis().to_string(),
+        BUFFER_STATEMENTS => hold.queue.unwrap_or_default().to_string(),
         _ => in_words(options.wait),
     }
+}
+
+/// What a session says of how its statements wait for a server that is away.
+pub(in super::super) fn hold_of(settings: &SettingsHistory) -> pool::Hold {
+    pool::Hold {
+        wait: settings.own(BUFFER_MS).and_then(duration),
+        queue: settings.own(BUFFER_STATEMENTS).and_then(statements),
+    }
+}
+
+fn statements(text: &str) -> Option<usize> {
+    let count = text.trim().parse().ok()?;
+    (count <= BUFFER_STATEMENTS_MAX).then_some(count)
 }
 
 /// A number with a unit; without one, milliseconds, like PostgreSQL's own time-outs.

@@ -9,8 +9,11 @@ use wire::backend::ErrorFields;
 
 use super::super::settings::{Settings, SettingsHistory};
 use super::super::{Fault, Session};
-use super::options::{CONSISTENCY, READ_FROM, REPLICA_WAIT, TOKEN, checked, shown};
+use super::options::{
+    BUFFER_MS, BUFFER_STATEMENTS, CONSISTENCY, READ_FROM, REPLICA_WAIT, TOKEN, checked, hold_of, shown,
+};
 use crate::exec::link::TextRow;
+use crate::pools::Purpose;
 
 /// Settings that have one value today; other values come with the features they choose.
 const FIXED: [(&str, &str); 2] = [
@@ -19,11 +22,13 @@ const FIXED: [(&str, &str); 2] = [
 ];
 
 /// Settings that are kept with the session's others.
-const KEPT: [&str; 3] = [READ_FROM, CONSISTENCY, REPLICA_WAIT];
+const KEPT: [&str; 5] = [READ_FROM, CONSISTENCY, REPLICA_WAIT, BUFFER_MS, BUFFER_STATEMENTS];
 
-/// What ALTER ROLE and ALTER DATABASE have set of them, one row of three values.
+/// What ALTER ROLE and ALTER DATABASE have set of them, one row with a value for each.
 pub(in super::super) const ASK_DEFAULTS: &str = "SELECT pg_catalog.current_setting('drover.read_from', true), \
-     pg_catalog.current_setting('drover.consistency', true), pg_catalog.current_setting('drover.replica_wait', true)";
+     pg_catalog.current_setting('drover.consistency', true), pg_catalog.current_setting('drover.replica_wait', true), \
+     pg_catalog.current_setting('drover.failover_buffer_ms', true), \
+     pg_catalog.current_setting('drover.failover_buffer_statements', true)";
 
 impl Session {
     /// `SET drover.… = …`.
@@ -68,12 +73,37 @@ impl Session {
         self.complete(tag)
     }
 
+    /// What its first server is wanted for, with the session's own patience if it has one.
+    pub(in super::super) fn first_purpose(&self) -> Purpose<'static> {
+        let hold = hold_of(&self.settings);
+        if hold == pool::Hold::default() {
+            Purpose::First
+        } else {
+            Purpose::Held(hold)
+        }
+    }
+
+    /// How the session's statements wait for a server that is away.
+    fn hold(&self) -> pool::Hold {
+        let own = hold_of(&self.settings);
+        let shared = &self.engine.shared;
+        let config = shared.nodes.config();
+        let source = shared.policies.source();
+        pool::Hold {
+            wait: own
+                .wait
+                .or(config.failover_buffer)
+                .or(Some(source.pool.connection_timeout)),
+            queue: own.queue.or(Some(config.failover_buffer_statements)),
+        }
+    }
+
     /// `SHOW drover.…`.
     pub(in super::super) async fn show_own(&mut self, name: &str) -> Result<(), Fault> {
         let value = if name == TOKEN {
             self.consistency_token().await?
         } else if KEPT.contains(&name) {
-            shown(name, &self.settings)
+            shown(name, &self.settings, self.hold())
         } else {
             fixed(name)?.1.to_owned()
         };
