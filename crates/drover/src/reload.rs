@@ -18,13 +18,14 @@ use proxy::worker::Shared;
 use crate::config::{Config, LogLevel};
 
 /// Options of the sections that apply at run time which do not.
-const FIXED: [&str; 7] = [
+const FIXED: [&str; 8] = [
     "[pool] multi_shard_pool",
     "[limits] max_message_bytes",
     "[limits] gather_max_bytes",
     "[log] format",
     "[tracing] otlp_endpoint",
     "[tracing] service_name",
+    "[replicas] safe_functions",
     "[[databases]]",
 ];
 
@@ -78,6 +79,9 @@ impl Reloader for FileReloader {
             .secrets
             .replace(&proxy.users, proxy.auth.clone())
             .map_err(|error| wrong(&error))?;
+        // What may be read on replicas is part of the facts that were loaded.
+        proxy.replicas.safe_functions = shared.nodes.config().safe_functions.clone();
+        shared.nodes.set_config(proxy.replicas.clone());
         shared.set_policies(PolicySource::new(&proxy));
         shared.secrets.check_agreement(&shared.reach());
         (self.set_level)(new.log.level);
@@ -121,7 +125,7 @@ fn compare(running: &Config, new: &Config) -> ReloadReport {
 
 fn is_fixed(option: &str) -> bool {
     let section = option.split(' ').next().unwrap_or_default();
-    let sections = ["[proxy]", "[store]", "[admin]", "[replicas]", "[[shards]]"];
+    let sections = ["[proxy]", "[store]", "[admin]", "[[shards]]"];
     sections.contains(&section) || FIXED.contains(&option)
 }
 
@@ -131,10 +135,13 @@ fn merged(running: &Config, new: Config) -> Config {
         proxy: running.proxy.clone(),
         store: running.store.clone(),
         admin: running.admin.clone(),
-        replicas: running.replicas.clone(),
         shards: running.shards.clone(),
         ..new
     };
+    merged
+        .replicas
+        .safe_functions
+        .clone_from(&running.replicas.safe_functions);
     merged.pool.multi_shard_pool = running.pool.multi_shard_pool;
     merged.limits.max_message_bytes = running.limits.max_message_bytes;
     merged.limits.gather_max_bytes = running.limits.gather_max_bytes;

@@ -105,6 +105,29 @@ fn a_changed_file_is_taken_over_whole_or_not_at_all() {
 
 /// Who does not get in cannot write lines of the log either.
 #[test]
+fn how_replicas_are_used_changes_at_run_time() {
+    let site = site();
+    let proxy = site.start("one");
+    let before = std::fs::read_to_string(file(&site)).expect("the configuration");
+    let mut client = proxy.client();
+    let mut shown = || {
+        let answer = client.simple("SHOW drover.failover_buffer_ms").expect("runs");
+        answer.value().expect("a value")
+    };
+    assert_eq!(shown(), "10000");
+    let changed =
+        before + "[replicas]\nfailover_buffer = '2s'\nzone = 'b'\nsafe_functions = ['pg_catalog.random']\n";
+    reload(&site, &proxy, &changed, "configuration reloaded", 1);
+    assert_eq!(shown(), "2000");
+    let log = proxy.log();
+    assert!(
+        log.lines()
+            .any(|line| line.contains("restart") && line.contains("[replicas] safe_functions")),
+        "{log}"
+    );
+}
+
+#[test]
 fn a_name_stays_on_one_line_of_the_log() {
     let site = site();
     let text = site.config("one") + "[log]\nlevel = 'info'\n";

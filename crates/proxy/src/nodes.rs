@@ -41,7 +41,7 @@ impl std::fmt::Display for NodeId {
 /// All servers of all shards.
 #[derive(Debug)]
 pub struct Nodes {
-    config: ReplicaConfig,
+    config: ArcSwap<ReplicaConfig>,
     watched: bool,
     shards: ArcSwap<Vec<Arc<Shard>>>,
     /// Held by whoever replaces something.
@@ -96,7 +96,7 @@ impl Nodes {
 
     fn empty(config: ReplicaConfig, watched: bool) -> Self {
         Self {
-            config,
+            config: ArcSwap::from_pointee(config),
             watched,
             shards: ArcSwap::default(),
             writing: Mutex::new(()),
@@ -110,8 +110,15 @@ impl Nodes {
 
     /// How replicas are used.
     #[must_use]
-    pub fn config(&self) -> &ReplicaConfig {
-        &self.config
+    pub fn config(&self) -> Arc<ReplicaConfig> {
+        self.config.load_full()
+    }
+
+    /// They are used in another way from now on. Circuit breakers keep their numbers as long as their servers are
+    /// configured.
+    pub fn set_config(&self, config: ReplicaConfig) {
+        self.config.store(Arc::new(config));
+        self.announce();
     }
 
     /// Somebody looks at the servers, so that what is known of them holds.
@@ -131,8 +138,8 @@ impl Nodes {
         let new = records.iter().map(|record| {
             let known = old.iter().find(|shard| shard.id == record.id.0);
             let view = match known {
-                Some(shard) => shard.view.load().reconfigured(record, &self.config),
-                None => ShardView::new(record, &self.config),
+                Some(shard) => shard.view.load().reconfigured(record, &self.config.load()),
+                None => ShardView::new(record, &self.config.load()),
             };
             match known {
                 Some(shard) => {
@@ -184,7 +191,7 @@ impl Nodes {
             return Choice::Primary(WhyPrimary::NoReplica);
         };
         let random = replica::balance::mixed(self.random.fetch_add(1, Ordering::Relaxed));
-        choose::choose(&found.view.load(), need, &self.config, self.now(), random)
+        choose::choose(&found.view.load(), need, &self.config.load(), self.now(), random)
     }
 
     /// Told of everything that is published: roles, positions, servers that come and go.
@@ -212,7 +219,7 @@ impl Nodes {
         };
         let mut view = (**found.view.load()).clone();
         let mut memory = found.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = change(&mut view, &mut memory, &self.config);
+        let changes = change(&mut view, &mut memory, &self.config.load());
         self.count(&found.view.load(), &view);
         drop(memory);
         found.view.store(Arc::new(view));
@@ -272,7 +279,8 @@ impl Nodes {
         let asked = self.now();
         let mut changes = self.changes();
         // A server may leave as many looks unanswered before it is known to be dead; one more begins later.
-        let patience = (self.config.poll_timeout + self.config.poll_interval) * 3;
+        let config = self.config();
+        let patience = (config.poll_timeout + config.poll_interval) * 3;
         let all = async {
             loop {
                 self.look_now(shard);
