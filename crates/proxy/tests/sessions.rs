@@ -8,6 +8,8 @@
 
 #[path = "sessions/ahead.rs"]
 mod ahead;
+#[path = "sessions/dead.rs"]
+mod dead;
 #[path = "sessions/fixture.rs"]
 mod fixture;
 #[path = "sessions/leaks.rs"]

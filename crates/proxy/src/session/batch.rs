@@ -9,6 +9,7 @@ use wire::backend::{ErrorFields, encode, tag};
 
 use super::ahead::{self, Way};
 use super::block::BlockState;
+use super::effects::Effects;
 use super::extended::{Prepared, Step};
 use super::reads::guarded;
 use super::simple::status_of;
@@ -232,6 +233,32 @@ impl Session {
         Ok(())
     }
 
+    /// A server that was lost at Sync costs the pipeline, not the session.
+    pub(super) async fn outlive(&mut self, kind: u8, result: Result<(), Fault>) -> Result<(), Fault> {
+        let fields = match result {
+            Err(fault) if kind != wire::frontend::tag::SYNC || !fault.is_lost() => return Err(fault),
+            Err(Fault::Statement(fields)) => fields,
+            other => return other,
+        };
+        self.extended.open_on = None;
+        self.extended.steps.clear();
+        self.extended.skipping = false;
+        self.extended.executed = false;
+        self.extended.flushed = false;
+        self.extended.effects = Effects::default();
+        self.tell(&fields);
+        self.fail_block();
+        if self.block.is_open() && self.block.implicit {
+            Box::pin(self.end_implicit_block()).await?;
+        }
+        if !self.block.is_open() {
+            self.extended.forget_portals();
+            self.at_rest().await?;
+        }
+        encode::ready_for_query(self.client.conn.out(), self.block.status());
+        Ok(())
+    }
+
     /// A Query message in the middle of a pipeline ends it, as Sync would, without an answer of its own. True when the
     /// pipeline turns out to have failed: then the message is ignored like everything else up to Sync.
     pub(super) async fn batch_fails(&mut self) -> Result<bool, Fault> {
@@ -375,8 +402,7 @@ impl Session {
                 continue;
             };
             if let Err(error) = pumped {
-                self.extended.open_on = None;
-                self.extended.steps.clear();
+                self.forget_open();
                 return Err(self.relay_failed(index, error));
             }
             self.heed(index, &mut read);
@@ -385,8 +411,7 @@ impl Session {
                 return Ok(read);
             }
             if let Some(fields) = read.fatal.take() {
-                self.extended.open_on = None;
-                self.extended.steps.clear();
+                self.forget_open();
                 return Err(self.server_ended(index, fields));
             }
             if read.foreign {
@@ -439,26 +464,35 @@ impl Session {
     /// Statements whose Parse was not confirmed do not exist.
     fn undo_steps(&mut self, index: usize) {
         for step in std::mem::take(&mut self.extended.steps) {
-            match step {
-                Step::Parse {
-                    forget, registered, ..
-                } => {
-                    if let Some(name) = forget {
-                        self.extended.forget(&name);
-                    }
-                    if let Some(id) = registered {
-                        self.servers[index].lease.prepared.remove(id);
-                    }
-                }
-                Step::LocalParse { name } => {
-                    self.extended.forget(&name);
-                }
-                _ => {}
+            if let Step::Parse {
+                registered: Some(id), ..
+            } = &step
+            {
+                self.servers[index].lease.prepared.remove(*id);
             }
+            self.undo_name(step);
         }
         self.servers[index].lease.unnamed = None;
         if self.block.state == BlockState::None {
             self.extended.forget_portals();
+        }
+    }
+
+    /// The same where the server is gone.
+    fn forget_open(&mut self) {
+        self.extended.open_on = None;
+        for step in std::mem::take(&mut self.extended.steps) {
+            self.undo_name(step);
+        }
+    }
+
+    fn undo_name(&mut self, step: Step) {
+        if let Step::Parse {
+            forget: Some(name), ..
+        }
+        | Step::LocalParse { name } = step
+        {
+            self.extended.forget(&name);
         }
     }
 }

@@ -181,7 +181,10 @@ impl Session {
     /// Acts on one message of the extended protocol.
     pub(super) async fn extended_message(&mut self, kind: u8, message: &[u8]) -> Result<(), Fault> {
         let result = match &self.reads {
-            None => self.extended_plainly(kind, message).await,
+            None => {
+                let result = self.extended_plainly(kind, message).await;
+                self.outlive(kind, result).await
+            }
             Some(_) => Box::pin(self.extended_reading(kind, message)).await,
         };
         match result {

@@ -507,15 +507,11 @@ impl Session {
         match errand.form {
             Form::Query => self.after_query(Err(fault)).await.map(|()| true),
             Form::Batch { ref batch, .. } => {
-                let lost = fault.is_lost();
                 let Fault::Statement(fields) = fault else {
                     return Err(fault);
                 };
-                if lost {
-                    return Err(Fault::Statement(fields));
-                }
                 self.servers.clear();
-                // The server has ignored it all.
+                // The server has ignored it all, or is gone.
                 if batch.parse > 0 {
                     self.extended.forget(b"");
                 }

@@ -410,7 +410,13 @@ impl Session {
                 let name = shard.map_or_else(|| "a shard".to_owned(), |shard| self.shard_name(shard));
                 let was_pinned = !self.pinned.is_empty() && shard == Some(self.engine.cluster.home());
                 self.note_unsent(index);
+                let server = self.servers.get(index);
+                let cut = server.is_some_and(|server| server.lease.passing > 0);
                 self.drop_server(index);
+                if cut {
+                    // The client has half a message: whatever came now, it would take for the other half.
+                    return Fault::ClientGone;
+                }
                 match Fault::lost(&error, &name) {
                     // What pinned the session is gone with the server.
                     Fault::Statement(fields) if was_pinned => Fault::Fatal(fields),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::TestCluster;
+use testkit::client::{Format, Pipeline};
 use testkit::cluster::TestOptions;
 
 use super::door::Door;
@@ -32,16 +33,25 @@ struct Load {
 impl Load {
     fn on(site: &Site) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
-        let clients = (0..8)
-            .map(|_| {
+        let clients = (0..9)
+            .map(|number| {
                 let mut client = site.client();
                 client.set_timeout(Duration::from_secs(30));
+                let parse = Pipeline::new().parse("s", "SELECT 1", &[]);
+                client
+                    .run(parse.describe_statement("s").sync())
+                    .expect("it is prepared");
                 let stop = Arc::clone(&stop);
                 std::thread::spawn(move || {
                     let mut seen = Seen::default();
                     while !stop.load(Ordering::Relaxed) {
                         let start = Instant::now();
-                        let answer = client.simple("SELECT 1").expect("the session goes on");
+                        let pipeline = match number % 3 {
+                            0 => Pipeline::new().query("SELECT 1"),
+                            1 => in_one(Pipeline::new().parse("", "SELECT 1", &[]), ""),
+                            _ => in_one(Pipeline::new(), "s"),
+                        };
+                        let answer = client.run(pipeline).expect("the session goes on");
                         seen.longest = seen.longest.max(start.elapsed());
                         seen.statements += 1;
                         if let Some(error) = answer.error() {
@@ -67,6 +77,12 @@ impl Load {
             assert!(seen.longest < CONNECTION_TIMEOUT, "{what}: {seen:?}");
         }
     }
+}
+
+/// One execution of a statement.
+fn in_one(pipeline: Pipeline, statement: &str) -> Pipeline {
+    let bound = pipeline.bind("", statement, &[], Format::Text);
+    bound.describe_portal("").execute("", 0).sync()
 }
 
 /// The process number of the server in this directory.

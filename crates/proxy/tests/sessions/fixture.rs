@@ -159,9 +159,19 @@ impl Fixture {
         self.direct_as(&info.admin_user, info.admin_password.expose())
     }
 
-    fn direct_as(&self, user: &str, password: &str) -> Client {
+    /// The same on another shard.
+    pub fn admin_of(&self, shard: usize) -> Client {
         let info = self.kit.info();
-        let primary = &info.shards[0].primary;
+        self.direct_to(shard, &info.admin_user, info.admin_password.expose())
+    }
+
+    fn direct_as(&self, user: &str, password: &str) -> Client {
+        self.direct_to(0, user, password)
+    }
+
+    fn direct_to(&self, shard: usize, user: &str, password: &str) -> Client {
+        let info = self.kit.info();
+        let primary = &info.shards[shard].primary;
         let (host, port) = (&primary.host, primary.port);
         Client::connect(&format!(
             "postgresql://{user}:{password}@{host}:{port}/{}",

@@ -62,7 +62,7 @@ impl Session {
         let result = match result {
             // A server that dies at Sync; before it, the pipeline has taken note itself.
             Err(Fault::Statement(fields)) if self.holds_pipeline_error(&fields) => Ok(()),
-            other => other,
+            other => self.outlive(kind, other).await,
         };
         result?;
         let ends = matches!(kind, tag::SYNC | tag::FLUSH);
