@@ -114,15 +114,43 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     let (text, code) = match Config::load(&args.config) {
         Ok(config) => {
             let warnings = config.warnings.iter();
-            let lines = warnings.map(|warning| format!("{path}: warning: {warning}\n"));
-            let text = lines.chain([format!("{path}: no problems\n")]).collect();
-            (text, ExitCode::SUCCESS)
+            let mut text: String = warnings
+                .map(|warning| format!("{path}: warning: {warning}\n"))
+                .collect();
+            let unready = unready(&args.config, &config);
+            for line in &unready {
+                text += &format!("{path}{line}\n");
+            }
+            let code = match unready.is_empty() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            };
+            if unready.is_empty() {
+                text += &format!("{path}: no problems\n");
+            }
+            (text, code)
         }
         Err(error) => (describe(&path.to_string(), &error), ExitCode::FAILURE),
     };
     // Nobody may be reading any more; the exit code still tells.
     let _ = std::io::stdout().write_all(text.as_bytes());
     code
+}
+
+/// What keeps a configuration that can be read from being used: places left to fill in, certificates and keys.
+fn unready(path: &std::path::Path, config: &Config) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let blank = format!("= \"{}\"", import::FILL_IN);
+    let lines = text.lines().zip(1..);
+    let mut problems: Vec<String> = lines
+        .filter(|(line, _)| line.trim_end().ends_with(&blank))
+        .map(|(_, number)| format!(":{number}: still to be filled in"))
+        .collect();
+    if let Err(error) = proxy::tls::Tls::load(&config.to_proxy().tls) {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        problems.push(format!(": [tls] {error}{}", cause.unwrap_or_default()));
+    }
+    problems
 }
 
 /// Every problem on a line of its own, as compilers do it, and how many there are.

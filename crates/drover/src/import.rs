@@ -19,6 +19,9 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+/// Stands for a password that the reader has to fill in.
+pub const FILL_IN: &str = "CHANGE ME";
+
 /// What a translation gives.
 #[derive(Debug, Default)]
 pub struct Translation {
@@ -331,7 +334,7 @@ fn listen(ini: &Ini, out: &mut Out) {
 /// What Drover needs and PgBouncer does not have.
 fn admin(out: &mut Out) {
     out.set("admin", "user", text("postgres"));
-    out.set("admin", "password", text("CHANGE ME"));
+    out.set("admin", "password", text(FILL_IN));
     let note = "`[admin]`: Drover reads schemas with a role of its own, a superuser; fill in its password";
     out.lost.push(note.to_owned());
 }

@@ -113,3 +113,49 @@ fn the_manager_opens_the_socket_and_is_told() {
     // The socket is the manager's: clients of the next process wait in it.
     assert!(std::net::TcpStream::connect(address).is_ok());
 }
+
+/// The registration of a proxy that could not run for a while is over: its clients wait until it has another one.
+#[test]
+fn a_proxy_that_was_held_up_serves_again() {
+    let site = ProxySite::new(TestCluster::shared(1), Path::new(env!("CARGO_BIN_EXE_drover")));
+    let proxy = site.start("one");
+    let mut clients: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
+    for _ in 0..2 {
+        proxy.signal("STOP");
+        // Longer than the registration lasts.
+        std::thread::sleep(Duration::from_millis(3_300));
+        proxy.signal("CONT");
+        for client in &mut clients {
+            let answer = client.simple("SELECT 1").expect("the session goes on");
+            assert_eq!(answer.errors, []);
+        }
+    }
+}
+
+/// What can be read need not be ready: passwords to fill in, certificates that are not there.
+#[test]
+fn check_says_what_is_missing() {
+    let site = ProxySite::new(TestCluster::shared(1), Path::new(env!("CARGO_BIN_EXE_drover")));
+    let config = site.directory().join("checked.toml");
+    let check = |text: &str| {
+        std::fs::write(&config, text).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drover"));
+        let done = command
+            .args(["check", "--config"])
+            .arg(&config)
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        (done.status.success(), said)
+    };
+    let text = site.config("one");
+    let (fine, said) = check(&text);
+    assert!(fine, "{said}");
+    let (fine, said) = check(&format!(
+        "{text}\n[[users]]\nname = \"new\"\npassword = \"CHANGE ME\"\n"
+    ));
+    assert!(!fine && said.contains("still to be filled in"), "{said}");
+    let keys = "[tls]\nclient_mode = \"require\"\nclient_cert = \"none.crt\"\nclient_key = \"none.key\"\n";
+    let (fine, said) = check(&format!("{text}\n{keys}"));
+    assert!(!fine && said.contains("none.crt"), "{said}");
+}

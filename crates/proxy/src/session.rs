@@ -45,6 +45,7 @@ mod workspace;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use sql::NormalisedBuf;
@@ -125,6 +126,12 @@ pub struct Session {
 
 /// Room for a message that a session keeps between two of them, in bytes.
 const MESSAGE_KEPT_BYTES: usize = 256;
+
+/// How long clients outside of transactions wait for a proxy that has lost touch with the cluster.
+const LOST_TOUCH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often they look whether it is over.
+const LOST_TOUCH_LOOK: Duration = Duration::from_millis(50);
 
 /// Whether the session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,10 +244,27 @@ impl Session {
         self.counted = true;
         self.cancel.slot.begin_request();
         if !self.engine.cluster.is_valid() {
-            return Err(Fault::fatal(
-                "57P03",
-                "this proxy has lost touch with the cluster; connect again",
-            ));
+            return Box::pin(self.wait_for_touch()).await;
+        }
+        Ok(())
+    }
+
+    /// A proxy that is slow to renew its registration, because its machine is busy or the store is, may not serve. Outside
+    /// of transactions that is a pause.
+    async fn wait_for_touch(&mut self) -> Result<(), Fault> {
+        let deadline = Instant::now() + LOST_TOUCH_PATIENCE;
+        while !self.engine.cluster.is_valid() {
+            if self.block.is_open() || Instant::now() >= deadline {
+                let text = "this proxy has lost touch with the cluster; connect again";
+                return Err(Fault::fatal("57P03", text));
+            }
+            // Who changes the cluster must not wait for who waits.
+            self.count_out();
+            tokio::time::sleep(LOST_TOUCH_LOOK).await;
+            let holds = !self.servers.is_empty();
+            self.engine.cluster.gate.enter(&self.engine.running, holds).await;
+            self.counted = true;
+            self.cancel.slot.begin_request();
         }
         Ok(())
     }

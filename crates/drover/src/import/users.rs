@@ -46,7 +46,7 @@ pub(super) fn translate(ini: &Ini, open: &mut dyn FnMut(&str) -> Result<String, 
         out.lost.push(note.to_owned());
         users.push((
             "CHANGE_ME".to_owned(),
-            vec![("password".to_owned(), text("CHANGE ME"))],
+            vec![("password".to_owned(), text(super::FILL_IN))],
         ));
     }
     for (name, mut options) in users {
