@@ -7,6 +7,7 @@
 
 pub mod choose;
 mod load;
+pub(crate) mod marks;
 pub mod monitor;
 pub mod observe;
 pub mod view;

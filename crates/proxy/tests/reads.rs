@@ -12,6 +12,8 @@ mod held;
 mod herd;
 #[path = "reads/places.rs"]
 mod places;
+#[path = "reads/promoted.rs"]
+mod promoted;
 #[path = "reads/table.rs"]
 mod table;
 #[path = "reads/tokens.rs"]

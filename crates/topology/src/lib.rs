@@ -21,6 +21,7 @@ pub mod memory;
 pub mod records;
 mod salt;
 mod store;
+mod timelines;
 
 pub use catalog::{Epoch, MapId, ShardId};
 pub use change::{ChangeCoordinator, ChangeError, ChangeGuard};
@@ -35,3 +36,4 @@ pub use store::{
     BoxFuture, LeaseError, LeaseId, Listing, StoreError, TopologyStore, Version, Versioned, Watch,
     WatchSource, Write, WriteError,
 };
+pub use timelines::{TIMELINES, TimelineMark, raise_timeline, set_timeline, timelines, timelines_in};

@@ -95,6 +95,7 @@ pub fn start(
             };
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
+                let marking = Arc::clone(&store);
                 match set_up(store, proxy, wanted, &config, gather_bytes_max, workers).await {
                     Ok(follower) => {
                         let cluster = Arc::clone(follower.cluster());
@@ -105,11 +106,14 @@ pub fn start(
                             cancelling,
                             peer_listen,
                         ));
+                        let marking = nodes::marks::run(Arc::clone(&cluster), marking, watching.clone());
+                        let marking = tokio::task::spawn_local(marking);
                         let watching = tokio::task::spawn_local(nodes::monitor::run(cluster, watching));
                         follower.run(stopped).await;
                         recovering.abort();
                         cancelling.abort();
                         watching.abort();
+                        marking.abort();
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -167,6 +171,7 @@ async fn set_up(
         gather_bytes_max,
         config.replicas.clone(),
     ));
+    nodes::marks::read(&cluster.nodes, store.as_ref()).await;
     nodes::monitor::look_at_all(&cluster).await;
     bootstrap(&cluster, &record).await?;
     set_salts(&cluster, store.as_ref()).await;

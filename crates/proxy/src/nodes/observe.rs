@@ -86,6 +86,8 @@ pub(super) struct Memory {
     known: Option<Known<NodeId>>,
     chosen: Option<NodeId>,
     silences: Vec<(NodeId, u32)>,
+    /// Timelines that some proxy has seen written.
+    reached: Vec<(SystemId, Timeline)>,
 }
 
 impl Default for Memory {
@@ -95,6 +97,7 @@ impl Default for Memory {
             known: None,
             chosen: None,
             silences: Vec::new(),
+            reached: Vec::new(),
         }
     }
 }
@@ -119,6 +122,19 @@ impl Nodes {
             memory.place(view, config);
             Vec::new()
         });
+    }
+
+    /// Some proxy has seen a primary of this shard write this timeline, or an operator has gone back to it.
+    pub(super) fn reached(&self, shard: u32, system: SystemId, timeline: Timeline) -> Vec<Change> {
+        self.update(shard, |view, memory, config| {
+            let known = memory.reached.iter().find(|(known, _)| *known == system);
+            if known == Some(&(system, timeline)) {
+                return Vec::new();
+            }
+            memory.reached.retain(|(known, _)| *known != system);
+            memory.reached.push((system, timeline));
+            memory.conclude(view, config)
+        })
     }
 
     /// The operator says who the primary is, until another one follows it. It takes effect when the server is looked at,
@@ -246,10 +262,19 @@ impl Memory {
     }
 
     fn elect(&mut self, view: &mut ShardView) {
-        let claims: Vec<Claim<NodeId>> = view.nodes.iter().filter_map(claim).collect();
+        let mut claims: Vec<Claim<NodeId>> = view.nodes.iter().filter_map(claim).collect();
         // A server that is alone has nobody to be confused with.
-        let known = self.known.as_ref().filter(|_| view.nodes.len() > 1);
-        match elect(&claims, known, self.chosen) {
+        let alone = view.nodes.len() <= 1;
+        let known = self.known.as_ref().filter(|_| !alone);
+        let first = claims.first().map(|claim| claim.node);
+        claims.retain(|claim| alone || Some(claim.node) == self.chosen || !self.is_over(claim));
+        let elected = match (elect(&claims, known, self.chosen), first) {
+            // Another proxy has seen what came after it.
+            (Err(Undecided::Nobody), Some(first)) => Err(Undecided::Outdated(first)),
+            (elected, _) => elected,
+        };
+        view.decided = elected.is_ok_and(|id| self.chosen == Some(id));
+        match elected {
             Ok(id) => {
                 if self.chosen != Some(id) {
                     self.chosen = None;
@@ -279,6 +304,11 @@ impl Memory {
             Err(Undecided::Outdated(_)) => view.primary = Err(NoPrimary::Outdated),
             Err(Undecided::Conflict(one, other)) => view.primary = Err(NoPrimary::Conflict(one, other)),
         }
+    }
+
+    fn is_over(&self, claim: &Claim<NodeId>) -> bool {
+        let mut reached = self.reached.iter();
+        reached.any(|(system, timeline)| *system == claim.system && *timeline > claim.lineage.timeline())
     }
 
     fn note_position(&mut self, view: &ShardView) {

@@ -170,6 +170,8 @@ pub struct ShardView {
     pub system: Option<SystemId>,
     /// The timelines of the primary; `None`: it has not been seen.
     pub lineage: Option<Arc<Lineage>>,
+    /// The operator has chosen the primary, and it is the one.
+    pub decided: bool,
     pub(super) next_id: u16,
 }
 
@@ -183,6 +185,7 @@ impl ShardView {
             primary: Ok(NodeId(1)),
             system: None,
             lineage: None,
+            decided: false,
             next_id: 1,
         };
         nothing.reconfigured(record, config)

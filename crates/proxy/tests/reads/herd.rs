@@ -123,18 +123,33 @@ impl Herd {
         }
     }
 
+    /// A proxy, or why there is none.
+    pub fn try_proxy(&self, id: &str) -> Result<Running, String> {
+        let id = ProxyId::parse(id).unwrap();
+        let (config, record) = (self.config.clone(), self.record.clone());
+        proxy::start(config, self.store.clone(), id, record, 64 << 20, None).map_err(|error| {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            text
+        })
+    }
+
+    /// The newest timelines that the store knows of.
+    pub fn marks(&self) -> Vec<u32> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let marks = runtime
+            .block_on(topology::timelines(self.store.as_ref()))
+            .unwrap();
+        marks.iter().map(|mark| mark.timeline).collect()
+    }
+
     /// A proxy whose replicas are in rotation.
     pub fn proxy(&self, id: &str) -> Door {
-        let id = ProxyId::parse(id).unwrap();
-        let running = proxy::start(
-            self.config.clone(),
-            self.store.clone(),
-            id,
-            self.record.clone(),
-            64 << 20,
-            None,
-        )
-        .unwrap();
+        let running = self.try_proxy(id).unwrap();
         let info = self.kit.info();
         let (user, password) = (&info.app_user, info.app_password.expose());
         let url = format!(
@@ -191,7 +206,7 @@ impl Herd {
         }
     }
 
-    fn admin(&self, node: &agent::NodeInfo) -> Client {
+    pub fn admin(&self, node: &agent::NodeInfo) -> Client {
         let info = self.kit.info();
         let (user, password) = (&info.admin_user, info.admin_password.expose());
         let (host, port) = (&node.host, node.port);
