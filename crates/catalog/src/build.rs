@@ -166,6 +166,11 @@ fn link(facts: &mut SnapshotBuilder) {
             relation.triggers.push(trigger.clone());
         }
     }
+    for (table, part) in facts.parts.drain(..) {
+        if let Some(relation) = facts.relations.get_mut(&table) {
+            relation.parts.push(part);
+        }
+    }
     for (table, policy) in facts.policies.drain(..) {
         if let Some(relation) = facts.relations.get_mut(&table) {
             relation.policies.push(policy);

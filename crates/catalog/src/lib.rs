@@ -33,8 +33,8 @@ pub use key::{KeyColumn, KeyError, KeyFamily, KeyType, KeyValue, hash_sql};
 pub use load::{CatalogError, QueryId, SnapshotBuilder};
 pub use reads::{Hindrance, HindranceKind, Scope};
 pub use relation::{
-    CheckConstraint, Column, FkAction, ForeignKey, Generated, Identity, Persistence, Placement, Policy,
-    Relation, RelationKind, Trigger, UniqueIndex,
+    CheckConstraint, Column, FkAction, ForeignKey, Generated, Identity, Part, PartKind, Persistence,
+    Placement, Policy, Relation, RelationKind, Trigger, UniqueIndex,
 };
 pub use shard_map::{HashRange, NULL_KEY_HASH, RANGES_MAX, ShardMap, ShardMapError};
 pub use snapshot::{Database, ShardingInput, Snapshot, TableSharding, TableShardingKind};

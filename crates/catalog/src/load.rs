@@ -194,6 +194,7 @@ pub struct SnapshotBuilder {
     pub(crate) inherits: Vec<(Oid, Oid)>,
     pub(crate) triggers: Vec<(Oid, crate::Trigger)>,
     pub(crate) policies: Vec<(Oid, crate::Policy)>,
+    pub(crate) parts: Vec<(Oid, crate::Part)>,
     pub(crate) depends: Vec<Depend>,
     pub(crate) foreign_keys: Vec<crate::ForeignKey>,
     /// Functions that may run on replicas whatever is declared of them: schema and name.

@@ -199,6 +199,28 @@ pub struct Policy {
     pub command: char,
 }
 
+/// What kind of thing a [`Part`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PartKind {
+    /// An index, unique or not.
+    Index,
+    /// Extended statistics.
+    Statistics,
+    /// A sequence that one of the columns owns (also that of an identity column).
+    Sequence,
+}
+
+/// Something that belongs to a relation and is named without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is.
+    pub kind: PartKind,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// Facts about one relation, from the catalog of the home shard, and its placement.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Relation {
@@ -242,6 +264,8 @@ pub struct Relation {
     pub force_row_security: bool,
     /// Policies.
     pub policies: Vec<Policy>,
+    /// What belongs to it but has a name of its own.
+    pub parts: Vec<Part>,
     /// Extension the relation belongs to.
     pub extension: Option<String>,
     /// Belongs to PostgreSQL itself (`pg_catalog`, `information_schema`, TOAST).

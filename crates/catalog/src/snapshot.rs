@@ -3,8 +3,8 @@
 use crate::closure::SessionActs;
 use crate::closure::acts::ActingNames;
 use crate::{
-    Collation, Epoch, Function, KeyType, KeyValue, Map, MapId, Oid, Operator, Proof, Relation, Set, ShardId,
-    ShardMap, SortOrder, Type,
+    Collation, Epoch, Function, KeyType, KeyValue, Map, MapId, Oid, Operator, PartKind, Proof, Relation, Set,
+    ShardId, ShardMap, SortOrder, Type,
 };
 
 /// How one table is sharded, by name: schema facts are matched when the snapshot is built.
@@ -285,6 +285,15 @@ impl Snapshot {
     /// The shard of a key; `None` when there is no such map.
     pub fn shard_of(&self, map: MapId, key: &KeyValue) -> Option<ShardId> {
         self.map(map).map(|m| m.shard_of(key))
+    }
+
+    /// The relation to which an index, statistics object or owned sequence belongs. Looks at all of them: for statements
+    /// about such objects only.
+    pub fn owner_of_part(&self, kind: PartKind, schema: &str, name: &str) -> Option<&Relation> {
+        self.relations().find(|relation| {
+            let mut parts = relation.parts.iter();
+            parts.any(|part| part.kind == kind && part.name == name && part.schema == schema)
+        })
     }
 
     /// The shards of a map, ascending; empty when there is no such map.

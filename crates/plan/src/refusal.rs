@@ -305,6 +305,10 @@ refusals! {
         "this table cannot be moved to the shards",
         "SELECT drover.shard_table('a_view', 'id')",
         "move ordinary tables only, after dropping what stands in the way";
+    HomeOnlyObject = "DRV6018",
+        "some of what the statement is about exists on the home shard only",
+        "GRANT EXECUTE ON FUNCTION f(int), g(settings) TO r -- settings is unsharded",
+        "use one statement for each object; drop a function before its new definition refers to unsharded tables";
     // 7xxx: other statements
     PrepareSql = "DRV7001",
         "PREPARE and EXECUTE of a statement on sharded tables are not handled yet",

@@ -2,16 +2,20 @@
 //!
 //! Names are compared without schemas (the catalog answers "could this name mean something sharded?"), so a statement
 //! may be analyzed needlessly but is never called home wrongly. Where a name decides what runs where (DDL, COPY), it is
-//! resolved along the search path.
+//! resolved along the search path. Which decision a statement gets is the table in `reach`.
 
 mod alter;
 mod create;
+mod drops;
 mod drover;
+mod objects;
+mod reach;
 mod resolve;
+mod servers;
 mod utility;
 
 use catalog::Snapshot;
-use sql::{Detail, RawStatement, StatementKind as Kind};
+use sql::{Detail, RawStatement};
 
 use crate::triage_types::ExplainPlan;
 use crate::{DroverStatement, Refusal, RefusalCode, SessionFacts, Triage};
@@ -37,19 +41,7 @@ fn decide(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     if names_drover(raw) {
         return Err(Refusal::new(RefusalCode::DroverMixed));
     }
-    match raw.kind {
-        Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge => Ok(optimizable(raw, cx)),
-        Kind::Explain => explain(raw, cx),
-        Kind::Copy => utility::copy(raw, cx),
-        Kind::CreateTable => create::table(raw, cx),
-        Kind::CreateTableAs | Kind::RefreshMaterializedView => create::table_as(raw, cx),
-        Kind::Index => create::index(raw, cx),
-        Kind::View => create::view(raw, cx),
-        Kind::AlterTable => alter::table(raw, cx),
-        Kind::Rename | Kind::SetSchema | Kind::Owner => alter::rename(raw, cx),
-        Kind::Drop(object) => alter::drop(raw, object, cx),
-        _ => utility::other(raw, cx),
-    }
+    reach::by_rule(raw, cx)
 }
 
 /// SELECT, INSERT, UPDATE, DELETE, MERGE.

@@ -59,6 +59,11 @@ pub struct DdlPlan {
     pub strips_options: bool,
     /// Some column draws its values from a sequence; the sequence of the home shard counts.
     pub needs_home_sequence: bool,
+    /// The statement names several objects in one list.
+    pub names_several: bool,
+    /// The function whose definition is replaced, if it is there. A shard that cannot have the new one must not keep the
+    /// old one.
+    pub replaces: Option<String>,
 }
 
 /// One piece of a [`DdlPlan`].
@@ -79,7 +84,9 @@ pub enum DdlPlace {
     All,
     /// On every shard but home.
     Others,
-    /// On every shard but home, under a savepoint and with `check_function_bodies = off`: an error there is only logged.
+    /// On every shard but home, under a savepoint and with `check_function_bodies = off`. Where the object, or something
+    /// that its definition refers to, does not exist, that is only logged: the object is the home shard's alone. When the
+    /// statement names several objects ([`DdlPlan::names_several`]) it is refused then: some of them could be there.
     OthersIfPossible,
 }
 

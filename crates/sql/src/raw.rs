@@ -12,6 +12,7 @@ mod dml;
 mod names;
 mod object;
 mod session;
+mod statement_node;
 mod text;
 mod types;
 
@@ -20,6 +21,7 @@ pub use body::{
     sql_body_facts,
 };
 pub use ddl_types::*;
+pub use statement_node::StatementNode;
 pub use text::strip_drover_options;
 pub use types::*;
 

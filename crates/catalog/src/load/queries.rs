@@ -160,6 +160,15 @@ FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind NOT IN 
 UNION ALL SELECT 'trigger', t.tgrelid::text, t.tgname, t.tgfoid::text, t.tgenabled::text, t.tgtype::text, NULL
 FROM pg_trigger t WHERE NOT t.tgisinternal
 UNION ALL SELECT 'policy', p.polrelid::text, p.polname, p.polcmd::text, NULL, NULL, NULL FROM pg_policy p
+UNION ALL SELECT 'part', i.indrelid::text, 'index', n.nspname, c.relname, NULL, NULL FROM pg_index i
+     JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indrelid >= 16384 AND c.relpersistence <> 't'
+UNION ALL SELECT 'part', s.stxrelid::text, 'statistics', n.nspname, s.stxname, NULL, NULL
+FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE n.nspname !~ '^pg_temp_'
+UNION ALL SELECT 'part', d.refobjid::text, 'sequence', n.nspname, c.relname, NULL, NULL FROM pg_depend d
+     JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+      AND c.relpersistence <> 't'
 UNION ALL SELECT 'cast', c.castfunc::text, NULL, NULL, NULL, NULL, NULL
 FROM pg_cast c WHERE c.castfunc <> 0 AND c.oid >= 16384
 UNION ALL SELECT 'cast', a.amproc::oid::text, NULL, NULL, NULL, NULL, NULL

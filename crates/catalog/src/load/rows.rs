@@ -3,8 +3,8 @@
 use super::{CatalogError, Depend, DependKind, Object, QueryId, SnapshotBuilder, StoredBody};
 use crate::{
     CheckConstraint, Collation, CollationProvider, Column, Database, FkAction, ForeignKey, Function,
-    FunctionKind, Generated, Identity, Oid, Operator, Persistence, Placement, Policy, Proof, Relation,
-    RelationKind, SortOrder, Trigger, Type, TypeKind, UniqueIndex, Volatility,
+    FunctionKind, Generated, Identity, Oid, Operator, Part, PartKind, Persistence, Placement, Policy, Proof,
+    Relation, RelationKind, SortOrder, Trigger, Type, TypeKind, UniqueIndex, Volatility,
 };
 
 pub(super) fn take(
@@ -376,6 +376,16 @@ fn link(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogError> {
                 command: row.code(3)?,
             },
         )),
+        "part" => {
+            let kind = match row.text(2)? {
+                "index" => PartKind::Index,
+                "statistics" => PartKind::Statistics,
+                "sequence" => PartKind::Sequence,
+                _ => return Err(row.bad(2)),
+            };
+            let (schema, name) = (row.string(3)?, row.string(4)?);
+            to.parts.push((row.oid(1)?, Part { kind, schema, name }));
+        }
         "cast" => to.casts.push(row.oid(1)?),
         "keeps" => {
             to.keepers.insert(row.oid(1)?);

@@ -3,9 +3,10 @@
 use catalog::{KeyType, Oid, Relation};
 use sql::{ConstraintDef, ConstraintKind, CreateTable, Detail, IndexElement, QualifiedName, RawStatement};
 
-use super::resolve::{Resolver, key_name, name_of};
+use super::objects::relation_plan;
+use super::resolve::{RelationPlace, Resolver, key_name, name_of};
 use super::{Decision, drover};
-use crate::triage_types::{DdlPlace, DdlPlan, MetadataEffect};
+use crate::triage_types::{DdlPlace, DdlPlan, DdlStep, MetadataEffect};
 use crate::{Refusal, RefusalCode, ShardOptions};
 
 fn unreadable<T>() -> Result<T, Refusal> {
@@ -360,4 +361,74 @@ pub(super) fn table_as(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         return Err(Refusal::new(RefusalCode::CreateTableAs));
     }
     Ok(DdlPlan::at(DdlPlace::Home).into_triage())
+}
+
+pub(super) fn trigger(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::Trigger(trigger) = &raw.detail else {
+        return unreadable();
+    };
+    let place = cx.place_of(&trigger.table)?;
+    if place != RelationPlace::Home && !cx.function_is_pure(&trigger.function) {
+        return Err(Refusal::with(
+            RefusalCode::TriggerUnproved,
+            trigger.function.to_string(),
+        ));
+    }
+    Ok(relation_plan(&place).into_triage())
+}
+
+/// CREATE and ALTER POLICY.
+pub(super) fn policy(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let mut spread = false;
+    for name in &raw.names.relations {
+        spread |= cx.spread(name)?.is_some();
+    }
+    // A policy that looks into other tables filters by what one shard has of them.
+    if raw.names.relations.len() > 1 && cx.touches_any(raw) {
+        return Err(Refusal::with(RefusalCode::OtherDdl, "a policy that reads tables"));
+    }
+    let place = if spread { DdlPlace::All } else { DdlPlace::Home };
+    Ok(DdlPlan::at(place).into_triage())
+}
+
+/// CREATE RULE.
+pub(super) fn rule(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    match cx.touches_any(raw) {
+        true => Err(Refusal::new(RefusalCode::RuleOnSharded)),
+        false => Ok(DdlPlan::at(DdlPlace::Home).into_triage()),
+    }
+}
+
+/// CREATE SCHEMA.
+pub(super) fn schema(raw: &RawStatement) -> Decision {
+    let Detail::Schema {
+        name, has_elements, ..
+    } = &raw.detail
+    else {
+        return unreadable();
+    };
+    let (name, has_elements) = (name.as_deref(), *has_elements);
+    if name == Some("drover") {
+        return Err(Refusal::with(
+            RefusalCode::DroverMixed,
+            "the schema name is reserved",
+        ));
+    }
+    if !has_elements {
+        return Ok(DdlPlan::at(DdlPlace::All).into_triage());
+    }
+    let Some(name) = name else {
+        return Err(Refusal::with(
+            RefusalCode::OtherDdl,
+            "CREATE SCHEMA AUTHORIZATION with elements",
+        ));
+    };
+    // What is inside is unsharded; the other shards need only the schema.
+    let mut plan = DdlPlan::at(DdlPlace::Home);
+    let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", sql::quote_ident(name));
+    plan.steps.push(DdlStep {
+        sql: Some(sql),
+        place: DdlPlace::Others,
+    });
+    Ok(plan.into_triage())
 }

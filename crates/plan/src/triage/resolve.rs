@@ -1,6 +1,6 @@
 //! Names to relations.
 
-use catalog::{Placement, Proof, Relation, Snapshot};
+use catalog::{PartKind, Placement, Proof, Relation, RelationKind, Snapshot};
 use sql::{QualifiedName, RawStatement};
 
 use crate::triage_types::{DdlPlace, DdlPlan, DdlStep};
@@ -15,19 +15,8 @@ pub(super) struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     /// The relation a name means; `None` for temporary, new and unknown ones.
     pub fn relation(&self, name: &QualifiedName) -> Option<&'a Relation> {
-        if let Some(schema) = &name.schema {
-            return self.snapshot.relation_in(schema, &name.name);
-        }
-        let path = &self.session.search_path;
-        let implied = if path.iter().any(|s| s == "pg_catalog") {
-            None
-        } else {
-            Some("pg_catalog")
-        };
-        implied
-            .into_iter()
-            .chain(path.iter().map(String::as_str))
-            .find_map(|schema| self.snapshot.relation_in(schema, &name.name))
+        let mut path = self.path_of(name).into_iter();
+        path.find_map(|schema| self.snapshot.relation_in(schema, &name.name))
     }
 
     /// The relation when it is a sharded or reference table (or something that belongs to one: an index, a view over it).
@@ -40,6 +29,90 @@ impl<'a> Resolver<'a> {
             return Err(Refusal::with(RefusalCode::TempName, &name.name));
         }
         Ok(found)
+    }
+
+    /// On which shards a relation is.
+    ///
+    /// # Errors
+    /// The name is unqualified and could mean a temporary object of the session.
+    pub fn place_of(&self, name: &QualifiedName) -> Result<RelationPlace<'a>, Refusal> {
+        let mut place = RelationPlace::Home;
+        for schema in self.path_of(name) {
+            if let Some(relation) = self.snapshot.relation_in(schema, &name.name) {
+                place = self.place_of_relation(relation);
+                break;
+            }
+            if let Some(table) = self.snapshot.owner_of_part(PartKind::Index, schema, &name.name) {
+                if is_spread(table) {
+                    place = RelationPlace::Index(table);
+                }
+                break;
+            }
+        }
+        let placed = !matches!(place, RelationPlace::Home | RelationPlace::Type);
+        if placed && name.schema.is_none() && self.session.has_temp_objects {
+            return Err(Refusal::with(RefusalCode::TempName, &name.name));
+        }
+        Ok(place)
+    }
+
+    fn place_of_relation(&self, relation: &'a Relation) -> RelationPlace<'a> {
+        if is_spread(relation) {
+            return RelationPlace::Table(relation);
+        }
+        match relation.kind {
+            RelationKind::CompositeType => RelationPlace::Type,
+            RelationKind::View if self.snapshot.touches_sharded_name(&relation.name) => {
+                RelationPlace::View(relation)
+            }
+            RelationKind::Sequence => {
+                let owner = self
+                    .snapshot
+                    .owner_of_part(PartKind::Sequence, &relation.schema, &relation.name);
+                match owner {
+                    Some(table) if is_spread(table) => RelationPlace::Sequence,
+                    _ => RelationPlace::Home,
+                }
+            }
+            _ => RelationPlace::Home,
+        }
+    }
+
+    /// The sharded or reference table that extended statistics are of.
+    ///
+    /// # Errors
+    /// As [`Resolver::place_of`].
+    pub fn statistics_table(&self, name: &QualifiedName) -> Result<Option<&'a Relation>, Refusal> {
+        let tables = self.path_of(name).into_iter().filter_map(|schema| {
+            self.snapshot
+                .owner_of_part(PartKind::Statistics, schema, &name.name)
+        });
+        let table = tables.take(1).find(|table| is_spread(table));
+        if table.is_some() && name.schema.is_none() && self.session.has_temp_objects {
+            return Err(Refusal::with(RefusalCode::TempName, &name.name));
+        }
+        Ok(table)
+    }
+
+    /// The schemas in which a name is looked up, in order.
+    fn path_of<'n>(&self, name: &'n QualifiedName) -> Vec<&'n str>
+    where
+        'a: 'n,
+    {
+        if let Some(schema) = &name.schema {
+            return vec![schema];
+        }
+        let path = &self.session.search_path;
+        let implied = (!path.iter().any(|s| s == "pg_catalog")).then_some("pg_catalog");
+        implied
+            .into_iter()
+            .chain(path.iter().map(String::as_str))
+            .collect()
+    }
+
+    /// There is more than the home shard.
+    pub fn several_shards(&self) -> bool {
+        self.snapshot.shards().len() > 1
     }
 
     /// Whether the name could reach a sharded or reference table in any way.
@@ -91,6 +164,23 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// On which shards a relation is, with what belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum RelationPlace<'a> {
+    /// On the home shard only, or temporary, or unknown.
+    Home,
+    /// A sharded or reference table: on every shard.
+    Table(&'a Relation),
+    /// An index of such a table.
+    Index(&'a Relation),
+    /// A view that reaches sharded tables: on every shard when it reads nothing else.
+    View(&'a Relation),
+    /// A sequence of such a table's column: on those shards where the table was made together with it.
+    Sequence,
+    /// A composite type: on every shard that has what it is made of.
+    Type,
+}
+
 /// Exists on every shard because it is, or belongs to, a sharded or reference table.
 pub(super) fn is_spread(relation: &Relation) -> bool {
     !relation.placement.is_home()
@@ -128,14 +218,25 @@ impl DdlPlan {
         plan
     }
 
-    /// The client's text on the home shard, then on the others with errors ignored.
-    pub(crate) fn best_effort() -> DdlPlan {
+    /// The client's text on the home shard, then on those of the others that have what it is about.
+    pub(crate) fn shared() -> DdlPlan {
         let mut plan = DdlPlan::at(DdlPlace::Home);
         plan.steps.push(DdlStep {
             sql: None,
             place: DdlPlace::OthersIfPossible,
         });
         plan
+    }
+
+    /// The same for a statement with a list of objects.
+    pub(super) fn shared_list() -> DdlPlan {
+        DdlPlan::shared().naming(2)
+    }
+
+    /// The statement names so many objects.
+    pub(super) fn naming(mut self, objects: usize) -> DdlPlan {
+        self.names_several = objects > 1;
+        self
     }
 
     /// Nothing but the client's text on the home shard.

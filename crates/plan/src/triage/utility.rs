@@ -1,11 +1,11 @@
-//! COPY, maintenance and all other utility statements.
+//! COPY, maintenance and other statements that run without defining anything.
 
 use catalog::{Placement, Proof, Relation};
-use sql::{CopyEndpoint, Cursor, Detail, ObjectKind, QualifiedName, RawStatement, StatementKind as Kind};
+use sql::{CopyEndpoint, Detail, DoBlock, Maintenance, QualifiedName, RawStatement, StatementKind as Kind};
 
-use super::resolve::{Resolver, is_spread, key_name, name_of};
-use super::{Decision, alter};
-use crate::triage_types::{CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep};
+use super::Decision;
+use super::resolve::{RelationPlace, Resolver, key_name, name_of};
+use crate::triage_types::{CopyPlace, CopyPlan, DdlPlace, DdlPlan};
 use crate::{Refusal, RefusalCode, Triage};
 
 pub(super) fn copy(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
@@ -129,65 +129,8 @@ fn is_reference(table: &Relation) -> bool {
     table.placement == Placement::Reference
 }
 
-pub(super) fn other(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
-    match &raw.detail {
-        Detail::Prepare { .. } | Detail::Execute { .. } | Detail::Deallocate { .. } => {
-            home_or(raw, cx, RefusalCode::PrepareSql)
-        }
-        Detail::Cursor(Cursor::Declare { .. }) => home_or(raw, cx, RefusalCode::Cursor),
-        Detail::Cursor(_) | Detail::Channel { .. } => Ok(Triage::Home),
-        Detail::Truncate(truncate) => tables(raw, &truncate.tables, cx, true),
-        Detail::Lock(lock) => tables(raw, &lock.tables, cx, true),
-        Detail::Maintenance(maintenance) => maintain(raw, &maintenance.tables, &maintenance.options, cx),
-        Detail::Function(function) => {
-            let mut plan = DdlPlan::best_effort();
-            if function.name.schema.as_deref() == Some("drover") {
-                return Err(Refusal::new(RefusalCode::DroverMixed));
-            }
-            plan.changes_schema = true;
-            Ok(plan.into_triage())
-        }
-        Detail::Do(block) => do_block(&block.language, &block.body, cx),
-        Detail::Trigger(trigger) => {
-            if cx.spread(&trigger.table)?.is_none() {
-                return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
-            }
-            if !cx.function_is_pure(&trigger.function) {
-                return Err(Refusal::with(
-                    RefusalCode::TriggerUnproved,
-                    trigger.function.to_string(),
-                ));
-            }
-            Ok(DdlPlan::at(DdlPlace::All).into_triage())
-        }
-        Detail::Sequence(sequence) => {
-            let spread = match &sequence.owned_by {
-                Some(table) => cx.spread(table)?.is_some(),
-                None => false,
-            };
-            // A sequence lives on the home shard; only the one of a sharded column exists (unused) elsewhere.
-            let plan = if spread {
-                DdlPlan::best_effort()
-            } else {
-                DdlPlan::at(DdlPlace::Home)
-            };
-            Ok(plan.into_triage())
-        }
-        Detail::Comment(reference) => comment(raw, reference, cx),
-        Detail::Schema {
-            name, has_elements, ..
-        } => create_schema(name.as_deref(), *has_elements),
-        Detail::Grant(grant) => {
-            let spread = grant.objects.iter().map(|o| cx.spread(o).map(|r| r.is_some()));
-            let spread: Vec<bool> = spread.collect::<Result<_, _>>()?;
-            grant_place(grant.object, &grant.objects, &spread, cx)
-        }
-        _ => by_kind(raw, cx),
-    }
-}
-
 /// Home when nothing sharded is concerned, else refused.
-fn home_or(raw: &RawStatement, cx: &Resolver<'_>, code: RefusalCode) -> Decision {
+pub(super) fn home_or(raw: &RawStatement, cx: &Resolver<'_>, code: RefusalCode) -> Decision {
     if cx.needs_analysis(raw) {
         Err(Refusal::new(code))
     } else {
@@ -196,7 +139,12 @@ fn home_or(raw: &RawStatement, cx: &Resolver<'_>, code: RefusalCode) -> Decision
 }
 
 /// TRUNCATE and LOCK.
-fn tables(raw: &RawStatement, names: &[QualifiedName], cx: &Resolver<'_>, transactional: bool) -> Decision {
+pub(super) fn tables(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let names = match &raw.detail {
+        Detail::Truncate(truncate) => &truncate.tables,
+        Detail::Lock(lock) => &lock.tables,
+        _ => return Err(Refusal::new(RefusalCode::Unreadable)),
+    };
     let mut spread = 0;
     for name in names {
         let found = cx.spread(name)?;
@@ -221,7 +169,6 @@ fn tables(raw: &RawStatement, names: &[QualifiedName], cx: &Resolver<'_>, transa
         return Err(Refusal::new(RefusalCode::MixedUtility));
     };
     let mut plan = DdlPlan::at(place);
-    plan.transactional = transactional;
     plan.changes_schema = false;
     if plan.is_home_only() {
         Ok(Triage::Home)
@@ -231,18 +178,22 @@ fn tables(raw: &RawStatement, names: &[QualifiedName], cx: &Resolver<'_>, transa
 }
 
 /// VACUUM, ANALYZE, REINDEX, CLUSTER.
-fn maintain(raw: &RawStatement, names: &[QualifiedName], options: &[String], cx: &Resolver<'_>) -> Decision {
+pub(super) fn maintain(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::Maintenance(Maintenance { tables, options }) = &raw.detail else {
+        return Err(Refusal::new(RefusalCode::Unreadable));
+    };
     if !cx.snapshot.has_sharded() {
         return Ok(Triage::Home);
     }
     let mut spread = 0;
-    for name in names {
-        spread += usize::from(cx.spread(name)?.is_some() || alter::index_table(name, cx)?.is_some());
+    for name in tables {
+        let place = cx.place_of(name)?;
+        spread += usize::from(matches!(place, RelationPlace::Table(_) | RelationPlace::Index(_)));
     }
-    if spread == 0 && !names.is_empty() {
+    if spread == 0 && !tables.is_empty() {
         return Ok(Triage::Home);
     }
-    if spread < names.len() {
+    if spread < tables.len() {
         return Err(Refusal::new(RefusalCode::MixedUtility));
     }
     let mut plan = DdlPlan::at(DdlPlace::All);
@@ -255,7 +206,10 @@ fn maintain(raw: &RawStatement, names: &[QualifiedName], options: &[String], cx:
     Ok(plan.into_triage())
 }
 
-fn do_block(language: &str, body: &str, cx: &Resolver<'_>) -> Decision {
+pub(super) fn do_block(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::Do(DoBlock { language, body }) = &raw.detail else {
+        return Err(Refusal::new(RefusalCode::Unreadable));
+    };
     if !cx.snapshot.has_sharded() {
         return Ok(Triage::Home);
     }
@@ -289,148 +243,21 @@ fn do_block(language: &str, body: &str, cx: &Resolver<'_>) -> Decision {
     Ok(Triage::Home)
 }
 
-fn comment(raw: &RawStatement, reference: &sql::ObjectReference, cx: &Resolver<'_>) -> Decision {
-    let place = match (&reference.object, &reference.name) {
-        (ObjectKind::Index, Some(name)) => alter::index_table(name, cx)?.is_some(),
-        (
-            ObjectKind::Table
-            | ObjectKind::Column
-            | ObjectKind::TableConstraint
-            | ObjectKind::Trigger
-            | ObjectKind::Policy
-            | ObjectKind::Rule,
-            Some(name),
-        ) => cx.spread(name)?.is_some(),
-        (ObjectKind::View, Some(name)) => cx.touches(name) && cx.relation(name).is_some(),
-        (
-            ObjectKind::Sequence
-            | ObjectKind::MaterializedView
-            | ObjectKind::ForeignTable
-            | ObjectKind::Database,
-            _,
-        ) => false,
-        _ => {
-            let _ = raw;
-            return Ok(DdlPlan::best_effort().into_triage());
-        }
-    };
-    let place = if place { DdlPlace::All } else { DdlPlace::Home };
-    Ok(DdlPlan::at(place).into_triage())
-}
-
-fn create_schema(name: Option<&str>, has_elements: bool) -> Decision {
-    if name == Some("drover") {
-        return Err(Refusal::with(
-            RefusalCode::DroverMixed,
-            "the schema name is reserved",
-        ));
+/// SET CONSTRAINTS.
+pub(super) fn set_constraints(cx: &Resolver<'_>) -> Decision {
+    if !cx.snapshot.has_sharded() {
+        return Ok(Triage::Home);
     }
-    if !has_elements {
-        return Ok(DdlPlan::at(DdlPlace::All).into_triage());
-    }
-    let Some(name) = name else {
-        return Err(Refusal::with(
-            RefusalCode::OtherDdl,
-            "CREATE SCHEMA AUTHORIZATION with elements",
-        ));
-    };
-    // What is inside is unsharded; the other shards need only the schema.
-    let mut plan = DdlPlan::at(DdlPlace::Home);
-    let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", sql::quote_ident(name));
-    plan.steps.push(DdlStep {
-        sql: Some(sql),
-        place: DdlPlace::Others,
-    });
+    let mut plan = DdlPlan::at(DdlPlace::All);
+    plan.changes_schema = false;
     Ok(plan.into_triage())
 }
 
-fn grant_place(
-    object: Option<ObjectKind>,
-    objects: &[QualifiedName],
-    spread: &[bool],
-    cx: &Resolver<'_>,
-) -> Decision {
-    let place = match object {
-        Some(ObjectKind::Table | ObjectKind::View) if !objects.is_empty() => {
-            let views = objects.iter().zip(spread).map(|(name, s)| {
-                *s || (cx.touches(name)
-                    && cx
-                        .relation(name)
-                        .is_some_and(|r| r.kind == catalog::RelationKind::View))
-            });
-            let everywhere: Vec<bool> = views.collect();
-            if everywhere.iter().all(|s| *s) {
-                DdlPlace::All
-            } else if everywhere.iter().any(|s| *s) {
-                return Err(Refusal::new(RefusalCode::MixedUtility));
-            } else {
-                DdlPlace::Home
-            }
-        }
-        Some(ObjectKind::Sequence | ObjectKind::ForeignTable | ObjectKind::Database)
-            if !objects.is_empty() =>
-        {
-            DdlPlace::Home
-        }
-        Some(ObjectKind::Function | ObjectKind::Procedure | ObjectKind::Routine) => {
-            return Ok(DdlPlan::best_effort().into_triage());
-        }
-        _ => DdlPlace::All,
-    };
-    Ok(DdlPlan::at(place).into_triage())
-}
-
-/// Utility statements about which nothing but kind and names is known.
-fn by_kind(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
-    let spread = raw
-        .names
-        .relations
-        .iter()
-        .map(|n| cx.spread(n))
-        .collect::<Result<Vec<_>, _>>()?;
-    let spread = spread.iter().flatten().any(|r| is_spread(r));
-    match raw.kind {
-        Kind::Call => {
-            let unproved = raw
-                .names
-                .functions
-                .iter()
-                .find(|f| cx.snapshot.function_name_needs_analysis(&f.name));
-            match unproved {
-                Some(name) if !procedure_is_home(name, cx) => {
-                    Err(Refusal::with(RefusalCode::Call, name.to_string()))
-                }
-                _ if cx.touches_any(raw) => Err(Refusal::new(RefusalCode::Call)),
-                _ => Ok(Triage::Home),
-            }
-        }
-        Kind::Rule => match cx.touches_any(raw) {
-            true => Err(Refusal::new(RefusalCode::RuleOnSharded)),
-            false => Ok(DdlPlan::at(DdlPlace::Home).into_triage()),
-        },
-        Kind::Policy => {
-            let place = if spread { DdlPlace::All } else { DdlPlace::Home };
-            // A policy that looks into other tables filters by what one shard has of them.
-            let looks_elsewhere = raw.names.relations.len() > 1 && cx.touches_any(raw);
-            if looks_elsewhere {
-                return Err(Refusal::with(RefusalCode::OtherDdl, "a policy that reads tables"));
-            }
-            Ok(DdlPlan::at(place).into_triage())
-        }
-        Kind::Type | Kind::Extension | Kind::Role => Ok(DdlPlan::at(DdlPlace::All).into_triage()),
-        Kind::Server => Ok(Triage::Home),
-        Kind::SetConstraints if !cx.snapshot.has_sharded() => Ok(Triage::Home),
-        Kind::SetConstraints => Ok(DdlPlan {
-            changes_schema: false,
-            ..DdlPlan::at(DdlPlace::All)
-        }
-        .into_triage()),
-        // They talk to another server, which no transaction takes back.
-        Kind::OtherUtility("CreateSubscriptionStmt" | "AlterSubscriptionStmt" | "DropSubscriptionStmt") => {
-            Ok(DdlPlan::at_home_alone(true, cx).into_triage())
-        }
-        Kind::OtherUtility(name) => other_utility(name, spread, raw, cx),
-        _ if cx.touches_any(raw) => Err(Refusal::new(RefusalCode::OtherDdl)),
+pub(super) fn call(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let mut functions = raw.names.functions.iter();
+    match functions.find(|f| cx.snapshot.function_name_needs_analysis(&f.name)) {
+        Some(name) if !procedure_is_home(name, cx) => Err(Refusal::with(RefusalCode::Call, name.to_string())),
+        _ if cx.touches_any(raw) => Err(Refusal::new(RefusalCode::Call)),
         _ => Ok(Triage::Home),
     }
 }
@@ -441,41 +268,4 @@ fn procedure_is_home(name: &QualifiedName, cx: &Resolver<'_>) -> bool {
         && oids
             .iter()
             .all(|oid| !matches!(cx.snapshot.proof(*oid), Proof::Unproved(_)))
-}
-
-/// Statements by the grammar's node name.
-fn other_utility(name: &str, spread: bool, raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
-    // Objects that are made on every shard, so that anything may refer to them anywhere.
-    const EVERYWHERE: &[&str] = &[
-        "AlterDefaultPrivilegesStmt",
-        "CreateCastStmt",
-        "CreateConversionStmt",
-        "CreateOpClassStmt",
-        "CreateOpFamilyStmt",
-        "AlterOpFamilyStmt",
-        "AlterOperatorStmt",
-        "DefineStmt",
-        "CreatePLangStmt",
-        "CreateTransformStmt",
-        "AlterTSConfigurationStmt",
-        "AlterTSDictionaryStmt",
-        "AlterCollationStmt",
-        "AlterObjectDependsStmt",
-        "CompositeTypeStmt",
-        "ReassignOwnedStmt",
-        "CreateAmStmt",
-    ];
-    if EVERYWHERE.contains(&name) {
-        return Ok(DdlPlan::best_effort().into_triage());
-    }
-    if name == "DropOwnedStmt" && cx.snapshot.has_sharded() {
-        return Err(Refusal::with(RefusalCode::Container, "DROP OWNED"));
-    }
-    if matches!(name, "CreateStatsStmt" | "AlterStatsStmt") && spread {
-        return Ok(DdlPlan::at(DdlPlace::All).into_triage());
-    }
-    if cx.touches_any(raw) {
-        return Err(Refusal::with(RefusalCode::OtherDdl, name));
-    }
-    Ok(DdlPlan::at(DdlPlace::Home).into_triage())
 }

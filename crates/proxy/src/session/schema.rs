@@ -11,6 +11,7 @@ use catalog::ShardId;
 use plan::{DdlPlace, DdlPlan, MetadataEffect};
 use sql::StatementKind;
 use topology::{ChangeGuard, ChangeScope, ClusterRecord};
+use wire::backend::ErrorFields;
 
 use super::block::{SchemaChange, Wrote};
 use super::{Fault, Session};
@@ -55,7 +56,7 @@ impl Session {
             let sql = step.sql.as_deref().unwrap_or(text);
             for shard in self.places(step.place) {
                 let answer = if step.place == DdlPlace::OthersIfPossible {
-                    self.try_on(shard, sql).await?
+                    self.try_on(shard, sql, plan).await?
                 } else {
                     self.run_on(shard, sql).await?
                 };
@@ -146,8 +147,8 @@ impl Session {
         }
     }
 
-    /// The same, but an error there is only logged.
-    async fn try_on(&mut self, shard: ShardId, sql: &str) -> Result<Reply, Fault> {
+    /// The same where the object of the statement may not be: that is only logged. Every other error is the statement's.
+    async fn try_on(&mut self, shard: ShardId, sql: &str, plan: &DdlPlan) -> Result<Reply, Fault> {
         self.run_on(
             shard,
             "SAVEPOINT drover_ddl; SET LOCAL check_function_bodies = off",
@@ -162,17 +163,41 @@ impl Session {
                 .await?;
                 Ok(reply)
             }
-            Err(Fault::Statement(fields)) => {
+            Err(Fault::Statement(fields)) if is_not_there(&fields) => {
                 tracing::info!(shard = %shard, message = %fields.message, "an object exists on the home shard only");
                 self.run_on(
                     shard,
                     "ROLLBACK TO SAVEPOINT drover_ddl; RELEASE SAVEPOINT drover_ddl",
                 )
                 .await?;
+                self.leaves_nothing(shard, &fields, plan).await?;
                 Ok(Reply::default())
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// A shard that cannot run the statement must not keep what the statement replaces, nor lack one of several objects.
+    async fn leaves_nothing(
+        &mut self,
+        shard: ShardId,
+        missing: &ErrorFields,
+        plan: &DdlPlan,
+    ) -> Result<(), Fault> {
+        let stale = match &plan.replaces {
+            Some(function) => {
+                let name = sql::quote_literal(function);
+                let sql = format!("SELECT FROM pg_catalog.pg_proc WHERE proname = {name} LIMIT 1");
+                let found = self.run_on(shard, &sql).await?;
+                found.tags.last().is_some_and(|tag| tag != "SELECT 0")
+            }
+            None => false,
+        };
+        if stale || plan.names_several {
+            let code = plan::RefusalCode::HomeOnlyObject;
+            return Err(Fault::refused(&plan::Refusal::with(code, &missing.message)));
+        }
+        Ok(())
     }
 
     /// Before the commit of a block that changed the schema.
@@ -303,6 +328,18 @@ impl Session {
         self.private_context = Some(Rc::clone(&context));
         Ok(context)
     }
+}
+
+/// Whether an error says that something does not exist which may be on the home shard only. Roles are on every shard.
+fn is_not_there(fields: &ErrorFields) -> bool {
+    // undefined_object, undefined_function, undefined_table, invalid_schema_name
+    let missing = matches!(fields.code.as_str(), "42704" | "42883" | "42P01" | "3F000");
+    // The field R, which is never translated: the function of the server that found it out.
+    let role = fields
+        .other
+        .iter()
+        .any(|(field, text)| *field == b'R' && text.contains("role"));
+    missing && !role
 }
 
 /// What a plan needs at its commit.

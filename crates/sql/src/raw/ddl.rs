@@ -6,7 +6,8 @@ use super::types::*;
 use super::{describe, text};
 use crate::QualifiedName;
 use pg_raw_parse::raw::{
-    AlterTableType as A, ConstrType as C, DropBehavior, GrantTargetType, ObjectType, PartitionStrategy,
+    AlterSubscriptionType, AlterTableType as A, ConstrType as C, DropBehavior, GrantTargetType, ObjectType,
+    PartitionStrategy, PublicationObjSpecType,
 };
 use pg_raw_parse::{Node, nodes};
 use std::ops::Range;
@@ -34,7 +35,7 @@ pub(super) fn detail(sql: &str, range: Range<usize>, node: Node<'_>) -> Detail {
         })),
         Node::IndexStmt(s) => Detail::Index(Box::new(index(s))),
         Node::AlterTableStmt(s) => Detail::AlterTable(Box::new(alter_table(s))),
-        Node::DropStmt(s) => Detail::Drop(drop(s)),
+        Node::DropStmt(s) => Detail::Drop(drop(sql, range, s)),
         Node::TruncateStmt(s) => Detail::Truncate(Truncate {
             tables: range_vars(s.relations()),
             restart_identity: s.restart_seqs,
@@ -76,21 +77,24 @@ fn objects(node: Node<'_>) -> Detail {
     match node {
         Node::RenameStmt(s) => Detail::Rename(Rename {
             object: object::kind(s.rename_type),
-            relation: s.relation().map(relation).or_else(|| any(s.object())),
+            relation: relation_of(object::kind(s.rename_type), s.relation(), s.object()),
+            name: any(s.object()),
             sub_name: s.subname().map(str::to_owned),
             new_name: s.newname().unwrap_or_default().to_owned(),
             if_exists: s.missing_ok,
         }),
         Node::AlterObjectSchemaStmt(s) => Detail::Rename(Rename {
             object: object::kind(s.object_type),
-            relation: s.relation().map(relation).or_else(|| any(s.object())),
+            relation: relation_of(object::kind(s.object_type), s.relation(), s.object()),
+            name: any(s.object()),
             sub_name: None,
             new_name: s.newschema().unwrap_or_default().to_owned(),
             if_exists: s.missing_ok,
         }),
         Node::AlterOwnerStmt(s) => Detail::Rename(Rename {
             object: object::kind(s.object_type),
-            relation: s.relation().map(relation).or_else(|| any(s.object())),
+            relation: relation_of(object::kind(s.object_type), s.relation(), s.object()),
+            name: any(s.object()),
             sub_name: None,
             new_name: s
                 .newowner()
@@ -118,6 +122,22 @@ fn objects(node: Node<'_>) -> Detail {
         Node::AlterSeqStmt(s) => Detail::Sequence(sequence(s.sequence(), s.options(), true)),
         Node::CommentStmt(s) => Detail::Comment(reference(s.objtype, s.object())),
         Node::SecLabelStmt(s) => Detail::Comment(reference(s.objtype, s.object())),
+        Node::AlterExtensionContentsStmt(s) => Detail::Comment(reference(s.objtype, s.object())),
+        Node::AlterStatsStmt(s) => Detail::Comment(ObjectReference {
+            object: ObjectKind::Statistics,
+            name: object::from_parts(
+                s.defnames()
+                    .iter()
+                    .filter_map(|part| part.sval())
+                    .map(str::to_owned)
+                    .collect(),
+            ),
+        }),
+        Node::AlterObjectDependsStmt(s) => {
+            let object = object::kind(s.object_type);
+            let name = s.relation().map(relation).or_else(|| any(s.object()));
+            Detail::Comment(ObjectReference { object, name })
+        }
         Node::CreateSchemaStmt(s) => Detail::Schema {
             name: s.schemaname().map(str::to_owned),
             if_not_exists: s.if_not_exists,
@@ -128,9 +148,68 @@ fn objects(node: Node<'_>) -> Detail {
             grant: s.is_grant,
             object: None,
             objects: Vec::new(),
+            count: s.granted_roles().len(),
         }),
+        other => servers(other),
+    }
+}
+
+/// Statements about roles, publications, subscriptions and databases.
+fn servers(node: Node<'_>) -> Detail {
+    match node {
+        Node::DropOwnedStmt(s) => Detail::DropOwned {
+            roles: s.roles().iter().map(role).collect(),
+            cascade: s.behavior == DropBehavior::DROP_CASCADE,
+        },
+        Node::CreatePublicationStmt(s) => Detail::Publication {
+            unnamed_tables: s.for_all_tables || publishes_schema(s.pubobjects()),
+        },
+        Node::AlterPublicationStmt(s) => Detail::Publication {
+            unnamed_tables: s.for_all_tables || publishes_schema(s.pubobjects()),
+        },
+        Node::CreateSubscriptionStmt(_) => Detail::Subscription { takes_tables: true },
+        Node::AlterSubscriptionStmt(s) => Detail::Subscription {
+            takes_tables: matches!(
+                s.kind,
+                AlterSubscriptionType::ALTER_SUBSCRIPTION_SET_PUBLICATION
+                    | AlterSubscriptionType::ALTER_SUBSCRIPTION_ADD_PUBLICATION
+                    | AlterSubscriptionType::ALTER_SUBSCRIPTION_DROP_PUBLICATION
+                    | AlterSubscriptionType::ALTER_SUBSCRIPTION_REFRESH
+            ),
+        },
+        Node::AlterDatabaseStmt(s) => Detail::AlterDatabase {
+            tablespace: s.options().iter().any(|d| option_name(d) == "tablespace"),
+        },
         _ => Detail::None,
     }
+}
+
+/// A role's name; `None` for CURRENT_USER and its like.
+fn role(node: Node<'_>) -> Option<String> {
+    match node {
+        Node::RoleSpec(r) => r.rolename().map(str::to_owned),
+        _ => None,
+    }
+}
+
+fn publishes_schema(objects: &pg_raw_parse::list::NodeList) -> bool {
+    objects.iter().any(|n| match n {
+        Node::PublicationObjSpec(o) => o.pubobjtype != PublicationObjSpecType::PUBLICATIONOBJ_TABLE,
+        _ => true,
+    })
+}
+
+/// The relation that an object is or belongs to, in a statement that gives it as `relation` or within `object`.
+fn relation_of(kind: ObjectKind, given: Option<&nodes::RangeVar>, object: Node<'_>) -> Option<QualifiedName> {
+    given.map(relation).or_else(|| {
+        if object::is_relation(kind) {
+            any(object)
+        } else if object::belongs_to_relation(kind) {
+            object::owner(object)
+        } else {
+            None
+        }
+    })
 }
 
 fn is(r: Option<&nodes::RangeVar>, persistence: u8) -> bool {
@@ -425,7 +504,7 @@ fn alter_kind(c: &nodes::AlterTableCmd) -> AlterKind {
     }
 }
 
-fn drop(s: &nodes::DropStmt) -> DropStatement {
+fn drop(sql: &str, range: Range<usize>, s: &nodes::DropStmt) -> DropStatement {
     let object = object::kind(s.remove_type);
     let name = |n: Node<'_>| {
         if object::belongs_to_relation(object) {
@@ -435,6 +514,10 @@ fn drop(s: &nodes::DropStmt) -> DropStatement {
         }
     };
     DropStatement {
+        lenient: match s.missing_ok {
+            true => sql.get(range).map(str::to_owned),
+            false => text::with_if_exists(sql, range, object),
+        },
         object,
         objects: s.objects().iter().filter_map(name).collect(),
         cascade: s.behavior == DropBehavior::DROP_CASCADE,
@@ -447,6 +530,7 @@ fn create_function(s: &nodes::CreateFunctionStmt) -> CreateFunction {
     let name = object::name(s.funcname()).unwrap_or_else(|| QualifiedName::bare(""));
     let mut function = options_of_function(name, s.options().iter());
     function.procedure = s.is_procedure;
+    function.replace = s.replace;
     if !matches!(s.sql_body(), Node::None) {
         function.body = FunctionBody::Inline;
     }
@@ -472,6 +556,7 @@ fn options_of_function<'a>(
         language: None,
         body: FunctionBody::None,
         procedure: false,
+        replace: false,
         settings: Vec::new(),
         volatility: None,
         security_definer: false,
@@ -557,5 +642,6 @@ fn grant(s: &nodes::GrantStmt) -> Grant {
             true => s.objects().iter().map(relation).collect(),
             false => Vec::new(),
         },
+        count: s.objects().len(),
     }
 }

@@ -274,6 +274,8 @@ pub struct DropStatement {
     pub if_exists: bool,
     /// CONCURRENTLY.
     pub concurrently: bool,
+    /// The statement as text with IF EXISTS, for servers that may not have all of the objects.
+    pub lenient: Option<String>,
 }
 
 /// TRUNCATE.
@@ -312,8 +314,11 @@ pub struct LockStatement {
 pub struct Rename {
     /// Kind of the object renamed.
     pub object: ObjectKind,
-    /// The relation it is (or it belongs to, for a column or constraint).
+    /// The relation it is, or belongs to (a column, constraint, trigger …; the type of an attribute); `None` for objects
+    /// that are no relations.
     pub relation: Option<QualifiedName>,
+    /// The name of an object that is given by its name alone, with the relation's when it belongs to one.
+    pub name: Option<QualifiedName>,
     /// Old column, constraint or attribute name.
     pub sub_name: Option<String>,
     /// New name, new schema or new owner.
@@ -346,6 +351,8 @@ pub struct CreateFunction {
     pub body: FunctionBody,
     /// It is a procedure.
     pub procedure: bool,
+    /// OR REPLACE.
+    pub replace: bool,
     /// Settings by SET clauses, names in lower case.
     pub settings: Vec<String>,
     /// Volatility in lower case if given.
@@ -418,6 +425,8 @@ pub struct Grant {
     pub grant: bool,
     /// Kind of objects; `None` for membership in roles.
     pub object: Option<ObjectKind>,
-    /// The objects; empty for ALL … IN SCHEMA and roles.
+    /// The relations; empty for other objects, ALL … IN SCHEMA and roles.
     pub objects: Vec<QualifiedName>,
+    /// How many objects (or schemas, or roles) it names.
+    pub count: usize,
 }

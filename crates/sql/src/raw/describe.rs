@@ -1,5 +1,6 @@
 //! Kind and details of one statement.
 
+use super::statement_node::StatementNode;
 use super::types::*;
 use super::{ddl, dml, names, object, session, text};
 use pg_raw_parse::{Node, nodes};
@@ -22,10 +23,12 @@ pub(super) fn described(
     node: Node<'_>,
 ) -> Result<RawStatement, ParseFailure> {
     let names = names::collect(node)?;
+    let statement = StatementNode::of(node).ok_or(ParseFailure::Unsupported("unknown statement"))?;
     let kind = kind(node);
     let detail = detail(sql, range.clone(), node)?;
     Ok(RawStatement {
         range,
+        node: statement,
         kind,
         names,
         detail,
@@ -130,28 +133,7 @@ fn rare_kind(node: Node<'_>) -> StatementKind {
         | Node::AlterTableSpaceOptionsStmt(_)
         | Node::AlterSystemStmt(_)
         | Node::CheckPointStmt(_) => K::Server,
-        Node::LoadStmt(_) => K::OtherUtility("LoadStmt"),
-        Node::DefineStmt(_) => K::OtherUtility("DefineStmt"),
-        Node::CreateStatsStmt(_) => K::OtherUtility("CreateStatsStmt"),
-        Node::AlterStatsStmt(_) => K::OtherUtility("AlterStatsStmt"),
-        Node::CreatePublicationStmt(_) => K::OtherUtility("CreatePublicationStmt"),
-        Node::AlterPublicationStmt(_) => K::OtherUtility("AlterPublicationStmt"),
-        Node::CreateSubscriptionStmt(_) => K::OtherUtility("CreateSubscriptionStmt"),
-        Node::AlterSubscriptionStmt(_) => K::OtherUtility("AlterSubscriptionStmt"),
-        Node::DropSubscriptionStmt(_) => K::OtherUtility("DropSubscriptionStmt"),
-        Node::CreateEventTrigStmt(_) => K::OtherUtility("CreateEventTrigStmt"),
-        Node::AlterEventTrigStmt(_) => K::OtherUtility("AlterEventTrigStmt"),
-        Node::CreateCastStmt(_) => K::OtherUtility("CreateCastStmt"),
-        Node::CreatePLangStmt(_) => K::OtherUtility("CreatePLangStmt"),
-        Node::CreateOpClassStmt(_) => K::OtherUtility("CreateOpClassStmt"),
-        Node::CreateOpFamilyStmt(_) => K::OtherUtility("CreateOpFamilyStmt"),
-        Node::AlterOpFamilyStmt(_) => K::OtherUtility("AlterOpFamilyStmt"),
-        Node::AlterOperatorStmt(_) => K::OtherUtility("AlterOperatorStmt"),
-        Node::AlterCollationStmt(_) => K::OtherUtility("AlterCollationStmt"),
-        Node::CreateFdwStmt(_) => K::OtherUtility("CreateFdwStmt"),
-        Node::CreateForeignServerStmt(_) => K::OtherUtility("CreateForeignServerStmt"),
-        Node::ImportForeignSchemaStmt(_) => K::OtherUtility("ImportForeignSchemaStmt"),
-        _ => K::OtherUtility("other"),
+        other => K::OtherUtility(StatementNode::of(other).map_or("other", StatementNode::name)),
     }
 }
 

@@ -180,7 +180,27 @@ pub(super) fn kind(object_type: O::Type) -> ObjectKind {
         O::OBJECT_STATISTIC_EXT => ObjectKind::Statistics,
         O::OBJECT_PUBLICATION => ObjectKind::Publication,
         O::OBJECT_SUBSCRIPTION => ObjectKind::Subscription,
-        other => ObjectKind::Other(other),
+        O::OBJECT_ACCESS_METHOD => ObjectKind::AccessMethod,
+        O::OBJECT_CAST => ObjectKind::Cast,
+        O::OBJECT_CONVERSION => ObjectKind::Conversion,
+        O::OBJECT_DEFAULT => ObjectKind::Default,
+        O::OBJECT_EVENT_TRIGGER => ObjectKind::EventTrigger,
+        O::OBJECT_FDW => ObjectKind::ForeignDataWrapper,
+        O::OBJECT_FOREIGN_SERVER => ObjectKind::ForeignServer,
+        O::OBJECT_LANGUAGE => ObjectKind::Language,
+        O::OBJECT_LARGEOBJECT => ObjectKind::LargeObject,
+        O::OBJECT_OPCLASS => ObjectKind::OperatorClass,
+        O::OBJECT_OPFAMILY => ObjectKind::OperatorFamily,
+        O::OBJECT_PARAMETER_ACL => ObjectKind::Parameter,
+        O::OBJECT_TABLESPACE => ObjectKind::Tablespace,
+        O::OBJECT_TSCONFIGURATION => ObjectKind::TextSearchConfiguration,
+        O::OBJECT_TSDICTIONARY => ObjectKind::TextSearchDictionary,
+        O::OBJECT_TSPARSER => ObjectKind::TextSearchParser,
+        O::OBJECT_TSTEMPLATE => ObjectKind::TextSearchTemplate,
+        O::OBJECT_TRANSFORM => ObjectKind::Transform,
+        O::OBJECT_USER_MAPPING => ObjectKind::UserMapping,
+        // AMOP, AMPROC, DEFACL, PUBLICATION_NAMESPACE, PUBLICATION_REL.
+        _ => ObjectKind::Part,
     }
 }
 

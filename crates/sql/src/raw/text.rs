@@ -1,5 +1,6 @@
 //! Places in a statement's text that the grammar's tree does not record.
 
+use super::types::ObjectKind;
 use crate::scan::{Scanner, Token, TokenKind};
 use std::ops::Range;
 
@@ -96,6 +97,34 @@ impl<'t> Tokens<'t> {
     pub(super) fn range(&self, a: usize, b: usize) -> Option<Range<usize>> {
         Some(self.get(a)?.start..self.get(b)?.end)
     }
+}
+
+/// The DROP statement of `range` with IF EXISTS, which it does not have; `None` when its beginning is not as expected.
+pub(super) fn with_if_exists(text: &str, range: Range<usize>, object: ObjectKind) -> Option<String> {
+    let t = Tokens::new(text, range.clone())?;
+    // The words between DROP and the names.
+    let words = match object {
+        ObjectKind::TextSearchConfiguration
+        | ObjectKind::TextSearchDictionary
+        | ObjectKind::TextSearchParser
+        | ObjectKind::TextSearchTemplate
+        | ObjectKind::ForeignDataWrapper => 3,
+        ObjectKind::AccessMethod
+        | ObjectKind::EventTrigger
+        | ObjectKind::ForeignTable
+        | ObjectKind::MaterializedView
+        | ObjectKind::OperatorClass
+        | ObjectKind::OperatorFamily => 2,
+        // DROP PROCEDURAL LANGUAGE.
+        ObjectKind::Language if t.is_word(1, "procedural") => 2,
+        _ => 1,
+    };
+    let last = t.get(words)?.end;
+    Some(format!(
+        "{} IF EXISTS{}",
+        text.get(range.start..last)?,
+        text.get(last..range.end)?
+    ))
 }
 
 /// The statement after EXPLAIN and its options.

@@ -2,6 +2,7 @@
 
 use crate::QualifiedName;
 use crate::raw::ddl_types::*;
+use crate::raw::statement_node::StatementNode;
 use std::ops::Range;
 
 /// Bounds and settings for [`crate::parse`].
@@ -56,7 +57,9 @@ pub enum ParseFailure {
 pub struct RawStatement {
     /// Bytes of the text this statement occupies, without leading white space or comments and without the semicolon.
     pub range: Range<usize>,
-    /// What it is.
+    /// What it is, by the grammar.
+    pub node: StatementNode,
+    /// What it is, in coarser kinds.
     pub kind: StatementKind,
     /// Everything it names.
     pub names: Names,
@@ -203,8 +206,30 @@ pub enum ObjectKind {
     Statistics,
     Publication,
     Subscription,
-    /// Any other kind, by the grammar's number.
-    Other(u32),
+    AccessMethod,
+    Cast,
+    Conversion,
+    /// The default of a column or domain.
+    Default,
+    EventTrigger,
+    ForeignDataWrapper,
+    ForeignServer,
+    Language,
+    LargeObject,
+    OperatorClass,
+    OperatorFamily,
+    /// A configuration parameter (GRANT SET ON PARAMETER).
+    Parameter,
+    Tablespace,
+    TextSearchConfiguration,
+    TextSearchDictionary,
+    TextSearchParser,
+    TextSearchTemplate,
+    Transform,
+    UserMapping,
+    /// Parts of other objects, which no statement names by themselves: members of operator families, default privileges,
+    /// entries of publications.
+    Part,
 }
 
 /// Everything a statement names, collected from every node of its raw tree.
@@ -310,7 +335,7 @@ pub enum Detail {
     View(CreateView),
     /// CREATE or ALTER SEQUENCE.
     Sequence(SequenceStatement),
-    /// COMMENT ON.
+    /// COMMENT ON, SECURITY LABEL ON, ALTER … DEPENDS ON EXTENSION, ALTER EXTENSION … ADD and DROP.
     Comment(ObjectReference),
     /// CREATE SCHEMA.
     Schema {
@@ -323,6 +348,28 @@ pub enum Detail {
     },
     /// GRANT or REVOKE.
     Grant(Grant),
+    /// DROP OWNED.
+    DropOwned {
+        /// The roles; `None` for one given as CURRENT_USER or the like.
+        roles: Vec<Option<String>>,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// CREATE or ALTER PUBLICATION.
+    Publication {
+        /// FOR ALL TABLES, or TABLES IN SCHEMA: it publishes tables that it does not name.
+        unnamed_tables: bool,
+    },
+    /// CREATE or ALTER SUBSCRIPTION.
+    Subscription {
+        /// Afterwards it may write tables that it did not write before.
+        takes_tables: bool,
+    },
+    /// ALTER DATABASE with options.
+    AlterDatabase {
+        /// SET TABLESPACE.
+        tablespace: bool,
+    },
 }
 
 /// Isolation level of a transaction.

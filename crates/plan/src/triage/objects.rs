@@ -1,0 +1,185 @@
+//! Statements that name one object of any kind: RENAME, SET SCHEMA, OWNER TO, COMMENT, SECURITY LABEL, GRANT and so on.
+
+use sql::{Detail, Grant, ObjectKind, QualifiedName, RawStatement, Rename, StatementNode};
+
+use super::Decision;
+use super::resolve::{RelationPlace, Resolver, is_spread, key_name, name_of};
+use crate::triage_types::{DdlPlace, DdlPlan};
+use crate::{Refusal, RefusalCode};
+
+/// On which shards objects of a kind are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// A relation: its own place counts.
+    Relation,
+    /// It is where the relation is that it belongs to.
+    OfRelation,
+    /// Extended statistics: where their table is, but named without it.
+    Statistics,
+    /// On every shard, unless it refers to something that is not.
+    Shared,
+    /// On every shard, without exception.
+    Everywhere,
+    /// On the home shard only.
+    Home,
+    /// Not something that a statement names.
+    Nothing,
+}
+
+pub(super) fn reach(kind: ObjectKind) -> Reach {
+    use ObjectKind as K;
+    match kind {
+        K::Table | K::Index | K::View | K::MaterializedView | K::Sequence | K::ForeignTable => {
+            Reach::Relation
+        }
+        K::Column | K::Trigger | K::Rule | K::Policy | K::TableConstraint | K::Default => Reach::OfRelation,
+        K::Statistics => Reach::Statistics,
+        K::Function | K::Procedure | K::Routine | K::Aggregate | K::Type | K::Domain => Reach::Shared,
+        K::Schema | K::Extension | K::Language | K::AccessMethod | K::Transform | K::Cast => Reach::Shared,
+        K::Collation | K::Conversion | K::Operator | K::OperatorClass | K::OperatorFamily => Reach::Shared,
+        K::TextSearchConfiguration | K::TextSearchDictionary => Reach::Shared,
+        K::TextSearchParser | K::TextSearchTemplate => Reach::Shared,
+        K::ForeignDataWrapper | K::ForeignServer | K::UserMapping => Reach::Shared,
+        // An audit function that writes an unsharded table makes its trigger the home shard's.
+        K::EventTrigger => Reach::Shared,
+        // Servers have tablespaces of the same names, or only the home shard's has this one.
+        K::Tablespace => Reach::Shared,
+        K::Role | K::Database | K::Parameter => Reach::Everywhere,
+        // Rows that nothing shards, and the log of one server.
+        K::LargeObject | K::Publication | K::Subscription => Reach::Home,
+        K::Part => Reach::Nothing,
+    }
+}
+
+/// Where something runs that leaves the sharding of a relation as it is.
+pub(super) fn relation_plan(place: &RelationPlace<'_>) -> DdlPlan {
+    match place {
+        RelationPlace::Home => DdlPlan::at(DdlPlace::Home),
+        RelationPlace::Table(_) | RelationPlace::Index(_) => DdlPlan::at(DdlPlace::All),
+        RelationPlace::View(_) | RelationPlace::Sequence | RelationPlace::Type => DdlPlan::shared(),
+    }
+}
+
+fn unreadable<T>() -> Result<T, Refusal> {
+    Err(Refusal::new(RefusalCode::Unreadable))
+}
+
+/// RENAME, SET SCHEMA, OWNER TO.
+pub(super) fn alter(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::Rename(rename) = &raw.detail else {
+        return unreadable();
+    };
+    let plan = match reach(rename.object) {
+        Reach::Relation | Reach::OfRelation => match &rename.relation {
+            Some(name) => return alter_relation(raw.node, rename, name, cx),
+            None => return unreadable(),
+        },
+        Reach::Statistics => match &rename.name {
+            Some(name) => statistics_plan(name, cx)?,
+            None => return unreadable(),
+        },
+        Reach::Shared => {
+            if rename.object == ObjectKind::Schema && raw.node == StatementNode::RenameStmt {
+                keeps_name(rename, cx)?;
+            }
+            DdlPlan::shared()
+        }
+        Reach::Everywhere => {
+            let renames_database =
+                rename.object == ObjectKind::Database && raw.node == StatementNode::RenameStmt;
+            if renames_database && cx.several_shards() {
+                return Err(Refusal::with(RefusalCode::ServerCommand, "ALTER DATABASE RENAME"));
+            }
+            DdlPlan::at(DdlPlace::All)
+        }
+        Reach::Home => DdlPlan::at(DdlPlace::Home),
+        Reach::Nothing => return unreadable(),
+    };
+    Ok(plan.into_triage())
+}
+
+fn alter_relation(node: StatementNode, rename: &Rename, name: &QualifiedName, cx: &Resolver<'_>) -> Decision {
+    let place = cx.place_of(name)?;
+    if let RelationPlace::Table(relation) = place
+        && node != StatementNode::AlterOwnerStmt
+    {
+        match rename.object {
+            ObjectKind::Column if rename.sub_name.as_deref() == key_name(relation) => {
+                return Err(Refusal::with(RefusalCode::KeyColumn, "the metadata names it"));
+            }
+            ObjectKind::Column | ObjectKind::TableConstraint | ObjectKind::Trigger | ObjectKind::Policy => {}
+            _ => return Err(Refusal::with(RefusalCode::RenameSharded, name_of(relation))),
+        }
+    }
+    Ok(relation_plan(&place).into_triage())
+}
+
+/// The metadata names sharded tables by their schemas.
+fn keeps_name(rename: &Rename, cx: &Resolver<'_>) -> Result<(), Refusal> {
+    let mut relations = cx.snapshot.relations();
+    let old = rename.sub_name.as_ref();
+    // Without the old name any sharded table might be in it.
+    let held = relations.find(|r| is_spread(r) && old.is_none_or(|old| r.schema == *old));
+    held.map_or(Ok(()), |relation| {
+        Err(Refusal::with(RefusalCode::RenameSharded, name_of(relation)))
+    })
+}
+
+/// Statements about an existing statistics object.
+pub(super) fn statistics_plan(name: &QualifiedName, cx: &Resolver<'_>) -> Result<DdlPlan, Refusal> {
+    let place = match cx.statistics_table(name)? {
+        Some(_) => DdlPlace::All,
+        None => DdlPlace::Home,
+    };
+    Ok(DdlPlan::at(place))
+}
+
+/// COMMENT, SECURITY LABEL, DEPENDS ON EXTENSION, ALTER EXTENSION … ADD and DROP.
+pub(super) fn about(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::Comment(reference) = &raw.detail else {
+        return unreadable();
+    };
+    let plan = match (reach(reference.object), &reference.name) {
+        (Reach::Relation | Reach::OfRelation, Some(name)) => relation_plan(&cx.place_of(name)?),
+        (Reach::Statistics, Some(name)) => statistics_plan(name, cx)?,
+        (Reach::Relation | Reach::OfRelation | Reach::Statistics | Reach::Nothing, _) => return unreadable(),
+        (Reach::Shared, _) => DdlPlan::shared(),
+        (Reach::Everywhere, _) => DdlPlan::at(DdlPlace::All),
+        (Reach::Home, _) => DdlPlan::at(DdlPlace::Home),
+    };
+    Ok(plan.into_triage())
+}
+
+/// GRANT and REVOKE on objects.
+pub(super) fn grant(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    let Detail::Grant(grant) = &raw.detail else {
+        return unreadable();
+    };
+    let Some(kind) = grant.object else {
+        return unreadable();
+    };
+    if !grant.objects.is_empty() {
+        return grant_on_relations(grant, cx);
+    }
+    let plan = match reach(kind) {
+        // ALL TABLES IN SCHEMA and the like.
+        Reach::Relation | Reach::Shared => DdlPlan::shared(),
+        Reach::Everywhere => DdlPlan::at(DdlPlace::All),
+        Reach::Home => DdlPlan::at(DdlPlace::Home),
+        Reach::OfRelation | Reach::Statistics | Reach::Nothing => return unreadable(),
+    };
+    Ok(plan.naming(grant.count).into_triage())
+}
+
+fn grant_on_relations(grant: &Grant, cx: &Resolver<'_>) -> Decision {
+    let places = grant.objects.iter().map(|name| cx.place_of(name));
+    let plans = places.map(|place| place.map(|place| relation_plan(&place)));
+    let mut plans = plans.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let Some(first) = plans.next() else {
+        return unreadable();
+    };
+    if plans.any(|plan| plan != first) {
+        return Err(Refusal::new(RefusalCode::MixedUtility));
+    }
+    Ok(first.naming(grant.objects.len()).into_triage())
+}
