@@ -89,6 +89,8 @@ pub struct Database {
     pub bytewise: bool,
     /// `server_version_num` of the home shard (`150004`).
     pub server_version: u32,
+    /// Differs whenever what ALTER ROLE … SET and ALTER DATABASE … SET say of this database differs; empty for nothing.
+    pub settings: String,
 }
 
 impl Snapshot {

@@ -34,7 +34,9 @@ pub(super) fn reload_sql(query: QueryId) -> String {
 
 const DATABASE: &str = "\
 SELECT d.datname, pg_encoding_to_char(d.encoding), d.datcollate, d.datlocprovider,
-       coalesce(j->>'datlocale', j->>'daticulocale'), current_setting('server_version_num')
+       coalesce(j->>'datlocale', j->>'daticulocale'), current_setting('server_version_num'),
+       (SELECT md5(string_agg(concat_ws(' ', s.setdatabase, s.setrole, s.setconfig), ' ' ORDER BY s.setdatabase, s.setrole))
+        FROM pg_db_role_setting s WHERE s.setdatabase IN (0, d.oid))
 FROM pg_database d, to_jsonb(d) j WHERE d.datname = current_database()";
 
 const RELATIONS: &str = "\
@@ -111,6 +113,18 @@ SELECT c.oid, n.nspname, c.collname, c.collprovider, c.collisdeterministic,
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace, to_jsonb(c) j
 WHERE c.collencoding IN (-1, (SELECT encoding FROM pg_database WHERE datname = current_database()))";
 
+/// What belongs to relations and has a name of its own, as further rows of [`links`].
+const PARTS: &str = "\
+UNION ALL SELECT 'part', i.indrelid::text, 'index', n.nspname, c.relname, NULL, NULL FROM pg_index i
+     JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indrelid >= 16384 AND c.relpersistence <> 't'
+UNION ALL SELECT 'part', s.stxrelid::text, 'statistics', n.nspname, s.stxname, NULL, NULL
+FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE n.nspname !~ '^pg_temp_'
+UNION ALL SELECT 'part', d.refobjid::text, 'sequence', n.nspname, c.relname, NULL, NULL FROM pg_depend d
+     JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+      AND c.relpersistence <> 't'";
+
 /// Every row is `(kind, …)` with seven values; unused ones are NULL.
 ///
 /// Dependencies on built-in objects are not recorded in `pg_depend`, so the built-in functions that are not pure
@@ -160,15 +174,6 @@ FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind NOT IN 
 UNION ALL SELECT 'trigger', t.tgrelid::text, t.tgname, t.tgfoid::text, t.tgenabled::text, t.tgtype::text, NULL
 FROM pg_trigger t WHERE NOT t.tgisinternal
 UNION ALL SELECT 'policy', p.polrelid::text, p.polname, p.polcmd::text, NULL, NULL, NULL FROM pg_policy p
-UNION ALL SELECT 'part', i.indrelid::text, 'index', n.nspname, c.relname, NULL, NULL FROM pg_index i
-     JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE i.indrelid >= 16384 AND c.relpersistence <> 't'
-UNION ALL SELECT 'part', s.stxrelid::text, 'statistics', n.nspname, s.stxname, NULL, NULL
-FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE n.nspname !~ '^pg_temp_'
-UNION ALL SELECT 'part', d.refobjid::text, 'sequence', n.nspname, c.relname, NULL, NULL FROM pg_depend d
-     JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-      AND c.relpersistence <> 't'
 UNION ALL SELECT 'cast', c.castfunc::text, NULL, NULL, NULL, NULL, NULL
 FROM pg_cast c WHERE c.castfunc <> 0 AND c.oid >= 16384
 UNION ALL SELECT 'cast', a.amproc::oid::text, NULL, NULL, NULL, NULL, NULL
@@ -190,7 +195,7 @@ UNION ALL SELECT 'amop', m.amname, o.amopopr::text, o.amopstrategy::text, o.amop
                AND k.opcdefault AND k.opcintype = o.amoplefttype)::text
 FROM pg_amop o JOIN pg_am m ON m.oid = o.amopmethod
 WHERE o.amoppurpose = 's' AND ((m.amname = 'hash' AND o.amopstrategy = 1)
-      OR (m.amname = 'btree' AND o.amopstrategy IN (1, 5) AND o.amoplefttype = o.amoprighttype))",
+      OR (m.amname = 'btree' AND o.amopstrategy IN (1, 5) AND o.amoplefttype = o.amoprighttype)) {PARTS}",
         impure = proof::impure_condition()
     )
 }

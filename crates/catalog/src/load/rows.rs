@@ -109,6 +109,7 @@ fn database(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogError>
         bytewise: is_bytewise(provider, &locale),
         collate: locale,
         server_version: row.parse(5)?,
+        settings: row.opt(6).unwrap_or_default().to_owned(),
     };
     Ok(())
 }

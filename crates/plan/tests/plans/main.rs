@@ -8,6 +8,7 @@
 
 mod answers;
 mod lab;
+mod places;
 mod reads;
 
 use lab::Lab;

@@ -14,7 +14,7 @@ use topology::{
 use super::Cluster;
 use crate::admin_link::{AdminError, AdminLink};
 use crate::server::Address;
-use crate::worker::Shared;
+use crate::worker::{Shared, Switch, WorkerMessage};
 
 /// Pause after a cluster could not be loaded or acknowledged.
 const RETRY_LOAD: Duration = Duration::from_millis(200);
@@ -272,10 +272,36 @@ impl Follower {
                 Some(loaded) => loaded,
                 None => self.load_anew(record, database).await?,
             };
+            let renews = self.changes_settings(database, &snapshot);
             self.cluster.publish_facts(database, snapshot);
+            if renews {
+                self.renew_connections(database);
+            }
             self.links.insert(database.clone(), link);
         }
         Ok(())
+    }
+
+    /// Whether new server connections begin with other settings than those that there are.
+    fn changes_settings(&self, database: &str, snapshot: &catalog::Snapshot) -> bool {
+        let known = self.cluster.facts(database);
+        // Before the first load there is nothing, not even a version.
+        known.is_some_and(|known| {
+            let known = known.database();
+            known.server_version != 0 && known.settings != snapshot.database().settings
+        })
+    }
+
+    /// A statement over several shards must not meet connections from before and after an ALTER DATABASE … SET: none of
+    /// the old ones is lent again.
+    fn renew_connections(&self, database: &str) {
+        if let Some(shared) = self.workers.borrow().as_deref() {
+            let name: Arc<str> = database.into();
+            shared.mailboxes.send_all(|| WorkerMessage::Switch {
+                database: Some(Arc::clone(&name)),
+                switch: Switch::Recycle,
+            });
+        }
     }
 
     async fn load_anew(

@@ -120,6 +120,25 @@ fn objects(node: Node<'_>) -> Detail {
         }),
         Node::CreateSeqStmt(s) => Detail::Sequence(sequence(s.sequence(), s.options(), false)),
         Node::AlterSeqStmt(s) => Detail::Sequence(sequence(s.sequence(), s.options(), true)),
+        Node::CreateSchemaStmt(s) => Detail::Schema {
+            name: s.schemaname().map(str::to_owned),
+            if_not_exists: s.if_not_exists,
+            has_elements: !s.schema_elts().is_empty(),
+        },
+        Node::GrantStmt(s) => Detail::Grant(grant(s)),
+        Node::GrantRoleStmt(s) => Detail::Grant(Grant {
+            grant: s.is_grant,
+            object: None,
+            objects: Vec::new(),
+            count: s.granted_roles().len(),
+        }),
+        other => about(other),
+    }
+}
+
+/// Statements that name one object of any kind.
+fn about(node: Node<'_>) -> Detail {
+    match node {
         Node::CommentStmt(s) => Detail::Comment(reference(s.objtype, s.object())),
         Node::SecLabelStmt(s) => Detail::Comment(reference(s.objtype, s.object())),
         Node::AlterExtensionContentsStmt(s) => Detail::Comment(reference(s.objtype, s.object())),
@@ -138,18 +157,6 @@ fn objects(node: Node<'_>) -> Detail {
             let name = s.relation().map(relation).or_else(|| any(s.object()));
             Detail::Comment(ObjectReference { object, name })
         }
-        Node::CreateSchemaStmt(s) => Detail::Schema {
-            name: s.schemaname().map(str::to_owned),
-            if_not_exists: s.if_not_exists,
-            has_elements: !s.schema_elts().is_empty(),
-        },
-        Node::GrantStmt(s) => Detail::Grant(grant(s)),
-        Node::GrantRoleStmt(s) => Detail::Grant(Grant {
-            grant: s.is_grant,
-            object: None,
-            objects: Vec::new(),
-            count: s.granted_roles().len(),
-        }),
         other => servers(other),
     }
 }
@@ -480,6 +487,7 @@ fn alter_kind(c: &nodes::AlterTableCmd) -> AlterKind {
         A::AT_SetStatistics => AlterKind::SetStatistics,
         A::AT_SetStorage => AlterKind::SetStorage,
         A::AT_SetCompression => AlterKind::SetCompression,
+        A::AT_DropExpression => AlterKind::DropExpression,
         A::AT_SetOptions | A::AT_ResetOptions => AlterKind::ColumnOptions,
         A::AT_AddIdentity | A::AT_SetIdentity | A::AT_DropIdentity => AlterKind::Identity,
         A::AT_AddConstraint => AlterKind::AddConstraint,

@@ -201,6 +201,8 @@ pub enum AlterKind {
     SetStatistics,
     SetStorage,
     SetCompression,
+    /// A generated column becomes an ordinary one.
+    DropExpression,
     ColumnOptions,
     Identity,
     AddConstraint,
