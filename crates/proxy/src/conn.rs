@@ -7,12 +7,16 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncWriteExt, Interest};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
 use wire::frame::{self, Frame, FrameError, Message};
 
 use crate::buffers::{BUFFER_BYTES, Buffers};
@@ -30,6 +34,16 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// Calls tokio's methods of whichever socket it is.
+macro_rules! either {
+    ($self:expr, $socket:ident => $call:expr) => {
+        match $self {
+            Socket::Tcp($socket) => $call,
+            Socket::Unix($socket) => $call,
+        }
+    };
+}
+
 /// What [`Conn::progress`] achieved. Both may be true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -37,6 +51,25 @@ pub struct Progress {
     pub read: Option<usize>,
     /// Everything in [`Conn::out`] has left.
     pub flushed: bool,
+}
+
+/// Whom the runtime wakes when the socket becomes readable, by the addresses of the waker that it holds. A socket that was
+/// not reported readable since need not be given the same one again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Armed {
+    data: usize,
+    vtable: usize,
+}
+
+impl Armed {
+    const NOBODY: Self = Self { data: 0, vtable: 0 };
+
+    fn by(cx: &Context<'_>) -> Self {
+        Self {
+            data: cx.waker().data().addr(),
+            vtable: std::ptr::from_ref(cx.waker().vtable()).addr(),
+        }
+    }
 }
 
 /// A place in what a connection is to send: see [`Conn::mark`].
@@ -58,6 +91,10 @@ pub struct Conn {
     buffers: Buffers,
     /// The last read filled all the room it had.
     bulk: bool,
+    /// The last write found the socket full.
+    blocked: bool,
+    /// The task that is woken when the socket becomes readable, as far as that is known; see [`Armed`].
+    armed: Armed,
     /// Some of `output` has already left, so a message may be cut.
     partly_sent: bool,
     /// What was pending when a [`Self::hold`] began.
@@ -79,6 +116,8 @@ impl Conn {
             output: BytesMut::new(),
             buffers,
             bulk: false,
+            blocked: false,
+            armed: Armed::NOBODY,
             partly_sent: false,
             held: None,
             patience: 0,
@@ -100,8 +139,11 @@ impl Conn {
 
     /// Drops the first `n` unread bytes (at most all of them).
     pub fn consume(&mut self, n: usize) {
-        let n = n.min(self.input.len());
-        self.input.advance(n);
+        if n < self.input.len() {
+            self.input.advance(n);
+        } else {
+            self.input.clear();
+        }
     }
 
     /// Splits the first `n` unread bytes off, without copying (at most all of them).
@@ -180,35 +222,67 @@ impl Conn {
         if self.tls.is_some() {
             return self.poll_fill_tls(cx);
         }
-        // A read that filled all its room may be one of many: asking tokio first counts against the task's share. Any other
-        // read that brought something has emptied the socket, so the next one waits for its turn anyway.
-        if self.bulk && self.socket.poll_read_ready(cx)?.is_pending() {
-            self.give_up_buffers();
-            return Poll::Pending;
+        if self.bulk {
+            return self.poll_fill_bulk(cx);
         }
         loop {
-            match self.read_now() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+            if let Some(result) = self.read_now().transpose() {
+                return Poll::Ready(result);
             }
-            if self.socket.poll_read_ready(cx)?.is_pending() {
-                self.give_up_buffers();
+            if self.poll_readable(cx)?.is_pending() {
                 return Poll::Pending;
             }
         }
     }
 
-    /// Reads if the socket was reported readable; `WouldBlock` otherwise.
-    fn read_now(&mut self) -> io::Result<usize> {
-        if !self.socket.is_readable() {
-            return Err(io::ErrorKind::WouldBlock.into());
+    /// Waits until the socket is reported readable, holding no buffer.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        if self.armed != Armed::by(cx) {
+            // With its share used up the task is woken at once, and the socket holds no waker.
+            let registers = coop::has_budget_remaining();
+            if self.socket.poll_read_ready(cx)?.is_ready() {
+                return Ok(Poll::Ready(()));
+            }
+            self.armed = if registers { Armed::by(cx) } else { Armed::NOBODY };
         }
-        self.make_room();
-        let room = self.input.capacity() - self.input.len();
-        let n = self.socket.read_some(&mut self.input, room)?;
+        self.give_up_buffers();
+        Ok(Poll::Pending)
+    }
+
+    /// Reads if the socket was reported readable.
+    fn read_now(&mut self) -> io::Result<Option<usize>> {
+        let room = self.buffers.size().min(BUFFER_BYTES);
+        let Some(read) = self.socket.receive(room, |bytes| {
+            self.buffers.lend(&mut self.input);
+            self.input.extend_from_slice(bytes);
+        }) else {
+            return Ok(None);
+        };
+        self.armed = Armed::NOBODY;
+        let n = read?;
         self.bulk = n >= room;
         self.received += n as u64;
-        Ok(n)
+        Ok(Some(n))
+    }
+
+    /// A read that filled all its room may be one of many: the next ones have more room, straight in the buffer, and asking
+    /// tokio first counts against the task's share.
+    #[cold]
+    #[inline(never)]
+    fn poll_fill_bulk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.armed = Armed::NOBODY;
+        loop {
+            if self.poll_readable(cx)?.is_pending() {
+                return Poll::Pending;
+            }
+            self.make_room();
+            let room = self.input.capacity() - self.input.len();
+            if let Some(n) = self.socket.read_some(&mut self.input, room)? {
+                self.bulk = n >= room;
+                self.received += n as u64;
+                return Poll::Ready(Ok(n));
+            }
+        }
     }
 
     /// Waits until something was read. See [`Self::poll_fill`]. Cancel safe.
@@ -218,6 +292,13 @@ impl Conn {
 
     /// Sends pending bytes; ready when all have left.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.output.is_empty() && self.tls.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_flush_pending(cx)
+    }
+
+    fn poll_flush_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.held.is_some() || self.patience > self.output.len() {
             return Poll::Ready(Ok(()));
         }
@@ -227,21 +308,31 @@ impl Conn {
             return result;
         }
         while !self.output.is_empty() {
-            let n = match self.socket.write_some(&self.output) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.socket.poll_write_ready(cx))?;
-                    continue;
-                }
-                result => result?,
+            // A socket has room nearly always, so the runtime is asked only about one that had none.
+            let sent = match self.blocked {
+                false => self.socket.send(&self.output),
+                true => self.socket.write_some(&self.output),
             };
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            match sent? {
+                Some(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Some(n) => self.has_left(n),
+                None if self.blocked => ready!(self.socket.poll_write_ready(cx))?,
+                None => self.blocked = true,
             }
-            self.output.advance(n);
-            self.sent += n as u64;
-            self.partly_sent = !self.output.is_empty();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The first bytes of the output have left.
+    fn has_left(&mut self, n: usize) {
+        self.sent += n as u64;
+        self.blocked = n < self.output.len();
+        self.partly_sent = self.blocked;
+        if self.blocked {
+            self.output.advance(n);
+        } else {
+            self.output.clear();
+        }
     }
 
     /// Sends all pending bytes. Cancel safe: what has not left stays pending.
@@ -381,8 +472,12 @@ impl Conn {
 
     /// Hands empty buffers back to the worker.
     pub fn give_up_buffers(&mut self) {
-        self.buffers.take_back(&mut self.input);
-        self.buffers.take_back(&mut self.output);
+        if self.input.capacity() > 0 {
+            self.buffers.take_back(&mut self.input);
+        }
+        if self.output.capacity() > 0 {
+            self.buffers.take_back(&mut self.output);
+        }
         if let Some(tls) = &mut self.tls {
             tls.give_up_buffers(&self.buffers);
         }
@@ -406,17 +501,21 @@ impl Conn {
         &self.buffers
     }
 
-    /// Closes the sending side; what was pending is sent first.
-    pub async fn shutdown(&mut self) -> io::Result<()> {
+    /// Sends what is pending, and the end of the encryption if there is one.
+    pub async fn finish(&mut self) -> io::Result<()> {
         self.flush().await?;
         if let Some(tls) = &mut self.tls {
             tls.close();
             self.flush().await?;
         }
-        match &mut self.socket {
-            Socket::Tcp(socket) => socket.shutdown().await,
-            Socket::Unix(socket) => socket.shutdown().await,
-        }
+        Ok(())
+    }
+
+    /// The same, and closes the sending side.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.finish().await?;
+        either!(&self.socket, socket => rustix::net::shutdown(socket, rustix::net::Shutdown::Write))?;
+        Ok(())
     }
 
     /// The socket's number, valid as long as this exists.
@@ -487,16 +586,6 @@ impl Conn {
     }
 }
 
-/// Calls tokio's methods of whichever socket it is.
-macro_rules! either {
-    ($self:expr, $socket:ident => $call:expr) => {
-        match $self {
-            Socket::Tcp($socket) => $call,
-            Socket::Unix($socket) => $call,
-        }
-    };
-}
-
 impl Socket {
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         match either!(self, socket => socket.poll_read_ready(cx)) {
@@ -515,27 +604,80 @@ impl Socket {
         either!(self, socket => socket.try_io(Interest::READABLE, || Ok(()))).is_ok()
     }
 
-    /// Reads once if it was reported readable; `room` is what `into` has. A read that fills less has emptied the socket,
-    /// which is noted as if the system had said so: the next one waits without asking.
-    fn read_some(&self, into: &mut BytesMut, room: usize) -> io::Result<usize> {
+    /// Reads at most `room` bytes (and [`BUFFER_BYTES`]) if it was reported readable, `None` if not or if nothing was there. A
+    /// read that fills less has emptied the socket, which is noted as if the system had said so: the next one waits without
+    /// asking.
+    fn receive(&self, room: usize, take: impl FnOnce(&[u8])) -> Option<io::Result<usize>> {
+        let mut read = None;
+        // What comes is mostly short. It is copied once, so that no buffer is taken out before something is there.
+        let mut space = [const { MaybeUninit::<u8>::uninit() }; BUFFER_BYTES];
+        let space = &mut space[..room.min(BUFFER_BYTES)];
+        let _ = either!(self, socket => socket.try_io(Interest::READABLE, || {
+            match rustix::net::recv(socket, space, RecvFlags::empty()) {
+                Ok(((bytes, rest), n)) => {
+                    read = Some(Ok(n));
+                    take(bytes);
+                    // All there was, unless it was the end.
+                    if n > 0 && !rest.is_empty() { Err(would_block()) } else { Ok(()) }
+                }
+                // A socket that does not block is not interrupted.
+                Err(Errno::AGAIN) => Err(would_block()),
+                Err(error) => {
+                    read = Some(Err(error.into()));
+                    Ok(())
+                }
+            }
+        }));
+        read
+    }
+
+    /// The same with as much room as the buffer has.
+    fn read_some(&self, into: &mut BytesMut, room: usize) -> io::Result<Option<usize>> {
         let mut read = None;
         let result = either!(self, socket => socket.try_io(Interest::READABLE, || {
             let n = socket.try_read_buf(into)?;
             read = Some(n);
-            if n > 0 && n < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(n) }
+            if n > 0 && n < room { Err(would_block()) } else { Ok(()) }
         }));
-        read.map_or(result, Ok)
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(read),
+        }
     }
 
-    /// The same for a write, which fills the socket when less is taken than offered.
-    fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes once, whatever was reported. `None`: the socket is full.
+    fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        either!(self, socket => send(socket, bytes))
+    }
+
+    /// Writes once if it was reported writable, which it is no longer when less was taken than offered. `None`: it was not,
+    /// or is full.
+    fn write_some(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         let mut written = None;
         let result = either!(self, socket => socket.try_io(Interest::WRITABLE, || {
-            let n = socket.try_write(bytes)?;
-            written = Some(n);
-            if n > 0 && n < bytes.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(n) }
+            written = send(socket, bytes)?;
+            match written {
+                Some(n) if n >= bytes.len() => Ok(()),
+                _ => Err(would_block()),
+            }
         }));
-        written.map_or(result, Ok)
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(written),
+        }
+    }
+}
+
+fn would_block() -> io::Error {
+    io::ErrorKind::WouldBlock.into()
+}
+
+/// `None`: the socket is full.
+fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<Option<usize>> {
+    match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        Ok(n) => Ok(Some(n)),
+        Err(Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::config::ProxyConfig;
+use crate::conn::Socket;
 use crate::login::{Accepted, Incoming};
 use crate::nodes::Nodes;
 use crate::sockets::{Peer, Sockets};
@@ -34,7 +35,7 @@ pub struct Proxy {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What the accepting thread does.
+/// What the task that accepts does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepting {
     /// It accepts clients.
@@ -76,31 +77,18 @@ pub fn start_on(
     let (mailboxes, inboxes) = Mailboxes::new(workers);
     let shared = Arc::new(Shared::new(config, tls, mailboxes, nodes)?);
     shared.secrets.check_agreement(&shared.reach());
-    let accepting = shared.accepting.subscribe();
     shared.set_sockets(sockets.try_clone().map_err(listen)?);
     let mut proxy = Proxy {
         address,
         shared: Arc::clone(&shared),
         threads: Vec::new(),
     };
+    let mut sockets = Some(sockets);
     for (id, inbox) in inboxes.into_iter().enumerate() {
-        let thread = worker::spawn(id, Arc::clone(&shared), inbox, Arc::clone(&factory));
+        let sockets = sockets.take_if(|_| id == worker::ACCEPTING);
+        let thread = worker::spawn(id, Arc::clone(&shared), inbox, Arc::clone(&factory), sockets);
         proxy.threads.push(thread.map_err(StartError::Thread)?);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(StartError::Thread)?;
-    let thread = std::thread::Builder::new().name("accept".into()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = accept(sockets, &shared, accepting) => {}
-                () = count_periods(&shared) => {}
-            }
-        });
-    });
-    proxy.threads.push(thread.map_err(StartError::Thread)?);
     Ok(proxy)
 }
 
@@ -144,7 +132,17 @@ impl Drop for Proxy {
     }
 }
 
-/// Hands clients to workers until told to stop; then the sockets are closed here.
+/// Hands clients to workers until told to stop, then closes the sockets; what has to be done now and then by one worker for
+/// all of them is done here as well. A task of the first worker, which most clients are for (see [`place`]): a thread of its
+/// own would have to be woken for each of them, and to wake the worker.
+pub(crate) async fn run(sockets: Sockets, shared: Arc<Shared>) {
+    let accepting = shared.accepting.subscribe();
+    tokio::select! {
+        () = accept(sockets, &shared, accepting) => {}
+        () = count_periods(&shared) => {}
+    }
+}
+
 async fn accept(sockets: Sockets, shared: &Shared, mut accepting: watch::Receiver<Accepting>) {
     let mut listeners = match Listeners::new(sockets) {
         Ok(listeners) => listeners,
@@ -173,7 +171,7 @@ async fn accept(sockets: Sockets, shared: &Shared, mut accepting: watch::Receive
     }
 }
 
-/// Ends a period of the console's averages every so often. Not a worker's business, so it is done here.
+/// Ends a period of the console's averages every so often.
 async fn count_periods(shared: &Shared) {
     loop {
         shared
@@ -192,6 +190,9 @@ async fn accept_one(listeners: &mut Listeners, shared: &Shared) {
     match poll_fn(|cx| listeners.poll_accept(cx)).await {
         Ok((socket, peer, local)) => {
             let worker = place::choose(shared);
+            let Ok(socket) = Incoming::new(socket, worker == worker::ACCEPTING) else {
+                return;
+            };
             if let Some(load) = shared.loads.get(worker) {
                 load.fetch_add(1, Ordering::Relaxed);
             }
@@ -213,9 +214,9 @@ async fn accept_one(listeners: &mut Listeners, shared: &Shared) {
 }
 
 /// A connection, who is at its other end, and the address it came to.
-type Connected = (Incoming, Peer, Option<SocketAddr>);
+type Connected = (Socket, Peer, Option<SocketAddr>);
 
-/// The sockets, on the accepting thread's runtime.
+/// The sockets, on the runtime of the worker that accepts.
 struct Listeners {
     /// With the address, unless that stands for several.
     tcp: Vec<(TcpListener, Option<SocketAddr>)>,
@@ -261,7 +262,7 @@ impl Listeners {
                     socket2::SockRef::from(&socket).set_keepalive(true)?;
                     // A system call, where it cannot be known without.
                     let local = address.map_or_else(|| socket.local_addr().ok(), Some);
-                    Ok((Incoming::Tcp(socket.into_std()?), Peer::Tcp(peer), local))
+                    Ok((Socket::Tcp(socket), Peer::Tcp(peer), local))
                 }));
             }
         }
@@ -271,13 +272,13 @@ impl Listeners {
     fn poll_unix(&self, cx: &mut Context<'_>) -> Poll<io::Result<Connected>> {
         for listener in &self.unix {
             if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                return Poll::Ready(accepted.and_then(|(socket, _)| {
+                return Poll::Ready(accepted.map(|(socket, _)| {
                     let who = socket.peer_cred().ok();
                     let peer = Peer::Unix {
                         uid: who.as_ref().map(tokio::net::unix::UCred::uid),
                         pid: who.as_ref().and_then(tokio::net::unix::UCred::pid),
                     };
-                    Ok((Incoming::Unix(socket.into_std()?), peer, None))
+                    (Socket::Unix(socket), peer, None)
                 }));
             }
         }

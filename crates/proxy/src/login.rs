@@ -43,14 +43,26 @@ pub(crate) struct Accepted {
 
 /// An accepted socket on its way to a worker's runtime.
 pub(crate) enum Incoming {
+    /// It is registered there already.
+    Here(Socket),
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Incoming {
+    /// A socket of the calling thread's runtime. `stays`: that is the one it goes to.
+    pub(crate) fn new(socket: Socket, stays: bool) -> io::Result<Self> {
+        Ok(match socket {
+            socket if stays => Self::Here(socket),
+            Socket::Tcp(socket) => Self::Tcp(socket.into_std()?),
+            Socket::Unix(socket) => Self::Unix(socket.into_std()?),
+        })
+    }
+
     /// Registers it with the runtime of the calling thread.
     pub(crate) fn into_socket(self) -> io::Result<Socket> {
         Ok(match self {
+            Self::Here(socket) => socket,
             Self::Tcp(socket) => Socket::Tcp(tokio::net::TcpStream::from_std(socket)?),
             Self::Unix(socket) => Socket::Unix(tokio::net::UnixStream::from_std(socket)?),
         })

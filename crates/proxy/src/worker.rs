@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub(crate) use run::spawn;
+pub(crate) use run::{ACCEPTING, spawn};
 pub(crate) use shared::{Mailboxes, Switch, WorkerMessage};
 pub use shared::{Shared, StartError};
 pub use stop::{Stop, StopReason};

@@ -219,9 +219,10 @@ impl Attempt<'_> {
 
     /// What the client's proof is checked against; where no proof can be right, something that looks the same.
     async fn verifier(&self) -> Result<Verifier, LoginEnd> {
-        let mock = self.ctx.shared.secrets.mock(&self.info.user);
+        // Some hash rounds, so only where it is needed.
+        let mock = || self.ctx.shared.secrets.mock(&self.info.user);
         let Some(user) = &self.user else {
-            return Ok(mock);
+            return Ok(mock());
         };
         if user.is_md5() {
             tracing::warn!(
@@ -232,7 +233,7 @@ impl Attempt<'_> {
         if let Some(verifier) = user.verifier() {
             return Ok(verifier.clone());
         }
-        let user = Arc::clone(user);
+        let (user, mock) = (Arc::clone(user), mock());
         off_thread(move || user.derive(mock.salt()).cloned().unwrap_or(mock)).await
     }
 

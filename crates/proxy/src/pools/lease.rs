@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pool::ServerId;
 
@@ -51,7 +52,12 @@ impl Lease {
 
     /// Gives the connection back. It is reused if it is quiet (no transaction, nothing sent or received that is not
     /// dealt with) and not dirty, otherwise closed. A cancel on its way to the server delays reuse, not this call.
-    pub fn release(mut self) {
+    pub fn release(self) {
+        self.release_at(None);
+    }
+
+    /// The same for somebody who has looked at the clock just now.
+    pub fn release_at(mut self, now: Option<Instant>) {
         let Some(mut pooled) = self.pooled.take() else {
             return;
         };
@@ -65,15 +71,15 @@ impl Lease {
             return;
         }
         let Some(slot) = slot else {
-            return self.pool.put_back(pooled);
+            return self.pool.put_back(pooled, now);
         };
         match slot.unbind(&pooled.conn.target) {
-            Unbound::Clear => self.pool.put_back(pooled),
+            Unbound::Clear => self.pool.put_back(pooled, now),
             Unbound::Pending => {
                 let pool = self.pool.clone();
                 tokio::task::spawn_local(async move {
                     if slot.settled(&pooled.conn.target).await {
-                        pool.put_back(pooled);
+                        pool.put_back(pooled, None);
                     } else {
                         pool.drop_lent(pooled);
                     }

@@ -68,7 +68,12 @@ impl WorkerPools {
     }
 
     pub(super) fn now(&self) -> Time {
-        Time(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+        self.time(Instant::now())
+    }
+
+    fn time(&self, at: Instant) -> Time {
+        let since = at.saturating_duration_since(self.origin);
+        Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 
     /// Spreads lifetimes; not for secrets.
@@ -349,9 +354,10 @@ impl ShardPool {
         }
     }
 
-    /// A lent connection in a state in which anybody may use it.
-    pub(super) fn put_back(&self, mut pooled: Box<Pooled>) {
-        let now = self.0.worker.now();
+    /// A lent connection in a state in which anybody may use it. `now` saves a look at the clock.
+    pub(super) fn put_back(&self, mut pooled: Box<Pooled>, now: Option<Instant>) {
+        let worker = &self.0.worker;
+        let now = worker.time(now.unwrap_or_else(Instant::now));
         let prepared = pooled.conn.prepared.len();
         pooled.mark.give_back(prepared, self.0.worker.seconds.get());
         pooled.conn.conn.give_up_buffers();
@@ -755,7 +761,7 @@ impl Drop for Waiting<'_> {
             Some(Wait::Waiting(_)) => {
                 self.pool.0.machine.borrow_mut().cancel(self.id);
             }
-            Some(Wait::Done(Ok(pooled))) => self.pool.put_back(pooled),
+            Some(Wait::Done(Ok(pooled))) => self.pool.put_back(pooled, None),
             Some(Wait::Done(Err(_))) => {}
         }
     }

@@ -82,7 +82,8 @@ impl Session {
                 server.lease.release();
             }
         }
-        let _ = self.client.conn.shutdown().await;
+        // The socket is closed with the session, which tells the client as much as closing the sending side before.
+        let _ = self.client.conn.finish().await;
     }
 
     fn care_for(&self, server: &Enlisted) -> Care {

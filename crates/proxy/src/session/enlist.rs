@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use catalog::ShardId;
@@ -414,9 +415,10 @@ impl Session {
             self.forget_positions();
         }
         self.block.ticket = None;
+        let now = self.observation.answered;
         if self.pinned.is_empty() {
-            for server in self.servers.drain(..) {
-                give_back(server);
+            while let Some(server) = self.servers.pop() {
+                give_back(server, now);
             }
             return;
         }
@@ -427,7 +429,7 @@ impl Session {
                 server.wrote = Wrote::No;
                 self.servers.push(server);
             } else {
-                give_back(server);
+                give_back(server, now);
             }
         }
     }
@@ -617,7 +619,7 @@ fn serializable() -> Fault {
 }
 
 /// Returns a server to its pool; one with an answer outstanding is closed.
-pub(super) fn give_back(mut server: Enlisted) {
+pub(super) fn give_back(mut server: Enlisted, now: Option<Instant>) {
     server.lease.unnamed = None;
     if let Some(replica) = &mut server.replica {
         replica.end(crate::nodes::Outcome::Answered);
@@ -626,7 +628,7 @@ pub(super) fn give_back(mut server: Enlisted) {
     if server.busy || server.lease.conn.pending_out() > 0 {
         server.lease.discard();
     } else {
-        server.lease.release();
+        server.lease.release_at(now);
     }
 }
 

@@ -53,6 +53,8 @@ struct Seen {
 pub(super) struct Observation {
     /// When its first message was taken; `None` between requests.
     started: Option<Instant>,
+    /// When its answer was complete, where that was looked at before its end.
+    pub(super) answered: Option<Instant>,
     /// When the open transaction's first request was taken.
     transaction: Option<Instant>,
     /// Its first statement.
@@ -83,6 +85,7 @@ impl Observation {
     pub(super) fn new(totals: Arc<PoolCounters>, session: u64) -> Self {
         Self {
             started: None,
+            answered: None,
             transaction: None,
             first: None,
             more: Vec::new(),
@@ -228,6 +231,7 @@ impl Session {
     pub(super) fn observe_request(&mut self) {
         if self.observation.started.is_none() {
             self.observation.started = Some(Instant::now());
+            self.observation.answered = None;
         }
     }
 
@@ -261,7 +265,7 @@ impl Session {
         if self.observation.unreported && self.engine.observer.options().log_errors {
             self.report_server_error();
         }
-        let now = Instant::now();
+        let now = self.observation.answered.take().unwrap_or_else(Instant::now);
         let took_us = micros(now.duration_since(started));
         let bytes = self.observe_traffic();
         let in_block = self.block.is_open();
@@ -280,9 +284,11 @@ impl Session {
         if in_block {
             observation.transaction.get_or_insert(started);
         } else {
-            let began = observation.transaction.take().unwrap_or(started);
+            let began = observation.transaction.take();
             totals.xact_count.increment();
-            totals.xact_time_us.add(micros(now.duration_since(began)));
+            totals
+                .xact_time_us
+                .add(began.map_or(took_us, |began| micros(now.duration_since(began))));
         }
         let count = observation.more.len() as u64 + 1;
         let times = &self.engine.metrics.statement_times;

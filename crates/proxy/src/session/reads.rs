@@ -296,7 +296,7 @@ impl Session {
             if server.begun && link::query(&mut server.lease, "ROLLBACK").await.is_err() {
                 server.lease.dirty = true;
             }
-            super::enlist::give_back(server);
+            super::enlist::give_back(server, None);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::conn::Conn;
 use crate::listing::ClientInfo;
 use crate::login;
 use crate::pools::{Pools, upkeep};
-use crate::sockets::Peer;
+use crate::sockets::{Peer, Sockets};
 
 /// How often a worker that shuts down looks whether its sessions have ended.
 const STOP_TICK: Duration = Duration::from_millis(5);
@@ -32,12 +32,16 @@ const STOP_TICK: Duration = Duration::from_millis(5);
 /// Threads per worker for what would delay its clients: hash rounds of passwords, names of hosts.
 const BLOCKING_THREADS_MAX: usize = 4;
 
-/// Starts the thread of one worker.
+/// The worker that accepts clients, also those of the others.
+pub(crate) const ACCEPTING: usize = 0;
+
+/// Starts the thread of one worker. `sockets`: it is the one that accepts clients.
 pub(crate) fn spawn(
     id: usize,
     shared: Arc<Shared>,
     inbox: UnboundedReceiver<WorkerMessage>,
     factory: HandlerFactory,
+    sockets: Option<Sockets>,
 ) -> io::Result<JoinHandle<()>> {
     let (ready, started) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
@@ -51,7 +55,7 @@ pub(crate) fn spawn(
             match runtime {
                 Ok(runtime) => {
                     let _ = ready.send(Ok(()));
-                    runtime.block_on(main(id, shared, inbox, factory));
+                    runtime.block_on(main(id, shared, inbox, factory, sockets));
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -69,6 +73,7 @@ async fn main(
     shared: Arc<Shared>,
     mut inbox: UnboundedReceiver<WorkerMessage>,
     factory: HandlerFactory,
+    sockets: Option<Sockets>,
 ) {
     let metrics = shared.metrics.add_worker();
     let buffers = Buffers::new();
@@ -88,6 +93,9 @@ async fn main(
     if id == 0 {
         upkeep::warm(&ctx.shared);
         tokio::task::spawn_local(upkeep::follow_names(Arc::clone(&ctx.shared)));
+    }
+    if let Some(sockets) = sockets {
+        tokio::task::spawn_local(crate::listener::run(sockets, Arc::clone(&ctx.shared)));
     }
     if ctx.shared.busy.len() > 1 {
         tokio::task::spawn_local(super::busy::measure(Rc::clone(&ctx)));
