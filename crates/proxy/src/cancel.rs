@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -178,21 +178,23 @@ impl CancelSlot {
     /// Does something that a cancel ends; `None`: one came, and the rest of it was dropped. What may be dropped half-way
     /// only.
     pub(crate) async fn until_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let watched = self.watch();
+        let mut work = std::pin::pin!(work);
+        poll_fn(|cx| match watched.is_cancelled(cx) {
+            true => Poll::Ready(None),
+            false => work.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Until the result is dropped a cancel wakes the task that asks [`Watched::is_cancelled`], also when nothing else says
+    /// that a request is being served.
+    pub(crate) fn watch(&self) -> Watched<'_> {
         let own = self
             .request
             .compare_exchange(NO_REQUEST, SERVED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
-        let _ended = Watched { slot: self, own };
-        let mut work = std::pin::pin!(work);
-        poll_fn(|cx| {
-            // Before the look, so that a cancel in between is not missed.
-            self.lock().waker = Some(cx.waker().clone());
-            if self.is_cancelled() {
-                return Poll::Ready(None);
-            }
-            work.as_mut().poll(cx).map(Some)
-        })
-        .await
+        Watched { slot: self, own }
     }
 
     /// From now on a cancel of this client also goes to `target`.
@@ -299,11 +301,20 @@ impl CancelSlot {
     }
 }
 
-/// Ends [`CancelSlot::until_cancelled`].
-struct Watched<'a> {
+/// See [`CancelSlot::watch`].
+pub(crate) struct Watched<'a> {
     slot: &'a CancelSlot,
     /// The request is only known by this.
     own: bool,
+}
+
+impl Watched<'_> {
+    /// A cancel has come; otherwise the task is woken when one comes. Whatever waits then is dropped half-way.
+    pub(crate) fn is_cancelled(&self, cx: &Context<'_>) -> bool {
+        // Before the look, so that a cancel in between is not missed.
+        self.slot.lock().waker = Some(cx.waker().clone());
+        self.slot.is_cancelled()
+    }
 }
 
 impl Drop for Watched<'_> {

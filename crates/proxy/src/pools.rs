@@ -9,6 +9,7 @@ mod entries;
 mod lease;
 mod permits;
 mod policy;
+mod queue;
 mod shards;
 mod sharing;
 mod state;

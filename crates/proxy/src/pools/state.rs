@@ -1,19 +1,18 @@
 //! One pool: the machine, the sockets, and those who wait.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use hashbrown::HashMap;
-use pool::{Answer, Class, Effect, Policy, Pool, Refused, RequestId, ServerId, Time};
+use pool::{Class, Effect, Policy, Pool, Refused, RequestId, ServerId, Time};
 use tokio::sync::Notify;
 
 use super::lease::{Lease, Pooled};
 use super::permits::{Denied, Permit, SharedLimit};
 use super::policy::PoolPolicy;
+use super::queue::Wait;
 use super::{CheckoutError, PoolKey, PoolStats, Purpose, dial};
 use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
@@ -71,7 +70,7 @@ impl WorkerPools {
         self.time(Instant::now())
     }
 
-    fn time(&self, at: Instant) -> Time {
+    pub(super) fn time(&self, at: Instant) -> Time {
         let since = at.saturating_duration_since(self.origin);
         Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
@@ -140,11 +139,6 @@ impl Drop for UnderCheck<'_> {
     }
 }
 
-enum Wait {
-    Waiting(Option<Waker>),
-    Done(Result<Box<Pooled>, Refused>),
-}
-
 pub(super) struct State {
     pub(super) key: PoolKey,
     pub(super) worker: Rc<WorkerPools>,
@@ -153,7 +147,7 @@ pub(super) struct State {
     pub(super) machine: RefCell<Pool>,
     /// Idle connections by [`ServerId`]; lent ones are with their [`Lease`].
     slots: RefCell<Vec<Option<Box<Pooled>>>>,
-    waits: RefCell<HashMap<RequestId, Wait, foldhash::fast::RandomState>>,
+    pub(super) waits: RefCell<HashMap<RequestId, Wait, foldhash::fast::RandomState>>,
     last_error: RefCell<Option<CheckoutError>>,
     /// All connections, lent ones too, for listings.
     marks: ServerMarks,
@@ -256,78 +250,6 @@ impl ShardPool {
         }
         self.0.worker.metrics.checkouts.increment();
         Some(Lease::new(pooled, self.clone(), slot))
-    }
-
-    /// A connection, waiting at most `connection_timeout` for it.
-    pub async fn checkout(
-        &self,
-        purpose: Purpose<'_>,
-        slot: Option<&Arc<CancelSlot>>,
-    ) -> Result<Lease, CheckoutError> {
-        if let Some(lease) = self.try_checkout(purpose, slot) {
-            return Ok(lease);
-        }
-        let waiting = slot.map(|slot| slot.mark.begin_wait());
-        let result = loop {
-            let obtain = self.obtain(purpose);
-            let obtained = match slot {
-                Some(slot) => slot.until_cancelled(obtain).await,
-                None => Some(obtain.await),
-            };
-            let Some(obtained) = obtained else {
-                self.run_effects();
-                return Err(CheckoutError::cancelled());
-            };
-            match obtained {
-                Ok((pooled, false)) => break Ok(pooled),
-                Ok((pooled, true)) => {
-                    if let Some(pooled) = self.checked(pooled).await {
-                        break Ok(pooled);
-                    }
-                }
-                Err(reason) => break Err(reason),
-            }
-        };
-        drop(waiting);
-        let metrics = &self.0.worker.metrics;
-        match result {
-            Ok(pooled) => {
-                metrics.checkouts.increment();
-                Ok(Lease::new(pooled, self.clone(), slot))
-            }
-            Err(reason) => {
-                self.run_effects();
-                metrics.checkouts_refused.increment();
-                Err(self.explain(reason))
-            }
-        }
-    }
-
-    /// A connection from the machine, and whether it must be checked before it is lent.
-    async fn obtain(&self, purpose: Purpose<'_>) -> Result<(Box<Pooled>, bool), Refused> {
-        let metrics = &self.0.worker.metrics;
-        let since = self.0.worker.now();
-        let answer = (self.0.machine.borrow_mut()).request_held(purpose.class(), purpose.hold(), since);
-        match answer {
-            Answer::Granted(id) => self.take_slot(id).map(|it| (it, false)).ok_or(Refused::TimedOut),
-            Answer::Check(id) => self.take_slot(id).map(|it| (it, true)).ok_or(Refused::TimedOut),
-            Answer::Refused(reason) => Err(reason),
-            Answer::Queued(id) => {
-                self.0.waits.borrow_mut().insert(id, Wait::Waiting(None));
-                let waiting = Waiting { pool: self, id };
-                if self.0.worker.timer_is_slow.get() {
-                    self.0.worker.timer.notify_one();
-                }
-                self.run_effects();
-                metrics.checkout_waits.increment();
-                let result = waiting.await_grant().await;
-                let waited = self.0.worker.now().since(since);
-                metrics
-                    .checkout_wait_us
-                    .add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
-                result.map(|pooled| (pooled, false))
-            }
-        }
     }
 
     /// A mark for a new connection.
@@ -523,7 +445,7 @@ impl ShardPool {
     }
 
     /// Asks a connection that was idle for long whether it still works. `None`: it does not, and is closed.
-    async fn checked(&self, mut pooled: Box<Pooled>) -> Option<Box<Pooled>> {
+    pub(super) async fn checked(&self, mut pooled: Box<Pooled>) -> Option<Box<Pooled>> {
         let source = self.0.worker.shared.policies.source();
         self.0.worker.metrics.server_checks.increment();
         // Dropped half-way, the connection must leave the books.
@@ -664,7 +586,7 @@ impl ShardPool {
         pooled.conn.close();
     }
 
-    fn explain(&self, reason: Refused) -> CheckoutError {
+    pub(super) fn explain(&self, reason: Refused) -> CheckoutError {
         let shard = self.0.worker.shared.name_of(self.0.key.place);
         let limit = |message: String| CheckoutError {
             sqlstate: "53300".into(),
@@ -724,45 +646,5 @@ impl ShardPool {
             slots.resize_with(at + 1, || None);
         }
         slots[at] = Some(pooled);
-    }
-}
-
-/// A queued request; dropping it gives the request up, or the connection back.
-struct Waiting<'a> {
-    pool: &'a ShardPool,
-    id: RequestId,
-}
-
-impl Waiting<'_> {
-    async fn await_grant(self) -> Result<Box<Pooled>, Refused> {
-        poll_fn(|cx| {
-            let mut waits = self.pool.0.waits.borrow_mut();
-            match waits.get_mut(&self.id) {
-                Some(Wait::Waiting(waker)) => {
-                    *waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-                Some(Wait::Done(_)) => match waits.remove(&self.id) {
-                    Some(Wait::Done(result)) => Poll::Ready(result),
-                    _ => Poll::Ready(Err(Refused::TimedOut)),
-                },
-                None => Poll::Ready(Err(Refused::TimedOut)),
-            }
-        })
-        .await
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let wait = self.pool.0.waits.borrow_mut().remove(&self.id);
-        match wait {
-            None => {}
-            Some(Wait::Waiting(_)) => {
-                self.pool.0.machine.borrow_mut().cancel(self.id);
-            }
-            Some(Wait::Done(Ok(pooled))) => self.pool.put_back(pooled, None),
-            Some(Wait::Done(Err(_))) => {}
-        }
     }
 }

@@ -41,6 +41,7 @@ use wire::frontend::Frontend;
 use super::ahead::Way;
 use super::block::{Enlisted, Wrote};
 use super::effects::Effects;
+use super::enlist::is_settled;
 use super::extended::{Prepared, param_of};
 use super::simple::{OneShard, UNSENT_RETRIES, wrote_by_kind};
 use super::{Fault, Session};
@@ -343,8 +344,36 @@ impl Session {
         Ok(())
     }
 
-    /// Gets the errand's server, with the session's settings.
+    /// Gets the errand's server, with the session's settings; what was obtained so far is the first to be tried.
     async fn enlist_for(&mut self, errand: &Errand, obtained: Option<Enlisted>) -> Result<(), Fault> {
+        let to_primary = self.reads.is_none() && !errand.statement.effects.concerns_sequences();
+        if obtained.is_none() && to_primary {
+            return self.enlist_in_turn(errand).await;
+        }
+        Box::pin(self.enlist_long(errand, obtained)).await
+    }
+
+    /// The same where no connection was idle, which is how it is with more clients than connections.
+    async fn enlist_in_turn(&mut self, errand: &Errand) -> Result<(), Fault> {
+        if self.cancel.slot.is_cancelled() {
+            return Err(Fault::error("57014", relay::CANCELLED));
+        }
+        let at = self.pool_at(errand.shard);
+        let (since, purpose) = (Instant::now(), self.first_purpose());
+        let pool = &self.pools[at].1;
+        let lease = pool.wait_for(purpose, Some(&self.cancel.slot), since).await;
+        self.observation.waited(since, &self.engine.metrics);
+        let enlisted = self.enlisted(errand.shard, lease?);
+        if !is_settled(&enlisted.lease, self.settings.current()) {
+            return Box::pin(self.enlist_long(errand, Some(enlisted))).await;
+        }
+        self.servers.push(enlisted);
+        self.servers[0].wrote = wrote_by(&errand.statement);
+        Ok(())
+    }
+
+    /// The same as any statement does.
+    async fn enlist_long(&mut self, errand: &Errand, obtained: Option<Enlisted>) -> Result<(), Fault> {
         let effects = errand.statement.effects;
         let asks = effects.concerns_sequences() && errand.shard == self.engine.cluster.home();
         let way = if asks { Way::Before } else { Way::Ahead };
@@ -455,7 +484,7 @@ impl Session {
             let message = pending.split_off(pending.len().saturating_sub(errand.len));
             self.engine.metrics.statements_retried.increment();
             self.drop_server(0);
-            self.enlist_for(errand, None).await?;
+            self.enlist_long(errand, None).await?;
             let held = &mut self.servers[0];
             held.lease.unnamed = None;
             held.lease.conn.out().extend_from_slice(&message);
