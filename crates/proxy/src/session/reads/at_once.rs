@@ -75,7 +75,7 @@ impl Session {
             if let Some(replica) = &mut server.replica {
                 replica.end(Outcome::Nothing);
             }
-            give_back(server);
+            give_back(server, None);
         }
     }
 
