@@ -9,7 +9,7 @@ pgbench as bench/pooler.py does. Each cell is a short run and one three times as
 filling caches) is gone from the difference. `connect` is pgbench -C: instructions per connection, SCRAM, one statement each.
 
 Counts do not depend on how busy the machine is, but a proxy under valgrind is slow, so it finds more work each time it
-looks and waits less often than at full speed: what waiting costs is in here about once in two transactions less.
+looks and waits less often than at full speed.
 What the kernel does is not in here at all. Needs valgrind, PostgreSQL's binaries and PgBouncer.
 """
 
