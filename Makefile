@@ -7,11 +7,12 @@ CARGO ?= cargo
 # Arguments for `drover dev`: make dev ARGS="--shards 2 --fresh"
 ARGS ?=
 
-.PHONY: help dev test check lint bench bench-crowd deps
+.PHONY: help dev test test-versions check lint bench bench-crowd deps
 
 help:
 	@echo 'make dev     run a four-shard cluster on this machine (ARGS="--shards 2 --fresh" are passed on)'
 	@echo 'make test    every test, on real PostgreSQL servers'
+	@echo 'make test-versions  sessions over PostgreSQL 16, 17 and 18, from the npm registry (ARGS="18")'
 	@echo 'make check   compile everything and check the house rules: seconds, for before a commit'
 	@echo 'make lint    formatting, clippy with warnings as errors, the house rules'
 	@echo 'make bench   CPU, system calls and latency per transaction, next to PgBouncer (ARGS="--quick")'
@@ -23,6 +24,9 @@ dev: deps
 
 test: deps
 	@scripts/test.sh
+
+test-versions: deps
+	@scripts/versions.sh $(ARGS)
 
 check: deps
 	$(CARGO) check --workspace --all-targets

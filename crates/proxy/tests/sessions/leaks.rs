@@ -67,7 +67,7 @@ const UNSEEN_SETUP: &str = "CREATE FUNCTION lk() RETURNS int LANGUAGE plpgsql AS
     CREATE VIEW by_custom AS SELECT set_config('my.leak', 'leaked', false) AS a; \
     CREATE FUNCTION custom() RETURNS text LANGUAGE sql AS $$ SELECT set_config('my.leak', 'leaked', false) $$; \
     CREATE VIEW by_custom_function AS SELECT custom() AS a; \
-    CREATE FUNCTION lk_of(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN lk(); END $$; \
+    CREATE FUNCTION lk_of(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN public.lk(); END $$; \
     CREATE FUNCTION lk_bool(int) RETURNS bool LANGUAGE sql AS $$ SELECT lk() = 1 $$; \
     CREATE FUNCTION lk_trigger() RETURNS trigger LANGUAGE plpgsql AS \
       $$ BEGIN PERFORM lk(); EXECUTE format('SET ROLE %I', session_user); RETURN NEW; END $$; \
