@@ -9,7 +9,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -103,6 +103,14 @@ struct SlotState {
     waker: Option<Waker>,
 }
 
+impl SlotState {
+    /// A cancel is on its way to a server that the client still has.
+    fn is_awaited(&self) -> bool {
+        let mut under_way = self.delivering.iter();
+        under_way.any(|target| contains(&self.bound, target))
+    }
+}
+
 /// When the servers of a request that goes on although it was cancelled are told again.
 const AGAIN_AFTER: [Duration; 6] = [
     Duration::from_millis(50),
@@ -136,6 +144,8 @@ pub struct CancelSlot {
     settled: Notify,
     /// One of the constants above.
     request: AtomicU8,
+    /// A cancel was under way when its request had been answered.
+    late: AtomicBool,
     /// The client's process number, as it was told.
     pid: AtomicU32,
     /// What is listed of the client.
@@ -166,7 +176,33 @@ impl CancelSlot {
 
     /// It is answered.
     pub(crate) fn end_request(&self) {
-        self.request.store(NO_REQUEST, Ordering::Release);
+        if self.is_cancelled() {
+            // Under the lock, under which servers are told again: not for this request any more.
+            let state = self.lock();
+            self.request.store(NO_REQUEST, Ordering::Release);
+            self.late.store(state.is_awaited(), Ordering::Release);
+        } else {
+            self.request.store(NO_REQUEST, Ordering::Release);
+        }
+    }
+
+    /// A cancel of an answered request may still reach a server that the client has kept: [`Self::arrived`] is to be
+    /// awaited before the server is given anything else.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.load(Ordering::Acquire)
+    }
+
+    /// Waits until the cancels under way to such servers have arrived; at most as long as their delivery may take.
+    pub(crate) async fn arrived(&self) {
+        loop {
+            let mut wait = std::pin::pin!(self.settled.notified());
+            wait.as_mut().enable();
+            if !self.lock().is_awaited() {
+                self.late.store(false, Ordering::Release);
+                return;
+            }
+            wait.await;
+        }
     }
 
     /// A cancel has come since the request began.
@@ -255,10 +291,10 @@ impl CancelSlot {
             tokio::task::spawn_local(async move {
                 for pause in AGAIN_AFTER {
                     tokio::time::sleep(pause).await;
-                    if !slot.is_cancelled() {
+                    let Some(targets) = slot.begin_again() else {
                         return;
-                    }
-                    slot.cancel().await;
+                    };
+                    slot.deliver(targets).await;
                 }
             });
         }
@@ -280,6 +316,21 @@ impl CancelSlot {
             state.delivering.extend(targets.iter().cloned());
             targets
         };
+        self.deliver(targets).await
+    }
+
+    /// The servers to be told again; `None`: the request has been answered.
+    fn begin_again(&self) -> Option<Vec<Arc<CancelTarget>>> {
+        let mut state = self.lock();
+        if !self.is_cancelled() {
+            return None;
+        }
+        let targets = state.bound.clone();
+        state.delivering.extend(targets.iter().cloned());
+        Some(targets)
+    }
+
+    async fn deliver(&self, targets: Vec<Arc<CancelTarget>>) -> usize {
         // If this future is dropped half-way, the servers not yet heard of are doubtful.
         let mut deliveries = Deliveries {
             slot: self,

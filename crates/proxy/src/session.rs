@@ -242,6 +242,9 @@ impl Session {
             gate.enter(&self.engine.running, holds).await;
         }
         self.counted = true;
+        if self.cancel.slot.is_late() {
+            Box::pin(self.cancel.slot.arrived()).await;
+        }
         self.cancel.slot.begin_request();
         if !self.engine.cluster.is_valid() {
             return Box::pin(self.wait_for_touch()).await;
@@ -303,6 +306,9 @@ impl Session {
                 return Ok(None);
             }
             if self.counted {
+                if self.cancel.slot.is_late() {
+                    Box::pin(self.cancel.slot.arrived()).await;
+                }
                 self.cancel.slot.begin_request();
             }
         }

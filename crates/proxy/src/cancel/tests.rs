@@ -213,3 +213,42 @@ fn clients_of_protocol_3_2_get_long_keys() {
         assert!(proxy.shared().cancels.find(pid, &key[4..]).is_some());
     }
 }
+
+/// A client that keeps its server must not be hit by a cancel of what was answered meanwhile.
+#[tokio::test(flavor = "local")]
+async fn a_request_waits_for_the_cancel_of_the_one_before() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let slot = Arc::new(CancelSlot::default());
+    slot.bind(target(listener.local_addr().expect("bound").port(), 77));
+    slot.begin_request();
+    let sending = tokio::task::spawn_local({
+        let slot = Arc::clone(&slot);
+        async move { slot.cancel().await }
+    });
+    let socket = tokio::task::spawn_blocking(move || listener.accept().expect("accepts").0);
+    let socket = socket.await.expect("a connection");
+    assert!(slot.is_cancelled());
+    assert!(slot.begin_again().is_some_and(|targets| targets.len() == 1));
+    slot.end_request();
+    assert!(slot.is_late());
+    assert!(
+        slot.begin_again().is_none(),
+        "what is answered is not cancelled again"
+    );
+    // The second delivery of this test is done with.
+    drop(Deliveries {
+        slot: &slot,
+        left: slot.targets(),
+    });
+    let mut arrived = std::pin::pin!(slot.arrived());
+    assert!(look_once(arrived.as_mut()).await.is_pending());
+    drop(socket);
+    arrived.await;
+    assert!(!slot.is_late());
+    assert_eq!(sending.await.expect("sent"), 1);
+}
+
+/// Looks once.
+async fn look_once<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}

@@ -146,7 +146,7 @@ impl Session {
         self.engine.running.enter_anyway();
         self.counted = true;
         self.cancel.slot.begin_request();
-        if cluster.gate.is_closed() || !cluster.is_valid() {
+        if cluster.gate.is_closed() || !cluster.is_valid() || self.cancel.slot.is_late() {
             self.count_out();
             return false;
         }
