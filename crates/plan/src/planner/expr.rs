@@ -92,16 +92,53 @@ pub(super) fn strip_casts(node: &Node) -> &Node {
 
 /// A constant or parameter whose value will be a key, or `None`.
 pub(super) fn key_source(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
-    let node = strip_casts(node);
-    if node.is("CONST") {
-        return const_key(node, snapshot);
+    let inner = strip_casts(node);
+    let source = if inner.is("CONST") {
+        const_key(inner, snapshot)
+    } else if inner.is("FUNCEXPR") {
+        length_coercion(inner, snapshot)
+    } else {
+        let key_type = snapshot.key_type(Oid(inner.oid("paramtype").ok()?))?;
+        extern_param(inner).map(|index| KeySource::Param { index, key_type })
+    };
+    match becomes_character(node, snapshot) {
+        true => source.and_then(as_character),
+        false => source,
     }
-    if node.is("FUNCEXPR") {
-        return length_coercion(node, snapshot);
+}
+
+/// Whether a text is taken for a `character` by one of the conversions around a value. The bytes stay the same, but blanks
+/// at their end mean nothing any more.
+fn becomes_character(node: &Node, snapshot: &Snapshot) -> bool {
+    let is_character = |oid: Result<u32, _>| {
+        oid.is_ok_and(|oid| snapshot.key_type(Oid(oid)).map(KeyType::family) == Some(KeyFamily::Bpchar))
+    };
+    let mut node = Some(node);
+    while let Some(outer) = node {
+        if outer.is("RELABELTYPE") && is_character(outer.oid("resulttype")) {
+            return true;
+        }
+        let converts = outer.is("RELABELTYPE") || outer.is("COERCETODOMAIN");
+        node = converts.then(|| outer.value("arg").as_node()).flatten();
     }
-    let index = extern_param(node)?;
-    let key_type = snapshot.key_type(Oid(node.oid("paramtype").ok()?))?;
-    Some(KeySource::Param { index, key_type })
+    false
+}
+
+/// A text's key as that of a `character`.
+fn as_character(source: KeySource) -> Option<KeySource> {
+    Some(match source {
+        KeySource::Const { value, location, .. } => KeySource::Const {
+            value: KeyType::Bpchar.coerce(&value).ok()?,
+            location,
+            key_type: KeyType::Bpchar,
+        },
+        KeySource::Param { index, .. } => KeySource::Param {
+            index,
+            key_type: KeyType::Bpchar,
+        },
+        // What was cut to a length as a text may end with blanks that count for the length.
+        KeySource::LimitedParam { .. } | KeySource::ParamArray { .. } => return None,
+    })
 }
 
 /// The key of a CONST node.
@@ -157,7 +194,7 @@ fn length_coercion(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
             let fits = value.chars().count() <= limit;
             // That it fits is known of this literal only: no other may take its place, so it has no location.
             fits.then_some(KeySource::Const {
-                value: KeyValue::Text(text),
+                value: KeyValue::Text(value.as_bytes().into()),
                 location: None,
                 key_type,
             })
