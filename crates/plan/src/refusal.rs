@@ -410,6 +410,10 @@ refusals! {
         "the session has state on its home connection that no other shard can be brought to",
         "SELECT set_config('app.' || 'tenant', '7', false); SELECT count(*) FROM orders",
         "make settings with SET, or with set_config and a constant name, in a statement of its own; DISCARD ALL gives the state up";
+    ClientEncoding = "DRV7026",
+        "the statement has to be written anew for several shards, with letters beyond ASCII, and the client's encoding is not UTF-8",
+        "SET client_encoding = 'LATIN1'; SELECT count(*) FROM words WHERE word LIKE 'café%'",
+        "SET client_encoding = 'UTF8', or give such values as parameters";
 }
 
 impl RefusalCode {

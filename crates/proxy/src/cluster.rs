@@ -227,6 +227,14 @@ impl Cluster {
         }
     }
 
+    /// Finishes what a commit left prepared on a shard, or leaves it to recovery when that takes long.
+    pub(crate) async fn finish_prepared(&self, database: &str, shard: ShardId, gid: &commit::Gid) {
+        if !recovery::finish_now(self, database, shard, gid).await {
+            tracing::warn!(%shard, %gid, "a prepared transaction is left to recovery");
+            self.ask_recovery();
+        }
+    }
+
     /// The same to a given server of the shard with this name.
     async fn admin_link_to(
         &self,

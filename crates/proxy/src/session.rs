@@ -120,6 +120,8 @@ pub struct Session {
     stop: Rc<Stop>,
     /// A statement of this session is counted as running.
     counted: bool,
+    /// What is being served is a Query message.
+    in_query: bool,
     /// Where the client is, where log lines are to say so.
     client_address: Option<Box<str>>,
 }

@@ -1,5 +1,8 @@
 //! Finishing what a lost proxy or server left prepared: DESIGN §4, the rule of the commit crate.
 
+use std::time::Duration;
+
+use catalog::ShardId;
 use commit::Gid;
 use commit::recovery::{Circumstances, Decision, Step, next_step};
 
@@ -8,6 +11,33 @@ use crate::admin_link::{AdminError, AdminLink};
 
 /// A prepared transaction this young may still be in its proxy's hands.
 const GRACE_SECONDS: u32 = 10;
+
+/// How long the session whose commit left something prepared tries to finish it, before it answers its client.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause after the first failure; it doubles.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Finishes what a commit has left on a shard whose connection was lost, so that the client finds what it is told is
+/// committed. False: it takes longer, and is left to [`run_once`].
+pub(super) async fn finish_now(cluster: &Cluster, database: &str, shard: ShardId, gid: &Gid) -> bool {
+    let attempts = async {
+        let mut pause = RETRY;
+        loop {
+            let attempt = async {
+                let mut link = cluster.admin_link(shard, database).await?;
+                resolve(cluster, &mut link, database, gid).await
+            };
+            match attempt.await {
+                Ok(finished) => return finished,
+                Err(error) => tracing::debug!(%shard, %gid, %error, "not finished yet"),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    };
+    tokio::time::timeout(PATIENCE, attempts).await.unwrap_or(false)
+}
 
 /// Looks at every shard once and finishes what can be finished. How many transactions were resolved.
 pub(super) async fn run_once(cluster: &Cluster) -> Result<usize, AdminError> {
@@ -40,9 +70,7 @@ async fn resolve(
     database: &str,
     gid: &Gid,
 ) -> Result<bool, AdminError> {
-    let mut decider = cluster
-        .admin_link(catalog::ShardId(gid.decider().0), database)
-        .await?;
+    let mut decider = cluster.admin_link(ShardId(gid.decider().0), database).await?;
     let mut decision = match decider.value(&commit::sql::look_up(gid)).await? {
         None => Decision::Absent,
         Some(committed) if committed == "t" => Decision::Commit,

@@ -39,6 +39,15 @@ pub struct Request<'a> {
     pub describe: bool,
 }
 
+/// Whether a text made here, which is UTF-8, means the same to a server: it converts what it gets from the client's encoding.
+pub fn is_understood(server: &ServerConn, sql: &str) -> bool {
+    sql.is_ascii()
+        || server
+            .parameters
+            .get("client_encoding")
+            .is_some_and(|name| name.eq_ignore_ascii_case("utf8") || name.eq_ignore_ascii_case("sql_ascii"))
+}
+
 /// Appends Parse, Bind, Execute, Sync.
 pub fn send(server: &mut ServerConn, request: &Request<'_>) -> Result<(), LinkError> {
     let too_long = |_| LinkError::Protocol("statement too long");

@@ -129,6 +129,9 @@ pub struct Block {
     pub began_with: Option<BeganWith>,
     /// Held from the second shard to the end of the transaction.
     pub ticket: Option<TicketGuard>,
+    /// The command tag of a Query's last statement so far. It is told when the transaction that the Query makes has
+    /// committed, or when another statement follows, as PostgreSQL does.
+    pub tag: Option<Box<[u8]>>,
 }
 
 impl Block {
@@ -146,6 +149,7 @@ impl Block {
             snapshots: false,
             began_with: None,
             ticket: None,
+            tag: None,
         }
     }
 
@@ -161,6 +165,7 @@ impl Block {
         self.lost = false;
         self.snapshots = false;
         self.began_with = None;
+        self.tag = None;
     }
 
     /// True inside a block, failed or not.

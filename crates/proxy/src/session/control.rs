@@ -124,13 +124,23 @@ impl Session {
                 return self.complete("COMMIT");
             }
         }
-        let begin = std::mem::take(&mut self.block.begin);
+        let begin = self.chained_begin();
         let committed = self.end_block(true).await?;
         if chain {
             self.block.open(begin, false);
             self.settings.begin();
         }
         self.complete(if committed { "COMMIT" } else { "ROLLBACK" })
+    }
+
+    /// What opens the block that follows this one by AND CHAIN: one of the same kind, unless this one has failed, which has
+    /// put the kind back to the default.
+    fn chained_begin(&mut self) -> String {
+        let begin = std::mem::take(&mut self.block.begin);
+        match self.block.state {
+            BlockState::Failed => "BEGIN".to_owned(),
+            _ => begin,
+        }
     }
 
     async fn rollback_command(&mut self, chain: bool) -> Result<(), Fault> {
@@ -146,7 +156,7 @@ impl Session {
                 return self.complete("ROLLBACK");
             }
         }
-        let begin = std::mem::take(&mut self.block.begin);
+        let begin = self.chained_begin();
         self.end_block(false).await?;
         if chain {
             self.block.open(begin, false);
@@ -214,15 +224,19 @@ impl Session {
 
     /// Runs a text on every server that takes part in the block; the first error is the answer.
     async fn on_all_begun(&mut self, text: &str) -> Result<(), Fault> {
-        for index in 0..self.servers.len() {
-            if !self.servers[index].begun {
-                continue;
-            }
+        let begun: Vec<usize> = (0..self.servers.len())
+            .filter(|index| self.servers[*index].begun)
+            .collect();
+        for (turn, index) in begun.into_iter().enumerate() {
             let name = self.shard_name(self.servers[index].shard);
             let server = &mut self.servers[index].lease;
             let reply = link::query(server, text)
                 .await
                 .map_err(|error| Fault::lost(&error, &name))?;
+            if turn == 0 {
+                // Settings that are taken back, as the server reports them.
+                self.client.conn.out().extend_from_slice(&reply.aside);
+            }
             reply.into_rows().map_err(Fault::Statement)?;
         }
         Ok(())
@@ -279,7 +293,28 @@ impl Session {
     /// Appends a CommandComplete.
     pub(super) fn complete(&mut self, tag: &str) -> Result<(), Fault> {
         self.observation.completed(tag.as_bytes());
-        encode::command_complete(self.client.conn.out(), tag.as_bytes())
+        if self.holds_tags() {
+            self.block.tag = Some(tag.as_bytes().into());
+            return Ok(());
+        }
+        self.tell_tag(tag.as_bytes())
+    }
+
+    /// Whether command tags are kept until their transaction has committed: those of a Query that is one by itself.
+    pub(super) fn holds_tags(&self) -> bool {
+        self.in_query && self.block.is_open() && self.block.implicit
+    }
+
+    /// Appends the command tag that was kept, if there is one: another statement follows.
+    pub(super) fn tell_held_tag(&mut self) -> Result<(), Fault> {
+        match self.block.tag.take() {
+            Some(tag) => self.tell_tag(&tag),
+            None => Ok(()),
+        }
+    }
+
+    fn tell_tag(&mut self, tag: &[u8]) -> Result<(), Fault> {
+        encode::command_complete(self.client.conn.out(), tag)
             .map_err(|_| Fault::error("54000", "command tag too long"))
     }
 

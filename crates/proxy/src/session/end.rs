@@ -91,10 +91,15 @@ impl Session {
         result
     }
 
-    /// Ends a block that made one transaction of statements sent together, and reports an error to the client.
+    /// Ends a block that made one transaction of statements sent together, and reports an error to the client; else the
+    /// command tag that was kept for this.
     pub(super) async fn end_implicit_block(&mut self) -> Result<(), Fault> {
+        let tag = self.block.tag.take();
         match self.end_block(true).await {
-            Ok(_) => Ok(()),
+            Ok(committed) => {
+                self.block.tag = tag.filter(|_| committed);
+                self.tell_held_tag()
+            }
             Err(Fault::Statement(fields)) => {
                 self.tell(&fields);
                 Ok(())
@@ -186,8 +191,9 @@ impl Session {
                 match effect {
                     Effect::Answer(answer) => return self.commit_answer(*answer, first_error),
                     Effect::LeaveToRecovery { shard, gid } => {
-                        tracing::warn!(shard = %shard, gid = %gid, "a prepared transaction is left to recovery");
-                        self.engine.cluster.ask_recovery();
+                        let shard = catalog::ShardId(shard.0);
+                        let cluster = std::sync::Arc::clone(&self.engine.cluster);
+                        Box::pin(cluster.finish_prepared(&self.database, shard, gid)).await;
                     }
                     other => {
                         let shard = effect_shard(other);

@@ -212,7 +212,7 @@ impl Session {
         self.enlist(wanted).await
     }
 
-    fn has_sharded(&self) -> bool {
+    pub(super) fn has_sharded(&self) -> bool {
         let record = self.engine.cluster.record();
         record
             .tables
@@ -490,6 +490,7 @@ impl Session {
         if let Some((context, settings)) = &self.context
             && context.version == version
             && Rc::ptr_eq(settings, self.settings.current())
+            && self.settings.is_planned_plainly()
         {
             return Ok(Rc::clone(context));
         }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use plan::{Analyzed, ResultColumn, SessionFacts, Triage};
+use plan::{Analyzed, PrimaryOnly, PrimaryReason, ReadPlace, ResultColumn, SessionFacts, Triage};
 use sql::{NormalisedBuf, ParseFailure, ParseOptions, RawStatement, StatementKind};
 use wire::TransactionStatus;
 use wire::backend::{Backend, RowDescription};
@@ -117,7 +117,16 @@ impl Session {
         let hint = ReadHint::of(text)?;
         let mut statement = self.statement(action, effects, raw.kind);
         if let Some(statement) = Rc::get_mut(&mut statement) {
-            statement.reading.place = plan::read_place(raw, text, &context.search_path, &context.snapshot);
+            let place = plan::read_place(raw, text, &context.search_path, &context.snapshot);
+            // What has to be looked for on the server afterwards belongs to a session, and sessions share replicas.
+            let stays = effects.inspect || effects.sets_config || effects.pin.is_some();
+            statement.reading.place = match place {
+                ReadPlace::Replica if stays => ReadPlace::Primary(Box::new(PrimaryOnly {
+                    reason: PrimaryReason::Session,
+                    what: None,
+                })),
+                place => place,
+            };
             statement.reading.hint = hint;
         }
         Ok(statement)

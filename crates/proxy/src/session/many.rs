@@ -306,6 +306,17 @@ impl Session {
         (0..width).map(|column| run.args.result_format(column)).collect()
     }
 
+    /// Texts made here are UTF-8, and servers take what they get for the client's encoding.
+    fn check_understood(&self, indexes: &[usize], texts: &Texts<'_>) -> Result<(), Fault> {
+        let understood = |(turn, index): (usize, &usize)| {
+            scatter::is_understood(&self.servers[*index].lease, texts.of(turn))
+        };
+        match indexes.iter().enumerate().all(understood) {
+            true => Ok(()),
+            false => Err(Fault::refused_as(plan::RefusalCode::ClientEncoding)),
+        }
+    }
+
     /// Sends to every shard and reads all answers.
     async fn scatter(
         &mut self,
@@ -328,6 +339,7 @@ impl Session {
             Wrote::No
         };
         let home = self.engine.cluster.home();
+        self.check_understood(run.indexes, &texts)?;
         for (turn, index) in run.indexes.iter().enumerate() {
             let types = run.types(self.servers[*index].shard == home);
             let params = run.params();
@@ -362,7 +374,7 @@ impl Session {
         let guard = Guard::of(&self.engine, &self.servers, movable);
         let mut sources = sources_of(&mut self.servers, run.indexes, &skips);
         let running = scatter::run(&mut sources, &mut self.client.conn, &mut sink, async || {
-            slot.cancel_servers().await;
+            slot.cancel().await;
         });
         let result = guarded_kept_back(guard, &pending, running).await;
         let ended: Vec<Ended> = sources.into_iter().map(Ended::from).collect();

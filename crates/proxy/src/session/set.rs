@@ -156,13 +156,15 @@ impl Session {
 
     /// Runs a settings text where it has to hold: on every server of the open block, or on the home shard.
     async fn try_setting(&mut self, text: &str) -> Result<(), Fault> {
-        let mut indexes: Vec<usize> = (0..self.servers.len())
-            .filter(|index| self.servers[*index].begun)
-            .collect();
-        if indexes.is_empty() {
+        let mut first = None;
+        if self.servers.iter().all(|server| !server.begun) {
             let home = self.engine.cluster.home();
-            indexes.push(self.enlist(home).await?);
+            first = Some(self.enlist(home).await?);
         }
+        // A transaction with one snapshot has begun everywhere now.
+        let others =
+            (0..self.servers.len()).filter(|index| self.servers[*index].begun && first != Some(*index));
+        let indexes: Vec<usize> = first.into_iter().chain(others).collect();
         for (turn, index) in indexes.into_iter().enumerate() {
             let skip = self.begin_on(index).await?;
             let name = self.shard_name(self.servers[index].shard);

@@ -151,27 +151,81 @@ impl Settings {
         changes
     }
 
-    /// A text that two sessions share exactly when a cached plan may serve both: the settings that planning and
-    /// name resolution depend on.
+    /// A text that two sessions share exactly when a cached plan may serve both: the settings that planning, name
+    /// resolution and the reading and printing of constants may depend on.
     pub fn plan_fingerprint(&self) -> String {
-        const RELEVANT: [&str; 9] = [
-            "search_path",
-            "role",
-            "session_authorization",
-            "standard_conforming_strings",
-            "backslash_quote",
-            "client_encoding",
-            "datestyle",
-            "timezone",
-            "row_security",
-        ];
         let mut text = String::new();
-        for statement in RELEVANT.iter().filter_map(|name| self.values.get(*name)) {
+        for (_, statement) in self.values.iter().filter(|(name, _)| !plans_alike(name)) {
             text.push_str(statement);
             text.push('\n');
         }
         text
     }
+}
+
+/// Beginnings of names of settings that no plan depends on: how a server executes, what it reports, how long it waits. What
+/// is not known here is taken to matter, which costs a plan of its own for each value.
+const PLANNED_ALIKE: [&str; 52] = [
+    "application_name",
+    "backend_flush_after",
+    "check_function_bodies",
+    "client_connection_check_interval",
+    "client_min_messages",
+    "commit_",
+    "compute_query_id",
+    "constraint_exclusion",
+    "cpu_",
+    "cursor_tuple_fraction",
+    "deadlock_timeout",
+    "debug_",
+    "default_statistics_target",
+    "default_table_access_method",
+    "default_tablespace",
+    "default_toast_compression",
+    "default_transaction_",
+    "drover.",
+    "effective_",
+    "enable_",
+    "exit_on_error",
+    "force_parallel_mode",
+    "from_collapse_limit",
+    "geqo",
+    "gin_",
+    "hash_mem_multiplier",
+    "idle_",
+    "jit",
+    "join_collapse_limit",
+    "lc_messages",
+    "lock_timeout",
+    "log_",
+    "logical_decoding_work_mem",
+    "maintenance_",
+    "max_parallel_",
+    "max_stack_depth",
+    "min_parallel_",
+    "parallel_",
+    "plan_cache_mode",
+    "random_page_cost",
+    "recursive_worktable_factor",
+    "seed",
+    "seq_page_cost",
+    "statement_timeout",
+    "synchronous_commit",
+    "tcp_",
+    "temp_",
+    "track_",
+    "transaction_",
+    "vacuum_",
+    "wal_",
+    "work_mem",
+];
+
+/// Whether a plan made with one value of a setting, named in lower case, serves sessions with others. Those of a client's own
+/// (`a.b`) are read when a statement runs.
+fn plans_alike(name: &str) -> bool {
+    let starts = PLANNED_ALIKE.partition_point(|known| *known <= name);
+    let known = starts.checked_sub(1).and_then(|at| PLANNED_ALIKE.get(at));
+    name.contains('.') || known.is_some_and(|known| name.starts_with(known))
 }
 
 /// Lists of names, of which SET takes every element apart: in quotes as a whole they would be one name.
@@ -236,21 +290,12 @@ fn quoted_element(text: &str) -> (String, &str) {
     (element, "")
 }
 
-/// `SET LOCAL a.b …` and `SET TRANSACTION …`: names mean the same with them as without.
-fn plans_alike(statement: &str) -> bool {
+/// `SET TRANSACTION …`, which is over with its transaction.
+fn is_mode(statement: &str) -> bool {
     let mut words = statement.split_ascii_whitespace();
-    let is = |word: Option<&str>, wanted: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(wanted));
-    if !is(words.next(), "set") {
-        return false;
-    }
-    match words.next() {
-        word if is(word, "transaction") => true,
-        word if is(word, "local") => words.next().is_some_and(|name| {
-            let name = name.split('=').next().unwrap_or_default();
-            name.contains('.') && !name.contains(['\'', ';'])
-        }),
-        _ => false,
-    }
+    ["set", "transaction"]
+        .iter()
+        .all(|wanted| words.next().is_some_and(|word| word.eq_ignore_ascii_case(wanted)))
 }
 
 fn local_name(statement: &str) -> Option<String> {
@@ -270,6 +315,15 @@ fn local_name(statement: &str) -> Option<String> {
         "session" => "session_authorization".to_owned(),
         "xml" => "xmloption".to_owned(),
         other => other.replace('"', ""),
+    })
+}
+
+/// What puts a setting back to what the session started with.
+fn reset_text(name: &str, base: &Settings) -> String {
+    let started = base.get(&name.to_ascii_lowercase()).map(str::to_owned);
+    started.unwrap_or_else(|| match is_identity(name) {
+        true => format!("RESET {name}"),
+        false => format!("RESET {}", quote_name(name)),
     })
 }
 
@@ -296,15 +350,20 @@ pub struct SettingsHistory {
     /// What `current` was when the open transaction began.
     at_begin: Option<Rc<Settings>>,
     savepoints: Vec<Savepoint>,
-    /// What `SET LOCAL` set in the open transaction, in order, replayed on servers that join later.
+    /// What `SET LOCAL` set in the open transaction, in order, replayed on servers that join later; and what was set or
+    /// reset afterwards of the same names, which it would hide there.
     local: Vec<Local>,
 }
 
-/// One `SET LOCAL`.
+/// One `SET LOCAL`, or what came after one.
 #[derive(Debug)]
 enum Local {
     /// The statement.
-    Statement(String),
+    Statement {
+        /// What it sets, in lower case; `None`: not known, or nothing that lasts.
+        name: Option<String>,
+        text: String,
+    },
     /// A setting of Drover's own.
     Own { name: String, value: String },
 }
@@ -312,8 +371,26 @@ enum Local {
 impl Local {
     fn statement(&self) -> Option<&str> {
         match self {
-            Self::Statement(text) => Some(text),
+            Self::Statement { text, .. } => Some(text),
             Self::Own { .. } => None,
+        }
+    }
+
+    /// Whether it may have set this, on a server.
+    fn may_set(&self, wanted: &str) -> bool {
+        match self {
+            Self::Statement { name: Some(name), .. } => name == wanted,
+            Self::Statement { name: None, text } => !is_mode(text),
+            Self::Own { .. } => false,
+        }
+    }
+
+    /// Whether names and constants mean the same with it as without.
+    fn plans_alike(&self) -> bool {
+        match self {
+            Self::Statement { name: Some(name), .. } => plans_alike(name),
+            Self::Statement { name: None, text } => is_mode(text),
+            Self::Own { .. } => true,
         }
     }
 }
@@ -367,12 +444,16 @@ impl SettingsHistory {
 
     /// The `SET LOCAL` statements of the open transaction that planning can depend on, as one text.
     pub fn local_text(&self) -> String {
-        self.local
-            .iter()
+        let matters = self.local.iter().filter(|local| !local.plans_alike());
+        matters
             .filter_map(Local::statement)
-            .filter(|statement| !plans_alike(statement))
             .map(|statement| format!("{statement};"))
             .collect()
+    }
+
+    /// Whether [`local_text`](Self::local_text) is empty.
+    pub fn is_planned_plainly(&self) -> bool {
+        self.local.iter().all(Local::plans_alike)
     }
 
     /// All `SET LOCAL` and `SET TRANSACTION` statements of the open transaction, in order: its modes are among them.
@@ -384,8 +465,11 @@ impl SettingsHistory {
     /// What the open transaction's `SET LOCAL` statements set, in lower case. One that has words for a name (`TIME ZONE`)
     /// gives the name of its setting.
     pub fn local_names(&self) -> Vec<String> {
-        let statements = self.local.iter().filter_map(Local::statement);
-        statements.filter_map(local_name).collect()
+        let name = |local: &Local| match local {
+            Local::Statement { name, .. } => name.clone(),
+            Local::Own { .. } => None,
+        };
+        self.local.iter().filter_map(name).collect()
     }
 
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {
@@ -399,13 +483,28 @@ impl SettingsHistory {
 
     /// A `SET` succeeded.
     pub fn set(&mut self, name: &str, statement: String) {
+        self.unhide(name, &statement);
         Rc::make_mut(&mut self.current).set(name, statement);
+    }
+
+    /// What the open transaction's `SET LOCAL` said of this name is over: `statement` counts.
+    fn unhide(&mut self, name: &str, statement: &str) {
+        let name = name.to_ascii_lowercase();
+        if self.at_begin.is_some() && !is_own(&name) && self.local.iter().any(|local| local.may_set(&name)) {
+            self.local.push(Local::Statement {
+                name: Some(name),
+                text: statement.to_owned(),
+            });
+        }
     }
 
     /// A `SET LOCAL` succeeded inside the open transaction.
     pub fn set_local(&mut self, statement: String) {
         if self.at_begin.is_some() {
-            self.local.push(Local::Statement(statement));
+            self.local.push(Local::Statement {
+                name: local_name(&statement),
+                text: statement,
+            });
         }
     }
 
@@ -453,11 +552,18 @@ impl SettingsHistory {
     /// A `RESET name` succeeded.
     pub fn reset(&mut self, name: &str) {
         let base = Rc::clone(&self.base);
+        self.unhide(name, &reset_text(name, &base));
         Rc::make_mut(&mut self.current).reset(name, &base);
     }
 
     /// `RESET ALL` or `DISCARD ALL` succeeded. `RESET ALL` leaves role and session authorisation alone.
     pub fn reset_all(&mut self, identity_too: bool) {
+        let base = Rc::clone(&self.base);
+        for name in self.local_names() {
+            if identity_too || !is_identity(&name) {
+                self.unhide(&name, &reset_text(&name, &base));
+            }
+        }
         let mut fresh = Settings::clone(&self.base);
         if !identity_too {
             for name in IDENTITY {
@@ -603,6 +709,61 @@ mod tests {
             text.as_deref(),
             Some("RESET role;SET \"work_mem\" TO '1MB';SET \"role\" TO 'b';")
         );
+    }
+
+    #[test]
+    fn what_comes_after_a_local_setting_hides_it() {
+        let mut history = SettingsHistory::new(Rc::new(settings(&[("datestyle", "ISO")])));
+        history.begin();
+        history.set_local("SET LOCAL TIME ZONE 'Asia/Tokyo'".to_owned());
+        history.set_local("SET LOCAL DateStyle = German".to_owned());
+        history.set_local("SET LOCAL role u".to_owned());
+        history.savepoint("a");
+        history.set("timezone", "SET timezone TO 'CET'".to_owned());
+        history.reset_all(false);
+        history.reset("role");
+        assert_eq!(
+            history.joining("BEGIN"),
+            "BEGIN;SET LOCAL TIME ZONE 'Asia/Tokyo';SET LOCAL DateStyle = German;SET LOCAL role u;SAVEPOINT \"a\";\
+             SET timezone TO 'CET';RESET \"timezone\";SET \"datestyle\" TO 'ISO';RESET \"timezone\";RESET role;"
+        );
+        history.rollback_to("a");
+        assert_eq!(
+            history.local_text(),
+            "SET LOCAL TIME ZONE 'Asia/Tokyo';SET LOCAL DateStyle = German;SET LOCAL role u;"
+        );
+    }
+
+    #[test]
+    fn plans_are_shared_unless_a_setting_may_matter() {
+        assert!(PLANNED_ALIKE.is_sorted());
+        for name in [
+            "work_mem",
+            "temp_buffers",
+            "enable_seqscan",
+            "application_name",
+            "my.tenant",
+            "drover.read_from",
+        ] {
+            assert!(plans_alike(name), "{name}");
+        }
+        for name in [
+            "timezone",
+            "array_nulls",
+            "intervalstyle",
+            "role",
+            "lc_monetary",
+            "session_replication_role",
+        ] {
+            assert!(!plans_alike(name), "{name}");
+        }
+        let mut history = SettingsHistory::new(Rc::default());
+        history.begin();
+        history.set_local("SET LOCAL my.tenant = '1'".to_owned());
+        history.set_local("SET TRANSACTION READ ONLY".to_owned());
+        assert!(history.is_planned_plainly());
+        history.set_local("SET LOCAL array_nulls = off".to_owned());
+        assert!(!history.is_planned_plainly());
     }
 
     #[test]

@@ -35,7 +35,9 @@ impl Session {
         let home = self.engine.cluster.home();
         let only_home = self.servers.iter().all(|server| server.shard == home);
         let in_books = self.has_noted_listens() || self.block.notifies;
-        if all_home && only_home && !in_books && self.block.state != BlockState::Failed {
+        let several_snapshots = self.has_sharded() && self.is_repeatable(raws);
+        if all_home && only_home && !in_books && !several_snapshots && self.block.state != BlockState::Failed
+        {
             for (raw, statement) in raws.iter().zip(&statements) {
                 self.observe_statement(statement, &text[raw.range.clone()], true);
                 self.observation.over(&[home]);
@@ -43,6 +45,19 @@ impl Session {
             return self.run_verbatim(text, raws, touches).await;
         }
         self.run_in_turn(text, raws).await
+    }
+
+    /// Whether a block with one snapshot is open or begun here: all shards take theirs at its first statement.
+    fn is_repeatable(&self, raws: &[RawStatement]) -> bool {
+        let begins = raws.iter().any(|raw| match &raw.detail {
+            sql::Detail::Transaction(TransactionCommand::Begin(modes) | TransactionCommand::Start(modes)) => {
+                modes.isolation.is_some()
+            }
+            // SET TRANSACTION, or the default of later blocks.
+            sql::Detail::Setting(command) => !is_plain_set(command),
+            _ => false,
+        });
+        begins || (!self.block.snapshots && self.isolation() == sql::Isolation::RepeatableRead)
     }
 
     /// A statement that certainly concerns the home shard only, without asking a server; `None` otherwise.
@@ -216,6 +231,7 @@ impl Session {
     /// One statement after the other, in a block that makes them one transaction.
     async fn run_in_turn(&mut self, text: &str, raws: &[RawStatement]) -> Result<bool, Fault> {
         for raw in raws {
+            self.tell_held_tag()?;
             let piece = &text[raw.range.clone()];
             let statement = match self.learn(piece, &[], None).await? {
                 Learned::One(statement) => statement,

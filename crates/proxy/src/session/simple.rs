@@ -68,6 +68,7 @@ impl Session {
         let body = message
             .get(5..message.len().saturating_sub(1))
             .unwrap_or_default();
+        self.in_query = true;
         let result = match std::str::from_utf8(body) {
             Ok(text) if !text.contains('\0') => self.simple_text(text).await,
             _ => Err(Fault::error(
@@ -80,6 +81,7 @@ impl Session {
 
     /// Ends a Query: reports an error, ends an implicit block, releases servers, says ReadyForQuery.
     pub(super) async fn after_query(&mut self, result: Result<bool, Fault>) -> Result<(), Fault> {
+        self.in_query = false;
         let ready_sent = match result {
             Ok(ready_sent) => ready_sent,
             Err(Fault::Statement(fields)) => {
@@ -379,6 +381,9 @@ impl Session {
         self.observation.server_ends(began, one.shard);
         self.servers[index].lease.status = answer.outcome.status;
         self.hold_error(answer.held.take());
+        if answer.tag.is_some() {
+            self.block.tag = answer.tag.take();
+        }
         if answer.begin_failed {
             self.drop_server(index);
             return Err(Fault::fatal("08006", "a shard did not open the transaction"));
@@ -398,6 +403,8 @@ impl Session {
             unsure: self.sequences.unsure(),
             holds: self.servers[index].replica.is_some() && !self.block.is_open(),
             held: None,
+            holds_tag: self.holds_tags(),
+            tag: None,
         }
     }
 
@@ -541,6 +548,10 @@ struct Answer<'a> {
     /// An error may be cured on another server: the client is not told yet.
     holds: bool,
     held: Option<Box<ErrorFields>>,
+    /// The tag is kept, not passed on.
+    holds_tag: bool,
+    /// What was kept.
+    tag: Option<Box<[u8]>>,
 }
 
 /// Why the relay of an answer stopped.
@@ -582,6 +593,10 @@ impl Answer<'_> {
             tag::COMMAND_COMPLETE if self.skip > 0 => Verdict::Drop,
             tag::COMMAND_COMPLETE => {
                 self.outcome.completed += 1;
+                if self.holds_tag {
+                    self.tag = Some(message[5..message.len().saturating_sub(1)].into());
+                    return Verdict::Drop;
+                }
                 Verdict::Forward
             }
             tag::PARSE_COMPLETE => {

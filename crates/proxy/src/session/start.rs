@@ -39,19 +39,17 @@ impl Session {
             .shared
             .policies
             .resolve_or_general(&who.user, &who.database);
-        let message_limit = engine.cluster.limits().max_message_bytes;
         let totals = engine.metrics.totals.of(&who.database, &who.user);
         totals.client_login_count.increment();
-        let number = engine.observer.next_session();
-        let options = engine.observer.options();
-        let client_address = options
-            .wants_sessions()
-            .then(|| who.peer.to_string().into_boxed_str());
+        let observation = super::observe::Observation::new(totals, engine.observer.next_session());
+        let named = engine.observer.options().wants_sessions();
+        let client_address = named.then(|| who.peer.to_string().into_boxed_str());
         let base = startup_settings(&who);
         let settings = engine.shared_settings(base.as_ref().cloned().unwrap_or_default());
         let watch = ctx
             .watches
             .watch(&policy.timeouts, &stop, &cancel.slot, &ctx.metrics);
+        let message_limit = engine.cluster.limits().max_message_bytes;
         let mut session = Self {
             watch,
             unsent: false,
@@ -68,7 +66,7 @@ impl Session {
             pools: Vec::new(),
             pinned: Pins::default(),
             sequences: Default::default(),
-            observation: super::observe::Observation::new(totals, number),
+            observation,
             configs: ConfigCalls::default(),
             listening: None,
             recheck_pins: false,
@@ -83,6 +81,7 @@ impl Session {
             announce_columns: true,
             stop,
             counted: false,
+            in_query: false,
             client_address,
         };
         session.set_pinned(Pins::of_mode(policy.mode));

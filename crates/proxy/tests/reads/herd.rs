@@ -75,7 +75,12 @@ impl Herd {
             server_password: None,
             limits: UserLimits::default(),
         };
-        let safe = ["pg_is_in_recovery", "inet_server_port", "pg_sleep"];
+        let safe = [
+            ("pg_catalog", "pg_is_in_recovery"),
+            ("pg_catalog", "inet_server_port"),
+            ("pg_catalog", "pg_sleep"),
+            ("public", "lies"),
+        ];
         let config = ProxyConfig {
             auth: Default::default(),
             observe: Default::default(),
@@ -103,7 +108,9 @@ impl Herd {
             replicas: ReplicaConfig {
                 poll_interval: Duration::from_millis(100),
                 slow_start: Duration::ZERO,
-                safe_functions: safe.map(|name| ("pg_catalog".to_owned(), name.to_owned())).into(),
+                safe_functions: safe
+                    .map(|(schema, name)| (schema.to_owned(), name.to_owned()))
+                    .into(),
                 ..ReplicaConfig::default()
             },
         };

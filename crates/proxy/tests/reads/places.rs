@@ -15,13 +15,11 @@ fn reads_go_to_replicas_and_nothing_else_does() {
     let herd = Herd::start(1, 2);
     let door = herd.proxy("p1");
     let mut plain = door.client();
-    run(&mut plain, "CREATE TABLE t (id int PRIMARY KEY, v int)");
     run(&mut plain, "CREATE SEQUENCE seq");
-    run(
-        &mut plain,
-        "CREATE FUNCTION lies() RETURNS bigint LANGUAGE plpgsql STABLE AS \
-         'DECLARE r bigint; BEGIN EXECUTE ''SELECT next'' || ''val(''''seq'''')'' INTO r; RETURN r; END'",
-    );
+    run(&mut plain, "CREATE TABLE t (id int PRIMARY KEY, v int)");
+    // The operator vouches for this one.
+    let create = "CREATE FUNCTION lies() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT nextval('seq') $$";
+    run(&mut plain, create);
     run(&mut plain, "INSERT INTO t VALUES (1, 10)");
     assert!(!on_replica(&mut plain), "the default is the primary");
     autocommit(&herd, &door);
@@ -29,8 +27,34 @@ fn reads_go_to_replicas_and_nothing_else_does() {
     pipelines(&herd, &door);
     settings(&herd, &door);
     lies(&door);
+    leavings(&door);
     short_way(&door);
     what_libpq_asks_for(&door);
+}
+
+/// What a statement leaves on its server belongs to the session: sessions share replicas.
+fn leavings(door: &crate::herd::Door) {
+    let mut plain = door.client();
+    let texts = [
+        ("locks", "'SELECT pg_advisory_lock(55)'"),
+        ("sets", "$x$ SELECT set_config('my.left', 'v', false) $x$"),
+    ];
+    for (name, text) in texts {
+        let create = format!("CREATE FUNCTION {name}() RETURNS int LANGUAGE plpgsql STABLE");
+        run(
+            &mut plain,
+            &format!("{create} AS $$ BEGIN EXECUTE {text}; RETURN 1; END $$"),
+        );
+    }
+    let mut one = reader(door);
+    until(|| on_replica(&mut one));
+    run(&mut one, "SELECT locks()");
+    let tried = "SELECT pg_try_advisory_lock(55)";
+    assert_eq!(value(&mut plain, tried), "f", "the lock is on the primary");
+    run(&mut one, "SELECT pg_advisory_unlock_all()");
+    assert_eq!(value(&mut plain, tried), "t");
+    run(&mut one, "SELECT sets()");
+    assert_eq!(value(&mut one, "SELECT current_setting('my.left', true)"), "v");
 }
 
 /// What is known of replicas is asked once; after that reads take the short way.

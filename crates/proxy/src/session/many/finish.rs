@@ -40,16 +40,18 @@ impl Session {
             max_rows: 0,
             describe: true,
         };
+        let mut tag = self.holds_tags().then(Box::default);
         let result = match &mut access {
             HomeAccess::Held(index) => {
                 self.servers[*index].busy = true;
                 let server = &mut self.servers[*index].lease;
-                relay_finish(server, &mut self.client.conn, &request, run.planned).await
+                relay_finish(server, &mut self.client.conn, &request, run.planned, tag.as_mut()).await
             }
             HomeAccess::Lent(lease) => {
-                relay_finish(lease, &mut self.client.conn, &request, run.planned).await
+                relay_finish(lease, &mut self.client.conn, &request, run.planned, tag.as_mut()).await
             }
         };
+        self.block.tag = tag.filter(|tag| !tag.is_empty());
         match (result, access) {
             (Ok(error), access) => {
                 if let HomeAccess::Held(index) = &access {
@@ -70,13 +72,18 @@ impl Session {
     }
 }
 
-/// Sends the finish statement and relays its rows. The error it answered with, if any.
+/// Sends the finish statement and relays its rows. The error it answered with, if any. `tag`: where its command tag is kept
+/// instead of being told.
 async fn relay_finish(
     server: &mut crate::server::ServerConn,
     client: &mut crate::conn::Conn,
     request: &Request<'_>,
     planned: &Planned,
+    mut tag: Option<&mut Box<[u8]>>,
 ) -> Result<Option<Box<ErrorFields>>, Fault> {
+    if !scatter::is_understood(server, request.sql) {
+        return Err(Fault::refused_as(plan::RefusalCode::ClientEncoding));
+    }
     scatter::send(server, request).map_err(|_| Fault::error("54000", "the statement is too long"))?;
     let mut error = None;
     let mut foreign = false;
@@ -101,6 +108,12 @@ async fn relay_finish(
         wire::backend::tag::READY_FOR_QUERY => {
             status = super::super::simple::status_of(message);
             Verdict::DropAndStop
+        }
+        wire::backend::tag::COMMAND_COMPLETE if tag.is_some() => {
+            if let Some(tag) = &mut tag {
+                **tag = message[5..message.len().saturating_sub(1)].into();
+            }
+            Verdict::Drop
         }
         wire::backend::tag::COMMAND_COMPLETE
         | wire::backend::tag::NOTICE
