@@ -52,3 +52,34 @@ fn what_a_promotion_takes_away_is_told_once_and_the_old_primary_is_over() {
     };
     assert!(refused.contains("replaced by another one"), "{refused}");
 }
+
+/// The other shard's part is cancelled when one replica dies; that must not be taken for a cancel of the client's.
+#[test]
+fn a_read_over_shards_runs_again_when_one_replica_dies() {
+    let herd = Herd::start(2, 1);
+    let door = herd.proxy("p1");
+    let mut client = door.client();
+    run(
+        &mut client,
+        "CREATE TABLE s (id bigint PRIMARY KEY) WITH (drover.shard_key = 'id')",
+    );
+    let rows: Vec<String> = (0..50).map(|id| format!("({id})")).collect();
+    run(&mut client, &format!("INSERT INTO s VALUES {}", rows.join(", ")));
+    herd.catch_up(0);
+    herd.catch_up(1);
+    run(&mut client, "SET drover.read_from = 'replica'");
+    run(&mut client, "SET drover.replica_wait = '20s'");
+    // It keeps each shard busy for a while.
+    let sql = "SELECT count(*) FROM s WHERE md5(repeat(id::text, 8000000)) <> ''";
+    let before = door.metric("drover_reads_again_total");
+    let dying = herd.kit.info().shards[1].replicas[0].clone();
+    let mut watching = herd.admin(&dying);
+    let reading = std::thread::spawn(move || value(&mut client, sql));
+    let running =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%md5%repeat%' AND pid <> pg_backend_pid()";
+    until(|| value(&mut watching, running) != "0");
+    drop(watching);
+    signal(&dying, "KILL");
+    assert_eq!(reading.join().unwrap(), "50");
+    assert!(door.metric("drover_reads_again_total") > before);
+}
