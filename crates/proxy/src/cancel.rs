@@ -307,11 +307,17 @@ impl CancelSlot {
         let _ = self
             .request
             .compare_exchange(SERVED, CANCELLED, Ordering::AcqRel, Ordering::Acquire);
+        if let Some(waker) = self.lock().waker.take() {
+            waker.wake();
+        }
+        self.cancel_servers().await
+    }
+
+    /// Passes a cancel to the servers at work for the session, which wants no more of this answer but has not been cancelled
+    /// itself: what it asks next is served. How many servers it went to.
+    pub async fn cancel_servers(&self) -> usize {
         let targets = {
             let mut state = self.lock();
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
             let targets = state.bound.clone();
             state.delivering.extend(targets.iter().cloned());
             targets

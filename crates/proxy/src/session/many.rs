@@ -374,7 +374,7 @@ impl Session {
         let guard = Guard::of(&self.engine, &self.servers, movable);
         let mut sources = sources_of(&mut self.servers, run.indexes, &skips);
         let running = scatter::run(&mut sources, &mut self.client.conn, &mut sink, async || {
-            slot.cancel().await;
+            slot.cancel_servers().await;
         });
         let result = guarded_kept_back(guard, &pending, running).await;
         let ended: Vec<Ended> = sources.into_iter().map(Ended::from).collect();

@@ -131,7 +131,8 @@ impl Session {
             let Fault::Statement(fields) = fault else {
                 return Err(fault);
             };
-            self.drop_busy_servers();
+            // The others were sent a cancel, which may come late: it must not meet what runs there next.
+            self.servers.clear();
             self.release_servers();
             if !self.last_read_on_replica() {
                 return Err(Fault::Statement(fields));
