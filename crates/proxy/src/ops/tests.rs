@@ -721,3 +721,28 @@ fn rows_longer_than_any_buffer_pass() {
     f.reference("t").unwrap();
     assert!(f.everywhere(digest).iter().all(|rows| *rows == before));
 }
+
+#[test]
+fn what_a_commit_left_prepared_is_finished_at_once() {
+    let f = Fixture::new("CREATE TABLE t (id int)", "");
+    let home = commit::ShardId(1);
+    for (shard, decided) in [(2, true), (3, false)] {
+        let secret = commit::Secret(crate::cancel::random().unwrap());
+        let gid = commit::Gid::new(home, secret);
+        let node = &f.kit.info().shards[shard - 1].primary;
+        let prepare = format!("BEGIN; INSERT INTO t VALUES (1); {}", commit::sql::prepare(&gid));
+        f.kit.on_node(node, &f.database, &prepare);
+        let shard = shard as u32;
+        if decided {
+            let participants = [home, commit::ShardId(shard)];
+            f.rows(1, &commit::sql::decide(&gid, &participants, secret));
+        }
+        // No grace: whoever led the commit says that it is over.
+        f.runtime
+            .block_on(f.cluster.finish_prepared(&f.database, ShardId(shard), &gid));
+        let count = "SELECT count(*) FROM t";
+        assert_eq!(f.rows(shard, count), [if decided { "1" } else { "0" }]);
+        let left = format!("SELECT gid FROM pg_prepared_xacts WHERE gid = '{gid}'");
+        assert!(f.rows(shard, &left).is_empty(), "decided: {decided}");
+    }
+}

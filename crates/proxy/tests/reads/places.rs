@@ -198,6 +198,13 @@ fn transactions(door: &crate::herd::Door) {
         assert_eq!(refused, "0A000", "a cursor was opened");
         run(&mut client, "ROLLBACK");
     }
+    let token = value(&mut client, "SELECT drover.consistency_token()");
+    run(&mut client, "BEGIN READ ONLY");
+    assert!(on_replica(&mut client));
+    let set = format!("SET drover.consistency_token = '{token}'");
+    assert_eq!(code(&mut client, &set), "0A000", "the block stays where it is");
+    run(&mut client, "ROLLBACK");
+    run(&mut client, &set);
     // What needs the primary takes the whole block there.
     run(&mut client, "BEGIN READ ONLY");
     run(&mut client, "SET LOCAL work_mem = '6MB'");

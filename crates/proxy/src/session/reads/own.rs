@@ -43,6 +43,10 @@ impl Session {
             self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
         }
         if name == TOKEN {
+            if self.block.is_open() && self.servers.iter().any(|server| server.replica.is_some()) {
+                // The block goes on where it is, which need not have what the token speaks of.
+                return Err(Fault::refused_as(plan::RefusalCode::ReplicaTransaction));
+            }
             self.take_token(&values.join(""))?;
         } else if KEPT.contains(&name) {
             let value = checked(name, values)?;
