@@ -133,3 +133,8 @@ SET client_encoding = 'LATIN1';
 @may_refuse SELECT max(U&'\00e9') FROM one.ord;
 SELECT count(*) FROM one.ord WHERE v LIKE 'o%';
 RESET client_encoding;
+-- modes that come too late
+@nowrap @simple @error 25001 SELECT k FROM times WHERE k = 1; BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT 1;
+@nowrap @simple SELECT k FROM times WHERE k = 1; BEGIN;
+@nowrap @simple ROLLBACK;

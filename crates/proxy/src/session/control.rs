@@ -88,17 +88,21 @@ impl Session {
             self.settings.begin();
             return Ok(());
         }
-        if self.block.implicit {
+        let implicit = self.block.implicit;
+        if implicit {
             // BEGIN in the middle of statements sent together makes their transaction the client's.
             self.block.implicit = false;
         } else {
             self.warn("25001", "there is already a transaction in progress");
         }
         // PostgreSQL sets the modes all the same, or says why they come too late.
-        match begin_text(modes).strip_prefix("BEGIN ") {
+        let set = match begin_text(modes).strip_prefix("BEGIN ") {
             Some(modes) => self.set_modes(&format!("SET TRANSACTION {modes}")).await,
             None => Ok(()),
-        }
+        };
+        // No block has begun then.
+        self.block.implicit = implicit && set.is_err();
+        set
     }
 
     /// In statement mode a server is free after each statement.
