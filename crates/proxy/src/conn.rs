@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::coop;
 use wire::frame::{self, Frame, FrameError, Message};
 
 use crate::buffers::{BUFFER_BYTES, Buffers};
@@ -53,25 +52,6 @@ pub struct Progress {
     pub flushed: bool,
 }
 
-/// Whom the runtime wakes when the socket becomes readable, by the addresses of the waker that it holds. A socket that was
-/// not reported readable since need not be given the same one again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Armed {
-    data: usize,
-    vtable: usize,
-}
-
-impl Armed {
-    const NOBODY: Self = Self { data: 0, vtable: 0 };
-
-    fn by(cx: &Context<'_>) -> Self {
-        Self {
-            data: cx.waker().data().addr(),
-            vtable: std::ptr::from_ref(cx.waker().vtable()).addr(),
-        }
-    }
-}
-
 /// A place in what a connection is to send: see [`Conn::mark`].
 #[derive(Debug, Clone, Copy)]
 pub struct OutMark {
@@ -93,8 +73,6 @@ pub struct Conn {
     bulk: bool,
     /// The last write found the socket full.
     blocked: bool,
-    /// The task that is woken when the socket becomes readable, as far as that is known; see [`Armed`].
-    armed: Armed,
     /// Some of `output` has already left, so a message may be cut.
     partly_sent: bool,
     /// What was pending when a [`Self::hold`] began.
@@ -117,7 +95,6 @@ impl Conn {
             buffers,
             bulk: false,
             blocked: false,
-            armed: Armed::NOBODY,
             partly_sent: false,
             held: None,
             patience: 0,
@@ -237,13 +214,8 @@ impl Conn {
 
     /// Waits until the socket is reported readable, holding no buffer.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        if self.armed != Armed::by(cx) {
-            // With its share used up the task is woken at once, and the socket holds no waker.
-            let registers = coop::has_budget_remaining();
-            if self.socket.poll_read_ready(cx)?.is_ready() {
-                return Ok(Poll::Ready(()));
-            }
-            self.armed = if registers { Armed::by(cx) } else { Armed::NOBODY };
+        if self.socket.poll_read_ready(cx)?.is_ready() {
+            return Ok(Poll::Ready(()));
         }
         self.give_up_buffers();
         Ok(Poll::Pending)
@@ -258,7 +230,6 @@ impl Conn {
         }) else {
             return Ok(None);
         };
-        self.armed = Armed::NOBODY;
         let n = read?;
         self.bulk = n >= room;
         self.received += n as u64;
@@ -270,7 +241,6 @@ impl Conn {
     #[cold]
     #[inline(never)]
     fn poll_fill_bulk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.armed = Armed::NOBODY;
         loop {
             if self.poll_readable(cx)?.is_pending() {
                 return Poll::Pending;

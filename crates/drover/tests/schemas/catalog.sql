@@ -54,8 +54,9 @@ WITH ns AS (
          WHERE roleid >= 16384
   UNION ALL SELECT 'setting', concat_ws(' ', s.setrole::regrole, d.datname, s.setconfig) FROM pg_db_role_setting s
          LEFT JOIN pg_database d ON d.oid = s.setdatabase
+         WHERE d.datname IS NULL OR d.datname = current_database() OR d.datname !~ '^test_' -- those of other tests
   UNION ALL SELECT 'database', concat_ws(' ', datname, datdba::regrole, datacl, datconnlimit, datistemplate, datallowconn)
-         FROM pg_database
+         FROM pg_database WHERE datname = current_database() OR datname !~ '^test_'
   UNION ALL SELECT 'parameter', concat_ws(' ', parname, paracl) FROM pg_parameter_acl
   UNION ALL SELECT 'extension', concat_ws(' ', extname, extversion, extnamespace::regnamespace, extowner::regrole) FROM pg_extension
   UNION ALL SELECT 'member of extension', concat_ws(' ', i.type, i.identity, e.extname, d.deptype) FROM pg_depend d
