@@ -165,7 +165,7 @@ impl Settings {
 
 /// Beginnings of names of settings that no plan depends on: how a server executes, what it reports, how long it waits. What
 /// is not known here is taken to matter, which costs a plan of its own for each value.
-const PLANNED_ALIKE: [&str; 52] = [
+const PLANNED_ALIKE: [&str; 53] = [
     "application_name",
     "backend_flush_after",
     "check_function_bodies",
@@ -181,6 +181,7 @@ const PLANNED_ALIKE: [&str; 52] = [
     "default_statistics_target",
     "default_table_access_method",
     "default_tablespace",
+    "default_text_search_config",
     "default_toast_compression",
     "default_transaction_",
     "drover.",
