@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Once;
 
 use testkit::client::{Answer, Client};
 use testkit::proxy::ProxySite;
@@ -53,15 +54,15 @@ fn is_refused(answer: &Answer) -> bool {
     })
 }
 
+/// Once: two tests that alter the same role at the same time are refused by PostgreSQL.
 fn make_superuser(cluster: &TestCluster, plain: &TestPostgres) {
-    cluster.on_every_shard(
-        "postgres",
-        &format!("ALTER ROLE {} SUPERUSER", cluster.info().app_user),
-    );
-    plain.run(
-        "postgres",
-        &format!("ALTER ROLE {} SUPERUSER", plain.info().app_user),
-    );
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        let alter = format!("ALTER ROLE {} SUPERUSER", cluster.info().app_user);
+        cluster.on_every_shard("postgres", &alter);
+        let alter = format!("ALTER ROLE {} SUPERUSER", plain.info().app_user);
+        plain.run("postgres", &alter);
+    });
 }
 
 #[test]

@@ -596,6 +596,8 @@ fn a_leader_that_was_thought_dead_cannot_commit() {
                 // Its lease ends, and whoever is left brings the change to its end.
                 let barrier = f.store.get(&barrier_key()).await.unwrap().unwrap();
                 f.store.delete(&barrier_key(), barrier.version).await.unwrap();
+                // What was announced has to be known before anything is found to be repaired.
+                f.caught_up().await;
                 repair(&f.cluster, &f.database).await.unwrap();
                 f.caught_up().await;
                 assert!(!is_unfinished(&f.cluster.record()));
