@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::TestCluster;
@@ -229,6 +230,31 @@ fn a_schema_change_lets_those_go_on_that_others_wait_for() {
     waits.join().unwrap();
     changes.join().unwrap();
     assert_eq!(value(&mut holder, "SELECT v::text FROM contended"), "3");
+}
+
+#[test]
+fn a_schema_change_is_not_starved_by_sessions_that_keep_their_servers() {
+    let site = ProxySite::new(TestCluster::shared(2), Path::new(env!("CARGO_BIN_EXE_drover")));
+    let site = site.with_config("[pool]\npool_mode = \"session\"\npool_size = 30\n");
+    let proxy = site.start("s");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            let mut busy = proxy.client();
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    good(&mut busy, "SELECT pg_sleep(0.01)");
+                }
+            });
+        }
+        let answer = proxy
+            .client()
+            .simple("CREATE VIEW kept AS SELECT 1 AS n")
+            .unwrap();
+        done.store(true, Ordering::Relaxed);
+        assert!(answer.error().is_none(), "{}", answer.error().unwrap());
+    });
 }
 
 #[test]

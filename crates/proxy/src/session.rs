@@ -240,7 +240,10 @@ impl Session {
         if gate.is_closed() && self.block.is_open() && ends_transaction(message) {
             self.engine.running.enter_anyway();
         } else {
-            let holds = !self.servers.is_empty();
+            // Transactions and locks are what others may be waiting for; in session mode every session has a server, and
+            // would go on without end.
+            let holds = !self.servers.is_empty()
+                && (self.block.is_open() || self.pinned.contains(effects::PinReason::AdvisoryLock));
             gate.enter(&self.engine.running, holds).await;
         }
         self.counted = true;

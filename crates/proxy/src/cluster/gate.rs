@@ -16,7 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Everybody may enter.
 const OPEN: u8 = 0;
-/// Only who holds a server may enter: others that run may be waiting for what it holds, a row's lock or the server.
+/// Only who is in a transaction, or holds a lock of its session, may enter: others that run may be waiting for what it
+/// holds, a row or the server.
 const DRAINING: u8 = 1;
 /// Nobody may enter.
 const CLOSED: u8 = 2;
@@ -80,7 +81,7 @@ impl Gate {
         }
     }
 
-    /// Counts a statement, after waiting for the gate. `holds`: its session holds a server. Pair with
+    /// Counts a statement, after waiting for the gate. `holds`: others may be waiting for its session. Pair with
     /// [`Running::leave`].
     pub async fn enter(&self, running: &Running, holds: bool) {
         loop {

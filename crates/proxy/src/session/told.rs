@@ -146,10 +146,8 @@ impl Session {
     /// The client was told what this server's statement is.
     fn is_known(&self, index: usize, prepared: &Prepared) -> bool {
         let copy = self.servers[index].lease.prepared.described(prepared.id);
-        match (&*prepared.told.borrow(), copy) {
-            (Some(told), Some(copy)) => Arc::ptr_eq(told, copy),
-            _ => false,
-        }
+        // Mostly one and the same; another server may have an equal one of its own.
+        copy.is_some() && prepared.told.borrow().as_ref() == copy
     }
 
     /// Notes what the client was told of a statement by this server.
