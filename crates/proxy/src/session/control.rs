@@ -11,6 +11,11 @@ use super::{Fault, Session};
 use crate::exec::link;
 use crate::exec::statement::Statement;
 
+/// The BEGIN with the modes of the transaction it is asked in.
+const CHAINED: &str = "SELECT 'BEGIN ISOLATION LEVEL ' || pg_catalog.upper(pg_catalog.current_setting('transaction_isolation')) \
+     || CASE pg_catalog.current_setting('transaction_read_only') WHEN 'on' THEN ' READ ONLY' ELSE ' READ WRITE' END \
+     || CASE pg_catalog.current_setting('transaction_deferrable') WHEN 'on' THEN ' DEFERRABLE' ELSE ' NOT DEFERRABLE' END";
+
 impl Session {
     /// Runs a statement that is neither plain home traffic nor planned. The answer is complete but for ReadyForQuery.
     pub(super) async fn run_other(
@@ -128,23 +133,34 @@ impl Session {
                 return self.complete("COMMIT");
             }
         }
-        let begin = self.chained_begin();
+        let begin = self.chained_begin(chain).await?;
         let committed = self.end_block(true).await?;
-        if chain {
+        if let Some(begin) = begin {
             self.block.open(begin, false);
             self.settings.begin();
         }
         self.complete(if committed { "COMMIT" } else { "ROLLBACK" })
     }
 
-    /// What opens the block that follows this one by AND CHAIN: one of the same kind, unless this one has failed, which has
-    /// put the kind back to the default.
-    fn chained_begin(&mut self) -> String {
-        let begin = std::mem::take(&mut self.block.begin);
-        match self.block.state {
-            BlockState::Failed => "BEGIN".to_owned(),
-            _ => begin,
+    /// What opens the block that follows this one by AND CHAIN: one of the modes that this one has, wherever it has them from,
+    /// unless it has failed, which has put them back to the defaults.
+    async fn chained_begin(&mut self, chain: bool) -> Result<Option<String>, Fault> {
+        if !chain {
+            return Ok(None);
         }
+        if self.block.state == BlockState::Failed {
+            return Ok(Some("BEGIN".to_owned()));
+        }
+        let Some(index) = self.servers.iter().position(|server| server.begun) else {
+            return Ok(Some(self.block.begin.clone()));
+        };
+        let name = self.shard_name(self.servers[index].shard);
+        let reply = link::query(&mut self.servers[index].lease, CHAINED)
+            .await
+            .map_err(|error| Fault::lost(&error, &name))?;
+        let single = reply.single().map(str::to_owned);
+        reply.into_rows().map_err(Fault::Statement)?;
+        Ok(Some(single.unwrap_or_else(|| self.block.begin.clone())))
     }
 
     async fn rollback_command(&mut self, chain: bool) -> Result<(), Fault> {
@@ -160,9 +176,9 @@ impl Session {
                 return self.complete("ROLLBACK");
             }
         }
-        let begin = self.chained_begin();
+        let begin = self.chained_begin(chain).await?;
         self.end_block(false).await?;
-        if chain {
+        if let Some(begin) = begin {
             self.block.open(begin, false);
             self.settings.begin();
         }

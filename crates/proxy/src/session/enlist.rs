@@ -224,7 +224,7 @@ impl Session {
     pub(super) fn isolation(&self) -> Isolation {
         let default = self
             .settings
-            .current()
+            .before_transaction()
             .get("default_transaction_isolation")
             .unwrap_or_default();
         let chosen =
