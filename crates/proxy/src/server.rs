@@ -141,6 +141,8 @@ pub struct ServerConn {
     pub ended_alone: bool,
     /// Something happened that a later user must not see; the pool closes it instead of reusing it.
     pub dirty: bool,
+    /// An answer to the proxy's own question broke off: whoever has it must ask no more.
+    pub lost: bool,
 }
 
 /// A server connection on its way to another worker.
@@ -274,6 +276,7 @@ impl ServerConn {
             watch: None,
             ended_alone: false,
             dirty: false,
+            lost: false,
         })
     }
 }

@@ -101,6 +101,8 @@ pub struct Session {
     listening: Option<Box<listen::Listening>>,
     /// What pinned it may be gone: look when no block is open.
     recheck_pins: bool,
+    /// The server it was pinned to is gone, and with it what it was pinned for.
+    pins_lost: bool,
     /// Present once its reads may leave the primary.
     reads: Option<Box<reads::Reads>>,
     extended: Extended,
@@ -288,6 +290,9 @@ impl Session {
     /// Waits for a whole message, moves it to `self.message` and returns its tag; `None` when the client closed.
     /// Before waiting, everything pending goes out.
     async fn next_message(&mut self) -> Result<Option<u8>, Fault> {
+        if self.pins_lost {
+            return Err(Fault::fatal("08006", "the connection to a shard was lost"));
+        }
         loop {
             let frame = self
                 .client

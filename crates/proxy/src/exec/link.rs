@@ -77,7 +77,6 @@ impl Reply {
 /// Sends a text by the simple protocol and collects the answer.
 pub async fn query(server: &mut ServerConn, sql: &str) -> Result<Reply, LinkError> {
     send_query(server, sql)?;
-    server.conn.flush().await?;
     collect(server).await
 }
 
@@ -94,6 +93,7 @@ pub async fn collect(server: &mut ServerConn) -> Result<Reply, LinkError> {
     if result.is_err() {
         // Nobody knows what it will say next.
         server.dirty = true;
+        server.lost = true;
     }
     result
 }

@@ -320,6 +320,7 @@ impl Dialler {
             watch: None,
             ended_alone: false,
             dirty: false,
+            lost: false,
         };
         Ok((conn, login.learnt))
     }

@@ -454,11 +454,11 @@ impl Session {
         unseen || self.pinned.contains(PinReason::TemporaryObject)
     }
 
-    /// Removes one server that is gone; a pinned session that loses it cannot go on.
+    /// Removes one server that is gone; a pinned session that loses its own cannot go on: [`Self::pins_lost`] ends it.
     pub(super) fn drop_server(&mut self, index: usize) {
         if index < self.servers.len() {
             let mut server = self.servers.remove(index);
-            self.block.lost |= server.begun && self.block.is_open();
+            self.note_dropped(&server);
             match &mut server.replica {
                 Some(replica) => replica.end(crate::nodes::Outcome::Gone),
                 None => self.shard_position_unknown(server.shard),
@@ -468,9 +468,29 @@ impl Session {
 
     /// Closes the servers whose answers were not read to the end.
     pub(super) fn drop_busy_servers(&mut self) {
-        let open = self.block.is_open();
-        self.block.lost |= open && self.servers.iter().any(|server| server.busy && server.begun);
-        self.servers.retain(|server| !server.busy);
+        for index in (0..self.servers.len()).rev() {
+            if self.servers[index].busy {
+                let server = self.servers.remove(index);
+                self.note_dropped(&server);
+            }
+        }
+    }
+
+    /// Lets the servers go that did not answer a question of the proxy's own. A session that kept one would ask it again and
+    /// again, and its ROLLBACK would fail like everything else.
+    fn drop_lost_servers(&mut self) {
+        for index in (0..self.servers.len()).rev() {
+            if self.servers[index].lease.lost {
+                self.drop_server(index);
+            }
+        }
+    }
+
+    /// What goes with a server.
+    fn note_dropped(&mut self, server: &Enlisted) {
+        self.block.lost |= server.begun && self.block.is_open();
+        let home = server.shard == self.engine.cluster.home() && server.replica.is_none();
+        self.pins_lost |= home && !self.pinned.is_empty();
     }
 
     /// The plan context of the session's settings as they are now.
@@ -568,8 +588,9 @@ impl Session {
         self.engine.shared.shards.name(shard.0)
     }
 
-    /// The block failed: nothing but its end is accepted. Outside a block nothing changes.
+    /// A statement failed. So has the open block: nothing but its end is accepted.
     pub(super) fn fail_block(&mut self) {
+        self.drop_lost_servers();
         if self.block.is_open() {
             self.block.state = BlockState::Failed;
         }

@@ -85,8 +85,11 @@ impl Session {
         let ready_sent = match result {
             Ok(ready_sent) => ready_sent,
             Err(Fault::Statement(fields)) => {
-                self.tell(&fields);
                 self.fail_block();
+                if self.pins_lost {
+                    return Err(Fault::Fatal(fields));
+                }
+                self.tell(&fields);
                 false
             }
             Err(other) => return Err(other),

@@ -70,6 +70,7 @@ impl Session {
             configs: ConfigCalls::default(),
             listening: None,
             recheck_pins: false,
+            pins_lost: false,
             reads: None,
             extended: Extended::default(),
             sql_prepared: Default::default(),

@@ -268,6 +268,10 @@ pub fn code(client: &mut Client, sql: &str) -> String {
     let answer = client.simple(sql).unwrap();
     answer
         .error()
-        .map(|error| error.sqlstate().to_owned())
+        .map(|error| {
+            // Shown when the test fails.
+            eprintln!("{sql}: {error:?}");
+            error.sqlstate().to_owned()
+        })
         .unwrap_or_default()
 }

@@ -177,3 +177,44 @@ fn idle_servers_that_died_are_nobodys_business() {
     check(1);
     check(2);
 }
+
+/// The first thing that finds the server dead is a question of the proxy's own, here because the schema has changed: the
+/// block is lost with it, and can be left.
+#[test]
+fn a_block_whose_server_died_can_be_left() {
+    for shards in [1, 2] {
+        let fixture = Fixture::over(shards, 3, 1);
+        let (mut client, mut other) = (fixture.client(), fixture.client());
+        for name in ["a", "b"] {
+            run(&mut client, "BEGIN");
+            run(&mut client, "SELECT 1");
+            run(&mut other, &format!("CREATE TABLE {name} (v int)"));
+            fixture.end_backends("SELECT 1");
+            let lost = client.simple("SELECT 2").unwrap();
+            assert_eq!(lost.error().map(|error| error.sqlstate()), Some("57P01"));
+            assert_eq!(lost.status(), b'E');
+            run(&mut client, "ROLLBACK");
+            assert_eq!(value(&mut client, "SELECT 3"), "3");
+        }
+    }
+}
+
+/// What a session is pinned for is gone with its server: the session must not go on as if it had it.
+#[test]
+fn a_pinned_session_ends_with_its_server() {
+    for block in [true, false] {
+        let fixture = Fixture::over(2, 3, 1);
+        let (mut client, mut other) = (fixture.client(), fixture.client());
+        run(&mut client, "SELECT pg_advisory_lock(7)");
+        run(&mut client, if block { "BEGIN" } else { "SELECT 1" });
+        run(&mut client, "SELECT 1");
+        run(&mut other, "CREATE TABLE a (v int)");
+        fixture.end_backends("SELECT 1");
+        let end = client.simple("SELECT 2");
+        assert!(
+            matches!(end, Err(ClientError::Closed(Some(_)))),
+            "{block}: {end:?}"
+        );
+        run(&mut other, "SELECT pg_advisory_lock(7)");
+    }
+}
