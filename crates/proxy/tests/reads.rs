@@ -6,6 +6,8 @@
     reason = "helpers of tests are tests"
 )]
 
+#[path = "reads/conflicts.rs"]
+mod conflicts;
 #[path = "reads/held.rs"]
 mod held;
 #[path = "reads/herd.rs"]

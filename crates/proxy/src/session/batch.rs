@@ -359,9 +359,10 @@ impl Session {
     /// error the queue holds at most the Sync that is still owed.
     pub(super) async fn read_steps(&mut self, index: usize, pass_ready: bool) -> Result<Read, Fault> {
         let mut read = self.read_all_steps(index, pass_ready).await?;
-        if let Some(fields) = read.held.take()
+        if let Some(mut fields) = read.held.take()
             && !self.holds_pipeline_error(&fields)
         {
+            self.say_why_not_again(&mut fields);
             self.tell(&fields);
         }
         Ok(read)

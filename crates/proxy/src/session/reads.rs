@@ -78,6 +78,8 @@ pub(super) struct Reads {
     mark: Option<OutMark>,
     /// Servers that were tried for the statement at hand.
     tried: Vec<(ShardId, NodeId)>,
+    /// Servers that failed the short way of what now takes the long way.
+    avoid: Vec<(ShardId, NodeId)>,
     /// The statement at hand was last sent to a replica.
     on_replica: bool,
     /// The error of a replica for which the statement at hand runs on the primary.
@@ -127,6 +129,7 @@ impl Session {
             cursors: false,
             mark: None,
             tried: Vec::new(),
+            avoid: Vec::new(),
             on_replica: false,
             held: None,
             failed: None,
@@ -178,7 +181,8 @@ impl Session {
         let writes = !matches!(statement.reading.place, ReadPlace::Replica | ReadPlace::Follows);
         let in_block = self.block.is_open() && !self.block.implicit;
         // A pipeline holds the server of the statement before.
-        let on_replica = self.servers.iter().any(|server| server.replica.is_some());
+        let replicas = self.servers.iter();
+        let replicas = replicas.filter_map(|server| Some((server.shard, server.replica.as_ref()?.id)));
         let Some(reads) = &mut self.reads else {
             return Ok(());
         };
@@ -196,8 +200,11 @@ impl Session {
         reads.statement = now.is_some().then(|| Rc::clone(statement));
         reads.now = now;
         reads.tried.clear();
+        reads.tried.extend_from_slice(&reads.avoid);
         reads.held = None;
-        reads.on_replica = on_replica;
+        let before = reads.tried.len();
+        reads.tried.extend(replicas);
+        reads.on_replica = reads.tried.len() > before;
         // The end of a block, or what belongs to no place, goes where the block is.
         if now.is_none() && statement.reading.place != ReadPlace::Follows {
             self.leave_replicas().await?;

@@ -240,6 +240,7 @@ pub fn on_replica_extended(client: &mut Client) -> bool {
 }
 
 /// Waits for something that comes about soon.
+#[track_caller]
 pub fn until(mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {

@@ -116,7 +116,7 @@ impl Session {
 
     /// Relays an answer that concerns the proxy, has not come in one piece, or does not come.
     async fn relay_read(&mut self, errand: &Errand, kept: &[u8]) -> Result<bool, Fault> {
-        let mark = self.hold_answer();
+        let (mark, on) = (self.hold_answer(), self.errand_is_on());
         let patience = self.client.conn.set_patience(KEPT_BACK_BYTES);
         let relayed = self.relay_errand(errand).await;
         self.client.conn.set_patience(patience);
@@ -129,8 +129,10 @@ impl Session {
             Ok(()) => {
                 self.drop_busy_servers();
                 self.release_servers();
-                self.take_messages(kept).await?;
-                return Ok(true);
+                self.avoid(on);
+                let taken = self.take_messages(kept).await;
+                self.avoid(None);
+                return taken.map(|()| true);
             }
             Err(fault) => fault,
         };

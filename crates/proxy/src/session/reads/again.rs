@@ -36,6 +36,10 @@ pub(in super::super) fn cure_of(code: &str) -> Cure {
 /// still be cured.
 pub(in super::super) const KEPT_BACK_BYTES: usize = 16 * 1024;
 
+/// Why a read does not run again.
+pub(super) const TOO_LATE: &str =
+    "A replica failed when part of the answer had been sent already; run the statement again.";
+
 /// Attempts at one read, at most; the last one is the primary's.
 pub(super) const ATTEMPTS_MAX: usize = 8;
 
@@ -170,10 +174,7 @@ impl Session {
         }
         if !self.client.conn.rewind(mark) {
             if fields.hint.is_none() {
-                fields.hint = Some(
-                    "A replica failed when part of the answer had been sent already; run the statement again."
-                        .to_owned(),
-                );
+                fields.hint = Some(TOO_LATE.to_owned());
             }
             return Err(Fault::Statement(fields));
         }

@@ -88,6 +88,20 @@ impl Session {
         mark
     }
 
+    /// The replica that has an errand, and its shard.
+    pub(in super::super) fn errand_is_on(&self) -> Option<(ShardId, NodeId)> {
+        let server = self.servers.first()?;
+        Some((server.shard, server.replica.as_ref()?.id))
+    }
+
+    /// What runs next keeps away from this server; `None`: from none.
+    pub(in super::super) fn avoid(&mut self, server: Option<(ShardId, NodeId)>) {
+        if let Some(reads) = &mut self.reads {
+            reads.avoid.clear();
+            reads.avoid.extend(server);
+        }
+    }
+
     /// A read that failed on a replica may run again elsewhere: nothing of its answer is left with the client. Otherwise
     /// the error that the client is told.
     pub(in super::super) fn can_read_again(&mut self, fault: Fault, mark: OutMark) -> Result<(), Fault> {

@@ -18,13 +18,16 @@ use wire::frontend::tag;
 use super::super::effects::Effects;
 use super::super::extended::{Extended, Portal, PortalPlace};
 use super::super::{Fault, Session};
-use super::again::{ATTEMPTS_MAX, Cure, KEPT_BACK_BYTES, cure_of};
+use super::again::{ATTEMPTS_MAX, Cure, KEPT_BACK_BYTES, TOO_LATE, cure_of};
 use crate::conn::OutMark;
 use crate::exec::statement::Statement;
 use crate::nodes::NodeId;
 
 /// Messages of a pipeline up to this size, in bytes, are kept until it has ended.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Why one that was more than that is not run again.
+const TOO_MUCH: &str = "A replica failed in a pipeline that is not run again unseen; run it again.";
 
 /// A pipeline that may have to be run again.
 #[derive(Debug, Default)]
@@ -62,6 +65,10 @@ impl Session {
         let result = match result {
             // A server that dies at Sync; before it, the pipeline has taken note itself.
             Err(Fault::Statement(fields)) if self.holds_pipeline_error(&fields) => Ok(()),
+            Err(Fault::Statement(mut fields)) => {
+                self.say_why_not_again(&mut fields);
+                self.outlive(kind, Err(Fault::Statement(fields))).await
+            }
             other => self.outlive(kind, other).await,
         };
         result?;
@@ -174,6 +181,21 @@ impl Session {
         }
         pipeline.held = Some(Box::new(fields.clone()));
         true
+    }
+
+    /// A replica's error that goes to the client although another server could cure it.
+    pub(in super::super) fn say_why_not_again(&self, fields: &mut ErrorFields) {
+        let Some(reads) = &self.reads else { return };
+        let pipeline = &reads.pipeline;
+        let concerns = reads.on_replica && !pipeline.on_primary && !self.block.is_open();
+        if !concerns || cure_of(&fields.code) != Cure::Elsewhere || fields.hint.is_some() {
+            return;
+        }
+        let whole = pipeline
+            .mark
+            .is_some_and(|mark| self.client.conn.can_rewind(mark));
+        let hint = if whole { TOO_MUCH } else { TOO_LATE };
+        fields.hint = Some(hint.to_owned());
     }
 
     /// Runs the pipeline as often as it takes. `fields`: what a replica said at first.
