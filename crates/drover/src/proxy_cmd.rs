@@ -115,7 +115,13 @@ async fn run_until_signal(args: &ProxyArgs) -> Result<(), ProxyError> {
     notify.ready();
     let shared = Arc::clone(serving.shared());
     let drain_timeout = config.proxy.drain_timeout;
-    let reloader = FileReloader::new(args.config.clone(), config, Arc::downgrade(&shared), set_level);
+    let reloader = FileReloader::new(
+        args.config.clone(),
+        config,
+        Arc::downgrade(&shared),
+        serving.databases(),
+        set_level,
+    );
     shared.set_reloader(Arc::new(reloader));
     match operate::run(&shared, &notify, &mut signals, &mut events).await {
         End::Replaced(replaced) => {

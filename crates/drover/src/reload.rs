@@ -3,13 +3,18 @@
 //! The file, and every file it names, is read and checked first; if anything is wrong, nothing changes. What can change
 //! at run time is then put in place at once: users, rules, secrets, pool settings, limits, who may use the console, what is
 //! logged and counted. Clients stay connected;
-//! sessions of users that are gone go on until they end. The rest (addresses, workers, store, shards, new databases) is
+//! sessions of users that are gone go on until they end, those of databases that are gone, or stand for another one, until
+//! their transaction has ended. The rest (addresses, workers, store, shards) is
 //! compared with what runs and named.
+//!
+//! New databases are prepared on the shards and added to the cluster before anything else changes; a shard that cannot be
+//! reached, or lacks the database, makes the reload fail as a whole.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, Weak};
 
 use proxy::auth::Secrets;
+use proxy::cluster::{ServeDatabases, ServeError};
 use proxy::config::ProxyConfig;
 use proxy::pools::PolicySource;
 use proxy::reload::{ReloadError, ReloadReport, Reloader};
@@ -18,7 +23,7 @@ use proxy::worker::Shared;
 use crate::config::{Config, LogLevel};
 
 /// Options of the sections that apply at run time which do not.
-const FIXED: [&str; 8] = [
+const FIXED: [&str; 7] = [
     "[pool] multi_shard_pool",
     "[limits] max_message_bytes",
     "[limits] gather_max_bytes",
@@ -26,13 +31,13 @@ const FIXED: [&str; 8] = [
     "[tracing] otlp_endpoint",
     "[tracing] service_name",
     "[replicas] safe_functions",
-    "[[databases]]",
 ];
 
 /// Reads one file again for one proxy.
 pub struct FileReloader {
     path: PathBuf,
     shared: Weak<Shared>,
+    databases: ServeDatabases,
     /// What runs: the last configuration applied, with the sections of the start that a reload cannot change.
     running: Mutex<Config>,
     /// Changes the level of the log.
@@ -44,10 +49,17 @@ pub type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 impl FileReloader {
     /// `running`: what the proxy was started with, from this file.
-    pub fn new(path: PathBuf, running: Config, shared: Weak<Shared>, set_level: SetLevel) -> Self {
+    pub fn new(
+        path: PathBuf,
+        running: Config,
+        shared: Weak<Shared>,
+        databases: ServeDatabases,
+        set_level: SetLevel,
+    ) -> Self {
         Self {
             path,
             shared,
+            databases,
             running: Mutex::new(running),
             set_level,
         }
@@ -63,7 +75,6 @@ impl Reloader for FileReloader {
             .map_err(|error| ReloadError::Wrong(error.lines(&self.path.display().to_string())))?;
         let report = compare(&running, &new);
         let mut proxy = new.to_proxy();
-        keep_databases(&mut proxy, &running);
         keep_collector(&mut proxy, &running);
         proxy.limits.max_message_bytes = running.limits.max_message_bytes.0;
         proxy.pool.multi_shard = running.pool.multi_shard_pool;
@@ -71,6 +82,10 @@ impl Reloader for FileReloader {
         // files are read here.
         let wrong = |error: &dyn std::error::Error| ReloadError::Wrong(vec![chain(error)]);
         Secrets::check(&proxy.users, &proxy.auth).map_err(|error| wrong(&error))?;
+        let added = serve_databases(&self.databases, &proxy).map_err(|error| wrong(&error))?;
+        if !added.is_empty() {
+            tracing::info!(databases = ?added, "databases were added to the cluster");
+        }
         shared
             .tls
             .replace(proxy.tls.clone())
@@ -95,10 +110,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Databases that were not there at the start are not prepared on the shards.
-fn keep_databases(proxy: &mut ProxyConfig, running: &Config) {
-    let known = |name: &str| running.databases.iter().any(|database| database.name.0 == name);
-    proxy.databases.retain(|database| known(&database.name));
+/// Prepares those databases of the configuration that the cluster does not serve yet; the names of these.
+fn serve_databases(databases: &ServeDatabases, proxy: &ProxyConfig) -> Result<Vec<String>, ServeError> {
+    let named = proxy.databases.iter().filter(|entry| !entry.is_wildcard());
+    let names = named.map(|entry| entry.server_name().to_owned()).collect();
+    let all = proxy.databases.iter().any(|entry| entry.is_wildcard());
+    databases.serve(names, all)
 }
 
 /// The connection to the collector of spans is made at the start; what is sent to it may change.
@@ -148,8 +165,6 @@ fn merged(running: &Config, new: Config) -> Config {
     merged.log.format = running.log.format;
     merged.tracing.otlp_endpoint = running.tracing.otlp_endpoint.clone();
     merged.tracing.service_name = running.tracing.service_name.clone();
-    let known = |name: &str| running.databases.iter().any(|database| database.name.0 == name);
-    merged.databases.retain(|database| known(&database.name.0));
     merged
 }
 
@@ -182,15 +197,15 @@ mod tests {
     }
 
     #[test]
-    fn a_new_database_waits_for_a_restart_and_an_old_one_changes() {
+    fn databases_come_go_and_change_without_a_restart() {
         let more = TEXT.replace("[[users]]", "[[databases]]\nname = 'e'\n[[users]]");
         let report = compare(&config(TEXT), &config(&more));
-        assert_eq!(
-            (report.applied.len(), report.needs_restart),
-            (0, vec!["[[databases]]".to_owned()])
-        );
+        assert_eq!(report.applied, ["[[databases]]"]);
+        let report = compare(&config(&more), &config(TEXT));
+        assert_eq!(report.applied, ["[[databases]] e"]);
         let sized = TEXT.replace("name = 'd'", "name = 'd'\npool_size = 3");
         let report = compare(&config(TEXT), &config(&sized));
         assert_eq!(report.applied, ["[[databases]] d"]);
+        assert!(report.needs_restart.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use admin::proxy_backend::{ProxyBackendConfig, View};
 use admin::{ApiError, BoxFuture, ErrorKind, HttpConfig, ProxyBackend, Reloaded};
 use catalog::{ShardId, Snapshot};
-use proxy::cluster::Cluster;
+use proxy::cluster::{Cluster, ServeDatabases};
 use proxy::config::ProxyConfig;
 use proxy::reload::ReloadError;
 use proxy::sockets::Sockets;
@@ -162,6 +162,11 @@ impl Serving {
     /// What the proxy's workers share.
     pub fn shared(&self) -> &Arc<Shared> {
         self.running.shared()
+    }
+
+    /// Adds databases to those that are served.
+    pub fn databases(&self) -> ServeDatabases {
+        self.running.databases()
     }
 
     /// Where HTTP is served.

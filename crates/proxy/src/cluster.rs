@@ -4,6 +4,7 @@
 //! except while a change has the cluster paused.
 
 pub mod control;
+mod databases;
 pub(crate) mod facts;
 mod follow;
 mod gate;
@@ -11,7 +12,7 @@ mod recovery;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -25,6 +26,8 @@ use crate::nodes::Nodes;
 use crate::server::Address;
 use crate::session::Fault;
 use crate::tls::Tls;
+use databases::{Database, Databases};
+pub use databases::{ServeDatabases, ServeError};
 pub use gate::{Gate, Running};
 
 /// How long running statements are waited for, while all others wait, before a change lets them go on and tries again.
@@ -52,8 +55,9 @@ pub struct Cluster {
     pub tls: Arc<Tls>,
     record: ArcSwap<ClusterRecord>,
     home: AtomicU32,
-    /// By name; there are few.
-    databases: Vec<(String, Database)>,
+    databases: Databases,
+    /// What the follower has taken over last.
+    loaded: Notify,
     membership: OnceLock<Arc<Membership>>,
     /// Makes the salts of users that do not exist the same at all proxies.
     pub(crate) salt_secret: OnceLock<[u8; 32]>,
@@ -68,12 +72,6 @@ pub struct Cluster {
     home_moved: Notify,
 }
 
-/// One database.
-struct Database {
-    snapshot: ArcSwap<Snapshot>,
-    version: AtomicU64,
-}
-
 impl Cluster {
     /// A cluster that has not loaded anything yet.
     pub(crate) fn new(
@@ -84,17 +82,8 @@ impl Cluster {
         gather_bytes_max: usize,
         replicas: ReplicaConfig,
     ) -> Self {
-        let databases = record
-            .databases
-            .iter()
-            .map(|name| {
-                let database = Database {
-                    snapshot: ArcSwap::default(),
-                    version: AtomicU64::new(0),
-                };
-                (name.clone(), database)
-            })
-            .collect();
+        let databases = Databases::default();
+        databases.add(&record.databases);
         Self {
             limits,
             gather_bytes_max,
@@ -104,6 +93,7 @@ impl Cluster {
             nodes: Arc::new(Nodes::new(&record, replicas)),
             record: ArcSwap::from_pointee(record),
             databases,
+            loaded: Notify::new(),
             membership: OnceLock::new(),
             salt_secret: OnceLock::new(),
             stale: AtomicBool::new(false),
@@ -114,10 +104,7 @@ impl Cluster {
     }
 
     fn database(&self, name: &str) -> Option<&Database> {
-        self.databases
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, database)| database)
+        self.databases.get(name)
     }
 
     /// Bounds on what comes from outside.
@@ -279,6 +266,7 @@ impl Cluster {
         self.home.store(record.home.0, Ordering::Relaxed);
         self.nodes.set_topology(&record);
         self.record.store(record);
+        self.loaded.notify_waiters();
     }
 
     /// Wakes recovery: a prepared transaction was left behind.

@@ -69,14 +69,46 @@ impl Place {
 }
 
 /// Which pool.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+///
+/// What the servers know is part of it, not only of the settings: when a database entry is made to stand for another
+/// database or role, sessions that began before keep the pool they planned for until they have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolKey {
     /// The server.
     pub place: Place,
-    /// The client's user; [`PoolPolicy::server_user`] is the role on the server.
+    /// The client's user.
     pub user: Arc<str>,
-    /// The database as clients name it; [`PoolPolicy::server_database`] is the one on the server.
+    /// The database as clients name it.
     pub database: Arc<str>,
+    /// The role on the server.
+    pub server_user: Arc<str>,
+    /// The database on the server.
+    pub server_database: Arc<str>,
+}
+
+impl PoolKey {
+    /// The pool that the settings name.
+    pub(crate) fn new(place: Place, user: &Arc<str>, database: &Arc<str>, policy: &PoolPolicy) -> Self {
+        Self {
+            place,
+            user: Arc::clone(user),
+            database: Arc::clone(database),
+            server_user: Arc::clone(&policy.server_user),
+            server_database: Arc::clone(&policy.server_database),
+        }
+    }
+
+    /// Clients that come now would use this pool.
+    pub(crate) fn is_of(&self, policy: &PoolPolicy) -> bool {
+        self.server_database == policy.server_database && self.server_user == policy.server_user
+    }
+}
+
+impl std::hash::Hash for PoolKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // The rest differs only while an entry is being changed.
+        (self.place, &self.user, &self.database).hash(state);
+    }
 }
 
 /// What a connection is wanted for.
@@ -183,22 +215,12 @@ impl Pools {
         }
     }
 
-    /// The pool for a shard's primary, a role and a database. Sessions keep the handle instead of asking for each
-    /// transaction.
+    /// The pool for a shard's primary, a client's user and a database entry, as configured now.
     #[must_use]
     pub fn pool(&self, shard: u32, user: &Arc<str>, database: &Arc<str>) -> ShardPool {
-        self.pool_of(Place::primary(shard), user, database)
-    }
-
-    /// The pool for a server, a role and a database.
-    #[must_use]
-    pub fn pool_of(&self, place: Place, user: &Arc<str>, database: &Arc<str>) -> ShardPool {
-        let key = PoolKey {
-            place,
-            user: Arc::clone(user),
-            database: Arc::clone(database),
-        };
-        self.pool_for(&key)
+        let policies = &self.inner.worker.shared.policies;
+        let policy = policies.resolve_or_general(user, database);
+        self.pool_for(&PoolKey::new(Place::primary(shard), user, database, &policy))
     }
 
     /// Waits for a connection; `slot` is the client whose cancels go to it from now on.
@@ -244,7 +266,9 @@ impl Pools {
         rows
     }
 
-    fn pool_for(&self, key: &PoolKey) -> ShardPool {
+    /// A pool. Sessions keep the handle instead of asking for each transaction.
+    #[must_use]
+    pub fn pool_for(&self, key: &PoolKey) -> ShardPool {
         if let Some(pool) = self.inner.by_key.borrow().get(key) {
             return pool.clone();
         }
@@ -321,6 +345,13 @@ impl Pools {
         for pool in self.matching(|_| true) {
             pool.reconfigure();
         }
+        self.drop_retired();
+    }
+
+    /// Forgets pools that no client can get any more and nobody holds.
+    fn drop_retired(&self) {
+        let mut pools = self.inner.by_key.borrow_mut();
+        pools.retain(|_, pool| !pool.is_over());
     }
 
     /// Another pool needs a connection under a limit that it shares with these.
@@ -372,6 +403,9 @@ impl Pools {
             let mut waiting = false;
             for pool in pools {
                 waiting |= pool.tick();
+            }
+            if slow {
+                self.drop_retired();
             }
             quiet_ticks = if waiting { 0 } else { quiet_ticks.saturating_add(1) };
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use topology::{ClusterRecord, ProxyId, TopologyStore};
 
-use crate::cluster::Cluster;
 use crate::cluster::control::{self, Control, ControlError};
+use crate::cluster::{Cluster, ServeDatabases};
 use crate::config::ProxyConfig;
 use crate::engine::Engine;
 use crate::listener::Proxy;
@@ -72,6 +72,12 @@ impl Running {
     /// The cluster as this proxy sees it.
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.control.cluster
+    }
+
+    /// Adds databases to those that are served.
+    #[must_use]
+    pub fn databases(&self) -> ServeDatabases {
+        self.control.databases.clone()
     }
 
     /// What the workers share.

@@ -28,7 +28,7 @@ mod setup;
 #[cfg(test)]
 mod tests;
 
-pub use setup::{SetupError, ensure_cluster};
+pub use setup::{SetupError, add_databases, ensure_cluster};
 
 /// Attempts of one publication against writers that need no barrier (changed addresses).
 const PUBLISH_ATTEMPTS_MAX: u32 = 16;

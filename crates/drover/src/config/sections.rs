@@ -98,8 +98,8 @@ section! {
         pool_mode: PoolMode = "'transaction'",
         /// Connections for transactions. Databases and users may have their own number.
         pool_size: usize = "20",
-        /// Connections that are opened at the start, for the listed users in the listed databases on the home shard,
-        /// and kept open for every pool that was used. At most `pool_size`.
+        /// Connections that are opened at the start, for the listed users in the listed databases on every shard, and kept
+        /// open, also for users who are learnt of later. At most `pool_size`.
         min_pool_size: usize = "0",
         /// Connections beyond `pool_size` for when a client has waited `reserve_pool_timeout`.
         reserve_pool: usize = "0",

@@ -11,7 +11,7 @@ use topology::change::{SetupError, ensure_cluster};
 use topology::{ClusterRecord, Membership, MembershipError, ProxyId, StoreError, TopologyStore};
 
 use super::follow::{Follower, Workers};
-use super::{Cluster, recovery};
+use super::{Cluster, ServeDatabases, ServeError, databases, recovery};
 use crate::admin_link::AdminError;
 use crate::cancel;
 use crate::config::ProxyConfig;
@@ -21,9 +21,6 @@ use crate::worker::Shared;
 
 /// How long a proxy's registration outlives it.
 const LEASE: Duration = Duration::from_secs(3);
-
-/// The database that every server has.
-const SERVERS_OWN_DATABASE: &str = "postgres";
 
 /// How often prepared transactions are looked for when nobody asks.
 const RECOVERY_EVERY: Duration = Duration::from_secs(15);
@@ -41,6 +38,9 @@ pub enum ControlError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A shard cannot be prepared or read.
+    #[error(transparent)]
+    Databases(#[from] ServeError),
+    /// The facts cannot be loaded.
     #[error("shard {shard}, database {database}: {source}")]
     Shard {
         /// Which shard.
@@ -62,6 +62,8 @@ pub enum ControlError {
 pub struct Control {
     /// The cluster as sessions see it.
     pub cluster: Arc<Cluster>,
+    /// Adds databases.
+    pub databases: ServeDatabases,
     /// Told once the workers exist, so that address changes reach them.
     shared: watch::Sender<Option<Arc<Shared>>>,
     stop: Option<oneshot::Sender<()>>,
@@ -80,6 +82,7 @@ pub fn start(
     let (ready, is_ready) = std::sync::mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     let (shared, workers) = watch::channel(None);
+    let (databases, adding) = ServeDatabases::new();
     let cancelling = workers.clone();
     let watching = workers.clone();
     let peer_listen = config.peer_listen();
@@ -95,7 +98,7 @@ pub fn start(
             };
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
-                let marking = Arc::clone(&store);
+                let (marking, keeping) = (Arc::clone(&store), Arc::clone(&store));
                 match set_up(store, proxy, wanted, &config, gather_bytes_max, workers).await {
                     Ok(follower) => {
                         let cluster = Arc::clone(follower.cluster());
@@ -108,12 +111,15 @@ pub fn start(
                         ));
                         let marking = nodes::marks::run(Arc::clone(&cluster), marking, watching.clone());
                         let marking = tokio::task::spawn_local(marking);
+                        let adding = databases::run(Arc::clone(&cluster), keeping, adding);
+                        let adding = tokio::task::spawn_local(adding);
                         let watching = tokio::task::spawn_local(nodes::monitor::run(cluster, watching));
                         follower.run(stopped).await;
                         recovering.abort();
                         cancelling.abort();
                         watching.abort();
                         marking.abort();
+                        adding.abort();
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -127,6 +133,7 @@ pub fn start(
         .map_err(|_| ControlError::Thread("it ended before it was ready".to_owned()))??;
     Ok(Control {
         cluster,
+        databases,
         shared,
         stop: Some(stop),
         thread: Some(thread),
@@ -173,7 +180,7 @@ async fn set_up(
     ));
     nodes::marks::read(&cluster.nodes, store.as_ref()).await;
     nodes::monitor::look_at_all(&cluster).await;
-    bootstrap(&cluster, &record).await?;
+    databases::bootstrap(&cluster, &record, &record.databases).await?;
     set_salts(&cluster, store.as_ref()).await;
     let membership = Arc::new(Membership::join(store, proxy, LEASE).await?);
     let _ = cluster.membership.set(Arc::clone(&membership));
@@ -210,49 +217,17 @@ async fn with_all_databases(
     if !config.databases.iter().any(|entry| entry.is_wildcard()) {
         return Ok(wanted);
     }
-    let home = wanted.home;
-    let failed = |source| ControlError::Shard {
-        shard: home,
-        database: SERVERS_OWN_DATABASE.to_owned(),
-        source,
-    };
     let (admin, limits) = (config.admin.clone(), config.limits.clone());
     // The cluster as it would be, to reach its home shard.
     let replicas = config.replicas.clone();
     let tls = Arc::clone(tls);
     let cluster = Cluster::new(wanted.clone(), admin, tls, limits, gather_bytes_max, replicas);
-    let link = cluster.admin_link(home, SERVERS_OWN_DATABASE).await;
-    let mut link = link.map_err(failed)?;
-    let sql = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate \
-               ORDER BY datname";
-    for row in link.rows(sql).await.map_err(failed)? {
-        if let Some(Some(name)) = row.into_iter().next()
-            && !wanted.databases.contains(&name)
-        {
+    for name in databases::listed(&cluster, wanted.home).await? {
+        if !wanted.databases.contains(&name) {
             wanted.databases.push(name);
         }
     }
     Ok(wanted)
-}
-
-/// Drover's own objects on every shard.
-async fn bootstrap(cluster: &Cluster, record: &ClusterRecord) -> Result<(), ControlError> {
-    for shard in &record.shards {
-        for database in &record.databases {
-            let failed = |source| ControlError::Shard {
-                shard: shard.id,
-                database: database.clone(),
-                source,
-            };
-            let mut link = cluster.admin_link(shard.id, database).await.map_err(failed)?;
-            link.run("BEGIN").await.map_err(failed)?;
-            for statement in commit::sql::BOOTSTRAP {
-                link.run(statement).await.map_err(failed)?;
-            }
-            link.run("COMMIT").await.map_err(failed)?;
-        }
-    }
-    Ok(())
 }
 
 /// Looks for prepared transactions now and then, and when asked.

@@ -255,6 +255,7 @@ impl Follower {
     }
 
     async fn load_all(&mut self, record: &ClusterRecord) -> Result<(), AdminError> {
+        self.cluster.databases.add(&record.databases);
         for database in &record.databases {
             let kept = self
                 .links

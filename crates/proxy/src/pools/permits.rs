@@ -236,7 +236,9 @@ impl Limiters {
 
     /// Other settings hold from now on. Connections beyond a smaller limit are closed as they grow idle or old.
     pub(crate) fn adjust(&self, policies: &Policies) {
-        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of pools that are gone.
+        limits.retain(|_, limit| Arc::strong_count(limit) > 1);
         for (key, limit) in limits.iter() {
             if let Some(policy) = policies.resolve(&key.user, &key.database) {
                 limit.adjust(&policy);

@@ -94,6 +94,23 @@ impl PolicySource {
         Some(self.for_entry(user, database, entry))
     }
 
+    /// Clients of this name are, on the servers, in the same database and role as they were with the settings `before`.
+    #[must_use]
+    pub fn agrees(&self, before: &Self, name: &str) -> bool {
+        match (before.database(name), self.database(name)) {
+            (Some(old), Some(new)) => {
+                let of = |entry: &DatabaseConfig| match &entry.server_name {
+                    Some(server) => server.clone(),
+                    None => name.to_owned(),
+                };
+                of(old) == of(new) && old.server_user == new.server_user
+            }
+            // Nobody could be in it.
+            (None, _) => true,
+            (Some(_), None) => false,
+        }
+    }
+
     fn for_entry(&self, user: &str, database: &str, entry: &DatabaseConfig) -> PoolPolicy {
         let none = UserLimits::default();
         let own = self.users.get(user).unwrap_or(&none);

@@ -120,6 +120,19 @@ fn machine_policy(worker: &WorkerPools, policy: &PoolPolicy) -> Policy {
     }
 }
 
+/// What holds for a pool; true: it is one of an entry that stands for something else now, or is gone.
+fn policy_of(shared: &Shared, key: &PoolKey) -> (PoolPolicy, bool) {
+    let resolved = shared.policies.resolve(&key.user, &key.database);
+    let retired = !resolved.as_ref().is_some_and(|policy| key.is_of(policy));
+    let mut policy = resolved.unwrap_or_else(|| shared.policies.resolve_or_general(&key.user, &key.database));
+    if retired {
+        policy.server_user = Arc::clone(&key.server_user);
+        policy.server_database = Arc::clone(&key.server_database);
+        policy.min_size = 0;
+    }
+    (policy, retired)
+}
+
 /// The shard is paused, and this is a pool of its primary.
 fn is_paused(shared: &Shared, key: &PoolKey) -> bool {
     key.place.node.is_none() && shared.nodes.is_paused(key.place.shard)
@@ -144,6 +157,8 @@ pub(super) struct State {
     pub(super) worker: Rc<WorkerPools>,
     pub(super) limit: Arc<SharedLimit>,
     policy: RefCell<Rc<PoolPolicy>>,
+    /// The entry stands for something else now, or is gone: connections are closed as they come back.
+    retired: Cell<bool>,
     pub(super) machine: RefCell<Pool>,
     /// Idle connections by [`ServerId`]; lent ones are with their [`Lease`].
     slots: RefCell<Vec<Option<Box<Pooled>>>>,
@@ -175,11 +190,15 @@ impl std::fmt::Debug for ShardPool {
 impl ShardPool {
     pub(super) fn new(key: PoolKey, worker: Rc<WorkerPools>) -> Self {
         let shared = &worker.shared;
-        let policy = shared.policies.resolve_or_general(&key.user, &key.database);
+        let (policy, retired) = policy_of(shared, &key);
         let limit = shared.limiters.get(&key, &policy, &shared.entries);
         let mut machine = Pool::new(machine_policy(&worker, &policy));
         if limit.database().is_paused() || is_paused(shared, &key) {
             machine.pause();
+        }
+        if shared.shards.all().first().map(|home| home.id) == Some(key.place.shard) {
+            // A user's first pool, mostly: connections are kept on the other shards as well.
+            super::upkeep::warm_shards(shared, &key, &policy);
         }
         if policy.min_size > 0 && worker.worker != KEEPER {
             let message = WorkerMessage::Warm { key: key.clone() };
@@ -189,6 +208,7 @@ impl ShardPool {
             key,
             limit,
             policy: RefCell::new(Rc::new(policy)),
+            retired: Cell::new(retired),
             worker,
             machine: RefCell::new(machine),
             denied: Cell::new(Denied::Pool),
@@ -401,22 +421,25 @@ impl ShardPool {
 
     pub(super) fn reconfigure(&self) {
         let worker = &self.0.worker;
-        let key = &self.0.key;
-        let policy = worker
-            .shared
-            .policies
-            .resolve_or_general(&key.user, &key.database);
+        let (policy, retired) = policy_of(&worker.shared, &self.0.key);
         let machine = machine_policy(worker, &policy);
-        let same_server = {
-            let old = self.0.policy.borrow();
-            old.server_database == policy.server_database && old.server_user == policy.server_user
-        };
         self.0.policy.replace(Rc::new(policy));
         self.0.machine.borrow_mut().set_policy(machine, worker.now());
-        if !same_server {
+        self.0.retired.set(retired);
+        if retired {
             self.0.machine.borrow_mut().recycle(worker.now());
         }
         self.run_effects();
+    }
+
+    /// No client can get it any more, nobody holds it, and it has no connection. What has come back is closed.
+    pub(super) fn is_over(&self) -> bool {
+        if !self.0.retired.get() {
+            return false;
+        }
+        self.recycle();
+        let stats = self.0.machine.borrow().stats(self.0.worker.now());
+        Rc::strong_count(&self.0) == 1 && stats.leased + stats.idle + stats.dialling + stats.waiting == 0
     }
 
     /// Opens the connections that are to be kept, where this worker is the one that keeps them.

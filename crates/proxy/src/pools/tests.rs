@@ -236,6 +236,8 @@ fn bare_pools(change: impl FnOnce(&mut ProxyConfig)) -> (Pools, PoolKey, PoolKey
         place: Place::primary(shard),
         user: user.into(),
         database: database.into(),
+        server_user: user.into(),
+        server_database: database.into(),
     };
     (pools, key(1), key(2))
 }

@@ -4,37 +4,50 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Place, PoolKey};
+use super::{Place, PoolKey, PoolPolicy};
 use crate::server::Secret;
 use crate::worker::{Shared, WorkerMessage};
 
 /// The pause when looking names up is switched off, before it is looked whether that changed.
 const OFF_PAUSE: Duration = Duration::from_secs(15);
 
-/// Opens the pools that keep connections: those of the configured users in the configured databases, on the home
-/// shard, where the proxy can log in without the client.
+/// A key whose place is filled in.
+const ANYWHERE: Place = Place::primary(0);
+
+/// Opens the pools that keep connections: those of the configured users in the configured databases, on every shard,
+/// where the proxy can log in without the client. Users that it learns of later are warmed when their first pool is
+/// made ([`warm_shards`]).
 pub(crate) fn warm(shared: &Shared) {
-    let shards = shared.shards.all();
-    let Some(home) = shards.first() else {
-        return;
-    };
     let source = shared.policies.source();
     for entry in source.databases.iter().filter(|entry| !entry.is_wildcard()) {
         for user in source.users.keys() {
-            let Some(policy) = source.resolve(user, &entry.name) else {
-                continue;
-            };
-            let login = shared.secrets.for_server(&policy.server_user, &home.name);
-            if policy.min_size == 0 || matches!(login.secret, Secret::None) {
-                continue;
+            if let Some(policy) = source.resolve(user, &entry.name) {
+                let (user, database) = (Arc::from(user.as_str()), Arc::from(entry.name.as_str()));
+                warm_shards(
+                    shared,
+                    &PoolKey::new(ANYWHERE, &user, &database, &policy),
+                    &policy,
+                );
             }
-            let key = PoolKey {
-                place: Place::primary(home.id),
-                user: Arc::from(user.as_str()),
-                database: Arc::from(entry.name.as_str()),
-            };
-            shared.mailboxes.send(super::KEEPER, WorkerMessage::Warm { key });
         }
+    }
+}
+
+/// Opens the pools of a user in a database on all shards, if they are to keep connections.
+pub(super) fn warm_shards(shared: &Shared, like: &PoolKey, policy: &PoolPolicy) {
+    if policy.min_size == 0 {
+        return;
+    }
+    for shard in shared.shards.all().iter() {
+        let login = shared.secrets.for_server(&policy.server_user, &shard.name);
+        if matches!(login.secret, Secret::None) {
+            continue;
+        }
+        let key = PoolKey {
+            place: Place::primary(shard.id),
+            ..like.clone()
+        };
+        shared.mailboxes.send(super::KEEPER, WorkerMessage::Warm { key });
     }
 }
 

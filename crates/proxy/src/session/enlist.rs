@@ -257,10 +257,7 @@ impl Session {
         if let Some(at) = self.pools.iter().position(|(known, _)| *known == shard) {
             return at;
         }
-        let pool = self
-            .engine
-            .pools
-            .pool(shard.0, &self.admission.user.name, &self.admission.database.name);
+        let pool = self.engine.pools.pool_for(&self.pool_key(shard));
         // Mostly it is the only one.
         self.pools.reserve_exact(1);
         self.pools.push((shard, pool));
@@ -268,10 +265,17 @@ impl Session {
     }
 
     pub(super) fn pool_key(&self, shard: ShardId) -> PoolKey {
+        self.pool_key_at(Place::primary(shard.0))
+    }
+
+    /// The pool of this session's connections to a server.
+    pub(super) fn pool_key_at(&self, place: Place) -> PoolKey {
         PoolKey {
-            place: Place::primary(shard.0),
+            place,
             user: Arc::clone(&self.admission.user.name),
             database: Arc::clone(&self.admission.database.name),
+            server_user: Arc::clone(&self.user),
+            server_database: Arc::clone(&self.database),
         }
     }
 

@@ -18,6 +18,7 @@ use super::{ConfigCalls, Fault, Session};
 use crate::client::StartupInfo;
 use crate::engine::Engine;
 use crate::exec::link;
+use crate::pools::PoolPolicy;
 use crate::server::Parameters;
 
 /// Startup parameters that are not settings.
@@ -35,10 +36,7 @@ impl Session {
             ctx,
             ..
         } = login;
-        let policy = engine
-            .shared
-            .policies
-            .resolve_or_general(&who.user, &who.database);
+        let (policy, gone) = policy_of(&engine, &who);
         let totals = engine.metrics.totals.of(&who.database, &who.user);
         totals.client_login_count.increment();
         let observation = super::observe::Observation::new(totals, engine.observer.next_session());
@@ -86,7 +84,7 @@ impl Session {
             client_address,
         };
         session.set_pinned(Pins::of_mode(policy.mode));
-        if let Err(fault) = session.greet_unless(base.err(), &who).await {
+        if let Err(fault) = session.greet_unless(gone.or(base.err()), &who).await {
             if let Fault::Fatal(fields) | Fault::Statement(fields) = &fault {
                 session.say_fatal(fields).await;
             }
@@ -174,6 +172,20 @@ impl Session {
         "FATAL".clone_into(&mut fields.severity);
         encode::error(self.client.conn.out(), &fields);
         let _ = self.client.conn.flush().await;
+    }
+}
+
+/// What holds for a client, and why it cannot be served all the same: a reload may have removed its database since its
+/// login began, or the database was made on the servers since the last reload.
+fn policy_of(engine: &Engine, who: &StartupInfo) -> (PoolPolicy, Option<Fault>) {
+    let policies = &engine.shared.policies;
+    match policies.resolve(&who.user, &who.database) {
+        Some(policy) if engine.cluster.version(&policy.server_database) > 0 => (policy, None),
+        resolved => {
+            let policy = resolved.unwrap_or_else(|| policies.resolve_or_general(&who.user, &who.database));
+            let message = format!("database \"{}\" does not exist", who.database);
+            (policy, Some(Fault::fatal("3D000", message)))
+        }
     }
 }
 

@@ -139,8 +139,9 @@ fn handle(ctx: &Rc<WorkerCtx>, handler: &Rc<dyn SessionHandler>, message: Worker
                 reconfigure();
             }
         }
+        WorkerMessage::End { database } => ctx.sessions.end_database(&database),
         WorkerMessage::Warm { key } => {
-            ctx.pools.pool_of(key.place, &key.user, &key.database).warm();
+            ctx.pools.pool_for(&key).warm();
         }
         WorkerMessage::Stats(sender) => {
             let _ = sender.send(ctx.pools.stats());

@@ -86,6 +86,12 @@ pub(crate) enum WorkerMessage {
     },
     /// Pool settings were replaced.
     Reconfigure,
+    /// Sessions of this client database end as soon as no transaction is open: it stands for something else now, or is
+    /// gone.
+    End {
+        /// Which database.
+        database: Arc<str>,
+    },
     /// Open this pool, so that it keeps its connections.
     Warm {
         /// Which pool.
@@ -356,11 +362,26 @@ impl Shared {
     }
 
     /// Replaces the settings of pools, databases and users. Pools take them over at once, sessions when they begin.
+    /// Sessions of database entries that are gone, or stand for another database or role, end between transactions:
+    /// what they know is about another database.
     pub fn set_policies(&self, source: PolicySource) {
         self.entries.servers.set_limit(source.pool.max_servers);
+        for entry in source.databases.iter().filter(|entry| !entry.is_wildcard()) {
+            self.entries.database(&entry.name);
+        }
+        let before = self.policies.source();
+        let all = self.entries.databases().into_iter();
+        let changed = all.filter(|database| !source.agrees(&before, &database.name));
+        let changed: Vec<Arc<str>> = changed.map(|database| Arc::clone(&database.name)).collect();
         self.policies.replace(source);
         self.limiters.adjust(&self.policies);
         self.mailboxes.send_all(|| WorkerMessage::Reconfigure);
+        for database in changed {
+            self.mailboxes.send_all(|| WorkerMessage::End {
+                database: Arc::clone(&database),
+            });
+        }
+        crate::pools::upkeep::warm(self);
     }
 
     /// Counts a client that has proved who it is, or says why it may not come in: no such database (3D000), or a

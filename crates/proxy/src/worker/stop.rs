@@ -146,8 +146,18 @@ impl Sessions {
         })
     }
 
-    /// Ends the sessions of a client database, or all that have logged in.
+    /// Cuts off the sessions of a client database, or all that have logged in.
     pub(crate) fn kill_database(&self, database: Option<&str>) {
+        // Not asked but cut off: what they run may take for ever.
+        self.tell_database(database, StopReason::Abort);
+    }
+
+    /// Tells the sessions of a client database to end as soon as no transaction is open.
+    pub(crate) fn end_database(&self, database: &str) {
+        self.tell_database(Some(database), StopReason::Shutdown);
+    }
+
+    fn tell_database(&self, database: Option<&str>, reason: StopReason) {
         let all: Vec<Rc<Stop>> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
         for stop in all {
             let matches = match &*stop.database.borrow() {
@@ -155,8 +165,7 @@ impl Sessions {
                 None => false,
             };
             if matches {
-                // Not asked but cut off: what it runs may take for ever.
-                stop.set(StopReason::Abort);
+                stop.set(reason);
             }
         }
     }

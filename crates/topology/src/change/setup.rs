@@ -19,6 +19,9 @@ pub enum SetupError {
         /// Names in the configuration.
         configured: String,
     },
+    /// The store holds no cluster.
+    #[error("the store holds no cluster")]
+    NoCluster,
     /// The wanted record makes no sense.
     #[error("the configured cluster makes no sense")]
     Invalid(#[source] ClusterRecordError),
@@ -59,6 +62,45 @@ pub async fn ensure_cluster(
     Err(StoreError::Limit("the cluster record changes too often".to_owned()).into())
 }
 
+/// Adds databases to the stored cluster, as a new epoch if it lacks any. Returns what is stored.
+///
+/// Safe to be called by several processes at once. No barrier: no plan can be about a database that nobody serves yet.
+pub async fn add_databases(
+    store: &dyn TopologyStore,
+    databases: &[String],
+) -> Result<ClusterRecord, SetupError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let stored = store.get(&cluster_key()).await?;
+        let stored = stored.ok_or(SetupError::NoCluster)?;
+        let mut record = ClusterRecord::from_value(&stored.value)?;
+        let epoch = record.epoch;
+        if !add_missing(&mut record, databases) {
+            return Ok(record);
+        }
+        record.epoch = Epoch(epoch.0 + 1);
+        record.check().map_err(SetupError::Invalid)?;
+        let write = Write::new(cluster_key(), Some(stored.version), record.clone().to_value()?);
+        match store.compare_and_swap(write).await {
+            Ok(_) => return Ok(record),
+            Err(WriteError::Store(error)) => return Err(error.into()),
+            // Somebody else was faster: look again.
+            Err(_) => {}
+        }
+    }
+    Err(StoreError::Limit("the cluster record changes too often".to_owned()).into())
+}
+
+/// False: all of them are there.
+fn add_missing(record: &mut ClusterRecord, databases: &[String]) -> bool {
+    let before = record.databases.len();
+    for database in databases {
+        if !record.databases.contains(database) {
+            record.databases.push(database.clone());
+        }
+    }
+    record.databases.len() > before
+}
+
 /// `None` if nothing differs.
 fn updated(stored: &ClusterRecord, wanted: &ClusterRecord) -> Result<Option<ClusterRecord>, SetupError> {
     let names = |record: &ClusterRecord| -> BTreeSet<String> {
@@ -86,11 +128,7 @@ fn updated(stored: &ClusterRecord, wanted: &ClusterRecord) -> Result<Option<Clus
             };
         }
     }
-    for database in &wanted.databases {
-        if !record.databases.contains(database) {
-            record.databases.push(database.clone());
-        }
-    }
+    add_missing(&mut record, &wanted.databases);
     if record == *stored {
         return Ok(None);
     }

@@ -293,6 +293,22 @@ async fn a_beginning_that_is_cancelled_leaves_no_barrier() {
 }
 
 #[tokio::test]
+async fn databases_are_added_to_what_is_stored() {
+    let store = MemoryStore::new();
+    let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert!(matches!(
+        add_databases(&store, &names(&["a"])).await,
+        Err(SetupError::NoCluster)
+    ));
+    let first = ensure_cluster(&store, &cluster(vec![shard(1, 1)])).await.unwrap();
+    let more = add_databases(&store, &names(&["a", "b", "a"])).await.unwrap();
+    assert_eq!(more.epoch, Epoch(first.epoch.0 + 1));
+    assert!(more.databases.starts_with(&first.databases));
+    assert!(more.databases.ends_with(&names(&["a", "b"])));
+    assert_eq!(add_databases(&store, &names(&["b"])).await.unwrap(), more);
+}
+
+#[tokio::test]
 async fn setting_up_again_follows_addresses_and_refuses_other_shards() {
     let store = MemoryStore::new();
     let first = cluster(vec![shard(1, 1), shard(2, 2)]);

@@ -152,18 +152,16 @@ impl Session {
         if self.cancel.slot.is_cancelled() {
             return None;
         }
-        let (user, database) = (&self.admission.user.name, &self.admission.database.name);
-        let pools = &mut self.reads.as_mut()?.pools;
-        let at = match pools
+        let known = &self.reads.as_ref()?.pools;
+        let found = known
             .iter()
-            .position(|(on, known, _)| (*on, *known) == (shard, id))
-        {
+            .position(|(on, known, _)| (*on, *known) == (shard, id));
+        let at = match found {
             Some(at) => at,
             None => {
-                let pool = self
-                    .engine
-                    .pools
-                    .pool_of(Place::replica(shard.0, id), user, database);
+                let key = self.pool_key_at(Place::replica(shard.0, id));
+                let pool = self.engine.pools.pool_for(&key);
+                let pools = &mut self.reads.as_mut()?.pools;
                 if pools.len() >= POOLS_MAX {
                     pools.clear();
                 }
@@ -171,6 +169,7 @@ impl Session {
                 pools.len() - 1
             }
         };
+        let pools = &self.reads.as_ref()?.pools;
         let (_, _, pool) = pools.get(at)?;
         pool.try_checkout(Purpose::First, Some(&self.cancel.slot))
     }

@@ -257,8 +257,7 @@ impl Session {
         place: Place,
         options: &ReadOptions,
     ) -> Result<Result<Lease, Outcome>, Fault> {
-        let (user, database) = (&self.admission.user.name, &self.admission.database.name);
-        let pool = self.engine.pools.pool_of(place, user, database);
+        let pool = self.engine.pools.pool_for(&self.pool_key_at(place));
         let patience = CONNECTION_TIME.max(options.wait);
         match tokio::time::timeout(patience, self.lease_from(&pool)).await {
             Ok(Ok(lease)) => Ok(Ok(lease)),
