@@ -47,7 +47,10 @@ impl Field {
     /// Reads the configuration with these entries more; the answer of the console.
     fn reload(&self, entries: &str) -> Result<(), String> {
         std::fs::write(self.file(), format!("{}{entries}", self.base)).expect("the configuration");
-        let answer = self.open("drover").simple("RELOAD").expect("answers");
+        let mut console = self.open("drover");
+        // It reads the schema of every new database, however busy the machine is.
+        console.set_timeout(PATIENCE * 5);
+        let answer = console.simple("RELOAD").expect("answers");
         match answer.error() {
             Some(error) => Err(error.to_string()),
             None => Ok(()),
@@ -167,6 +170,39 @@ fn all_proxies_of_the_cluster_know_the_database() {
     assert_eq!(value(&mut here, "SELECT count(*) FROM t"), "5");
     assert_eq!(value(&mut there, "SELECT 1"), "1");
     assert!(Client::open(&other.target().clone().with_database("more")).is_err());
+}
+
+/// A database that was dropped on the servers keeps nobody from being served in the others, now or after a restart.
+#[test]
+fn a_dropped_database_is_not_missed_by_the_others() {
+    // Not the servers of the test with a wildcard, which would find it and see it dropped.
+    let kit = TestCluster::shared(2);
+    let gone = kit.create_database();
+    let field = Field::new(2);
+    let own = field.proxy.target().database.clone();
+    field.reload(&entry("more", &gone)).expect("one more database");
+    let mut there = field.open("more");
+    assert_eq!(value(&mut there, WHERE), gone);
+    field.reload("").expect("the entry is gone");
+    let mut client = field.open(&own);
+    let info = kit.info();
+    let (user, password) = (&info.admin_user, info.admin_password.expose());
+    for shard in &info.shards {
+        let (host, port) = (&shard.primary.host, shard.primary.port);
+        let url = format!("postgresql://{user}:{password}@{host}:{port}/postgres");
+        let mut server = Client::connect(&url).expect("the server");
+        let sql = format!("DROP DATABASE {gone} WITH (FORCE)");
+        let dropped = server.simple(&sql).expect("answers");
+        assert!(dropped.error().is_none(), "{dropped:?}");
+    }
+    // This makes every proxy read every schema again.
+    let made = client.simple("CREATE TABLE t (a int)").expect("answers");
+    assert!(made.error().is_none(), "{made:?}");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM t"), "0");
+    let again = field.site.start("two");
+    assert_eq!(value(&mut again.client(), "SELECT count(*) FROM t"), "0");
+    // What is configured has to be there.
+    assert!(field.reload(&entry("more", &gone)).is_err());
 }
 
 /// Connections are kept on every shard, in the name of every user and database that wants them, before a client came,

@@ -34,6 +34,14 @@ pub enum AdminError {
     State(String),
 }
 
+impl AdminError {
+    /// The server says that there is no such database.
+    #[must_use]
+    pub fn is_no_database(&self) -> bool {
+        matches!(self, Self::Dial(DialError::Refused(fields)) if fields.code == "3D000")
+    }
+}
+
 /// A connection as Drover's own role.
 pub struct AdminLink {
     /// The connection.

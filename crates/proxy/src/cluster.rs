@@ -56,8 +56,10 @@ pub struct Cluster {
     record: ArcSwap<ClusterRecord>,
     home: AtomicU32,
     databases: Databases,
-    /// What the follower has taken over last.
+    /// Other metadata were taken over.
     loaded: Notify,
+    /// The first database that this proxy is configured for.
+    first_database: OnceLock<String>,
     membership: OnceLock<Arc<Membership>>,
     /// Makes the salts of users that do not exist the same at all proxies.
     pub(crate) salt_secret: OnceLock<[u8; 32]>,
@@ -94,6 +96,7 @@ impl Cluster {
             record: ArcSwap::from_pointee(record),
             databases,
             loaded: Notify::new(),
+            first_database: OnceLock::new(),
             membership: OnceLock::new(),
             salt_secret: OnceLock::new(),
             stale: AtomicBool::new(false),
@@ -135,9 +138,9 @@ impl Cluster {
 
     /// The facts of a database.
     pub(crate) async fn snapshot(&self, database: &str) -> Result<Arc<Snapshot>, Fault> {
-        match self.database(database) {
-            Some(database) => Ok(database.snapshot.load_full()),
-            None => Err(Fault::error(
+        match self.facts(database) {
+            Some(facts) if self.serves(database) => Ok(facts),
+            _ => Err(Fault::error(
                 "3D000",
                 format!("database \"{database}\" does not exist"),
             )),
@@ -148,6 +151,13 @@ impl Cluster {
     pub fn facts(&self, database: &str) -> Option<Arc<Snapshot>> {
         self.database(database)
             .map(|database| database.snapshot.load_full())
+    }
+
+    /// Its facts are loaded, and the servers have it.
+    #[must_use]
+    pub fn serves(&self, database: &str) -> bool {
+        self.database(database)
+            .is_some_and(|database| database.served.load(Ordering::Acquire))
     }
 
     /// Whether this proxy may still trust what it knows; a proxy that has lost its lease, or could not load what
@@ -200,8 +210,10 @@ impl Cluster {
         let record = self.record();
         let shard = record.shard(ShardId(shard));
         let name = shard.map_or("", |shard| shard.name.as_str());
-        // Every server of the cluster has this one.
-        let database = record.databases.first().map_or("postgres", String::as_str);
+        // Every server of the cluster has one that is served; nothing is at the start.
+        let served = record.databases.iter().find(|name| self.serves(name));
+        let database = served.or_else(|| self.first_database.get());
+        let database = database.map_or("postgres", String::as_str);
         self.admin_link_to(name, address.clone(), database).await
     }
 
@@ -243,7 +255,7 @@ impl Cluster {
         let input = record
             .sharding_input(database)
             .map_err(|error| AdminError::State(error.to_string()))?;
-        let known = self.facts(database).filter(|_| self.version(database) > 0);
+        let known = self.facts(database).filter(|_| self.serves(database));
         let safe = &self.nodes.config().safe_functions;
         facts::load(link, &input, known.as_deref(), safe).await
     }
@@ -252,6 +264,18 @@ impl Cluster {
     fn publish_facts(&self, database: &str, snapshot: Snapshot) {
         if let Some(entry) = self.database(database) {
             entry.snapshot.store(Arc::new(snapshot));
+            entry.version.fetch_add(1, Ordering::Release);
+            entry.served.store(true, Ordering::Release);
+        }
+    }
+
+    /// The servers have it no more.
+    fn withdraw(&self, database: &str) {
+        if let Some(entry) = self.database(database)
+            && entry.served.swap(false, Ordering::AcqRel)
+        {
+            tracing::warn!(%database, "the database is gone from its server and not served any more");
+            // Whoever is in it has to look again.
             entry.version.fetch_add(1, Ordering::Release);
         }
     }

@@ -178,9 +178,12 @@ async fn set_up(
         gather_bytes_max,
         config.replicas.clone(),
     ));
+    if let Some(database) = wanted.databases.first() {
+        let _ = cluster.first_database.set(database.clone());
+    }
     nodes::marks::read(&cluster.nodes, store.as_ref()).await;
     nodes::monitor::look_at_all(&cluster).await;
-    databases::bootstrap(&cluster, &record, &record.databases).await?;
+    databases::bootstrap_all(&cluster, &record, &wanted.databases).await?;
     set_salts(&cluster, store.as_ref()).await;
     let membership = Arc::new(Membership::join(store, proxy, LEASE).await?);
     let _ = cluster.membership.set(Arc::clone(&membership));

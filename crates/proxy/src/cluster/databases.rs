@@ -10,10 +10,11 @@
 //! | the record in the store names it | the record is as it was |
 //! | this proxy has loaded that record | the proxy is out of date and serves nobody, as after any change it cannot load |
 //!
-//! Nothing is ever taken away: which databases clients may name is a matter of the configuration of each proxy, while
-//! prepared transactions may wait in a database that no entry stands for any more.
+//! Nothing is ever taken out of the record: which databases clients may name is a matter of the configuration of each
+//! proxy, while prepared transactions may wait in a database that no entry stands for any more. A database of the record
+//! that was dropped on the servers is not served, and keeps nobody from being served in the others.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,8 +38,10 @@ const SERVERS_OWN_DATABASE: &str = "postgres";
 pub(super) struct Database {
     /// Its facts.
     pub(super) snapshot: ArcSwap<Snapshot>,
-    /// Changes with them; 0: nothing is loaded.
+    /// Changes with them.
     pub(super) version: AtomicU64,
+    /// The facts are loaded, and the database is there.
+    pub(super) served: AtomicBool,
 }
 
 /// Databases by name; there are few, and only ever more of them. Looking one up takes no lock.
@@ -159,19 +162,33 @@ async fn serve(
     all: bool,
 ) -> Result<Vec<String>, ServeError> {
     let record = cluster.record();
-    if all {
-        names.extend(listed(cluster, record.home).await?);
-    }
+    let found = if all {
+        listed(cluster, record.home).await?
+    } else {
+        Vec::new()
+    };
+    let named = names.clone();
+    names.extend(found);
     names.sort_unstable();
     names.dedup();
-    names.retain(|name| cluster.version(name) == 0);
-    if names.is_empty() {
-        return Ok(names);
+    names.retain(|name| !cluster.serves(name));
+    let mut ready = Vec::with_capacity(names.len());
+    for name in names {
+        match prepare(cluster, &record, &name).await {
+            Ok(()) => ready.push(name),
+            // It was only found, and is not on every shard, or was dropped meanwhile.
+            Err(ServeError::Shard { shard, source, .. })
+                if source.is_no_database() && !named.contains(&name) =>
+            {
+                tracing::warn!(database = %name, %shard, "the database is not on this shard and not served");
+            }
+            Err(error) => return Err(error),
+        }
     }
-    bootstrap(cluster, &record, &names).await?;
-    for name in &names {
-        try_facts(cluster, &record, name).await?;
+    if ready.is_empty() {
+        return Ok(ready);
     }
+    let names = ready;
     let stored = add_databases(store, &names).await?;
     wait_for(cluster, stored.epoch, &names).await?;
     Ok(names)
@@ -203,19 +220,44 @@ pub(super) async fn bootstrap(
 ) -> Result<(), ServeError> {
     for shard in &record.shards {
         for database in databases {
-            let failed = |source| ServeError::Shard {
+            let made = make_objects(cluster, shard.id, database).await;
+            made.map_err(|source| ServeError::Shard {
                 shard: shard.id,
                 database: database.clone(),
                 source,
-            };
-            let mut link = cluster.admin_link(shard.id, database).await.map_err(failed)?;
-            link.run("BEGIN").await.map_err(failed)?;
-            for statement in commit::sql::BOOTSTRAP {
-                link.run(statement).await.map_err(failed)?;
-            }
-            link.run("COMMIT").await.map_err(failed)?;
+            })?;
         }
     }
+    Ok(())
+}
+
+/// The same at the start of a proxy: of the record's databases, those that it is not `configured` for may have been
+/// dropped.
+pub(super) async fn bootstrap_all(
+    cluster: &Cluster,
+    record: &ClusterRecord,
+    configured: &[String],
+) -> Result<(), ServeError> {
+    for database in &record.databases {
+        match bootstrap(cluster, record, std::slice::from_ref(database)).await {
+            Err(ServeError::Shard { source, .. })
+                if source.is_no_database() && !configured.contains(database) =>
+            {
+                tracing::warn!(%database, "the cluster had this database, the servers have it no more");
+            }
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+async fn make_objects(cluster: &Cluster, shard: ShardId, database: &str) -> Result<(), AdminError> {
+    let mut link = cluster.admin_link(shard, database).await?;
+    link.run("BEGIN").await?;
+    for statement in commit::sql::BOOTSTRAP {
+        link.run(statement).await?;
+    }
+    link.run("COMMIT").await?;
     Ok(())
 }
 
@@ -234,6 +276,12 @@ async fn try_facts(cluster: &Cluster, record: &ClusterRecord, database: &str) ->
     facts.map(drop).map_err(failed)
 }
 
+/// Everything that can fail before the record is changed.
+async fn prepare(cluster: &Cluster, record: &ClusterRecord, database: &str) -> Result<(), ServeError> {
+    bootstrap(cluster, record, &[database.to_owned()]).await?;
+    try_facts(cluster, record, database).await
+}
+
 /// Waits until the record of this epoch, or a later one, is in force here.
 async fn wait_for(cluster: &Cluster, epoch: Epoch, names: &[String]) -> Result<(), ServeError> {
     let loaded = async {
@@ -242,7 +290,7 @@ async fn wait_for(cluster: &Cluster, epoch: Epoch, names: &[String]) -> Result<(
             let mut changed = std::pin::pin!(changed);
             // Before looking, so that nothing is missed in between.
             changed.as_mut().enable();
-            let known = names.iter().all(|name| cluster.version(name) > 0);
+            let known = names.iter().all(|name| cluster.serves(name));
             if known && cluster.record().epoch >= epoch {
                 return;
             }

@@ -271,7 +271,14 @@ impl Follower {
             };
             let (snapshot, link) = match loaded {
                 Some(loaded) => loaded,
-                None => self.load_anew(record, database).await?,
+                None => match self.load_anew(record, database).await {
+                    Ok(loaded) => loaded,
+                    Err(error) if error.is_no_database() => {
+                        self.cluster.withdraw(database);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
             };
             let renews = self.changes_settings(database, &snapshot);
             self.cluster.publish_facts(database, snapshot);

@@ -45,7 +45,12 @@ pub(super) async fn run_once(cluster: &Cluster) -> Result<usize, AdminError> {
     let mut resolved = 0;
     for shard in &record.shards {
         for database in &record.databases {
-            let mut link = cluster.admin_link(shard.id, database).await?;
+            let mut link = match cluster.admin_link(shard.id, database).await {
+                Ok(link) => link,
+                // A database with prepared transactions cannot be dropped: there is nothing to be found.
+                Err(error) if error.is_no_database() => continue,
+                Err(error) => return Err(error),
+            };
             let sql = format!(
                 "SELECT gid FROM pg_catalog.pg_prepared_xacts \
                  WHERE database = pg_catalog.current_database() AND gid LIKE 'drover:%' \

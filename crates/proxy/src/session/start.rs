@@ -180,7 +180,7 @@ impl Session {
 fn policy_of(engine: &Engine, who: &StartupInfo) -> (PoolPolicy, Option<Fault>) {
     let policies = &engine.shared.policies;
     match policies.resolve(&who.user, &who.database) {
-        Some(policy) if engine.cluster.version(&policy.server_database) > 0 => (policy, None),
+        Some(policy) if engine.cluster.serves(&policy.server_database) => (policy, None),
         resolved => {
             let policy = resolved.unwrap_or_else(|| policies.resolve_or_general(&who.user, &who.database));
             let message = format!("database \"{}\" does not exist", who.database);
