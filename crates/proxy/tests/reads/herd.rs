@@ -242,7 +242,7 @@ pub fn on_replica_extended(client: &mut Client) -> bool {
 /// Waits for something that comes about soon.
 #[track_caller]
 pub fn until(mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "it did not come about");
         std::thread::sleep(Duration::from_millis(5));

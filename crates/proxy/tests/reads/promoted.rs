@@ -32,7 +32,8 @@ fn what_a_promotion_takes_away_is_told_once_and_the_old_primary_is_over() {
     let mut idle = door.client();
     herd.kit.on_node(heir, &info.database, "SELECT pg_promote()");
     let port = heir.port.to_string();
-    until(|| value(&mut idle, "SELECT inet_server_port()") == port);
+    // What the old primary was just working on is lost; what comes then waits for the new one.
+    until(|| idle.simple("SELECT inet_server_port()").unwrap().value() == Some(port.clone()));
     // The open transaction, once; the lost write, once.
     assert_eq!(code(&mut writer, "SELECT 1"), "08006");
     assert_eq!(code(&mut writer, "ROLLBACK"), "");
