@@ -2,6 +2,8 @@
 //!
 //! * One JSON file per key, readable and diffable, replaced by rename after `fsync`.
 //! * One lock file (`flock`): writers alone, readers of several files together. A write is on disk when it returns.
+//! * Another lock file for renewing leases, so that a renewal does not wait while a write waits for the disk: a proxy
+//!   would lose its place in the cluster because the machine is busy.
 //! * A counter file that every write replaces *before* it changes anything. The kernel tells watches when it was
 //!   replaced (inotify), so an idle proxy does nothing and a change is seen at once. The counter is read once a second all
 //!   the same, for file systems that tell only part of it; where there is no inotify, or no instance of it left, a

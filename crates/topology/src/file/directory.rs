@@ -210,8 +210,9 @@ impl Directory {
         Ok(LeaseId(id))
     }
 
+    /// Under a lock of its own: a renewal must not wait for a disk that somebody's write waits for.
     pub(super) fn keep_alive(&self, lease: &LeaseId) -> Result<(), LeaseError> {
-        let _lock = self.lock(true)?;
+        let _lock = self.lock_leases()?;
         match self.live_lease(&lease.0)? {
             Some(file) => Ok(self.write_lease(&lease.0, file.ttl_ms)?),
             None => Err(LeaseError::Expired),
@@ -289,6 +290,8 @@ impl Directory {
                 remove(&self.key_path(&key))?;
             }
         }
+        // None of them comes back: a renewal is over before this, or finds nothing.
+        let _lock = self.lock_leases()?;
         for lease in leases {
             remove(&self.lease_path(lease))?;
         }
@@ -409,9 +412,19 @@ impl Directory {
         synced.map_err(|e| io_error("sync", &path, e))
     }
 
-    /// The lock is of the open file, so it also keeps threads of one process apart.
+    /// The lock of everything. Who holds it may take that of the leases, not the other way round.
     fn lock(&self, exclusive: bool) -> Result<Locked, StoreError> {
-        let path = self.path.join("lock");
+        self.lock_file("lock", exclusive)
+    }
+
+    /// The lock of the files of leases that exist. It is never held for longer than it takes to write one, unsynced.
+    fn lock_leases(&self) -> Result<Locked, StoreError> {
+        self.lock_file("lease-lock", true)
+    }
+
+    /// A lock is of the open file, so it also keeps threads of one process apart.
+    fn lock_file(&self, name: &str, exclusive: bool) -> Result<Locked, StoreError> {
+        let path = self.path.join(name);
         let mut options = OpenOptions::new();
         let file = options
             .read(true)

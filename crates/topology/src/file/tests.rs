@@ -30,6 +30,20 @@ async fn conforms() {
     conformance::run(Arc::new(store), |ttl| Box::pin(tokio::time::sleep(ttl))).await;
 }
 
+/// A write that waits for a slow disk holds the lock of everything meanwhile.
+#[tokio::test]
+async fn a_lease_is_renewed_while_somebody_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let lease = store.grant_lease(Duration::from_secs(60)).await.unwrap();
+    let writing = std::fs::File::open(directory.path().join("lock")).unwrap();
+    writing.lock().unwrap();
+    store.keep_alive(&lease).await.unwrap();
+    drop(writing);
+    store.revoke_lease(&lease).await.unwrap();
+    assert!(store.keep_alive(&lease).await.is_err());
+}
+
 /// Not a test by itself: what the children of `processes_do_not_lose_each_others_writes` run.
 #[tokio::test]
 async fn child() {
