@@ -19,6 +19,7 @@ mod decide;
 mod effects;
 mod error;
 mod faults;
+pub(crate) mod guards;
 mod join;
 mod part;
 mod progress;

@@ -16,6 +16,7 @@ use crate::admin_link::AdminError;
 use crate::cancel;
 use crate::config::ProxyConfig;
 use crate::nodes;
+use crate::ops::guards;
 use crate::tls::{Tls, TlsError};
 use crate::worker::Shared;
 
@@ -235,7 +236,14 @@ async fn with_all_databases(
 
 /// Looks for prepared transactions now and then, and when asked.
 async fn recover(cluster: Arc<Cluster>) {
+    // The record whose tables all have their guards.
+    let mut guarded = None;
     loop {
+        let record = cluster.record();
+        // Once more after one was missing, to see that none is.
+        if guarded != Some(record.epoch) && !ensure_guards(&cluster, &record).await {
+            guarded = Some(record.epoch);
+        }
         let asked = tokio::time::timeout(RECOVERY_EVERY, cluster.recovery.notified())
             .await
             .is_ok();
@@ -248,6 +256,22 @@ async fn recover(cluster: Arc<Cluster>) {
             Err(error) => tracing::warn!(%error, "prepared transactions could not be looked at"),
         }
     }
+}
+
+/// Makes the guards that are missing. Whether any was, or may have been.
+async fn ensure_guards(cluster: &Cluster, record: &ClusterRecord) -> bool {
+    let mut missing = false;
+    for database in &record.databases {
+        match guards::ensure(cluster, record, database).await {
+            Ok(count) => missing |= count > 0,
+            Err(error) if error.is_no_database() => {}
+            Err(error) => {
+                tracing::warn!(%error, database, "the guards of sharded tables could not be looked at");
+                missing = true;
+            }
+        }
+    }
+    missing
 }
 
 /// Hands cancels on to other proxies and takes those for this one, once there are workers.

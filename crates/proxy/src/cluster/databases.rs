@@ -26,6 +26,7 @@ use topology::{ClusterRecord, Epoch, TopologyStore};
 
 use super::Cluster;
 use crate::admin_link::AdminError;
+use crate::ops::guards;
 
 /// How long the proxy may take to load a record with a new database.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -254,7 +255,7 @@ pub(super) async fn bootstrap_all(
 async fn make_objects(cluster: &Cluster, shard: ShardId, database: &str) -> Result<(), AdminError> {
     let mut link = cluster.admin_link(shard, database).await?;
     link.run("BEGIN").await?;
-    for statement in commit::sql::BOOTSTRAP {
+    for statement in commit::sql::BOOTSTRAP.iter().chain(guards::BOOTSTRAP) {
         link.run(statement).await?;
     }
     link.run("COMMIT").await?;

@@ -34,14 +34,21 @@ pub(super) struct Movable {
 pub(super) struct Division {
     map: ShardMap,
     key: KeyColumn,
-    /// The key column as SQL.
+    /// Name of the key column.
     column: String,
 }
 
 impl Division {
     /// True for the rows of this shard and no others; never NULL.
     pub(super) fn predicate(&self, shard: ShardId) -> String {
-        self.map.range_predicate_sql(shard, self.key, &self.column)
+        self.map
+            .range_predicate_sql(shard, self.key, &quote_ident(&self.column))
+    }
+
+    /// The same of the row that a trigger looks at.
+    pub(super) fn owns_new_row(&self, shard: ShardId) -> String {
+        let column = super::guards::new_column(&self.column);
+        self.map.range_predicate_sql(shard, self.key, &column)
     }
 }
 
@@ -337,7 +344,7 @@ fn division(
         (Some(map), Some(key), Some(column)) => Ok(Division {
             map: map.clone(),
             key,
-            column: quote_ident(&column.name),
+            column: column.name.clone(),
         }),
         _ => Err(OpError::refused(
             "XX000",

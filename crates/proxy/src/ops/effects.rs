@@ -248,7 +248,8 @@ fn sharded_by(table: &TableRecord) -> Option<(MapId, Option<KeyType>)> {
     }
 }
 
-fn key_type_named(name: &str) -> Option<KeyType> {
+/// The key type of this name in the record.
+pub(super) fn key_type_named(name: &str) -> Option<KeyType> {
     use KeyType::{Bpchar, Int2, Int4, Int8, Text, Uuid, Varchar};
     [Int2, Int4, Int8, Text, Varchar, Bpchar, Uuid]
         .into_iter()

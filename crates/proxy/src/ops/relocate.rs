@@ -12,6 +12,7 @@ use super::copy::copy;
 use super::decide::{self, Parts};
 use super::effects::NewTable;
 use super::faults::{Faults, Step};
+use super::guards;
 use super::join::{join_all, try_join_all};
 use super::part::{Part, tag_count};
 use super::progress::Progress;
@@ -125,6 +126,10 @@ async fn move_rows(
     if let Some(division) = &movable.division {
         progress.phase("removing the rows that have moved");
         leave_home(&mut parts.home, &movable, division, rows, taken.values().sum()).await?;
+        for part in parts.others.iter_mut().chain([&mut parts.home]) {
+            let owns = division.owns_new_row(part.shard);
+            part.run(&guards::create_sql(&movable.sql_name, &owns)).await?;
+        }
     }
     faults.reached(Step::Moved).await?;
     Ok(movable)

@@ -320,7 +320,9 @@ fn rows_go_to_their_shards_and_everything_around_the_table_with_them() {
     same(
         "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'orders'::regclass ORDER BY 1",
     );
-    same("SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE tgrelid = 'orders'::regclass");
+    same(
+        "SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND NOT tgisinternal",
+    );
     same(
         "SELECT obj_description('orders'::regclass), has_table_privilege('orders', 'select'), relacl::text LIKE '%=r/%' \
           FROM pg_class WHERE oid = 'orders'::regclass",

@@ -19,7 +19,7 @@ use crate::cluster::{change_deadline, facts};
 use crate::engine::PlanContext;
 use crate::exec::link::{self, Reply};
 use crate::exec::statement::StatementCache;
-use crate::ops::{RecordChange, resolve_effects_on};
+use crate::ops::{RecordChange, guards, resolve_effects_on};
 
 /// A change of the cluster that is under way while a block commits.
 pub(super) struct PendingChange {
@@ -274,6 +274,9 @@ impl Session {
         if !committed {
             return Ok(());
         }
+        if !change.record.is_empty() {
+            self.guard_new_tables(&change).await;
+        }
         change
             .guard
             .publish(|record| {
@@ -290,6 +293,16 @@ impl Session {
             tracing::warn!(%error, "a proxy has not acknowledged a schema change");
         }
         Ok(())
+    }
+
+    /// Before anybody writes to them. What fails here is made up for from time to time.
+    async fn guard_new_tables(&self, change: &PendingChange) {
+        let mut record = change.guard.cluster().clone();
+        change.record.apply(&mut record);
+        let made = guards::ensure(&self.engine.cluster, &record, &self.database).await;
+        if let Err(error) = made {
+            tracing::warn!(%error, "a new table has no guard yet");
+        }
     }
 
     /// The context inside a block that changed the schema: facts as this block sees them.

@@ -24,7 +24,7 @@ use crate::store::VALUE_BYTES_MAX;
 use crate::{Key, LeaseError, LeaseId, Listing, StoreError, Version, Versioned, Write, WriteError};
 
 /// A lock held longer than this is an error of the store: its holder is stopped.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Pause between attempts to lock.
 const LOCK_PAUSE: Duration = Duration::from_micros(500);
 /// Bound on any file of the store; a value is smaller, its envelope and indentation add to it.

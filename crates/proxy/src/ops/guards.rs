@@ -1,0 +1,168 @@
+//! The ownership guard: no row can be stored on a shard that does not own it, whoever writes it (DESIGN §5).
+//!
+//! Proxies route by the shard map they know. A proxy that was stopped while a table moved, somebody who writes to a shard
+//! directly, and a trigger that changes a key could each put a row where nobody looks for it. So every sharded table has,
+//! on every shard, a row trigger whose WHEN condition is that the key's hash lies outside the shard's ranges, and whose
+//! function refuses the row. It fires *after* the row is written, when no other trigger changes it any more and generated
+//! columns are known. Its kind is *origin*: silent where rows arrive by logical replication.
+//!
+//! The executor evaluates the condition without calling the function, so that a row in its place costs a hash and a
+//! comparison, and COPY goes on writing rows in batches. What it costs is in `docs/benchmarks.md`.
+//!
+//! The trigger is marked internal, as those of foreign keys are: a dump does not contain it (its ranges would be wrong on
+//! any other server), psql does not list it among the table's own, and `DISABLE TRIGGER USER` leaves it alone.
+//!
+//! A move makes the guards in its own transaction. Everything else ([`ensure`]) runs after the table is there: when a
+//! statement has created it, before the cluster is told; and from time to time, for what had failed and for tables that an
+//! earlier version made.
+
+use catalog::{KeyColumn, ShardId, ShardMap};
+use sql::quote_ident;
+use topology::ClusterRecord;
+use topology::records::{TableKind, TableRecord, TableState};
+
+use super::effects::{key_type_named, text_sql};
+use super::join::try_join_all;
+use crate::admin_link::AdminError;
+use crate::cluster::Cluster;
+
+/// Name of the trigger.
+const TRIGGER: &str = "drover_guard";
+
+/// How long making one waits for statements that write the table.
+const LOCK_TIMEOUT_MS: u32 = 500;
+
+/// To run after the commit machine's own objects have been made, by the same role. Repeating it changes nothing.
+pub(crate) const BOOTSTRAP: &[&str] = &[
+    CREATE_FUNCTION,
+    // Nobody else makes triggers of it.
+    "REVOKE ALL ON FUNCTION drover_internal.misplaced() FROM PUBLIC",
+];
+
+/// `23000` is integrity_constraint_violation.
+const CREATE_FUNCTION: &str = "CREATE OR REPLACE FUNCTION drover_internal.misplaced() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    RAISE EXCEPTION 'a row of table \"%\" does not belong on this shard', TG_TABLE_NAME
+        USING ERRCODE = '23000', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+              DETAIL = 'Its shard key is another shard''s.', HINT = 'Write to this table through Drover.';
+END
+$body$";
+
+/// Makes the guards that are missing in a database, as the record has its tables. How many were missing; a table that is
+/// in use is left for the next time.
+pub(crate) async fn ensure(
+    cluster: &Cluster,
+    record: &ClusterRecord,
+    database: &str,
+) -> Result<usize, AdminError> {
+    let tables = guarded(record, database);
+    if tables.is_empty() {
+        return Ok(0);
+    }
+    let shards = record.shards.iter().map(|shard| shard.id);
+    let missing = try_join_all(shards.map(|shard| ensure_on(cluster, shard, database, &tables))).await?;
+    Ok(missing.into_iter().sum())
+}
+
+/// The statements that make the guard of a table that has none, in the transaction of whoever runs them.
+pub(super) fn create_sql(table: &str, owns: &str) -> String {
+    format!(
+        "CREATE TRIGGER {TRIGGER} AFTER INSERT OR UPDATE ON {table} FOR EACH ROW WHEN (NOT {owns}) \
+         EXECUTE FUNCTION drover_internal.misplaced(); \
+         UPDATE pg_catalog.pg_trigger SET tgisinternal = true \
+         WHERE tgrelid = {}::pg_catalog.regclass AND tgname = '{TRIGGER}'",
+        text_sql(table)
+    )
+}
+
+/// The key column of the row that a trigger looks at.
+pub(super) fn new_column(column: &str) -> String {
+    format!("NEW.{}", quote_ident(column))
+}
+
+/// A table, and who owns which of its rows.
+struct Guarded<'a> {
+    table: &'a TableRecord,
+    column: &'a str,
+    key: KeyColumn,
+    map: ShardMap,
+}
+
+fn guarded<'a>(record: &'a ClusterRecord, database: &str) -> Vec<Guarded<'a>> {
+    let sharded = |table: &'a TableRecord| {
+        let TableKind::Sharded {
+            columns,
+            key_types,
+            map,
+        } = &table.kind
+        else {
+            return None;
+        };
+        let key_type = key_types.first().and_then(|name| key_type_named(name))?;
+        Some(Guarded {
+            table,
+            column: columns.first()?,
+            key: KeyColumn { attnum: 0, key_type },
+            map: record.map(*map)?.scheme.to_shard_map().ok()?,
+        })
+    };
+    let active = |table: &&TableRecord| table.database == database && table.state == TableState::Active;
+    record.tables.iter().filter(active).filter_map(sharded).collect()
+}
+
+async fn ensure_on(
+    cluster: &Cluster,
+    shard: ShardId,
+    database: &str,
+    tables: &[Guarded<'_>],
+) -> Result<usize, AdminError> {
+    let mut link = cluster.admin_link(shard, database).await?;
+    let mut missing = 0;
+    for row in link.rows(&unguarded_sql(tables)).await? {
+        let [Some(at), Some(name)] = row.as_slice() else {
+            continue;
+        };
+        let Some(guarded) = at.parse().ok().and_then(|at: usize| tables.get(at)) else {
+            continue;
+        };
+        let column = new_column(guarded.column);
+        let owns = guarded.map.range_predicate_sql(shard, guarded.key, &column);
+        // Neither event triggers nor a time-out of the role's own has a say.
+        let sql = format!(
+            "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL statement_timeout = 0; \
+             SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {}; COMMIT",
+            create_sql(name, &owns)
+        );
+        missing += 1;
+        match link.run(&sql).await {
+            Err(AdminError::Server(fields)) => {
+                link.run("ROLLBACK").await?;
+                // Another proxy may have been faster.
+                tracing::info!(%shard, table = %name, error = %fields.message, "a table has no guard yet");
+            }
+            other => other?,
+        }
+    }
+    Ok(missing)
+}
+
+/// Asks which of these tables have no guard: their numbers, and their names as SQL.
+fn unguarded_sql(tables: &[Guarded<'_>]) -> String {
+    let names: Vec<String> = tables
+        .iter()
+        .enumerate()
+        .map(|(at, guarded)| {
+            let (schema, name) = (text_sql(&guarded.table.schema), text_sql(&guarded.table.name));
+            format!("({at}, {schema}, {name})")
+        })
+        .collect();
+    format!(
+        "SELECT w.at, pg_catalog.format('%I.%I', w.schema, w.name) FROM (VALUES {}) AS w(at, schema, name) \
+         JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema \
+         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind = 'r' \
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = '{TRIGGER}') \
+         ORDER BY w.at",
+        names.join(", ")
+    )
+}

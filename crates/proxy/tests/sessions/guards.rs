@@ -1,0 +1,140 @@
+//! What a shard itself refuses, whoever writes to it.
+
+use std::time::{Duration, Instant};
+
+use testkit::client::Client;
+
+use super::fixture::{Fixture, error, run, value};
+
+const MISPLACED: &str = "23000";
+
+/// Keys of which each shard has some.
+fn rows(table: &str) -> String {
+    let rows: Vec<String> = (1..=40).map(|id| format!("({id}, 'v')")).collect();
+    format!("INSERT INTO {table} VALUES {}", rows.join(", "))
+}
+
+/// A key of the table that this shard has.
+fn own_key(admin: &mut Client) -> String {
+    value(admin, "SELECT min(id) FROM t")
+}
+
+/// No row of the table can be stored on the wrong shard, and every row on its own.
+fn check(fixture: &Fixture, title: &str) {
+    let (mut here, mut there) = (fixture.admin_of(0), fixture.admin_of(1));
+    for admin in [&mut here, &mut there] {
+        // Nobody sees it among the table's own triggers.
+        let shown = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'drover%' AND NOT tgisinternal";
+        assert_eq!(value(admin, shown), "0", "{title}");
+    }
+    let (own, other) = (own_key(&mut here), own_key(&mut there));
+    for (admin, own, other) in [(&mut here, &own, &other), (&mut there, &other, &own)] {
+        let bad = [
+            format!("INSERT INTO t VALUES ({other}, 'bad')"),
+            format!("INSERT INTO t VALUES ({own}, 'good'), ({other}, 'bad')"),
+            format!("INSERT INTO t VALUES ({other}, 'bad') ON CONFLICT (id) DO UPDATE SET v = 'bad'"),
+            format!("UPDATE t SET id = {other} WHERE id = {own}"),
+            format!(
+                "MERGE INTO t USING (VALUES ({other})) n(id) ON t.id = n.id \
+                     WHEN NOT MATCHED THEN INSERT VALUES (n.id, 'bad')"
+            ),
+        ];
+        for sql in bad {
+            let (code, text) = error(admin, &sql);
+            // Of two rows the good one may be there already.
+            assert!(
+                code == MISPLACED || code == "23505",
+                "{title}: {sql}: {code} {text}"
+            );
+        }
+        run(admin, &format!("DELETE FROM t WHERE id = {own}"));
+        run(admin, &format!("INSERT INTO t VALUES ({own}, 'back')"));
+        run(admin, &format!("UPDATE t SET v = 'again' WHERE id = {own}"));
+        // Rows that arrive by logical replication are on their way to another owner.
+        run(admin, "BEGIN; SET LOCAL session_replication_role = replica");
+        run(admin, &format!("INSERT INTO t VALUES ({other}, 'copied')"));
+        run(admin, "ROLLBACK");
+    }
+    assert_eq!(
+        value(&mut fixture.client(), "SELECT count(*) FROM t"),
+        "40",
+        "{title}"
+    );
+}
+
+#[test]
+fn no_row_is_stored_on_the_wrong_shard() {
+    let rows = rows("t");
+    let ways: [(&str, &[&str]); 2] = [
+        (
+            "created sharded",
+            &[
+                "CREATE TABLE t (id int PRIMARY KEY, v text) WITH (drover.shard_key = 'id')",
+                &rows,
+            ],
+        ),
+        (
+            "moved",
+            &[
+                "CREATE TABLE t (id int PRIMARY KEY, v text)",
+                &rows,
+                "SELECT drover.shard_table('t', 'id')",
+            ],
+        ),
+    ];
+    for (title, statements) in ways {
+        let fixture = Fixture::over(2, 3, 1);
+        let mut client = fixture.client();
+        for sql in statements {
+            run(&mut client, sql);
+        }
+        check(&fixture, title);
+    }
+}
+
+/// Names of any kind, and nothing is left of a table that is gone.
+#[test]
+fn a_guard_knows_its_table_and_goes_with_it() {
+    let fixture = Fixture::over(2, 3, 1);
+    let mut client = fixture.client();
+    let table = "\"o'cl\\ock\"";
+    run(
+        &mut client,
+        &format!(
+            "CREATE TABLE {table} (\"i d\" int PRIMARY KEY, v text) WITH (drover.shard_key = '\"i d\"')"
+        ),
+    );
+    run(&mut client, &rows(table));
+    let own = |shard| {
+        value(
+            &mut fixture.admin_of(shard),
+            &format!("SELECT min(\"i d\") FROM {table}"),
+        )
+    };
+    for shard in 0..2 {
+        let bad = format!("INSERT INTO {table} VALUES ({}, 'bad')", own(1 - shard));
+        let (code, text) = error(&mut fixture.admin_of(shard), &bad);
+        assert_eq!(
+            (code.as_str(), text.as_str()),
+            (
+                MISPLACED,
+                "a row of table \"o'cl\\ock\" does not belong on this shard"
+            )
+        );
+    }
+    // Somebody removed one: a proxy that starts makes it again.
+    let guards = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'drover%'";
+    let mut admin = fixture.admin_of(1);
+    run(&mut admin, &format!("DROP TRIGGER drover_guard ON {table}"));
+    let (second, _) = fixture.another("second");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while value(&mut admin, guards) != "1" {
+        assert!(Instant::now() < deadline, "no guard");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    second.shutdown();
+    run(&mut client, &format!("DROP TABLE {table}"));
+    for shard in 0..2 {
+        assert_eq!(value(&mut fixture.admin_of(shard), guards), "0");
+    }
+}
