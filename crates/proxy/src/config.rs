@@ -171,6 +171,8 @@ impl std::fmt::Debug for AdminConfig {
 pub struct Limits {
     /// The longest message accepted, in bytes. Longer ones end the session (PostgreSQL's own bound is 1 GiB).
     pub max_message_bytes: usize,
+    /// Named prepared statements, and named portals, per client; 0: no limit.
+    pub max_client_statements: usize,
     /// The longest startup packet, in bytes (PostgreSQL: 10,000).
     pub max_startup_bytes: usize,
     /// From accept to AuthenticationOk.
@@ -197,6 +199,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_message_bytes: (1 << 30) - 1,
+            max_client_statements: 10_000,
             max_startup_bytes: 10_000,
             login_timeout: Duration::from_secs(60),
             max_clients: 10_000,

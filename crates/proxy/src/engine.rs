@@ -16,7 +16,7 @@ use crate::server::{Parameters, StatementId};
 use crate::session::Floors;
 use crate::session::Workspaces;
 use crate::session::settings::Settings;
-use crate::worker::{Shared, WorkerCtx};
+use crate::worker::{Shared, Watches, WorkerCtx};
 
 /// Everything that plans depend on: sessions that agree on it share one cache of statements.
 pub struct PlanContext {
@@ -84,6 +84,8 @@ pub struct Engine {
     pub floors: Floors,
     /// Counts this worker's running statements for those who want to pause them.
     pub running: Running,
+    /// Watches the times of this worker's sessions.
+    pub(crate) watches: Rc<Watches>,
 }
 
 impl Engine {
@@ -104,6 +106,7 @@ impl Engine {
             workspaces: Workspaces::default(),
             floors: Floors::of_worker(&ctx.shared.floors),
             running,
+            watches: Rc::clone(&ctx.watches),
         });
         let weak = Rc::downgrade(&engine);
         ctx.reconfigured.borrow_mut().push(Box::new(move || {

@@ -21,6 +21,7 @@ mod enlist;
 mod extended;
 mod fault;
 mod hurry;
+mod idle_times;
 mod inspect;
 mod learn;
 mod listen;
@@ -328,6 +329,9 @@ impl Session {
     async fn wait_for_client(&mut self) -> Result<bool, Fault> {
         if self.listening.is_some() {
             self.deliver_notifications()?;
+        }
+        if self.settings.take_changed() {
+            self.follow_idle_times();
         }
         if let Some(watch) = &self.watch {
             watch.waits(self.block.is_open());

@@ -17,7 +17,7 @@ pub(crate) use run::{ACCEPTING, spawn};
 pub(crate) use shared::{Mailboxes, Switch, WorkerMessage};
 pub use shared::{Shared, StartError};
 pub use stop::{Stop, StopReason};
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Watch, Watches};
 
 use crate::buffers::Buffers;
 use crate::cancel::ClientCancel;

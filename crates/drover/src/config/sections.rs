@@ -161,6 +161,9 @@ section! {
         login_timeout: Duration = "'60s'",
         /// The most that one statement may collect from several shards before PostgreSQL finishes it.
         gather_max_bytes: Bytes = "'64MiB'",
+        /// Prepared statements with a name, and portals with a name, that a client may have at once; further ones are
+        /// refused with `53400`. 0: no limit.
+        max_client_statements: usize = "10000",
     }
 }
 

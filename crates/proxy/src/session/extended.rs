@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use catalog::ShardId;
 use hashbrown::HashMap;
 use sql::NormalisedBuf;
-use wire::backend::encode;
+use wire::backend::{ErrorFields, encode};
 use wire::frame::Message;
 use wire::frontend::{Bind, Frontend, Parse};
 use wire::{FormatCode, Target};
@@ -237,6 +237,7 @@ impl Session {
                 format!("prepared statement \"{name}\" already exists"),
             ));
         }
+        self.check_names_left(parse.name, &self.extended.statements)?;
         let mut types: Vec<u32> = parse.types.iter().collect();
         let declared = types.len();
         if types.iter().all(|oid| *oid == 0) {
@@ -270,6 +271,22 @@ impl Session {
         }
         self.extended.statements.insert(parse.name.to_vec(), prepared);
         Ok(())
+    }
+
+    /// What a client may name is bounded: each named statement, and each named portal, costs the proxy memory.
+    fn check_names_left<T>(&self, name: &[u8], taken: &HashMap<Vec<u8>, T>) -> Result<(), Fault> {
+        if name.is_empty() {
+            return Ok(());
+        }
+        let taken = taken.len() - usize::from(taken.contains_key([].as_slice()));
+        let limit = self.engine.shared.policies.source().limits.max_client_statements;
+        if limit == 0 || taken < limit {
+            return Ok(());
+        }
+        let text = format!("a client can name {limit} prepared statements and as many portals");
+        let hint = "The limit is limits.max_client_statements. Close those that are not needed any more.";
+        let fields = ErrorFields::error("53400", text).with_hint(hint);
+        Err(Fault::Statement(Box::new(fields)))
     }
 
     /// What was learnt of a text before, by whichever session.
@@ -393,6 +410,7 @@ impl Session {
             let name = String::from_utf8_lossy(bind.portal);
             return Err(Fault::error("42P03", format!("cursor \"{name}\" already exists")));
         }
+        self.check_names_left(bind.portal, &self.extended.portals)?;
         self.place_read_in_pipeline(&prepared.statement).await?;
         let mut prepared = prepared;
         if prepared.told.borrow().is_some() && matches!(prepared.statement.action, Action::Home) {

@@ -73,6 +73,9 @@ const NAME_BYTES: usize = 32;
 impl Session {
     /// Serves transactions as long as the short way will do. Afterwards [`Session::step`] has something to do.
     pub(super) async fn hurry(&mut self) -> Result<(), Fault> {
+        if self.settings.take_changed() {
+            self.follow_idle_times();
+        }
         while self.is_at_rest() {
             if let Some(watch) = &self.watch {
                 watch.waits(false);

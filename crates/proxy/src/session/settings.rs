@@ -354,6 +354,8 @@ pub struct SettingsHistory {
     /// What `SET LOCAL` set in the open transaction, in order, replayed on servers that join later; and what was set or
     /// reset afterwards of the same names, which it would hide there.
     local: Vec<Local>,
+    /// Something may differ since [`take_changed`](SettingsHistory::take_changed) was asked.
+    changed: bool,
 }
 
 /// One `SET LOCAL`, or what came after one.
@@ -405,7 +407,27 @@ impl SettingsHistory {
             at_begin: None,
             savepoints: Vec::new(),
             local: Vec::new(),
+            changed: true,
         }
+    }
+
+    /// Whether anything may have changed since this was asked last; true the first time.
+    #[inline]
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The statement in force for `name` (in lower case), which may be a `SET LOCAL`; `None`: it is as on a fresh
+    /// connection.
+    pub fn in_force(&self, name: &str) -> Option<&str> {
+        let local = self.local.iter().rev().find_map(|local| match local {
+            Local::Statement {
+                name: Some(known),
+                text,
+            } if known == name => Some(text.as_str()),
+            _ => None,
+        });
+        local.or_else(|| self.current.get(name))
     }
 
     /// The settings in force for the next server, without `SET LOCAL`.
@@ -484,6 +506,7 @@ impl SettingsHistory {
 
     /// A `SET` succeeded.
     pub fn set(&mut self, name: &str, statement: String) {
+        self.changed = true;
         self.unhide(name, &statement);
         Rc::make_mut(&mut self.current).set(name, statement);
     }
@@ -502,6 +525,7 @@ impl SettingsHistory {
     /// A `SET LOCAL` succeeded inside the open transaction.
     pub fn set_local(&mut self, statement: String) {
         if self.at_begin.is_some() {
+            self.changed = true;
             self.local.push(Local::Statement {
                 name: local_name(&statement),
                 text: statement,
@@ -552,6 +576,7 @@ impl SettingsHistory {
 
     /// A `RESET name` succeeded.
     pub fn reset(&mut self, name: &str) {
+        self.changed = true;
         let base = Rc::clone(&self.base);
         self.unhide(name, &reset_text(name, &base));
         Rc::make_mut(&mut self.current).reset(name, &base);
@@ -559,6 +584,7 @@ impl SettingsHistory {
 
     /// `RESET ALL` or `DISCARD ALL` succeeded. `RESET ALL` leaves role and session authorisation alone.
     pub fn reset_all(&mut self, identity_too: bool) {
+        self.changed = true;
         let base = Rc::clone(&self.base);
         for name in self.local_names() {
             if identity_too || !is_identity(&name) {
@@ -597,8 +623,10 @@ impl SettingsHistory {
         if let Some(before) = self.at_begin.take()
             && !committed
         {
+            self.changed |= !Rc::ptr_eq(&self.current, &before);
             self.current = before;
         }
+        self.changed |= !self.local.is_empty();
         self.savepoints.clear();
         self.local.clear();
     }
@@ -627,6 +655,7 @@ impl SettingsHistory {
     /// Rolled back to the newest savepoint of this name, which stays open.
     pub fn rollback_to(&mut self, name: &str) {
         if let Some(depth) = self.find(name) {
+            self.changed = true;
             self.current = Rc::clone(&self.savepoints[depth].settings);
             self.local.truncate(self.savepoints[depth].local);
             self.savepoints.truncate(depth + 1);

@@ -67,7 +67,10 @@ struct Limits {
 #[derive(Debug)]
 pub(crate) struct Watch {
     watches: Rc<Watches>,
-    limits: Limits,
+    /// In force now.
+    limits: Cell<Limits>,
+    /// As configured.
+    configured: Limits,
     phase: Cell<Phase>,
     since: Cell<u32>,
     /// The transaction's first tick, if one is open.
@@ -103,17 +106,27 @@ impl Watches {
         slot: &Arc<CancelSlot>,
         metrics: &Arc<WorkerMetrics>,
     ) -> Option<Rc<Watch>> {
-        if timeouts.is_unlimited() {
-            return None;
-        }
+        (!timeouts.is_unlimited()).then(|| self.watch_always(timeouts, stop, slot, metrics))
+    }
+
+    /// Watches a session although nothing is limited for it yet.
+    pub(crate) fn watch_always(
+        self: &Rc<Self>,
+        timeouts: &Timeouts,
+        stop: &Rc<Stop>,
+        slot: &Arc<CancelSlot>,
+        metrics: &Arc<WorkerMetrics>,
+    ) -> Rc<Watch> {
+        let limits = Limits {
+            query: ticks(timeouts.query),
+            transaction: ticks(timeouts.transaction),
+            idle_transaction: ticks(timeouts.idle_transaction),
+            client_idle: ticks(timeouts.client_idle),
+        };
         let watch = Rc::new(Watch {
             watches: Rc::clone(self),
-            limits: Limits {
-                query: ticks(timeouts.query),
-                transaction: ticks(timeouts.transaction),
-                idle_transaction: ticks(timeouts.idle_transaction),
-                client_idle: ticks(timeouts.client_idle),
-            },
+            limits: Cell::new(limits),
+            configured: limits,
             phase: Cell::new(Phase::Running),
             since: Cell::new(self.now.get()),
             transaction: Cell::new(None),
@@ -126,7 +139,7 @@ impl Watches {
         if !self.running.replace(true) {
             tokio::task::spawn_local(Rc::clone(self).run(Arc::clone(metrics)));
         }
-        Some(watch)
+        watch
     }
 
     /// Looks at all watches every tick until there are none.
@@ -157,6 +170,21 @@ impl Watches {
 }
 
 impl Watch {
+    /// The client limits its own silence (zero: it does not): `idle_in_transaction_session_timeout` and
+    /// `idle_session_timeout`. The shorter time counts where one is configured as well.
+    pub(crate) fn set_own(&self, idle_transaction: Duration, client_idle: Duration) {
+        let shorter = |configured: u32, own: Duration| match (configured, ticks(own)) {
+            (0, own) => own,
+            (configured, 0) => configured,
+            (configured, own) => configured.min(own),
+        };
+        self.limits.set(Limits {
+            idle_transaction: shorter(self.configured.idle_transaction, idle_transaction),
+            client_idle: shorter(self.configured.client_idle, client_idle),
+            ..self.configured
+        });
+    }
+
     /// The session begins to run something; `in_block`: as part of a transaction that is open already.
     pub(crate) fn runs(&self, in_block: bool) {
         let now = self.watches.now.get();
@@ -207,23 +235,22 @@ impl Watch {
     }
 
     fn look(&self, now: u32) -> Due {
+        let limits = self.limits.get();
         let over = |since: u32, limit: u32| limit > 0 && now.wrapping_sub(since) > limit;
         let transaction_over = self
             .transaction
             .get()
-            .is_some_and(|since| over(since, self.limits.transaction));
+            .is_some_and(|since| over(since, limits.transaction));
         match self.phase.get() {
-            Phase::Idle if over(self.since.get(), self.limits.client_idle) => {
-                Due::Stop(StopReason::ClientIdle)
-            }
+            Phase::Idle if over(self.since.get(), limits.client_idle) => Due::Stop(StopReason::ClientIdle),
             Phase::IdleInTransaction if transaction_over => Due::Stop(StopReason::TransactionTimeout),
-            Phase::IdleInTransaction if over(self.since.get(), self.limits.idle_transaction) => {
+            Phase::IdleInTransaction if over(self.since.get(), limits.idle_transaction) => {
                 Due::Stop(StopReason::IdleInTransaction)
             }
             Phase::Running => {
                 let wanted = if transaction_over {
                     Fired::Transaction
-                } else if over(self.since.get(), self.limits.query) {
+                } else if over(self.since.get(), limits.query) {
                     Fired::Query
                 } else {
                     return Due::Nothing;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proxy::config::{DatabaseConfig, PoolOverrides};
-use testkit::client::Client;
+use testkit::client::{Client, Format, Pipeline};
 
 use super::site::{Site, error, eventually, pid, run, value};
 
@@ -155,4 +155,34 @@ fn open(site: &Site) -> usize {
 fn waiting(site: &Site) -> u64 {
     let pools = super::site::wait(site.admin().pools());
     pools.iter().map(|pool| pool.waiting as u64).sum()
+}
+
+/// What a client names is bounded; what it closes makes room.
+#[test]
+fn a_client_can_name_so_much_and_no_more() {
+    let site = Site::new(|config| config.limits.max_client_statements = 3);
+    let mut client = site.client();
+    let parse = |name: &str| Pipeline::new().parse(name, "SELECT 1", &[]).sync();
+    for name in ["a", "b", "c"] {
+        assert!(client.run(parse(name)).unwrap().error().is_none(), "{name}");
+    }
+    let refused = client.run(parse("d")).unwrap();
+    assert_eq!(refused.error().expect("one too many").sqlstate(), "53400");
+    assert!(client.run(parse("")).unwrap().error().is_none(), "it has no name");
+    let closed = client.run(Pipeline::new().close_statement("b").sync()).unwrap();
+    assert!(closed.error().is_none());
+    assert!(client.run(parse("d")).unwrap().error().is_none(), "there is room");
+
+    run(&mut client, "BEGIN");
+    let bind = |portal: &str| Pipeline::new().bind(portal, "a", &[], Format::Text);
+    let mut three = client.run(bind("x").sync()).unwrap();
+    for portal in ["y", "z"] {
+        assert!(three.error().is_none());
+        three = client.run(bind(portal).sync()).unwrap();
+    }
+    let refused = client.run(bind("w").sync()).unwrap();
+    assert_eq!(refused.error().expect("one too many").sqlstate(), "53400");
+    run(&mut client, "ROLLBACK");
+    let run_one = bind("w").execute("w", 0).sync();
+    assert_eq!(client.run(run_one).unwrap().value().as_deref(), Some("1"));
 }

@@ -7,7 +7,8 @@ use replica::Token;
 use sql::SettingScope;
 use wire::backend::ErrorFields;
 
-use super::super::settings::{Settings, SettingsHistory};
+use super::super::idle_times::IDLE_TIMES;
+use super::super::settings::{Settings, SettingsHistory, is_own};
 use super::super::{Fault, Session};
 use super::options::{
     BUFFER_MS, BUFFER_STATEMENTS, CONSISTENCY, READ_FROM, REPLICA_WAIT, TOKEN, checked, hold_of, shown,
@@ -24,11 +25,14 @@ const FIXED: [(&str, &str); 2] = [
 /// Settings that are kept with the session's others.
 const KEPT: [&str; 5] = [READ_FROM, CONSISTENCY, REPLICA_WAIT, BUFFER_MS, BUFFER_STATEMENTS];
 
-/// What ALTER ROLE and ALTER DATABASE have set of them, one row with a value for each.
+/// What ALTER ROLE and ALTER DATABASE have set of them, one row with a value for each; behind them the same of
+/// [`IDLE_TIMES`], which older servers do not all have.
 pub(in super::super) const ASK_DEFAULTS: &str = "SELECT pg_catalog.current_setting('drover.read_from', true), \
      pg_catalog.current_setting('drover.consistency', true), pg_catalog.current_setting('drover.replica_wait', true), \
      pg_catalog.current_setting('drover.failover_buffer_ms', true), \
-     pg_catalog.current_setting('drover.failover_buffer_statements', true)";
+     pg_catalog.current_setting('drover.failover_buffer_statements', true), \
+     (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_in_transaction_session_timeout'), \
+     (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout')";
 
 impl Session {
     /// `SET drover.… = …`.
@@ -198,7 +202,8 @@ impl Session {
             return;
         };
         let base = self.settings.base();
-        let missing = defaults.iter().filter(|(name, _)| base.get(name).is_none());
+        let own = defaults.iter().filter(|(name, _)| is_own(name));
+        let missing = own.filter(|(name, _)| base.get(name).is_none());
         let missing: Vec<&(String, String)> = missing.collect();
         if missing.is_empty() {
             return;
@@ -221,7 +226,12 @@ impl Session {
             let value = checked(name, &[value.to_owned()]).ok()?;
             Some(((*name).to_owned(), value))
         });
-        given.collect()
+        let times = values.iter().skip(KEPT.len());
+        let times = IDLE_TIMES.iter().zip(times).filter_map(|(name, value)| {
+            let value = value.as_deref().filter(|value| *value != "0")?;
+            Some(((*name).to_owned(), format!("SET {name} TO {value}")))
+        });
+        given.chain(times).collect()
     }
 }
 
