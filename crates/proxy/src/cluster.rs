@@ -46,6 +46,12 @@ const BETWEEN_PAUSES: Duration = Duration::from_millis(200);
 /// How long a change waits for the other proxies.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long clients outside of transactions, and changes, wait for a proxy that has lost touch with the cluster.
+pub(crate) const LOST_TOUCH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often they look whether it is over.
+pub(crate) const LOST_TOUCH_LOOK: Duration = Duration::from_millis(50);
+
 /// What the sessions of one proxy know about the cluster.
 pub struct Cluster {
     limits: Limits,
@@ -193,6 +199,18 @@ impl Cluster {
             }
             tokio::time::sleep(BETWEEN_PAUSES).await;
         }
+    }
+
+    /// Waits until this proxy may serve again. False: not soon.
+    pub(crate) async fn regains_touch(&self) -> bool {
+        let deadline = Instant::now() + LOST_TOUCH_PATIENCE;
+        while !self.is_valid() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(LOST_TOUCH_LOOK).await;
+        }
+        true
     }
 
     /// A connection of the proxy's own.

@@ -46,7 +46,7 @@ mod workspace;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use sql::NormalisedBuf;
@@ -54,6 +54,7 @@ use wire::frontend::tag;
 
 use crate::cancel::ClientCancel;
 use crate::client::{ClientConn, Filled};
+use crate::cluster::{LOST_TOUCH_LOOK, LOST_TOUCH_PATIENCE};
 use crate::config::PoolMode;
 use crate::engine::{Engine, PlanContext};
 use crate::pools::{Admission, ShardPool};
@@ -131,12 +132,6 @@ pub struct Session {
 
 /// Room for a message that a session keeps between two of them, in bytes.
 const MESSAGE_KEPT_BYTES: usize = 256;
-
-/// How long clients outside of transactions wait for a proxy that has lost touch with the cluster.
-const LOST_TOUCH_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often they look whether it is over.
-const LOST_TOUCH_LOOK: Duration = Duration::from_millis(50);
 
 /// Whether the session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use catalog::ShardId;
 use catalog::ddl::{TableDdl, assemble, table_ddl_queries};
 use plan::ShardOptions;
-use topology::{ChangeGuard, ChangeScope, ClusterRecord};
+use topology::{ChangeError, ChangeGuard, ChangeScope, ClusterRecord};
 
 use super::check::{self, Division, Movable};
 use super::copy::copy;
@@ -40,8 +40,29 @@ impl Wanted<'_> {
     }
 }
 
-/// Carries a move out, from the checks to the new epoch.
+/// How often a move begins again whose proxy lost touch with the cluster.
+const AGAIN_MAX: u32 = 2;
+
+/// Carries a move out. A proxy that was cut off from the cluster for a moment begins again: nothing had changed.
 pub(super) async fn run(
+    cluster: &Cluster,
+    wanted: &Wanted<'_>,
+    line: &mut dyn FnMut(&str),
+    faults: &Faults,
+) -> Result<(), OpError> {
+    for _ in 0..AGAIN_MAX {
+        match attempt(cluster, wanted, line, faults).await {
+            Err(OpError::Change(ChangeError::Lost)) if cluster.regains_touch().await => {
+                line("the proxy was cut off from the cluster; beginning again");
+            }
+            ended => return ended,
+        }
+    }
+    attempt(cluster, wanted, line, faults).await
+}
+
+/// From the checks to the new epoch, once.
+pub(super) async fn attempt(
     cluster: &Cluster,
     wanted: &Wanted<'_>,
     line: &mut dyn FnMut(&str),

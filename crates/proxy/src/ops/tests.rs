@@ -592,7 +592,7 @@ fn a_leader_that_was_thought_dead_cannot_commit() {
                 options: Some(&wanted),
             };
             let mut line = |_: &str| ();
-            let lead = relocate::run(&f.cluster, &wanted, &mut line, &faults);
+            let lead = relocate::attempt(&f.cluster, &wanted, &mut line, &faults);
             let others = async {
                 stall.reached.notified().await;
                 // Its lease ends, and whoever is left brings the change to its end.
@@ -614,6 +614,52 @@ fn a_leader_that_was_thought_dead_cannot_commit() {
         let committed = f.rows(1, "SELECT committed FROM drover_internal.decisions");
         assert!(committed.iter().all(|committed| committed == "f"), "{step:?}");
     }
+}
+
+/// Nothing had changed, so that the move can be made all the same.
+#[test]
+fn a_move_that_lost_its_barrier_begins_again() {
+    let f = Fixture::new(
+        "",
+        "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 99)",
+    );
+    let stall = Arc::new(Stall::default());
+    let faults = Faults {
+        stall_at: Some((Step::Moved, Arc::clone(&stall))),
+        ..Faults::default()
+    };
+    let wanted = options("id", None);
+    let wanted = Wanted {
+        database: &f.database,
+        schema: "public",
+        table: "t",
+        options: Some(&wanted),
+    };
+    let mut lines = Vec::new();
+    let mut line = |text: &str| lines.push(text.to_owned());
+    f.runtime.block_on(async {
+        let lead = relocate::run(&f.cluster, &wanted, &mut line, &faults);
+        let others = async {
+            stall.reached.notified().await;
+            let barrier = f.store.get(&barrier_key()).await.unwrap().unwrap();
+            f.store.delete(&barrier_key(), barrier.version).await.unwrap();
+            stall.go_on.notify_one();
+            stall.reached.notified().await;
+            stall.go_on.notify_one();
+        };
+        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(lead, others).0 })
+            .await
+            .expect("it ends")
+            .map_err(OpError::into_fields)
+            .unwrap();
+    });
+    assert!(
+        lines.iter().any(|line| line.contains("beginning again")),
+        "{lines:?}"
+    );
+    assert_eq!(f.state("t"), Some(TableState::Active));
+    let counts = f.everywhere("SELECT count(*) FROM t").concat();
+    assert_eq!(counts.iter().map(|n| n.parse::<u32>().unwrap()).sum::<u32>(), 99);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use catalog::ShardId;
 use plan::{DdlPlace, DdlPlan, MetadataEffect};
 use sql::StatementKind;
-use topology::{ChangeGuard, ChangeScope, ClusterRecord};
+use topology::{ChangeError, ChangeGuard, ChangeScope, ClusterRecord};
 use wire::backend::ErrorFields;
 
 use super::block::{SchemaChange, Wrote};
@@ -277,12 +277,7 @@ impl Session {
         if !change.record.is_empty() {
             self.guard_new_tables(&change).await;
         }
-        change
-            .guard
-            .publish(|record| {
-                record.schema_version += 1;
-                change.record.apply(record);
-            })
+        self.publish(&mut change)
             .await
             .map_err(|error| committed_but_unknown(&error))?;
         // The pause ends with the new epoch: this statement must not hold the others up meanwhile.
@@ -293,6 +288,29 @@ impl Session {
             tracing::warn!(%error, "a proxy has not acknowledged a schema change");
         }
         Ok(())
+    }
+
+    /// Makes a committed change known. A proxy that was cut off from the cluster for a moment has lost the right to, and asks
+    /// for it again: the others have gone on with what was true before, and must not for longer than need be.
+    async fn publish(&self, change: &mut PendingChange) -> Result<(), ChangeError> {
+        let PendingChange { guard, record } = change;
+        let apply = |cluster: &mut ClusterRecord| {
+            cluster.schema_version += 1;
+            record.apply(cluster);
+        };
+        match guard.publish(apply).await {
+            Err(ChangeError::Lost) => {}
+            other => return other.map(|_| ()),
+        }
+        let cluster = &self.engine.cluster;
+        self.engine.running.leave();
+        let again = match cluster.regains_touch().await {
+            true => cluster.change(ChangeScope::Nothing).await,
+            false => Err(ChangeError::Lost),
+        };
+        self.engine.running.enter_anyway();
+        **guard = again?;
+        guard.publish(apply).await.map(|_| ())
     }
 
     /// Before anybody writes to them. What fails here is made up for from time to time.
