@@ -23,6 +23,13 @@ pub fn uint32(value: u32) -> i64 {
     join(b, c)
 }
 
+/// `hashfloat8extended(value, 0)` of the bits of a float8 of which there is one zero and one NaN; equals
+/// `hashfloat4extended` for values that one can take.
+#[inline]
+pub fn float8(bits: u64) -> i64 {
+    if bits == 0 { 0 } else { bytes(&bits.to_le_bytes()) }
+}
+
 /// `hash_bytes_extended(bytes, 0)`: `hashtextextended` under a deterministic collation, `uuid_hash_extended`, and
 /// `hashbpcharextended` once trailing blanks are removed.
 pub fn bytes(bytes: &[u8]) -> i64 {

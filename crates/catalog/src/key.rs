@@ -2,11 +2,20 @@
 
 use crate::{Oid, hash};
 
+mod datetime;
+mod numeric;
 mod parse;
+mod sql;
 #[cfg(test)]
 mod tests;
 
+pub use numeric::Numeric;
+pub(crate) use sql::order_sql;
+pub use sql::{hash_sql, literal_sql, record_hash_sql};
+
 /// The type of a sharding key column. Domains are resolved to their base type first.
+///
+/// Every type here can be placed; which of them tables may be sharded by is [`KeyType::from_base_oid`]'s to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyType {
     /// `smallint`
@@ -23,6 +32,24 @@ pub enum KeyType {
     Bpchar,
     /// `uuid`
     Uuid,
+    /// `boolean`
+    Bool,
+    /// `date`
+    Date,
+    /// `timestamp without time zone`
+    Timestamp,
+    /// `timestamp with time zone`
+    Timestamptz,
+    /// `bytea`
+    Bytea,
+    /// `real`
+    Float4,
+    /// `double precision`
+    Float8,
+    /// `numeric`
+    Numeric,
+    /// Any enum. Its values' OIDs differ from server to server, so a value is its label.
+    Enum,
 }
 
 /// Values of which types compare equal, and hash equal, across types.
@@ -36,6 +63,22 @@ pub enum KeyFamily {
     Bpchar,
     /// uuid
     Uuid,
+    /// boolean
+    Bool,
+    /// date
+    Date,
+    /// timestamp
+    Timestamp,
+    /// timestamptz: comparing it with a timestamp depends on the time zone
+    Timestamptz,
+    /// bytea
+    Bytea,
+    /// float4, float8
+    Float,
+    /// numeric
+    Numeric,
+    /// An enum; two enums compare only when they are the same type.
+    Enum,
 }
 
 /// A column of a sharding key.
@@ -54,10 +97,48 @@ pub enum KeyValue {
     Null,
     /// Any integer key.
     Int(i64),
-    /// text and varchar as they are; character with its trailing blanks removed. Always UTF-8.
+    /// text and varchar as they are; character with its trailing blanks removed; an enum's label. Always UTF-8.
     Text(Box<[u8]>),
     /// The 16 bytes of a uuid.
     Uuid([u8; 16]),
+    /// boolean
+    Bool(bool),
+    /// Days since 2000-01-01; the lowest and highest number are the infinities.
+    Date(i32),
+    /// Microseconds since 2000-01-01, in UTC for a timestamptz; the lowest and highest number are the infinities.
+    Time(i64),
+    /// The bits of a float8, with one zero and one NaN.
+    Float(u64),
+    /// numeric
+    Numeric(Box<Numeric>),
+    /// bytea
+    Bytes(Box<[u8]>),
+}
+
+/// A [`KeyValue`] that belongs to somebody else. The order is that of the type in PostgreSQL for the families with
+/// [`KeyFamily::has_order`], text by its bytes (`COLLATE "C"`); NULL comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyRef<'a> {
+    /// See [`KeyValue::Null`].
+    Null,
+    /// See [`KeyValue::Int`].
+    Int(i64),
+    /// See [`KeyValue::Text`].
+    Text(&'a [u8]),
+    /// See [`KeyValue::Uuid`].
+    Uuid(&'a [u8; 16]),
+    /// See [`KeyValue::Bool`].
+    Bool(bool),
+    /// See [`KeyValue::Date`].
+    Date(i32),
+    /// See [`KeyValue::Time`].
+    Time(i64),
+    /// See [`KeyValue::Float`].
+    Float(u64),
+    /// See [`KeyValue::Numeric`].
+    Numeric(&'a Numeric),
+    /// See [`KeyValue::Bytes`].
+    Bytes(&'a [u8]),
 }
 
 /// Why bytes are not taken as a key value.
@@ -75,7 +156,32 @@ pub enum KeyError {
 }
 
 impl KeyType {
-    /// The key type of a *base* type (resolve domains with [`Snapshot::base_type`](crate::Snapshot::base_type)).
+    /// All of them.
+    pub const ALL: [KeyType; 16] = [
+        KeyType::Int2,
+        KeyType::Int4,
+        KeyType::Int8,
+        KeyType::Text,
+        KeyType::Varchar,
+        KeyType::Bpchar,
+        KeyType::Uuid,
+        KeyType::Bool,
+        KeyType::Date,
+        KeyType::Timestamp,
+        KeyType::Timestamptz,
+        KeyType::Bytea,
+        KeyType::Float4,
+        KeyType::Float8,
+        KeyType::Numeric,
+        KeyType::Enum,
+    ];
+
+    /// The type of this [`KeyType::name`].
+    pub fn named(name: &str) -> Option<KeyType> {
+        KeyType::ALL.into_iter().find(|known| known.name() == name)
+    }
+
+    /// The type tables may be sharded by, of a *base* type (resolve domains with [`Snapshot::base_type`](crate::Snapshot::base_type)).
     pub fn from_base_oid(oid: Oid) -> Option<KeyType> {
         Some(match oid.0 {
             21 => KeyType::Int2,
@@ -89,7 +195,7 @@ impl KeyType {
         })
     }
 
-    /// OID of the type, the same on every server.
+    /// OID of the type, the same on every server; [`Oid::INVALID`] for an enum.
     pub fn oid(self) -> Oid {
         Oid(match self {
             KeyType::Int2 => 21,
@@ -99,10 +205,19 @@ impl KeyType {
             KeyType::Varchar => 1043,
             KeyType::Bpchar => 1042,
             KeyType::Uuid => 2950,
+            KeyType::Bool => 16,
+            KeyType::Date => 1082,
+            KeyType::Timestamp => 1114,
+            KeyType::Timestamptz => 1184,
+            KeyType::Bytea => 17,
+            KeyType::Float4 => 700,
+            KeyType::Float8 => 701,
+            KeyType::Numeric => 1700,
+            KeyType::Enum => return Oid::INVALID,
         })
     }
 
-    /// Name of the type in `pg_catalog`.
+    /// Name of the type in `pg_catalog`; `enum` for any enum.
     pub fn name(self) -> &'static str {
         match self {
             KeyType::Int2 => "int2",
@@ -112,6 +227,15 @@ impl KeyType {
             KeyType::Varchar => "varchar",
             KeyType::Bpchar => "bpchar",
             KeyType::Uuid => "uuid",
+            KeyType::Bool => "bool",
+            KeyType::Date => "date",
+            KeyType::Timestamp => "timestamp",
+            KeyType::Timestamptz => "timestamptz",
+            KeyType::Bytea => "bytea",
+            KeyType::Float4 => "float4",
+            KeyType::Float8 => "float8",
+            KeyType::Numeric => "numeric",
+            KeyType::Enum => "enum",
         }
     }
 
@@ -122,6 +246,14 @@ impl KeyType {
             KeyType::Text | KeyType::Varchar => KeyFamily::Text,
             KeyType::Bpchar => KeyFamily::Bpchar,
             KeyType::Uuid => KeyFamily::Uuid,
+            KeyType::Bool => KeyFamily::Bool,
+            KeyType::Date => KeyFamily::Date,
+            KeyType::Timestamp => KeyFamily::Timestamp,
+            KeyType::Timestamptz => KeyFamily::Timestamptz,
+            KeyType::Bytea => KeyFamily::Bytea,
+            KeyType::Float4 | KeyType::Float8 => KeyFamily::Float,
+            KeyType::Numeric => KeyFamily::Numeric,
+            KeyType::Enum => KeyFamily::Enum,
         }
     }
 
@@ -158,40 +290,95 @@ impl KeyType {
         match (self.family(), value) {
             (_, KeyValue::Null) => Ok(KeyValue::Null),
             (KeyFamily::Integer, KeyValue::Int(i)) => parse::from_i64(self, *i),
-            (KeyFamily::Text, KeyValue::Text(_)) | (KeyFamily::Uuid, KeyValue::Uuid(_)) => Ok(value.clone()),
             (KeyFamily::Bpchar, KeyValue::Text(t)) => Ok(KeyValue::Text(parse::strip_blanks(t).into())),
+            (KeyFamily::Text | KeyFamily::Enum, KeyValue::Text(_))
+            | (KeyFamily::Uuid, KeyValue::Uuid(_))
+            | (KeyFamily::Bool, KeyValue::Bool(_))
+            | (KeyFamily::Date, KeyValue::Date(_))
+            | (KeyFamily::Timestamp | KeyFamily::Timestamptz, KeyValue::Time(_))
+            | (KeyFamily::Bytea, KeyValue::Bytes(_))
+            | (KeyFamily::Float, KeyValue::Float(_))
+            | (KeyFamily::Numeric, KeyValue::Numeric(_)) => Ok(value.clone()),
             _ => Err(KeyError::Malformed),
         }
     }
 }
 
-impl KeyValue {
-    /// Where the value is in the hash space. [`hash_sql`] computes the same on a server.
-    pub fn hash(&self) -> i64 {
+impl KeyFamily {
+    /// Whether [`KeyRef`]s of the family are ordered as PostgreSQL orders the type, text by its bytes: whether keys can be
+    /// placed by `range`.
+    pub fn has_order(self) -> bool {
+        !matches!(
+            self,
+            KeyFamily::Float | KeyFamily::Numeric | KeyFamily::Enum | KeyFamily::Bool
+        )
+    }
+
+    /// The type in which any value of the family can be written.
+    pub fn widest(self) -> KeyType {
         match self {
-            KeyValue::Null => crate::NULL_KEY_HASH,
-            KeyValue::Int(i) => hash::int8(*i),
-            KeyValue::Text(t) => hash::bytes(t),
-            KeyValue::Uuid(u) => hash::bytes(u),
+            KeyFamily::Integer => KeyType::Int8,
+            KeyFamily::Text => KeyType::Text,
+            KeyFamily::Bpchar => KeyType::Bpchar,
+            KeyFamily::Uuid => KeyType::Uuid,
+            KeyFamily::Bool => KeyType::Bool,
+            KeyFamily::Date => KeyType::Date,
+            KeyFamily::Timestamp => KeyType::Timestamp,
+            KeyFamily::Timestamptz => KeyType::Timestamptz,
+            KeyFamily::Bytea => KeyType::Bytea,
+            KeyFamily::Float => KeyType::Float8,
+            KeyFamily::Numeric => KeyType::Numeric,
+            KeyFamily::Enum => KeyType::Enum,
         }
     }
 }
 
-/// SQL text of the hash of a key column, so that a filter on a server agrees with [`KeyValue::hash`].
-///
-/// `column_expr` is SQL text (a quoted column name, possibly qualified). The expression is never NULL, is
-/// immutable, independent of `search_path`, and accepted in publication row filters.
-pub fn hash_sql(key_type: KeyType, column_expr: &str) -> String {
-    let inner = match key_type.family() {
-        KeyFamily::Integer => format!("pg_catalog.hashint8extended(({column_expr})::pg_catalog.int8, 0)"),
-        // Every deterministic collation hashes the bytes; naming one keeps user-defined ones out of row filters.
-        KeyFamily::Text => format!(
-            "pg_catalog.hashtextextended(({column_expr})::pg_catalog.text COLLATE pg_catalog.\"C\", 0)"
-        ),
-        KeyFamily::Bpchar => format!(
-            "pg_catalog.hashbpcharextended(({column_expr})::pg_catalog.bpchar COLLATE pg_catalog.\"C\", 0)"
-        ),
-        KeyFamily::Uuid => format!("pg_catalog.uuid_hash_extended(({column_expr})::pg_catalog.uuid, 0)"),
-    };
-    format!("coalesce({inner}, {}::pg_catalog.int8)", crate::NULL_KEY_HASH)
+impl KeyValue {
+    /// The same value, borrowed.
+    #[inline]
+    pub fn borrowed(&self) -> KeyRef<'_> {
+        match self {
+            KeyValue::Null => KeyRef::Null,
+            KeyValue::Int(i) => KeyRef::Int(*i),
+            KeyValue::Text(t) => KeyRef::Text(t),
+            KeyValue::Uuid(u) => KeyRef::Uuid(u),
+            KeyValue::Bool(b) => KeyRef::Bool(*b),
+            KeyValue::Date(d) => KeyRef::Date(*d),
+            KeyValue::Time(t) => KeyRef::Time(*t),
+            KeyValue::Float(f) => KeyRef::Float(*f),
+            KeyValue::Numeric(n) => KeyRef::Numeric(n),
+            KeyValue::Bytes(b) => KeyRef::Bytes(b),
+        }
+    }
+
+    /// Where the value is in the hash space. [`hash_sql`] computes the same on a server.
+    #[inline]
+    pub fn hash(&self) -> i64 {
+        self.borrowed().hash()
+    }
+}
+
+impl KeyRef<'_> {
+    /// As [`KeyValue::hash`].
+    #[inline]
+    pub fn hash(self) -> i64 {
+        match self {
+            KeyRef::Null => crate::NULL_KEY_HASH,
+            KeyRef::Int(i) | KeyRef::Time(i) => hash::int8(i),
+            KeyRef::Text(t) | KeyRef::Bytes(t) => hash::bytes(t),
+            KeyRef::Uuid(u) => hash::bytes(u),
+            KeyRef::Bool(b) => hash::uint32(b.into()),
+            KeyRef::Date(d) => hash::uint32(d as u32),
+            KeyRef::Float(bits) => hash::float8(bits),
+            KeyRef::Numeric(n) => n.hash(),
+        }
+    }
+}
+
+/// Where a key of several columns is in the hash space; [`record_hash_sql`] computes the same on a server. With a single
+/// column it is that column's own hash.
+pub fn record_hash<'a>(values: impl IntoIterator<Item = KeyRef<'a>>) -> i64 {
+    values.into_iter().fold(0_i64, |hash, value| {
+        hash.wrapping_mul(31).wrapping_add(value.hash())
+    })
 }

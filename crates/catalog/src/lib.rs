@@ -29,14 +29,19 @@ mod types;
 pub use closure::SessionActs;
 pub use function::{BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Proof, Volatility};
 pub use ids::{Epoch, MapId, Oid, ShardId};
-pub use key::{KeyColumn, KeyError, KeyFamily, KeyType, KeyValue, hash_sql};
+pub use key::{
+    KeyColumn, KeyError, KeyFamily, KeyRef, KeyType, KeyValue, Numeric, hash_sql, literal_sql, record_hash,
+    record_hash_sql,
+};
 pub use load::{CatalogError, QueryId, SnapshotBuilder};
 pub use reads::{Hindrance, HindranceKind, Scope};
 pub use relation::{
     CheckConstraint, Column, FkAction, ForeignKey, Generated, Identity, Part, PartKind, Persistence,
     Placement, Policy, Relation, RelationKind, Trigger, UniqueIndex,
 };
-pub use shard_map::{HashRange, NULL_KEY_HASH, RANGES_MAX, ShardMap, ShardMapError};
+pub use shard_map::{
+    HashRange, KeyRange, NULL_KEY_HASH, RANGES_MAX, REMAINDERS_MAX, ROWS_MAX, Rule, ShardMap, ShardMapError,
+};
 pub use snapshot::{Database, ShardingInput, Snapshot, TableSharding, TableShardingKind};
 pub use types::{Collation, CollationProvider, Operator, SortOrder, Type, TypeKind};
 

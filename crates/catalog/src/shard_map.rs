@@ -1,36 +1,71 @@
-//! Hash ranges and the shards that own them.
+//! Keys and the shards they are on.
+//!
+//! A map answers for every value of its family, NULL included: there is no key without a place. It has two parts
+//! (docs/decisions/0021): *rows*, keys that were placed one by one, and a *rest*, a rule for all others. The schemes are
+//! combinations of the two: `hash`, `modulo` and `range` are rules, `list` is rows and one shard for what is not listed,
+//! `directory` is rows over `hash`, and a pinned key is a row on top of any of them.
 
-use crate::{KeyColumn, KeyValue, ShardId, hash_sql};
+use crate::{KeyColumn, KeyRef, KeyValue, ShardId};
 
+mod grow;
+mod hash_ranges;
+mod key_ranges;
+mod predicate;
+mod rows;
 #[cfg(test)]
 mod tests;
 
-/// The hash of a NULL key. NULL thus has one fixed place: the shard that owns hash 0.
+pub use hash_ranges::HashRange;
+pub use key_ranges::KeyRange;
+
+use hash_ranges::HashRanges;
+use key_ranges::KeyRanges;
+use rows::KeyRows;
+
+/// The hash of a NULL key. NULL thus has one fixed place under `hash` and `modulo`.
 pub const NULL_KEY_HASH: i64 = 0;
 
 /// Largest number of ranges in one map.
 pub const RANGES_MAX: usize = 65_536;
 
-/// A range of the signed 64-bit hash space, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HashRange {
-    /// First hash.
-    pub first: i64,
-    /// Last hash.
-    pub last: i64,
-    /// Owner.
-    pub shard: ShardId,
+/// Largest number of keys placed one by one in one map: the rows of a `directory`, the values of a `list`, and pins.
+pub const ROWS_MAX: usize = 2_000_000;
+
+/// Largest number of remainders of `modulo`.
+pub const REMAINDERS_MAX: usize = 65_536;
+
+/// How keys without a row of their own become shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rest {
+    Hash(HashRanges),
+    /// Owner of each remainder of the hash.
+    Modulo(Vec<ShardId>),
+    Range(KeyRanges),
+    One(ShardId),
 }
 
-/// Which shard owns which part of the hash space. Ranges cover all of it without gaps.
+/// Which shard each key is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardMap {
-    starts: Vec<i64>,
-    owners: Vec<ShardId>,
+    rest: Rest,
+    rows: KeyRows,
     shards: Vec<ShardId>,
 }
 
-/// Why ranges do not make a map.
+/// The rule of a map for keys without a row of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule<'a> {
+    /// By range of the hash: see [`ShardMap::ranges`].
+    Hash,
+    /// By remainder of the hash: the owner of each.
+    Modulo(&'a [ShardId]),
+    /// By range of the key: see [`ShardMap::key_ranges`].
+    Range,
+    /// All on one shard.
+    One(ShardId),
+}
+
+/// Why a map cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ShardMapError {
     /// No range at all.
@@ -39,60 +74,150 @@ pub enum ShardMapError {
     /// More than [`RANGES_MAX`].
     #[error("a shard map has at most {RANGES_MAX} ranges")]
     TooMany,
+    /// More than [`ROWS_MAX`].
+    #[error("a shard map places at most {ROWS_MAX} keys one by one")]
+    TooManyRows,
+    /// More than [`REMAINDERS_MAX`].
+    #[error("a shard map has at most {REMAINDERS_MAX} remainders")]
+    TooManyRemainders,
     /// The first range does not start at the lowest hash.
     #[error("the first range must start at the lowest hash")]
     FirstStart,
     /// Starts must grow strictly.
     #[error("range starts must be strictly ascending")]
     NotAscending,
+    /// A range starts at NULL.
+    #[error("a range cannot start at NULL")]
+    NullStart,
+    /// A key has two rows.
+    #[error("a key is placed twice")]
+    TwiceRow,
+    /// Only a map by hash range can take a shard in by ranges.
+    #[error("only a map by hash ranges can be cut")]
+    NotByHash,
+    /// The shard to be added is there already.
+    #[error("the shard is in the map already")]
+    HasShard,
 }
 
 impl ShardMap {
-    /// Equal parts, in the order given.
+    /// By hash, equal parts, in the order given.
     pub fn even(shards: &[ShardId]) -> Result<ShardMap, ShardMapError> {
-        let parts = shards.len() as i128;
-        let ranges = shards.iter().enumerate().map(|(i, &shard)| {
-            let offset = (i as i128) * (1i128 << 64) / parts;
-            ((i128::from(i64::MIN) + offset) as i64, shard)
-        });
-        ShardMap::from_starts(ranges)
+        HashRanges::even(shards).map(|ranges| ShardMap::of(Rest::Hash(ranges)))
     }
 
-    /// From `(first hash, owner)` pairs, ascending; the first must be `i64::MIN`.
+    /// By hash, from `(first hash, owner)` pairs, ascending; the first must be `i64::MIN`.
     pub fn from_starts(ranges: impl IntoIterator<Item = (i64, ShardId)>) -> Result<ShardMap, ShardMapError> {
-        let (starts, owners): (Vec<i64>, Vec<ShardId>) = ranges.into_iter().take(RANGES_MAX + 1).unzip();
-        if starts.len() > RANGES_MAX {
-            return Err(ShardMapError::TooMany);
+        HashRanges::from_starts(ranges).map(|ranges| ShardMap::of(Rest::Hash(ranges)))
+    }
+
+    /// By the remainder of the hash: `owners[hash mod owners.len()]`, the remainder never negative.
+    pub fn modulo(owners: Vec<ShardId>) -> Result<ShardMap, ShardMapError> {
+        match owners.len() {
+            0 => Err(ShardMapError::Empty),
+            1..=REMAINDERS_MAX => Ok(ShardMap::of(Rest::Modulo(owners))),
+            _ => Err(ShardMapError::TooManyRemainders),
         }
-        match starts.first() {
-            None => return Err(ShardMapError::Empty),
-            Some(&first) if first != i64::MIN => return Err(ShardMapError::FirstStart),
-            Some(_) => {}
+    }
+
+    /// By ranges of the key: `first` owns all below the first start, and NULL is in the last range, where an ascending order
+    /// puts it. `starts` are `(first key, owner)` pairs, ascending in the order of [`KeyRef`].
+    ///
+    /// All keys must be of one family that [has an order](crate::KeyFamily::has_order).
+    pub fn by_range(first: ShardId, starts: Vec<(KeyValue, ShardId)>) -> Result<ShardMap, ShardMapError> {
+        KeyRanges::new(first, starts).map(|ranges| ShardMap::of(Rest::Range(ranges)))
+    }
+
+    /// All on one shard, but for rows.
+    pub fn one(shard: ShardId) -> ShardMap {
+        ShardMap::of(Rest::One(shard))
+    }
+
+    /// The same map with these keys placed one by one, whatever its rule says of them.
+    pub fn with_rows(
+        mut self,
+        rows: impl IntoIterator<Item = (KeyValue, ShardId)>,
+    ) -> Result<ShardMap, ShardMapError> {
+        for (key, shard) in rows {
+            if self.rows.len() >= ROWS_MAX {
+                return Err(ShardMapError::TooManyRows);
+            }
+            if !self.rows.insert(key, shard) {
+                return Err(ShardMapError::TwiceRow);
+            }
         }
-        if starts.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(ShardMapError::NotAscending);
-        }
-        let mut shards = owners.clone();
+        self.list_shards();
+        Ok(self)
+    }
+
+    fn of(rest: Rest) -> ShardMap {
+        let mut map = ShardMap {
+            rest,
+            rows: KeyRows::default(),
+            shards: Vec::new(),
+        };
+        map.list_shards();
+        map
+    }
+
+    fn list_shards(&mut self) {
+        let mut shards: Vec<ShardId> = match &self.rest {
+            Rest::Hash(ranges) => ranges.owners().to_vec(),
+            Rest::Modulo(owners) => owners.clone(),
+            Rest::Range(ranges) => ranges.owners().to_vec(),
+            Rest::One(shard) => vec![*shard],
+        };
+        shards.extend(self.rows.iter().map(|(_, shard)| shard));
         shards.sort_unstable();
         shards.dedup();
-        Ok(ShardMap {
-            starts,
-            owners,
-            shards,
-        })
-    }
-
-    /// The owner of a hash.
-    #[inline]
-    pub fn shard_of_hash(&self, hash: i64) -> ShardId {
-        // The first start is i64::MIN, so at least one start is not above the hash.
-        self.owners[self.starts.partition_point(|&start| start <= hash) - 1]
+        self.shards = shards;
     }
 
     /// The owner of a key value.
     #[inline]
     pub fn shard_of(&self, key: &KeyValue) -> ShardId {
-        self.shard_of_hash(key.hash())
+        self.shard_of_ref(key.borrowed())
+    }
+
+    /// The owner of a key value.
+    #[inline]
+    pub fn shard_of_ref(&self, key: KeyRef<'_>) -> ShardId {
+        if self.rows.is_empty() {
+            // The usual map.
+            if let Rest::Hash(ranges) = &self.rest {
+                return ranges.owner_of(key.hash());
+            }
+        }
+        self.shard_by_any(key)
+    }
+
+    fn shard_by_any(&self, key: KeyRef<'_>) -> ShardId {
+        let hash = match (&self.rest, self.rows.is_empty()) {
+            (Rest::Range(_) | Rest::One(_), true) => 0,
+            _ => key.hash(),
+        };
+        if let Some(shard) = self.rows.get(hash, key) {
+            return shard;
+        }
+        match &self.rest {
+            Rest::Hash(ranges) => ranges.owner_of(hash),
+            Rest::Modulo(owners) => {
+                // At most REMAINDERS_MAX of them, and the remainder is below their number.
+                owners[hash.rem_euclid(owners.len() as i64) as usize]
+            }
+            Rest::Range(ranges) => ranges.owner_of(key),
+            Rest::One(shard) => *shard,
+        }
+    }
+
+    /// The rule for keys without a row of their own.
+    pub fn rule(&self) -> Rule<'_> {
+        match &self.rest {
+            Rest::Hash(_) => Rule::Hash,
+            Rest::Modulo(owners) => Rule::Modulo(owners),
+            Rest::Range(_) => Rule::Range,
+            Rest::One(shard) => Rule::One(*shard),
+        }
     }
 
     /// All owners, ascending, each once.
@@ -100,44 +225,53 @@ impl ShardMap {
         &self.shards
     }
 
-    /// All ranges, ascending.
+    /// The keys placed one by one, in no order.
+    pub fn rows(&self) -> impl Iterator<Item = (&KeyValue, ShardId)> + '_ {
+        self.rows.iter()
+    }
+
+    /// The ranges of hashes, ascending; none unless the rule is [`Rule::Hash`].
     pub fn ranges(&self) -> impl Iterator<Item = HashRange> + '_ {
-        self.starts.iter().enumerate().map(|(i, &first)| HashRange {
-            first,
-            last: self.starts.get(i + 1).map_or(i64::MAX, |next| next - 1),
-            shard: self.owners[i],
-        })
+        let ranges = match &self.rest {
+            Rest::Hash(ranges) => Some(ranges),
+            _ => None,
+        };
+        ranges.into_iter().flat_map(HashRanges::iter)
+    }
+
+    /// The ranges of keys, ascending; none unless the rule is [`Rule::Range`].
+    pub fn key_ranges(&self) -> impl Iterator<Item = KeyRange<'_>> + '_ {
+        let ranges = match &self.rest {
+            Rest::Range(ranges) => Some(ranges),
+            _ => None,
+        };
+        ranges.into_iter().flat_map(KeyRanges::iter)
+    }
+
+    /// The shards that may hold keys from `low` to `high`, both included; `None`: no bound on that side. Ascending, each
+    /// once; all shards of the map when its rule does not know an order. NULL is in no such range.
+    pub fn shards_between(&self, low: Option<&KeyValue>, high: Option<&KeyValue>) -> Vec<ShardId> {
+        let Rest::Range(ranges) = &self.rest else {
+            return self.shards.clone();
+        };
+        let mut shards = ranges.owners_between(low.map(KeyValue::borrowed), high.map(KeyValue::borrowed));
+        let inside = |key: &KeyValue| {
+            let key = key.borrowed();
+            low.is_none_or(|low| low.borrowed() <= key) && high.is_none_or(|high| key <= high.borrowed())
+        };
+        shards.extend(
+            self.rows
+                .iter()
+                .filter(|(key, _)| inside(key))
+                .map(|(_, shard)| shard),
+        );
+        shards.sort_unstable();
+        shards.dedup();
+        shards
     }
 
     /// A SQL predicate, never NULL, true for exactly the rows of `shard`. `column_expr` is SQL text of the key column.
-    pub fn range_predicate_sql(&self, shard: ShardId, key: KeyColumn, column_expr: &str) -> String {
-        let hash = hash_sql(key.key_type, column_expr);
-        let parts: Vec<String> = self
-            .merged_ranges(shard)
-            .into_iter()
-            .map(|(first, last)| format!("{hash} BETWEEN {} AND {}", int8_sql(first), int8_sql(last)))
-            .collect();
-        if parts.is_empty() {
-            "false".to_owned()
-        } else {
-            format!("({})", parts.join(" OR "))
-        }
+    pub fn predicate_sql(&self, shard: ShardId, key: KeyColumn, column_expr: &str) -> String {
+        predicate::of_shard(self, shard, key.key_type, column_expr)
     }
-
-    /// Ranges of a shard with neighbours joined.
-    fn merged_ranges(&self, shard: ShardId) -> Vec<(i64, i64)> {
-        let mut out: Vec<(i64, i64)> = Vec::new();
-        for range in self.ranges().filter(|r| r.shard == shard) {
-            match out.last_mut() {
-                Some((_, last)) if last.checked_add(1) == Some(range.first) => *last = range.last,
-                _ => out.push((range.first, range.last)),
-            }
-        }
-        out
-    }
-}
-
-/// The lowest int8 has no positive twin, so it cannot be written as a negated literal.
-fn int8_sql(value: i64) -> String {
-    format!("'{value}'::pg_catalog.int8")
 }

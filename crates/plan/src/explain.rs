@@ -100,13 +100,12 @@ fn key(source: &KeySource) -> String {
 
 fn constant(value: &KeyValue) -> String {
     match value {
-        KeyValue::Null => "NULL".to_owned(),
-        KeyValue::Int(value) => value.to_string(),
         KeyValue::Text(text) => sql::quote_literal(&String::from_utf8_lossy(text)),
         KeyValue::Uuid(bytes) => {
             let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
             format!("{} {hex}", KeyType::Uuid.name())
         }
+        other => other.to_string(),
     }
 }
 

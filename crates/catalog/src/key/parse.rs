@@ -1,6 +1,6 @@
 //! Bytes from outside → [`KeyValue`].
 
-use super::{KeyError, KeyFamily, KeyType, KeyValue};
+use super::{KeyError, KeyFamily, KeyType, KeyValue, datetime, numeric};
 
 pub(super) fn from_i64(key_type: KeyType, value: i64) -> Result<KeyValue, KeyError> {
     let fits = match key_type {
@@ -22,7 +22,14 @@ pub(super) fn from_binary(key_type: KeyType, bytes: &[u8]) -> Result<KeyValue, K
         KeyType::Int4 => KeyValue::Int(i32::from_be_bytes(exactly(bytes)?).into()),
         KeyType::Int8 => KeyValue::Int(i64::from_be_bytes(exactly(bytes)?)),
         KeyType::Uuid => KeyValue::Uuid(exactly(bytes)?),
-        KeyType::Text | KeyType::Varchar | KeyType::Bpchar => text(key_type, bytes)?,
+        KeyType::Text | KeyType::Varchar | KeyType::Bpchar | KeyType::Enum => text(key_type, bytes)?,
+        KeyType::Bool => KeyValue::Bool(exactly::<1>(bytes)? != [0]),
+        KeyType::Date => KeyValue::Date(i32::from_be_bytes(exactly(bytes)?)),
+        KeyType::Timestamp | KeyType::Timestamptz => KeyValue::Time(i64::from_be_bytes(exactly(bytes)?)),
+        KeyType::Bytea => KeyValue::Bytes(bytes.into()),
+        KeyType::Float4 => float(f32::from_be_bytes(exactly(bytes)?).into()),
+        KeyType::Float8 => float(f64::from_be_bytes(exactly(bytes)?)),
+        KeyType::Numeric => numeric::from_binary(bytes)?,
     };
     Ok(value)
 }
@@ -31,7 +38,18 @@ pub(super) fn from_text(key_type: KeyType, bytes: &[u8]) -> Result<KeyValue, Key
     match key_type.family() {
         KeyFamily::Integer => from_i64(key_type, integer(bytes)?),
         KeyFamily::Uuid => uuid(bytes),
-        KeyFamily::Text | KeyFamily::Bpchar => text(key_type, bytes),
+        KeyFamily::Text | KeyFamily::Bpchar | KeyFamily::Enum => text(key_type, bytes),
+        KeyFamily::Bool => match bytes {
+            b"t" | b"true" => Ok(KeyValue::Bool(true)),
+            b"f" | b"false" => Ok(KeyValue::Bool(false)),
+            _ => Err(KeyError::NotCanonical),
+        },
+        KeyFamily::Date => datetime::date(bytes),
+        KeyFamily::Timestamp => datetime::timestamp(bytes, false),
+        KeyFamily::Timestamptz => datetime::timestamp(bytes, true),
+        KeyFamily::Bytea => bytea(bytes),
+        KeyFamily::Float => float_text(key_type, bytes),
+        KeyFamily::Numeric => numeric::from_text(bytes),
     }
 }
 
@@ -49,6 +67,30 @@ pub(super) fn from_datum(key_type: KeyType, bytes: &[u8]) -> Result<KeyValue, Ke
         }
         KeyFamily::Uuid => Ok(KeyValue::Uuid(exactly(bytes)?)),
         KeyFamily::Text | KeyFamily::Bpchar => text(key_type, varlena(bytes)?),
+        // Its OID, which another server would not know.
+        KeyFamily::Enum => Err(KeyError::NotCanonical),
+        KeyFamily::Bool => {
+            let word: [u8; 8] = exactly(bytes)?;
+            Ok(KeyValue::Bool(word[0] != 0))
+        }
+        KeyFamily::Date => {
+            let word: [u8; 8] = exactly(bytes)?;
+            Ok(KeyValue::Date(i32::from_le_bytes([
+                word[0], word[1], word[2], word[3],
+            ])))
+        }
+        KeyFamily::Timestamp | KeyFamily::Timestamptz => {
+            Ok(KeyValue::Time(i64::from_le_bytes(exactly(bytes)?)))
+        }
+        KeyFamily::Bytea => Ok(KeyValue::Bytes(varlena(bytes)?.into())),
+        KeyFamily::Float => {
+            let word: [u8; 8] = exactly(bytes)?;
+            Ok(float(match key_type {
+                KeyType::Float4 => f32::from_le_bytes([word[0], word[1], word[2], word[3]]).into(),
+                _ => f64::from_le_bytes(word),
+            }))
+        }
+        KeyFamily::Numeric => numeric::from_datum(varlena(bytes)?),
     }
 }
 
@@ -151,4 +193,59 @@ fn uuid(bytes: &[u8]) -> Result<KeyValue, KeyError> {
         nibbles += 1;
     }
     Ok(KeyValue::Uuid(out))
+}
+
+/// One zero and one NaN.
+fn float(value: f64) -> KeyValue {
+    let value = match value {
+        0.0 => 0.0,
+        value if value.is_nan() => f64::NAN,
+        value => value,
+    };
+    KeyValue::Float(value.to_bits())
+}
+
+/// Decimal, with or without exponent, or the name of a special value.
+fn float_text(key_type: KeyType, bytes: &[u8]) -> Result<KeyValue, KeyError> {
+    match bytes {
+        b"NaN" => return Ok(float(f64::NAN)),
+        b"Infinity" => return Ok(float(f64::INFINITY)),
+        b"-Infinity" => return Ok(float(f64::NEG_INFINITY)),
+        _ => {}
+    }
+    let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
+    let plain = unsigned.first().is_some_and(u8::is_ascii_digit)
+        && unsigned
+            .iter()
+            .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'+' | b'-'));
+    let text = std::str::from_utf8(bytes).map_err(|_| KeyError::Malformed)?;
+    if !plain {
+        return Err(KeyError::NotCanonical);
+    }
+    let value: f64 = match key_type {
+        KeyType::Float4 => text.parse::<f32>().map(f64::from),
+        _ => text.parse::<f64>(),
+    }
+    .map_err(|_| KeyError::NotCanonical)?;
+    // The server refuses what is too large, or too small to be told from zero.
+    let mantissa = text.split('e').next().unwrap_or(text);
+    let vanished = value == 0.0 && mantissa.bytes().any(|b| matches!(b, b'1'..=b'9'));
+    if value.is_infinite() || vanished {
+        return Err(KeyError::OutOfRange);
+    }
+    Ok(float(value))
+}
+
+/// `\x` and hexadecimal digits.
+fn bytea(bytes: &[u8]) -> Result<KeyValue, KeyError> {
+    let digits = bytes.strip_prefix(b"\\x").ok_or(KeyError::NotCanonical)?;
+    if digits.len() % 2 != 0 {
+        return Err(KeyError::NotCanonical);
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).ok_or(KeyError::NotCanonical);
+    let out: Result<Box<[u8]>, KeyError> = digits
+        .chunks_exact(2)
+        .map(|pair| Ok((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
+        .collect();
+    Ok(KeyValue::Bytes(out?))
 }

@@ -1,9 +1,139 @@
 use super::*;
-use crate::KeyType;
+use crate::{KeyRef, KeyType};
 use proptest::prelude::*;
 
 fn shards(n: u32) -> Vec<ShardId> {
     (1..=n).map(ShardId).collect()
+}
+
+fn owner(map: &ShardMap, hash: i64) -> ShardId {
+    match &map.rest {
+        Rest::Hash(ranges) => ranges.owner_of(hash),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Part of the hash space that has another owner, and part of each shard.
+fn moved(before: &ShardMap, after: &ShardMap) -> (f64, Vec<f64>) {
+    let space = 2f64.powi(64);
+    let mut edges: Vec<i64> = before.ranges().chain(after.ranges()).map(|r| r.first).collect();
+    edges.sort_unstable();
+    edges.dedup();
+    let mut parts = vec![0.0; 2_000];
+    let mut share = 0.0;
+    for (at, first) in edges.iter().enumerate() {
+        let end = edges.get(at + 1).map_or(2f64.powi(63), |next| *next as f64);
+        let size = (end - *first as f64) / space;
+        let (old, new) = (owner(before, *first), owner(after, *first));
+        parts[new.0 as usize] += size;
+        if old != new {
+            share += size;
+            assert!(
+                before.shards().iter().all(|shard| *shard != new),
+                "{new} had shared already"
+            );
+        }
+    }
+    (share, parts)
+}
+
+#[test]
+fn a_new_shard_takes_its_part_and_nothing_else_moves() {
+    let mut map = ShardMap::even(&shards(1)).unwrap();
+    for count in 2..=40_u32 {
+        let next = map.with_shard(ShardId(count)).unwrap();
+        let (share, parts) = moved(&map, &next);
+        let fair = 1.0 / f64::from(count);
+        assert!((share - fair).abs() < 1e-9, "{count}: {share}");
+        for part in &parts[1..=count as usize] {
+            assert!((part - fair).abs() < 1e-9, "{count}: {part}");
+        }
+        map = next;
+    }
+    assert_eq!(map.with_shard(ShardId(7)), Err(ShardMapError::HasShard));
+    assert_eq!(
+        ShardMap::one(ShardId(1)).with_shard(ShardId(2)),
+        Err(ShardMapError::NotByHash)
+    );
+}
+
+#[test]
+fn modulo_takes_the_remainder_without_its_sign() {
+    let map = ShardMap::modulo(shards(3)).unwrap();
+    assert_eq!(map.shard_of(&KeyValue::Null), ShardId(1));
+    for key in 0..100 {
+        let key = KeyValue::Int(key);
+        let remainder = (i128::from(key.hash()).rem_euclid(3)) as u32;
+        assert_eq!(map.shard_of(&key), ShardId(remainder + 1));
+    }
+    assert_eq!(ShardMap::modulo(Vec::new()), Err(ShardMapError::Empty));
+}
+
+#[test]
+fn ranges_of_keys_hold_their_start_and_not_their_end() {
+    let (a, b, c) = (ShardId(1), ShardId(2), ShardId(3));
+    let int = KeyValue::Int;
+    let map = ShardMap::by_range(a, vec![(int(0), b), (int(10), c), (int(20), a)]).unwrap();
+    for (key, shard) in [
+        (i64::MIN, a),
+        (-1, a),
+        (0, b),
+        (9, b),
+        (10, c),
+        (19, c),
+        (20, a),
+        (i64::MAX, a),
+    ] {
+        assert_eq!(map.shard_of(&int(key)), shard, "{key}");
+    }
+    assert_eq!(map.shard_of(&KeyValue::Null), a);
+    let between = |low: Option<i64>, high: Option<i64>| {
+        map.shards_between(low.map(int).as_ref(), high.map(int).as_ref())
+    };
+    assert_eq!(between(Some(3), Some(10)), [b, c]);
+    assert_eq!(between(Some(3), Some(9)), [b]);
+    assert_eq!(between(None, Some(-1)), [a]);
+    assert_eq!(between(Some(10), None), [a, c]);
+    assert_eq!(between(None, None), [a, b, c]);
+    assert_eq!(between(Some(9), Some(3)), []);
+    let pinned = map.clone().with_rows([(int(5), ShardId(9))]).unwrap();
+    assert_eq!(pinned.shard_of(&int(5)), ShardId(9));
+    assert_eq!(
+        pinned.shards_between(Some(&int(5)), Some(&int(6))),
+        [b, ShardId(9)]
+    );
+    assert_eq!(pinned.shards_between(Some(&int(6)), Some(&int(7))), [b]);
+    assert_eq!(
+        ShardMap::by_range(a, vec![(int(5), b), (int(5), c)]),
+        Err(ShardMapError::NotAscending)
+    );
+    assert_eq!(
+        ShardMap::by_range(a, vec![(KeyValue::Null, b)]),
+        Err(ShardMapError::NullStart)
+    );
+}
+
+#[test]
+fn rows_come_before_the_rule() {
+    let text = |t: &str| KeyValue::Text(t.as_bytes().into());
+    let (a, b) = (ShardId(1), ShardId(2));
+    let list = ShardMap::one(a)
+        .with_rows([(text("eu"), b), (KeyValue::Null, b)])
+        .unwrap();
+    assert_eq!(list.shard_of(&text("eu")), b);
+    assert_eq!(list.shard_of(&text("eu ")), a);
+    assert_eq!(list.shard_of(&KeyValue::Null), b);
+    assert_eq!(list.shards(), [a, b]);
+    assert_eq!(list.shard_of_ref(KeyRef::Text(b"eu")), b);
+    assert_eq!(
+        list.clone().with_rows([(text("eu"), a)]),
+        Err(ShardMapError::TwiceRow)
+    );
+    let again = ShardMap::one(a)
+        .with_rows([(KeyValue::Null, b), (text("eu"), b)])
+        .unwrap();
+    assert_eq!(list, again);
+    assert_ne!(list, ShardMap::one(a).with_rows([(text("eu"), b)]).unwrap());
 }
 
 #[test]
@@ -16,8 +146,8 @@ fn even_maps_cover_everything() {
         assert_eq!(ranges[n as usize - 1].last, i64::MAX);
         assert!(ranges.windows(2).all(|w| w[0].last + 1 == w[1].first));
         for range in ranges {
-            assert_eq!(map.shard_of_hash(range.first), range.shard);
-            assert_eq!(map.shard_of_hash(range.last), range.shard);
+            assert_eq!(owner(&map, range.first), range.shard);
+            assert_eq!(owner(&map, range.last), range.shard);
         }
     }
 }
@@ -43,14 +173,14 @@ fn predicate_joins_neighbours() {
         attnum: 1,
         key_type: KeyType::Int8,
     };
-    let sql = map.range_predicate_sql(b, key, "\"k\"");
+    let sql = map.predicate_sql(b, key, "\"k\"");
     assert_eq!(
         sql,
         "(coalesce(pg_catalog.hashint8extended((\"k\")::pg_catalog.int8, 0), 0::pg_catalog.int8) \
          BETWEEN '-5'::pg_catalog.int8 AND '9'::pg_catalog.int8)"
     );
-    assert_eq!(map.range_predicate_sql(a, key, "k").matches(" OR ").count(), 1);
-    assert_eq!(map.range_predicate_sql(ShardId(9), key, "k"), "false");
+    assert_eq!(map.predicate_sql(a, key, "k").matches(" OR ").count(), 1);
+    assert_eq!(map.predicate_sql(ShardId(9), key, "k"), "false");
 }
 
 proptest! {
@@ -62,6 +192,6 @@ proptest! {
         let map = ShardMap::from_starts(starts.enumerate().map(|(i, s)| (s, ShardId(i as u32)))).unwrap();
         let holder: Vec<ShardId> =
             map.ranges().filter(|r| r.first <= hash && hash <= r.last).map(|r| r.shard).collect();
-        prop_assert_eq!(holder, vec![map.shard_of_hash(hash)]);
+        prop_assert_eq!(holder, vec![owner(&map, hash)]);
     }
 }

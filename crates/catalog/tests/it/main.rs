@@ -3,6 +3,7 @@
 // Helpers are not #[test] functions, yet an unwrap in them fails the test just the same.
 #![allow(clippy::unwrap_used)]
 
+mod keys;
 mod server;
 
 use std::collections::BTreeMap;
@@ -12,10 +13,7 @@ use catalog::load::{EPILOGUE, PREAMBLE};
 use catalog::{
     BodyFacts, BodyParser, Epoch, FunctionBody, KeyColumn, KeyType, MapId, Oid, Placement, Proof, QueryId,
     Relation, ShardId, ShardMap, ShardingInput, Snapshot, SnapshotBuilder, TableSharding, TableShardingKind,
-    hash_sql,
 };
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use server::{Server, rows};
 use tokio_postgres::Client;
 
@@ -106,74 +104,6 @@ fn sharding() -> ShardingInput {
             .to_vec(),
         tables,
         declared_local: vec![("app".to_owned(), "trusted".to_owned())],
-    }
-}
-
-#[test]
-fn hashes_agree_with_the_server() {
-    run(|server| async move {
-        let client = server.connect("postgres").await;
-        let mut rng = StdRng::seed_from_u64(1);
-        for (key_type, count) in [
-            (KeyType::Int2, 5_000),
-            (KeyType::Int4, 15_000),
-            (KeyType::Int8, 30_000),
-            (KeyType::Text, 30_000),
-            (KeyType::Bpchar, 10_000),
-            (KeyType::Uuid, 10_000),
-        ] {
-            let values: Vec<String> = (0..count).map(|_| random_value(&mut rng, key_type)).collect();
-            let list = values
-                .iter()
-                .map(|v| format!("('{}')", v.replace('\'', "''")))
-                .collect::<Vec<_>>();
-            let column = format!("(v::pg_catalog.{})", key_type.name());
-            let sql = format!(
-                "SELECT {} FROM (VALUES {}) s(v)",
-                hash_sql(key_type, &column),
-                list.join(",")
-            );
-            let hashes = rows(&client, &sql).await;
-            assert_eq!(hashes.len(), values.len());
-            for (value, row) in values.iter().zip(hashes) {
-                let key = key_type.from_text(value.as_bytes()).unwrap();
-                assert_eq!(Some(key.hash().to_string()), row[0], "{key_type:?} {value:?}");
-            }
-        }
-        let null = rows(
-            &client,
-            &format!("SELECT {}", hash_sql(KeyType::Text, "NULL::text")),
-        )
-        .await;
-        assert_eq!(null[0][0].as_deref(), Some("0"));
-    });
-}
-
-fn random_value(rng: &mut StdRng, key_type: KeyType) -> String {
-    let bits = |rng: &mut StdRng, width: u32| rng.random::<i64>() >> (64 - rng.random_range(1..=width));
-    match key_type {
-        KeyType::Int2 => bits(rng, 16).to_string(),
-        KeyType::Int4 => bits(rng, 32).to_string(),
-        KeyType::Int8 => bits(rng, 64).to_string(),
-        KeyType::Uuid => {
-            let hex = format!("{:032x}", rng.random::<u128>());
-            format!(
-                "{}-{}-{}-{}-{}",
-                &hex[..8],
-                &hex[8..12],
-                &hex[12..16],
-                &hex[16..20],
-                &hex[20..]
-            )
-        }
-        _ => {
-            let length = rng.random_range(0..40);
-            let mut text: String = (0..length)
-                .map(|_| char::from_u32(rng.random_range(32..0x2000)).unwrap_or('x'))
-                .collect();
-            (0..rng.random_range(0..3)).for_each(|_| text.push(' '));
-            text
-        }
     }
 }
 
@@ -559,7 +489,7 @@ fn range_predicates_place_rows_as_the_map_does() {
             let mut seen = 0;
             for shard in map.shards() {
                 let key = KeyColumn { attnum: 1, key_type };
-                let predicate = map.range_predicate_sql(*shard, key, column);
+                let predicate = map.predicate_sql(*shard, key, column);
                 for row in rows(&client, &format!("SELECT {column} FROM keys WHERE {predicate}")).await {
                     let key = match &row[0] {
                         Some(text) => key_type.from_text(text.as_bytes()).unwrap(),
@@ -572,7 +502,7 @@ fn range_predicates_place_rows_as_the_map_does() {
             assert_eq!(seen, 2001);
         }
         // What a publication's row filter must accept.
-        let predicate = map.range_predicate_sql(
+        let predicate = map.predicate_sql(
             ShardId(1),
             KeyColumn {
                 attnum: 1,

@@ -260,6 +260,16 @@ pub(super) fn const_array(node: &Node, snapshot: &Snapshot) -> Option<Vec<KeySou
             KeyType::Int4 => (at, 4),
             KeyType::Int8 => (at, 8),
             KeyType::Uuid => (at, 16),
+            // No table is sharded by these.
+            KeyType::Bool
+            | KeyType::Date
+            | KeyType::Timestamp
+            | KeyType::Timestamptz
+            | KeyType::Bytea
+            | KeyType::Float4
+            | KeyType::Float8
+            | KeyType::Numeric
+            | KeyType::Enum => return None,
             // Elements have a header of four bytes and start at multiples of four.
             KeyType::Text | KeyType::Varchar | KeyType::Bpchar => {
                 let start = at.next_multiple_of(4);

@@ -145,10 +145,7 @@ fn filled(shard: Option<ShardId>, lab: &Lab) -> Client {
             let relation = lab.snapshot.relation_in("public", table).unwrap();
             let (key, map) = (relation.key_column().unwrap(), relation.map().unwrap());
             assert!(!hash_sql(key.key_type, expr).is_empty());
-            lab.snapshot
-                .map(map)
-                .unwrap()
-                .range_predicate_sql(shard, key, expr)
+            lab.snapshot.map(map).unwrap().predicate_sql(shard, key, expr)
         }
     };
     let rows = ROWS

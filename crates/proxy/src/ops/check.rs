@@ -42,13 +42,13 @@ impl Division {
     /// True for the rows of this shard and no others; never NULL.
     pub(super) fn predicate(&self, shard: ShardId) -> String {
         self.map
-            .range_predicate_sql(shard, self.key, &quote_ident(&self.column))
+            .predicate_sql(shard, self.key, &quote_ident(&self.column))
     }
 
     /// The same of the row that a trigger looks at.
     pub(super) fn owns_new_row(&self, shard: ShardId) -> String {
         let column = super::guards::new_column(&self.column);
-        self.map.range_predicate_sql(shard, self.key, &column)
+        self.map.predicate_sql(shard, self.key, &column)
     }
 }
 

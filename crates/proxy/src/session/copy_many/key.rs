@@ -5,14 +5,14 @@
 
 use std::borrow::Cow;
 
-use catalog::{KeyFamily, KeyType, KeyValue, NULL_KEY_HASH, hash};
+use catalog::{KeyError, KeyFamily, KeyRef, KeyType, KeyValue};
 use wire::copy::{CopyError, CopyFormat, CopyOptions, Field, FieldRules};
 
 /// Where a row goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::session) enum Place {
-    /// To the owner of this hash.
-    Hash(i64),
+pub(in crate::session) enum Place<P> {
+    /// To the place of its key.
+    At(P),
     /// Anywhere: no server takes it, and the one that gets it says why.
     Faulty,
 }
@@ -23,8 +23,8 @@ pub(in crate::session) enum KeyProblem {
     /// The field itself cannot be read.
     #[error(transparent)]
     Unreadable(#[from] CopyError),
-    /// A form that only some versions of the server read.
-    #[error("the shard key is not written as a plain decimal number")]
+    /// A form that only some versions of the server read, or that depends on the session's settings.
+    #[error("the shard key is not written in its plain form")]
     Form,
     /// The `DEFAULT` marker in the place of the key.
     #[error("the shard key asks for its default")]
@@ -50,10 +50,14 @@ pub(in crate::session) struct KeyReader {
 }
 
 impl KeyReader {
-    /// Where a row goes that was cut by the splitter.
-    pub(in crate::session) fn place(&self, row: &[u8]) -> Result<Place, KeyProblem> {
+    /// Where a row goes that was cut by the splitter; `at` knows the place of a key.
+    pub(in crate::session) fn place<P>(
+        &self,
+        row: &[u8],
+        at: impl FnOnce(KeyRef<'_>) -> P,
+    ) -> Result<Place<P>, KeyProblem> {
         let Some(index) = self.field else {
-            return Ok(Place::Hash(NULL_KEY_HASH));
+            return Ok(Place::At(at(KeyRef::Null)));
         };
         let field = match self.unquoted(row, index) {
             Some(raw) => Some(self.interpret_unquoted(raw)?),
@@ -62,10 +66,12 @@ impl KeyReader {
         match field {
             // Too few fields.
             None => Ok(Place::Faulty),
-            Some(Field::Null) => Ok(Place::Hash(NULL_KEY_HASH)),
+            Some(Field::Null) => Ok(Place::At(at(KeyRef::Null))),
             Some(Field::Default) => Err(KeyProblem::Default),
-            Some(Field::Value(value)) if self.options.format == CopyFormat::Binary => Ok(self.binary(&value)),
-            Some(Field::Value(value)) => self.text(&value),
+            Some(Field::Value(value)) if self.options.format == CopyFormat::Binary => {
+                Ok(self.binary(&value, at))
+            }
+            Some(Field::Value(value)) => self.text(&value, at),
         }
     }
 
@@ -125,26 +131,31 @@ impl KeyReader {
         Ok(plain)
     }
 
-    fn binary(&self, value: &[u8]) -> Place {
+    fn binary<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Place<P> {
         match self.key_type.family() {
-            KeyFamily::Text | KeyFamily::Bpchar => self.characters(value),
+            KeyFamily::Text | KeyFamily::Bpchar => self.characters(value, at),
             _ => self
                 .key_type
                 .from_binary(value)
-                .map_or(Place::Faulty, |key| Place::Hash(key.hash())),
+                .map_or(Place::Faulty, |key| Place::At(at(key.borrowed()))),
         }
     }
 
-    fn text(&self, value: &[u8]) -> Result<Place, KeyProblem> {
+    fn text<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Result<Place<P>, KeyProblem> {
         match self.key_type.family() {
-            KeyFamily::Text | KeyFamily::Bpchar => Ok(self.characters(value)),
-            KeyFamily::Uuid => Ok(uuid(value).map_or(Place::Faulty, |key| Place::Hash(hash::bytes(&key)))),
-            KeyFamily::Integer => self.integer(value),
+            KeyFamily::Text | KeyFamily::Bpchar => Ok(self.characters(value, at)),
+            KeyFamily::Uuid => Ok(uuid(value).map_or(Place::Faulty, |key| Place::At(at(KeyRef::Uuid(&key))))),
+            KeyFamily::Integer => self.integer(value, at),
+            _ => match self.key_type.from_text(value) {
+                Ok(key) => Ok(Place::At(at(key.borrowed()))),
+                Err(KeyError::NotCanonical) => Err(KeyProblem::Form),
+                Err(KeyError::OutOfRange | KeyError::Malformed) => Ok(Place::Faulty),
+            },
         }
     }
 
     /// text, varchar and character: the bytes count, without the blanks that the server drops.
-    fn characters(&self, value: &[u8]) -> Place {
+    fn characters<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Place<P> {
         let Ok(text) = std::str::from_utf8(value) else {
             return Place::Faulty;
         };
@@ -156,15 +167,15 @@ impl KeyReader {
             // Blanks beyond the length of the column are dropped without a word.
             (KeyType::Varchar, Some(limit)) => match text.char_indices().nth(limit) {
                 None => text,
-                Some((at, _)) if text[at..].bytes().all(|byte| byte == b' ') => &text[..at],
+                Some((end, _)) if text[end..].bytes().all(|byte| byte == b' ') => &text[..end],
                 Some(_) => return Place::Faulty,
             },
             _ => text,
         };
-        Place::Hash(hash::bytes(kept.as_bytes()))
+        Place::At(at(KeyRef::Text(kept.as_bytes())))
     }
 
-    fn integer(&self, value: &[u8]) -> Result<Place, KeyProblem> {
+    fn integer<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Result<Place<P>, KeyProblem> {
         let number = match integer(value) {
             Number::Value(number) => number,
             Number::Wrong => return Ok(Place::Faulty),
@@ -172,7 +183,7 @@ impl KeyReader {
             Number::New => return Err(KeyProblem::Form),
         };
         match self.key_type.from_i64(number) {
-            Ok(KeyValue::Int(number)) => Ok(Place::Hash(hash::int8(number))),
+            Ok(KeyValue::Int(number)) => Ok(Place::At(at(KeyRef::Int(number)))),
             _ => Ok(Place::Faulty),
         }
     }
@@ -262,12 +273,12 @@ mod tests {
         }
     }
 
-    fn check(reader: &KeyReader, row: &str, expect: Result<Place, KeyProblem>) {
-        assert_eq!(reader.place(row.as_bytes()), expect, "{row:?}");
+    fn check(reader: &KeyReader, row: &str, expect: Result<Place<i64>, KeyProblem>) {
+        assert_eq!(reader.place(row.as_bytes(), |key| key.hash()), expect, "{row:?}");
     }
 
-    fn at(value: KeyValue) -> Result<Place, KeyProblem> {
-        Ok(Place::Hash(value.hash()))
+    fn at(value: KeyValue) -> Result<Place<i64>, KeyProblem> {
+        Ok(Place::At(value.hash()))
     }
 
     #[test]

@@ -206,8 +206,8 @@ impl Dealer {
     fn row(&mut self, row: &[u8], pieces: &[&[u8]]) -> Result<(), KeyProblem> {
         let lane = match &self.key {
             None => 0,
-            Some((key, map)) => match key.place(row)? {
-                Place::Hash(hash) => lane_of(map, map.shard_of_hash(hash)),
+            Some((key, map)) => match key.place(row, |key| lane_of(map, map.shard_of_ref(key)))? {
+                Place::At(lane) => lane,
                 Place::Faulty => {
                     self.faulty = true;
                     0
