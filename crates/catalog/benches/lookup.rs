@@ -16,7 +16,7 @@ fn main() -> Result<(), ShardMapError> {
     let shards: Vec<ShardId> = (1..=1024).map(ShardId).collect();
     let ints: Vec<KeyValue> = (0..KEYS).map(|at| KeyValue::Int(mixed(at))).collect();
     let texts: Vec<KeyValue> = (0..KEYS)
-        .map(|at| KeyValue::Text(format!("tenant_{}", mixed(at) as u32).into_bytes().into()))
+        .map(|at| KeyValue::Text(format!("tenant_{}", mixed(at) as u64).into_bytes().into()))
         .collect();
     let uuids: Vec<KeyValue> = (0..KEYS)
         .map(|at| {

@@ -220,6 +220,17 @@ impl ShardMap {
         }
     }
 
+    /// The scheme that this combination of rule and rows is called.
+    pub fn scheme_name(&self) -> &'static str {
+        match (&self.rest, self.rows.is_empty()) {
+            (Rest::Hash(_), true) => "hash",
+            (Rest::Hash(_), false) => "directory",
+            (Rest::Modulo(_), _) => "modulo",
+            (Rest::Range(_), _) => "range",
+            (Rest::One(_), _) => "list",
+        }
+    }
+
     /// All owners, ascending, each once.
     pub fn shards(&self) -> &[ShardId] {
         &self.shards

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use drover::config::{Config, ConfigError};
 
-use crate::{dev, import, proxy_cmd, restart};
+use crate::{dev, import, proxy_cmd, restart, simulate};
 
 /// Makes many PostgreSQL servers behave like one database.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Say everything that is wrong with a configuration
     Check(CheckArgs),
+    /// Show what each sharding scheme would make of keys: rows per shard, skew, what moves when shards are added
+    Simulate(simulate::SimulateArgs),
 }
 
 /// Arguments of `drover check`.

@@ -9,6 +9,7 @@ mod operate;
 mod proxy_cmd;
 mod restart;
 mod serve;
+mod simulate;
 mod systemd;
 mod terminal;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     match command {
         Command::Check(args) => cli::check(&args),
         Command::Import(args) => cli::import(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Restart(args) => restart::run(&args),
         Command::Dev(args) => {
             let _ = log::start(LogFormat::Text, LogLevel::Warn);

@@ -21,8 +21,8 @@ pub use read_place::{PrimaryOnly, PrimaryReason, ReadPlace, read_place};
 pub use refusal::{Refusal, RefusalCode};
 pub use triage::triage;
 pub use triage_types::{
-    CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan,
-    MetadataEffect, SessionFacts, ShardOptions, Triage,
+    CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan, ListedKey,
+    MetadataEffect, RangeEnd, SchemeOption, SessionFacts, ShardOptions, Triage,
 };
 pub use types::{
     Analyzed, Combine, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource,

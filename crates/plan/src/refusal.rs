@@ -288,7 +288,7 @@ refusals! {
     DroverOption = "DRV6013",
         "the drover option is not known or not available yet",
         "CREATE TABLE t (k int) WITH (drover.place = 'shard_2')",
-        "use drover.shard_key, drover.colocate_with, drover.scheme = 'hash' or drover.reference";
+        "use drover.shard_key, drover.colocate_with, drover.scheme (hash, modulo, range, list, directory) with drover.places, or drover.reference";
     ShardedKind = "DRV6014",
         "this kind of table cannot be sharded",
         "CREATE TEMP TABLE t (k int) WITH (drover.shard_key = 'k')",

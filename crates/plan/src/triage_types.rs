@@ -119,6 +119,54 @@ pub struct ShardOptions {
     pub key: String,
     /// The table whose map it shares.
     pub colocate_with: Option<QualifiedName>,
+    /// The scheme; `None`: `hash`, or that of `colocate_with`.
+    pub scheme: Option<SchemeOption>,
+}
+
+/// A scheme as it is asked for. Names of shards and keys are as written: who knows the shards and the type checks them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemeOption {
+    /// `hash` over all shards.
+    Hash,
+    /// `modulo` over all shards.
+    Modulo,
+    /// `range`
+    Range {
+        /// All ranges but the last, ascending.
+        ends: Vec<RangeEnd>,
+        /// Shard of the last range.
+        last: String,
+    },
+    /// `list`
+    List {
+        /// Keys.
+        keys: Vec<ListedKey>,
+        /// Shard of all others.
+        rest: String,
+    },
+    /// `directory` over all shards.
+    Directory {
+        /// Keys placed one by one.
+        keys: Vec<ListedKey>,
+    },
+}
+
+/// A key and the name of its shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedKey {
+    /// The key; `None` is NULL.
+    pub key: Option<String>,
+    /// Its shard.
+    pub shard: String,
+}
+
+/// A range of keys by its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeEnd {
+    /// Its shard.
+    pub shard: String,
+    /// The first key that is no longer in it.
+    pub below: String,
 }
 
 /// Statements that Drover answers itself.

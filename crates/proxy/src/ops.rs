@@ -25,6 +25,7 @@ mod part;
 mod progress;
 mod relocate;
 mod repair;
+mod schemes;
 #[cfg(test)]
 mod tests;
 mod views;

@@ -26,6 +26,7 @@ mod inspect;
 mod learn;
 mod listen;
 mod many;
+mod map_rows;
 pub(crate) mod node_rows;
 mod observe;
 mod portal;

@@ -7,6 +7,7 @@ mod compare;
 mod endpoint;
 mod generate;
 mod load;
+mod names;
 mod report;
 mod reset;
 mod types;
@@ -274,9 +275,11 @@ impl Oracle {
             source,
         };
         let client = self.client(side, SETUP_SESSION).map_err(broken)?;
-        let answer = client
-            .simple_copy(&step.sql, step.copy.as_deref())
-            .map_err(broken)?;
+        let sql = match side {
+            Side::Oracle => step.sql.clone(),
+            Side::Drover => names::fill(client, &step.sql).map_err(broken)?,
+        };
+        let answer = client.simple_copy(&sql, step.copy.as_deref()).map_err(broken)?;
         match answer.error() {
             None => Ok(()),
             Some(error) => Err(OracleError::Setup {

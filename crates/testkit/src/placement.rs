@@ -6,7 +6,7 @@
 
 mod layout;
 
-pub use layout::{HashRange, KeyType, Layout, LayoutError, Primary, ShardedTable};
+pub use layout::{KeyType, Layout, LayoutError, MapRow, Primary, ShardedTable};
 
 use crate::client::{Client, ClientError, Target};
 use std::collections::{BTreeMap, BTreeSet};
@@ -181,47 +181,39 @@ fn check_tables(
     Ok(())
 }
 
-/// Rows of a sharded table on a shard that does not own their hash.
+/// Rows of a sharded table on a shard that does not own their key.
 fn check_rows(
     layout: &Layout,
     table: &ShardedTable,
     server: &mut Server,
     findings: &mut Vec<Finding>,
 ) -> Result<(), PlacementError> {
-    let ranges = layout.maps.get(&table.map).map(Vec::as_slice).unwrap_or_default();
-    let own = ranges.iter().filter(|range| range.shard == server.name);
-    let inside: Vec<String> = own
-        .map(|range| format!("h BETWEEN '{}'::int8 AND '{}'::int8", range.first, range.last))
-        .collect();
-    let inside = if inside.is_empty() {
-        "false".to_string()
-    } else {
-        inside.join(" OR ")
-    };
+    let rows = layout.maps.get(&table.map).map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        findings.push(server.finding(&table.name, "its map has no rows"));
+        return Ok(());
+    }
     let hash = table.key_type.hash_sql(&table.key);
+    let owner = layout::owner_sql(rows, table.key_type);
     let sql = format!(
-        "SELECT {}::text, h FROM (SELECT *, coalesce({hash}, 0) AS h FROM {}) AS located WHERE NOT ({inside})",
-        table.key, table.name
+        "SELECT k::text, owner FROM (SELECT k, {owner} AS owner FROM (SELECT {} AS k, coalesce({hash}, 0) AS h FROM {}) \
+         AS keys) AS located WHERE owner IS DISTINCT FROM '{}'",
+        table.key,
+        table.name,
+        server.name.replace('\'', "''")
     );
     let rows = server.ask(&sql)?;
     if rows.is_empty() {
         return Ok(());
     }
-    let owner = |hash: &str| {
-        let hash: i64 = hash.parse().unwrap_or(0);
-        let range = ranges
-            .iter()
-            .find(|range| (range.first..=range.last).contains(&hash));
-        range.map_or("nobody", |range| range.shard.as_str())
-    };
     let quote = |row: &Vec<Option<String>>| {
-        let text = |at: usize| {
-            row.get(at)
-                .cloned()
-                .flatten()
-                .unwrap_or_else(|| "NULL".to_string())
-        };
-        format!("{} = {} belongs to {}", table.key, text(0), owner(&text(1)))
+        let text = |at: usize, none: &str| row.get(at).cloned().flatten().unwrap_or_else(|| none.to_string());
+        format!(
+            "{} = {} belongs to {}",
+            table.key,
+            text(0, "NULL"),
+            text(1, "nobody")
+        )
     };
     let examples: Vec<String> = rows.iter().take(EXAMPLES).map(quote).collect();
     let problem = format!(

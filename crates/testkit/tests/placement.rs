@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use testkit::TestCluster;
 use testkit::client::{Client, Target};
-use testkit::placement::{Finding, HashRange, KeyType, Layout, Shard, ShardedTable, verify};
+use testkit::placement::{Finding, KeyType, Layout, MapRow, Shard, ShardedTable, verify};
 
 const HALF: i64 = 0;
 
@@ -30,12 +30,10 @@ fn fixture() -> Fixture {
             target: Target::parse(&url).unwrap(),
         }
     };
-    let range = |first, last, shard: &str| HashRange {
-        first,
-        last,
-        shard: shard.to_string(),
-    };
-    let ranges = vec![range(i64::MIN, HALF - 1, "s0"), range(HALF, i64::MAX, "s1")];
+    let ranges = vec![
+        MapRow::hashes(i64::MIN, HALF - 1, "s0"),
+        MapRow::hashes(HALF, i64::MAX, "s1"),
+    ];
     let layout = Layout {
         home: "s0".to_string(),
         primaries: Vec::new(),

@@ -10,10 +10,12 @@ use crate::{Key, StoreError};
 
 mod cluster;
 mod ids;
+mod scheme;
 #[cfg(test)]
 mod tests;
 
 pub use cluster::ClusterRecordError;
+pub use scheme::{HashRange, KeyPlace, Scheme, SchemeError};
 
 /// Prefix of the keys that [`crate::ClusterWatch`] follows.
 pub(crate) const CLUSTER_PREFIX: &str = "cluster/";
@@ -180,28 +182,6 @@ pub struct MapRecord {
     pub id: MapId,
     /// How a key becomes a shard.
     pub scheme: Scheme,
-}
-
-/// How a key becomes a shard.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Scheme {
-    /// The signed 64-bit hash space cut into ranges, ascending; the first starts at the lowest value.
-    Hash {
-        /// Ranges.
-        ranges: Vec<HashRange>,
-    },
-}
-
-/// A part of the hash space, up to the next range's start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HashRange {
-    /// Lowest hash in it.
-    pub start: i64,
-    /// Owner.
-    #[serde(with = "ids::shard")]
-    pub shard: ShardId,
 }
 
 /// A function, all its overloads.

@@ -82,7 +82,8 @@ impl Lookup<'_> {
                 let value = key_type
                     .zip(row.shard_key.as_deref())
                     .and_then(|(key_type, text)| read(key_type, text));
-                (value.and_then(|value| facts.shard_of(*map, &value)), "hash")
+                let scheme = facts.map(*map).map_or("hash", catalog::ShardMap::scheme_name);
+                (value.and_then(|value| facts.shard_of(*map, &value)), scheme)
             }
         };
         let metadata = Metadata {

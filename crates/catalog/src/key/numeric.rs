@@ -204,7 +204,7 @@ pub(super) fn from_datum(bytes: &[u8]) -> Result<KeyValue, KeyError> {
     let mut words = bytes
         .chunks_exact(2)
         .map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    if bytes.len() % 2 != 0 {
+    if !bytes.len().is_multiple_of(2) {
         return Err(KeyError::Malformed);
     }
     let header = words.next().ok_or(KeyError::Malformed)?;

@@ -239,7 +239,7 @@ fn float_text(key_type: KeyType, bytes: &[u8]) -> Result<KeyValue, KeyError> {
 /// `\x` and hexadecimal digits.
 fn bytea(bytes: &[u8]) -> Result<KeyValue, KeyError> {
     let digits = bytes.strip_prefix(b"\\x").ok_or(KeyError::NotCanonical)?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(KeyError::NotCanonical);
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).ok_or(KeyError::NotCanonical);

@@ -92,7 +92,14 @@ fn new_place(options: &[(String, String)]) -> Result<NewPlace, Refusal> {
     if options.is_empty() {
         return Ok(NewPlace::Home);
     }
-    let known = ["shard_key", "scheme", "salt", "colocate_with", "reference"];
+    let known = [
+        "shard_key",
+        "scheme",
+        "places",
+        "salt",
+        "colocate_with",
+        "reference",
+    ];
     if let Some((name, _)) = options.iter().find(|(n, _)| !known.contains(&n.as_str())) {
         return Err(Refusal::with(RefusalCode::DroverOption, format!("drover.{name}")));
     }
@@ -120,8 +127,7 @@ fn new_place(options: &[(String, String)]) -> Result<NewPlace, Refusal> {
     if get("shard_key").is_none() && options.iter().all(|(n, _)| n == "reference") {
         return Ok(NewPlace::Home);
     }
-    drover::shard_options(get("shard_key"), get("scheme"), get("colocate_with"), get("salt"))
-        .map(NewPlace::Sharded)
+    drover::shard_options(|name| get(if name == "key" { "shard_key" } else { name })).map(NewPlace::Sharded)
 }
 
 fn home_table(raw: &RawStatement, create: &CreateTable, cx: &Resolver<'_>) -> Decision {

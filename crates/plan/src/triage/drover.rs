@@ -2,7 +2,8 @@
 
 use sql::{DroverArg, DroverCall, DroverForm, QualifiedName};
 
-use crate::{DroverStatement, DroverView, Refusal, RefusalCode, ShardOptions};
+use super::places;
+use crate::{DroverStatement, DroverView, Refusal, RefusalCode, SchemeOption, ShardOptions};
 
 /// What a statement on schema `drover` asks for.
 pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
@@ -31,13 +32,11 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
     }
     match call.function.as_str() {
         "shard_table" => {
-            let args = Arguments::new(call, &["table", "key", "scheme", "colocate_with", "salt"])?;
-            let options = shard_options(
-                args.text("key")?,
-                args.text("scheme")?,
-                args.text("colocate_with")?,
-                args.text("salt")?,
+            let args = Arguments::new(
+                call,
+                &["table", "key", "scheme", "colocate_with", "salt", "places"],
             )?;
+            let options = shard_options(|name| args.text(name))?;
             Ok(DroverStatement::ShardTable {
                 table: args.table()?,
                 options,
@@ -73,31 +72,75 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
 }
 
 /// Checks options that shard a table, from `drover.shard_table` or from WITH.
-pub(super) fn shard_options(
-    key: Option<&str>,
-    scheme: Option<&str>,
-    colocate_with: Option<&str>,
-    salt: Option<&str>,
-) -> Result<ShardOptions, Refusal> {
-    if let Some(scheme) = scheme.filter(|s| !s.eq_ignore_ascii_case("hash")) {
-        return Err(Refusal::with(
-            RefusalCode::DroverOption,
-            format!("scheme => '{scheme}'"),
-        ));
-    }
-    if salt.is_some() {
+pub(super) fn shard_options<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<ShardOptions, Refusal> {
+    if get("salt").is_some() {
         return Err(Refusal::with(RefusalCode::DroverOption, "salt"));
     }
-    let key = key.ok_or_else(|| bad("a shard key is needed"))?;
+    let key = get("key").ok_or_else(|| bad("a shard key is needed"))?;
     let key = match parse_name(key) {
         Some(QualifiedName { schema: None, name }) => name,
         _ => return Err(Refusal::with(RefusalCode::ShardKeyColumn, key)),
     };
-    let colocate_with = match colocate_with {
+    let colocate_with = match get("colocate_with") {
         Some(text) => Some(parse_name(text).ok_or_else(|| bad(format!("colocate_with => '{text}'")))?),
         None => None,
     };
-    Ok(ShardOptions { key, colocate_with })
+    let scheme = scheme(get("scheme"), get("places"))?;
+    // Its map is the other table's, whatever the scheme: saying both could only be a contradiction.
+    if colocate_with.is_some() && scheme.as_ref().is_some_and(|s| *s != SchemeOption::Hash) {
+        return Err(bad(
+            "colocate_with takes the scheme of the other table: leave scheme out",
+        ));
+    }
+    Ok(ShardOptions {
+        key,
+        colocate_with,
+        scheme,
+    })
+}
+
+fn scheme(name: Option<&str>, places: Option<&str>) -> Result<Option<SchemeOption>, Refusal> {
+    let wrong = |why: String| bad(format!("places: {why}"));
+    let name = name.map(str::to_ascii_lowercase);
+    let needs = |scheme: &str, example: &str| {
+        places.ok_or_else(|| bad(format!("scheme '{scheme}' needs places, such as '{example}'")))
+    };
+    let scheme = match name.as_deref() {
+        None | Some("hash" | "modulo") if places.is_some() => {
+            return Err(bad("places belong to the schemes range, list and directory"));
+        }
+        None => return Ok(None),
+        Some("hash") => SchemeOption::Hash,
+        Some("modulo") => SchemeOption::Modulo,
+        Some("range") => {
+            let text = needs("range", "shard_1 < 1000; shard_2 < 2000; shard_3")?;
+            let (ends, last) = places::ranges(text).map_err(wrong)?;
+            SchemeOption::Range { ends, last }
+        }
+        Some("list") => {
+            let text = needs("list", "shard_1 = eu, uk; shard_2 = us; shard_3 = *")?;
+            let (keys, rest) = places::list(text).map_err(wrong)?;
+            let rest =
+                rest.ok_or_else(|| wrong("one shard must have *, for all keys not listed".to_owned()))?;
+            SchemeOption::List { keys, rest }
+        }
+        Some("directory") => {
+            let (keys, rest) = places::list(places.unwrap_or_default()).map_err(wrong)?;
+            if rest.is_some() {
+                return Err(wrong(
+                    "other keys of a directory are placed by hash, * has no meaning".to_owned(),
+                ));
+            }
+            SchemeOption::Directory { keys }
+        }
+        Some(other) => {
+            return Err(Refusal::with(
+                RefusalCode::DroverOption,
+                format!("scheme => '{other}'"),
+            ));
+        }
+    };
+    Ok(Some(scheme))
 }
 
 fn bad(detail: impl AsRef<str>) -> Refusal {
@@ -133,12 +176,12 @@ impl<'a> Arguments<'a> {
         Ok(Arguments { values })
     }
 
-    fn text(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
-        Ok(self.values.iter().find(|(n, _)| *n == name).and_then(|(_, v)| *v))
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.values.iter().find(|(n, _)| *n == name).and_then(|(_, v)| *v)
     }
 
     fn required(&self, name: &str) -> Result<&'a str, Refusal> {
-        self.text(name)?.ok_or_else(|| bad(format!("{name} is missing")))
+        self.text(name).ok_or_else(|| bad(format!("{name} is missing")))
     }
 
     fn table(&self) -> Result<QualifiedName, Refusal> {
@@ -200,6 +243,46 @@ fn parse_identifier(text: &str) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn schemes_need_what_they_need_and_nothing_else() {
+        let check = |options: &[(&str, &str)]| {
+            let get = |name: &str| options.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+            let key = |name: &str| if name == "key" { Some("k") } else { get(name) };
+            shard_options(key)
+                .map(|options| options.scheme)
+                .map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(check(&[]), Ok(None));
+        assert_eq!(check(&[("scheme", "Modulo")]), Ok(Some(SchemeOption::Modulo)));
+        assert_eq!(
+            check(&[("scheme", "directory")]),
+            Ok(Some(SchemeOption::Directory { keys: Vec::new() }))
+        );
+        for (options, why) in [
+            (&[("scheme", "list")][..], "needs places"),
+            (
+                &[("scheme", "list"), ("places", "a = 1")],
+                "one shard must have *",
+            ),
+            (
+                &[("scheme", "directory"), ("places", "a = *")],
+                "* has no meaning",
+            ),
+            (&[("scheme", "range"), ("places", "a < 1")], "must have no end"),
+            (&[("scheme", "hash"), ("places", "a = 1")], "belong to"),
+            (&[("places", "a = 1")], "belong to"),
+            (
+                &[("scheme", "modulo"), ("colocate_with", "t")],
+                "leave scheme out",
+            ),
+            (&[("scheme", "geo")], "geo"),
+            (&[("salt", "8")], "salt"),
+        ] {
+            let reason = check(options).unwrap_err();
+            assert!(reason.contains(why), "{options:?}: {reason}");
+        }
+    }
 
     #[test]
     fn names_are_read_like_regclass() {

@@ -113,6 +113,7 @@ pub(super) async fn look(
                 column: options.key.clone(),
                 key_type,
                 colocate_with: other.transpose()?,
+                scheme: options.scheme.clone(),
             }
         }
     };

@@ -1,7 +1,7 @@
 //! What a statement means for the cluster record.
 
-use catalog::{KeyType, MapId, Oid, ShardId};
-use plan::{MetadataEffect, RefusalCode, ShardOptions};
+use catalog::{KeyType, MapId, Oid};
+use plan::{MetadataEffect, RefusalCode, SchemeOption, ShardOptions};
 use sql::QualifiedName;
 use topology::ClusterRecord;
 use topology::records::{MapRecord, Scheme, TableKind, TableRecord, TableState};
@@ -9,6 +9,7 @@ use wire::backend::ErrorFields;
 
 use super::OpError;
 use super::part::shard_name;
+use super::schemes;
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
 use crate::exec::link;
@@ -51,6 +52,7 @@ pub(super) enum NewKind {
         column: String,
         key_type: KeyType,
         colocate_with: Option<(String, String)>,
+        scheme: Option<SchemeOption>,
     },
     /// Everywhere.
     Reference,
@@ -151,10 +153,11 @@ impl NewTable {
                 column,
                 key_type,
                 colocate_with,
+                scheme,
             } => TableKind::Sharded {
                 columns: vec![column.clone()],
                 key_types: vec![key_type.name().to_owned()],
-                map: self.map(record, *key_type, colocate_with.as_ref())?,
+                map: self.map(record, *key_type, colocate_with.as_ref(), scheme.as_ref())?,
             },
         };
         record.tables.retain(|table| !self.is(table));
@@ -179,10 +182,20 @@ impl NewTable {
         record: &mut ClusterRecord,
         key_type: KeyType,
         colocate_with: Option<&(String, String)>,
+        scheme: Option<&SchemeOption>,
     ) -> Result<MapId, OpError> {
         if let Some((schema, name)) = colocate_with {
-            return colocated_map(record, &self.database, schema, name, key_type);
+            let map = colocated_map(record, &self.database, schema, name, key_type)?;
+            let of = record.map(map).map_or("", |map| map.scheme.name());
+            if scheme.is_some() && of != "hash" {
+                return Err(OpError::refused(
+                    "22023",
+                    format!("{schema}.{name} is sharded by {of}, and colocate_with takes its scheme"),
+                ));
+            }
+            return Ok(map);
         }
+        let wanted = schemes::wanted(record, key_type, scheme)?;
         // Tables without other wishes share a map as far as their keys can be compared.
         let fits = |map: MapId| {
             record
@@ -192,14 +205,17 @@ impl NewTable {
                 .filter_map(|table| sharded_by(table).filter(|(of, _)| *of == map))
                 .all(|(_, known)| known.is_some_and(|known| known.family() == key_type.family()))
         };
-        if let Some(map) = record.maps.iter().map(|map| map.id).find(|map| fits(*map)) {
-            return Ok(map);
+        let same = |known: &Scheme| match (&wanted, known) {
+            // Whatever its ranges have become.
+            (Scheme::Hash { .. }, Scheme::Hash { .. }) => true,
+            (wanted, known) => wanted == known,
+        };
+        let mut maps = record.maps.iter().filter(|map| same(&map.scheme));
+        if let Some(map) = maps.find(|map| fits(map.id)) {
+            return Ok(map.id);
         }
         let id = record.next_map_id();
-        let shards: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
-        let scheme = Scheme::even_hash(&shards)
-            .map_err(|error| OpError::refused("XX000", format!("no shard map can be made: {error}")))?;
-        record.maps.push(MapRecord { id, scheme });
+        record.maps.push(MapRecord { id, scheme: wanted });
         Ok(id)
     }
 }
@@ -250,10 +266,7 @@ fn sharded_by(table: &TableRecord) -> Option<(MapId, Option<KeyType>)> {
 
 /// The key type of this name in the record.
 pub(super) fn key_type_named(name: &str) -> Option<KeyType> {
-    use KeyType::{Bpchar, Int2, Int4, Int8, Text, Uuid, Varchar};
-    [Int2, Int4, Int8, Text, Varchar, Bpchar, Uuid]
-        .into_iter()
-        .find(|known| known.name() == name)
+    KeyType::named(name)
 }
 
 /// The table that `colocate_with` means: with a schema that one; without, the one of its name in `preferred`, or else
@@ -368,6 +381,7 @@ impl Resolver<'_> {
                     .as_ref()
                     .map(|other| find_colocated(record, self.database, other, &found.schema))
                     .transpose()?,
+                scheme: options.scheme.clone(),
             },
         };
         Ok(Some(NewTable {

@@ -2,7 +2,7 @@
 //!
 //! Proxies route by the shard map they know. A proxy that was stopped while a table moved, somebody who writes to a shard
 //! directly, and a trigger that changes a key could each put a row where nobody looks for it. So every sharded table has,
-//! on every shard, a row trigger whose WHEN condition is that the key's hash lies outside the shard's ranges, and whose
+//! on every shard, a row trigger whose WHEN condition is that the shard's map does not place the key there, and whose
 //! function refuses the row. It fires *after* the row is written, when no other trigger changes it any more and generated
 //! columns are known. Its kind is *origin*: silent where rows arrive by logical replication.
 //!
@@ -127,7 +127,7 @@ async fn ensure_on(
             continue;
         };
         let column = new_column(guarded.column);
-        let owns = guarded.map.range_predicate_sql(shard, guarded.key, &column);
+        let owns = guarded.map.predicate_sql(shard, guarded.key, &column);
         // Neither event triggers nor a time-out of the role's own has a say.
         let sql = format!(
             "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL statement_timeout = 0; \

@@ -249,6 +249,7 @@ fn options(key: &str, colocate_with: Option<&str>) -> ShardOptions {
     ShardOptions {
         key: key.to_owned(),
         colocate_with: colocate_with.map(QualifiedName::bare),
+        scheme: None,
     }
 }
 

@@ -2,9 +2,8 @@
 
 use crate::admin_api::PoolFigures;
 use crate::pools::Place;
-use catalog::ShardId;
 use plan::DroverView;
-use topology::records::{ClusterRecord, Scheme, TableKind, TableRecord, TableState};
+use topology::records::{ClusterRecord, TableKind, TableRecord, TableState};
 
 /// A row of text, `None` = NULL.
 type Row = Vec<Option<String>>;
@@ -15,7 +14,7 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
         DroverView::Shards => &["shard", "role", "primary_host", "primary_port", "replicas"],
         DroverView::Nodes => super::node_rows::COLUMNS,
         DroverView::Tables => &["schema", "table", "kind", "key", "map", "state"],
-        DroverView::ShardMap => &["map", "scheme", "range_start", "range_end", "shard"],
+        DroverView::ShardMap => super::map_rows::COLUMNS,
         DroverView::Pools => &[
             "database",
             "user",
@@ -48,7 +47,7 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
             let here = record.tables.iter().filter(|table| table.database == database);
             here.map(table).collect()
         }
-        DroverView::ShardMap => shard_map(record),
+        DroverView::ShardMap => super::map_rows::rows(record),
         // Asked of the workers: see `pools`.
         DroverView::Pools => Vec::new(),
         // Of no cluster record: see `queries`.
@@ -115,24 +114,4 @@ fn table(table: &TableRecord) -> Row {
         map,
         Some(state.to_owned()),
     ]
-}
-
-/// A row for each range of hashes, both ends included.
-fn shard_map(record: &ClusterRecord) -> Vec<Row> {
-    let name = |id: ShardId| record.shard(id).map(|shard| shard.name.clone());
-    let mut rows = Vec::new();
-    for map in &record.maps {
-        let Scheme::Hash { ranges } = &map.scheme;
-        for (at, range) in ranges.iter().enumerate() {
-            let end = ranges.get(at + 1).map_or(i64::MAX, |next| next.start - 1);
-            rows.push(vec![
-                Some(map.id.0.to_string()),
-                Some("hash".to_owned()),
-                Some(range.start.to_string()),
-                Some(end.to_string()),
-                name(range.shard),
-            ]);
-        }
-    }
-    rows
 }

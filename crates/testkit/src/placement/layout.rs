@@ -14,8 +14,8 @@ pub struct Layout {
     pub sharded: Vec<ShardedTable>,
     /// Reference tables, quoted as SQL needs it, with schema.
     pub reference: Vec<String>,
-    /// Ranges by map name.
-    pub maps: BTreeMap<String, Vec<HashRange>>,
+    /// Rows of `drover.shard_map` by map name.
+    pub maps: BTreeMap<String, Vec<MapRow>>,
 }
 
 /// A shard's primary server.
@@ -42,15 +42,70 @@ pub struct ShardedTable {
     pub map: String,
 }
 
-/// Part of the signed 64-bit hash space, both ends included.
+/// A row of `drover.shard_map`: some keys and their owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HashRange {
-    /// First hash.
-    pub first: i64,
-    /// Last hash.
-    pub last: i64,
+pub struct MapRow {
+    /// The scheme of the map.
+    pub scheme: String,
+    /// First hash, first key or remainder.
+    pub start: Option<String>,
+    /// Last hash, the key after the last, or remainder.
+    pub end: Option<String>,
+    /// The key, as SQL.
+    pub key: Option<String>,
     /// Owner.
     pub shard: String,
+}
+
+impl MapRow {
+    /// Part of the signed 64-bit hash space, both ends included.
+    pub fn hashes(first: i64, last: i64, shard: &str) -> MapRow {
+        MapRow {
+            scheme: "hash".to_string(),
+            start: Some(first.to_string()),
+            end: Some(last.to_string()),
+            key: None,
+            shard: shard.to_string(),
+        }
+    }
+}
+
+/// SQL of the shard that a row belongs to, from the columns `h` (its hash) and `k` (its key): a name, or NULL.
+pub(super) fn owner_sql(rows: &[MapRow], key_type: KeyType) -> String {
+    // By bytes, whatever the collation of the column.
+    let key = match key_type {
+        KeyType::Text | KeyType::Bpchar => "k COLLATE \"C\"",
+        _ => "k",
+    };
+    // A key's own row counts before any rule.
+    let (own, rules): (Vec<&MapRow>, Vec<&MapRow>) = rows.iter().partition(|row| row.key.is_some());
+    let remainders = rules.len();
+    let when = |row: &MapRow| {
+        let (start, end) = (row.start.as_deref(), row.end.as_deref());
+        let condition = match (row.scheme.as_str(), row.key.as_deref()) {
+            (_, Some(literal)) => format!("{key} IS NOT DISTINCT FROM {literal}"),
+            ("modulo", None) => format!(
+                "(h % {remainders} + {remainders}) % {remainders} = {}",
+                start.unwrap_or("NULL")
+            ),
+            ("range", None) => {
+                let start = start.map_or("true".to_string(), |start| format!("{key} >= {start}"));
+                match end {
+                    Some(end) => format!("{start} AND {key} < {end}"),
+                    None => format!("{start} OR k IS NULL"),
+                }
+            }
+            ("list", None) => "true".to_string(),
+            _ => format!(
+                "h BETWEEN '{}'::int8 AND '{}'::int8",
+                start.unwrap_or_default(),
+                end.unwrap_or_default()
+            ),
+        };
+        format!("WHEN {condition} THEN '{}'", row.shard.replace('\'', "''"))
+    };
+    let cases: Vec<String> = own.into_iter().chain(rules).map(when).collect();
+    format!("CASE {} END", cases.join(" "))
 }
 
 /// Types a shard key can have, by the hash function that places it.
@@ -183,15 +238,18 @@ impl Layout {
         let view = "drover.shard_map";
         let map = View::read(client, view)?;
         let (names, shards) = (map.column("map")?, map.column("shard")?);
-        let (starts, ends) = (map.column("range_start")?, map.column("range_end")?);
+        let schemes = map.column("scheme")?;
+        let (starts, ends) = (map.values("range_start")?, map.values("range_end")?);
+        let keys = map.values("key")?;
         for at in 0..map.rows.len() {
-            let (first, last) = (number(view, &starts[at])?, number(view, &ends[at])?);
-            let range = HashRange {
-                first,
-                last,
+            let row = MapRow {
+                scheme: schemes[at].clone(),
+                start: starts[at].clone(),
+                end: ends[at].clone(),
+                key: keys[at].clone(),
                 shard: shards[at].clone(),
             };
-            self.maps.entry(names[at].clone()).or_default().push(range);
+            self.maps.entry(names[at].clone()).or_default().push(row);
         }
         Ok(())
     }
@@ -231,6 +289,12 @@ impl View {
 
     /// The values of a column, NULL as empty text.
     fn column(&self, wanted: &'static str) -> Result<Vec<String>, LayoutError> {
+        let values = self.values(wanted)?;
+        Ok(values.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// The values of a column.
+    fn values(&self, wanted: &'static str) -> Result<Vec<Option<String>>, LayoutError> {
         let Some(at) = self.columns.iter().position(|column| column == wanted) else {
             return Err(LayoutError::Column {
                 view: self.name.to_string(),
@@ -241,7 +305,7 @@ impl View {
         Ok(self
             .rows
             .iter()
-            .map(|row| row.get(at).cloned().flatten().unwrap_or_default())
+            .map(|row| row.get(at).cloned().flatten())
             .collect())
     }
 }

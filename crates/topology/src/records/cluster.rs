@@ -1,11 +1,11 @@
 //! What the cluster record says, and whether it makes sense.
 
 use catalog::{
-    Epoch, MapId, ShardId, ShardMap, ShardMapError, ShardingInput, TableSharding, TableShardingKind,
+    Epoch, KeyType, MapId, ShardId, ShardMap, ShardMapError, ShardingInput, TableSharding, TableShardingKind,
 };
 
 use super::{
-    ClusterRecord, FunctionRecord, HashRange, MapRecord, Scheme, ShardRecord, TableKind, TableRecord,
+    ClusterRecord, FunctionRecord, MapRecord, Scheme, SchemeError, ShardRecord, TableKind, TableRecord,
     TableState,
 };
 
@@ -18,7 +18,15 @@ pub enum ClusterRecordError {
         /// Which.
         map: MapId,
         /// Why.
-        error: ShardMapError,
+        error: SchemeError,
+    },
+    /// A table's key is not of the type of its map's keys.
+    #[error("table {table} has a key that shard map {map} cannot place")]
+    MapFamily {
+        /// `schema.name`.
+        table: String,
+        /// Number of the map.
+        map: MapId,
     },
     /// A shard is named that is not in the list.
     #[error("{place} names shard {shard}, which does not exist")]
@@ -47,26 +55,6 @@ pub enum ClusterRecordError {
     },
 }
 
-impl Scheme {
-    /// Equal parts for the shards, in the order given.
-    pub fn even_hash(shards: &[ShardId]) -> Result<Scheme, ShardMapError> {
-        let map = ShardMap::even(shards)?;
-        let ranges = map.ranges().map(|range| HashRange {
-            start: range.first,
-            shard: range.shard,
-        });
-        Ok(Scheme::Hash {
-            ranges: ranges.collect(),
-        })
-    }
-
-    /// As the catalog uses it.
-    pub fn to_shard_map(&self) -> Result<ShardMap, ShardMapError> {
-        let Scheme::Hash { ranges } = self;
-        ShardMap::from_starts(ranges.iter().map(|range| (range.start, range.shard)))
-    }
-}
-
 impl ClusterRecord {
     /// A new cluster: one map over all shards, the first shard is home, epoch 1, no tables.
     pub fn new(
@@ -81,7 +69,10 @@ impl ClusterRecord {
         } else {
             Scheme::even_hash(&ids)
         };
-        let scheme = scheme.map_err(|error| ClusterRecordError::Map { map: id, error })?;
+        let scheme = scheme.map_err(|error| ClusterRecordError::Map {
+            map: id,
+            error: error.into(),
+        })?;
         let record = ClusterRecord {
             cluster_id: cluster_id.into(),
             epoch: Epoch(1),
@@ -216,15 +207,22 @@ impl ClusterRecord {
                 key_types,
                 map,
             } => {
-                if self.map(*map).is_none() {
+                let Some(known) = self.map(*map) else {
                     return Err(ClusterRecordError::UnknownMap {
                         table: full_name(),
                         map: *map,
                     });
-                }
+                };
                 let ([column], 1) = (columns.as_slice(), key_types.len()) else {
                     return Err(ClusterRecordError::KeyColumns { table: full_name() });
                 };
+                let of_key = KeyType::named(&key_types[0]).map(KeyType::family);
+                if known.scheme.family().is_some_and(|family| Some(family) != of_key) {
+                    return Err(ClusterRecordError::MapFamily {
+                        table: full_name(),
+                        map: *map,
+                    });
+                }
                 TableShardingKind::Sharded {
                     column: column.clone(),
                     map: *map,

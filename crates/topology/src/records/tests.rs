@@ -1,4 +1,5 @@
 use super::*;
+use catalog::{KeyType, KeyValue};
 
 fn node(port: u16) -> NodeRecord {
     NodeRecord::new("127.0.0.1", port)
@@ -64,6 +65,91 @@ fn check<R: Record + Clone + PartialEq + std::fmt::Debug>(sample: &str, record: 
 #[test]
 fn cluster_sample() {
     check(include_str!("../../samples/cluster-v1.json"), cluster());
+}
+
+fn place(key: Option<&str>, shard: u32) -> KeyPlace {
+    KeyPlace {
+        key: key.map(str::to_owned),
+        shard: ShardId(shard),
+    }
+}
+
+/// A cluster with a map of every scheme.
+fn schemes() -> ClusterRecord {
+    let mut record = cluster();
+    let ids: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
+    let text = || "text".to_owned();
+    let schemes = [
+        Scheme::Modulo {
+            owners: ids.iter().map(|id| id.0).collect(),
+        },
+        Scheme::Range {
+            key_type: "int8".into(),
+            first: ShardId(1),
+            starts: vec![place(Some("-5"), 2), place(Some("1000"), 1)],
+        },
+        Scheme::List {
+            key_type: text(),
+            rows: vec![place(Some("eu"), 2), place(None, 3)],
+            rest: ShardId(1),
+        },
+        Scheme::even_directory(&ids, KeyType::Varchar, vec![place(Some("acme"), 4)]).unwrap(),
+    ];
+    for scheme in schemes {
+        let id = record.next_map_id();
+        record.maps.push(MapRecord { id, scheme });
+    }
+    record
+}
+
+#[test]
+fn cluster_sample_with_every_scheme() {
+    check(include_str!("../../samples/cluster-v1-schemes.json"), schemes());
+}
+
+#[test]
+fn schemes_place_keys() {
+    let record = schemes();
+    assert!(record.check().is_ok());
+    let text = |text: &str| KeyValue::Text(text.as_bytes().into());
+    let owner = |map: usize, key: &KeyValue| record.maps[map].scheme.to_shard_map().unwrap().shard_of(key).0;
+    assert_eq!(owner(1, &KeyValue::Null), 1);
+    assert_eq!(
+        [-6, -5, 999, 1000].map(|key| owner(2, &KeyValue::Int(key))),
+        [1, 2, 2, 1]
+    );
+    assert_eq!(
+        [text("eu"), text("EU"), KeyValue::Null].map(|key| owner(3, &key)),
+        [2, 1, 3]
+    );
+    assert_eq!(owner(4, &text("acme")), 4);
+    assert_eq!(owner(4, &text("b")), owner(0, &text("b")));
+}
+
+#[test]
+fn schemes_that_make_no_sense_are_found() {
+    let wrong = |scheme: Scheme| {
+        let mut record = schemes();
+        record.maps[1].scheme = scheme;
+        record.check().unwrap_err().to_string()
+    };
+    let range = |key_type: &str, starts: Vec<KeyPlace>| Scheme::Range {
+        key_type: key_type.to_owned(),
+        first: ShardId(1),
+        starts,
+    };
+    assert!(wrong(Scheme::Modulo { owners: vec![] }).contains("at least one"));
+    assert!(wrong(Scheme::Modulo { owners: vec![1, 77] }).contains("names shard 77"));
+    assert!(wrong(range("int8", vec![place(Some("x"), 1)])).contains("\"x\" is not a int8"));
+    assert!(wrong(range("int8", vec![place(Some("2"), 1), place(Some("2"), 1)])).contains("ascending"));
+    assert!(wrong(range("numeric", vec![])).contains("cannot be placed by range"));
+    assert!(wrong(range("json", vec![])).contains("no key type json"));
+    let mut record = schemes();
+    let TableKind::Sharded { map, .. } = &mut record.tables[0].kind else {
+        panic!("{:?}", record.tables[0])
+    };
+    *map = record.maps[3].id;
+    assert!(record.check().unwrap_err().to_string().contains("cannot place"));
 }
 
 #[test]

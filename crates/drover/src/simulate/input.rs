@@ -1,0 +1,154 @@
+//! Keys from a column of real data.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use catalog::{KeyError, KeyType, KeyValue};
+use wire::copy::{CopyOptions, Field, FieldRules, Splitter, field};
+
+use super::{Keys, Progress, SimulateError};
+
+const CHUNK_BYTES: usize = 256 * 1024;
+/// The form in which exports are the same in all versions.
+const FORM_OF_MAJOR: u16 = 18;
+/// Columns of a first line that are looked at for a name.
+const COLUMNS_MAX: usize = 1_664;
+
+/// Reads a whole file, or standard input for `-`.
+pub fn read(
+    path: &Path,
+    csv: bool,
+    column: &str,
+    key_type: KeyType,
+    progress: &mut Progress,
+) -> Result<Keys, SimulateError> {
+    let name = path.display().to_string();
+    let failed = |error| SimulateError::Read {
+        name: name.clone(),
+        error,
+    };
+    if name == "-" {
+        let reader = Reader::new(csv, column, key_type, "standard input");
+        return reader.run(std::io::stdin().lock(), None, progress);
+    }
+    let file = File::open(path).map_err(failed)?;
+    // A pipe has no length.
+    let bytes = file.metadata().map_err(failed)?;
+    let bytes = bytes.is_file().then(|| bytes.len());
+    Reader::new(csv, column, key_type, &name).run(file, bytes, progress)
+}
+
+/// Reads the keys of a stream.
+pub(super) struct Reader {
+    name: String,
+    options: CopyOptions,
+    /// From 0; not known before the first line when the column is named.
+    at: Option<usize>,
+    column: String,
+    key_type: KeyType,
+    keys: Keys,
+}
+
+impl Reader {
+    pub(super) fn new(csv: bool, column: &str, key_type: KeyType, name: &str) -> Reader {
+        let at = column
+            .parse::<usize>()
+            .ok()
+            .filter(|number| *number > 0)
+            .map(|number| number - 1);
+        let mut options = match csv {
+            true => CopyOptions::csv(FORM_OF_MAJOR),
+            false => CopyOptions::text(FORM_OF_MAJOR),
+        };
+        options.header = at.is_none();
+        Reader {
+            name: name.to_owned(),
+            options,
+            at,
+            column: column.to_owned(),
+            key_type,
+            keys: Keys::new(),
+        }
+    }
+
+    pub(super) fn run(
+        mut self,
+        mut from: impl Read,
+        bytes: Option<u64>,
+        progress: &mut Progress,
+    ) -> Result<Keys, SimulateError> {
+        let mut splitter = Splitter::new(&self.options);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut done = 0_u64;
+        loop {
+            let read = match from.read(&mut chunk) {
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    return Err(SimulateError::Read {
+                        name: self.name,
+                        error,
+                    });
+                }
+            };
+            done += read as u64;
+            match chunk.get(..read).filter(|read| !read.is_empty()) {
+                Some(data) => splitter.feed(data),
+                None => splitter.finish(),
+            }
+            while let Some(row) = splitter.next_row().map_err(|error| self.wrong(error))? {
+                match row.header {
+                    true => self.find_column(row.bytes)?,
+                    false => self.row(row.bytes)?,
+                }
+            }
+            if read == 0 {
+                break;
+            }
+            progress.tick(self.keys.rows, done, bytes);
+        }
+        match self.keys.rows {
+            0 => Err(SimulateError::Empty(self.keys.unreadable)),
+            _ => Ok(self.keys),
+        }
+    }
+
+    fn wrong(&self, error: wire::copy::CopyError) -> SimulateError {
+        SimulateError::Format {
+            name: self.name.clone(),
+            error,
+        }
+    }
+
+    fn find_column(&mut self, line: &[u8]) -> Result<(), SimulateError> {
+        for at in 0..COLUMNS_MAX {
+            let found = field(&self.options, FieldRules::default(), line, at);
+            match found.map_err(|error| self.wrong(error))? {
+                None => break,
+                Some(Field::Value(name)) if *name == *self.column.as_bytes() => {
+                    self.at = Some(at);
+                    return Ok(());
+                }
+                Some(_) => {}
+            }
+        }
+        Err(SimulateError::Column(self.column.clone()))
+    }
+
+    fn row(&mut self, row: &[u8]) -> Result<(), SimulateError> {
+        let at = self.at.unwrap_or_default();
+        let found =
+            field(&self.options, FieldRules::default(), row, at).map_err(|error| self.wrong(error))?;
+        let key = match found {
+            Some(Field::Null) => Ok(KeyValue::Null),
+            Some(Field::Value(value)) => self.key_type.from_text(&value),
+            Some(Field::Default) | None => Err(KeyError::Malformed),
+        };
+        match key {
+            Ok(key) => self.keys.add(key),
+            Err(_) => self.keys.unreadable += 1,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+use super::*;
+use catalog::KeyValue;
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    args: SimulateArgs,
+}
+
+fn args(line: &str) -> SimulateArgs {
+    let words = std::iter::once("simulate").chain(line.split_whitespace());
+    Line::try_parse_from(words).unwrap().args
+}
+
+fn outcomes(line: &str) -> Vec<schemes::Outcome> {
+    let args = args(line);
+    let keys = distribution::make(&args, &mut Progress::new(false)).unwrap();
+    schemes::all(&keys, args.key_type, args.shards, args.add).unwrap()
+}
+
+fn figures<'a>(outcomes: &'a [schemes::Outcome], scheme: &str) -> &'a schemes::Figures {
+    let outcome = outcomes.iter().find(|outcome| outcome.scheme == scheme).unwrap();
+    outcome.figures.as_ref().unwrap()
+}
+
+/// Issue 5, must show 2.
+#[test]
+fn a_tenth_shard_takes_a_tenth_by_hash_and_nearly_all_moves_by_modulo() {
+    for key_type in ["bigint", "text", "uuid"] {
+        let found = outcomes(&format!("--shards 9 --add 1 --rows 1000000 --type {key_type}"));
+        let part = |scheme| figures(&found, scheme).moved_part() * 100.0;
+        assert!((part("hash") - 10.0).abs() <= 0.2, "{key_type}: {}", part("hash"));
+        assert!(
+            (part("modulo") - 90.0).abs() <= 0.2,
+            "{key_type}: {}",
+            part("modulo")
+        );
+        assert!(
+            (part("directory") - 10.0).abs() <= 0.5,
+            "{key_type}: {}",
+            part("directory")
+        );
+        for scheme in ["hash", "modulo", "range", "directory"] {
+            let figures = figures(&found, scheme);
+            assert_eq!(figures.before.iter().sum::<u64>(), 1_000_000);
+            assert_eq!(figures.after.iter().sum::<u64>(), 1_000_000);
+            assert!(schemes::skew(&figures.before) < 1.02, "{scheme}: {figures:?}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_evens_out_what_a_hash_cannot() {
+    let found = outcomes("--distribution zipf --exponent 0.8 --rows 200000 --keys 2000 --shards 8");
+    let by_hash = schemes::skew(&figures(&found, "hash").before);
+    let by_row = schemes::skew(&figures(&found, "directory").before);
+    assert!(by_hash > 1.1, "{by_hash}");
+    assert!(by_row < 1.03, "{by_row}");
+    let list = found.iter().find(|outcome| outcome.scheme == "list").unwrap();
+    assert!(
+        list.figures
+            .as_ref()
+            .unwrap_err()
+            .contains("2000 values are too many")
+    );
+}
+
+#[test]
+fn few_values_can_be_listed() {
+    let found = outcomes("--distribution uniform --rows 10000 --keys 12 --shards 4 --add 2 --type text");
+    let list = figures(&found, "list");
+    assert_eq!(list.note, "12 values");
+    assert!(schemes::skew(&list.before) < 1.1, "{list:?}");
+    assert!(list.after.iter().all(|rows| *rows > 0), "{list:?}");
+}
+
+fn read(csv: bool, column: &str, key_type: KeyType, data: &str) -> Result<Keys, SimulateError> {
+    let reader = input::Reader::new(csv, column, key_type, "data");
+    reader.run(data.as_bytes(), None, &mut Progress::new(false))
+}
+
+#[test]
+fn a_column_is_read_by_number_or_name() {
+    let keys = read(false, "2", KeyType::Int8, "a\t7\nb\t\\N\nc\tx\nd\t7\n").unwrap();
+    assert_eq!((keys.rows, keys.unreadable), (3, 1));
+    let seven = KeyValue::Int(7);
+    assert_eq!(keys.by_rows(), [(&seven, 2), (&KeyValue::Null, 1)]);
+    let keys = read(true, "tenant", KeyType::Text, "id,tenant\n1,\"a, b\"\n2,c").unwrap();
+    assert_eq!(keys.by_rows().len(), 2);
+    assert!(matches!(
+        read(true, "nobody", KeyType::Text, "id,tenant\n1,a\n"),
+        Err(SimulateError::Column(_))
+    ));
+    assert!(matches!(
+        read(true, "1", KeyType::Int4, "x\ny\n"),
+        Err(SimulateError::Empty(2))
+    ));
+}
+
+#[test]
+fn too_many_keys_are_sampled_by_key() {
+    let mut keys = Keys::with_max(1_000);
+    for n in 0..100_000 {
+        keys.add(KeyValue::Int(n % 50_000));
+    }
+    assert_eq!(keys.rows, 100_000);
+    let kept = keys.by_rows();
+    assert!((500..=1_000).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.iter().all(|(_, rows)| *rows == 2));
+    let estimate = kept.len() as u64 * keys.sampled();
+    assert!((40_000..60_000).contains(&estimate), "{estimate}");
+}
+
+#[test]
+fn the_report_has_every_scheme() {
+    let args = args("--shards 9 --rows 10000");
+    let text = simulate(&args).unwrap();
+    for scheme in ["hash ", "modulo ", "range ", "list ", "directory "] {
+        assert!(text.lines().any(|line| line.starts_with(scheme)), "{text}");
+    }
+    assert!(
+        text.contains("10,000 rows, 10,000 keys of type int8; 9 shards, then 10"),
+        "{text}"
+    );
+    let json = simulate(&SimulateArgs { json: true, ..args }).unwrap();
+    assert!(json.starts_with("{\"rows\":10000,\"keys\":10000,"), "{json}");
+    assert_eq!(json.matches('{').count(), json.matches('}').count());
+}
+
+#[test]
+fn progress_says_rate_and_time_left() {
+    let line = progress_line(1_500_000, Duration::from_secs(3), 30, Some(40));
+    assert_eq!(line, "1,500,000 rows, 500,000 per second, 75 %, about 1 s left");
+    let line = progress_line(10, Duration::from_secs(1), 30, None);
+    assert_eq!(line, "10 rows, 10 per second");
+}
+
+#[test]
+fn types_are_named_as_in_sql() {
+    assert_eq!(key_type("Integer"), Ok(KeyType::Int4));
+    assert_eq!(key_type("timestamptz"), Ok(KeyType::Timestamptz));
+    assert!(key_type("json").unwrap_err().contains("uuid"));
+    let made_up = simulate(&args("--type date"));
+    assert!(matches!(made_up, Err(SimulateError::MadeUp("date"))));
+}

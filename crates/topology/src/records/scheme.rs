@@ -1,0 +1,198 @@
+//! Sharding schemes as they are stored (docs/decisions/0021).
+
+use catalog::{KeyFamily, KeyType, KeyValue, ShardId, ShardMap, ShardMapError};
+use serde::{Deserialize, Serialize};
+
+use super::ids;
+
+/// How a key becomes a shard.
+///
+/// Keys are written as PostgreSQL prints them, as values of `key_type`: the name of the widest type of their family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Scheme {
+    /// The signed 64-bit hash space cut into ranges, ascending; the first starts at the lowest value.
+    Hash {
+        /// Ranges.
+        ranges: Vec<HashRange>,
+    },
+    /// The remainder of the hash by the number of owners.
+    Modulo {
+        /// Owner of each remainder.
+        owners: Vec<u32>,
+    },
+    /// By the order of keys.
+    Range {
+        /// Type of the keys.
+        key_type: String,
+        /// Owner of the keys below the first start.
+        #[serde(with = "ids::shard")]
+        first: ShardId,
+        /// The first key of each further range with its owner, ascending. NULL is in the last range.
+        starts: Vec<KeyPlace>,
+    },
+    /// Listed keys, and a shard for all others.
+    List {
+        /// Type of the keys.
+        key_type: String,
+        /// Keys.
+        rows: Vec<KeyPlace>,
+        /// Owner of all others.
+        #[serde(with = "ids::shard")]
+        rest: ShardId,
+    },
+    /// Keys placed one by one, others by hash.
+    Directory {
+        /// Type of the keys.
+        key_type: String,
+        /// Keys.
+        rows: Vec<KeyPlace>,
+        /// As in [`Scheme::Hash`].
+        ranges: Vec<HashRange>,
+    },
+}
+
+/// A part of the hash space, up to the next range's start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashRange {
+    /// Lowest hash in it.
+    pub start: i64,
+    /// Owner.
+    #[serde(with = "ids::shard")]
+    pub shard: ShardId,
+}
+
+/// A key and its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPlace {
+    /// The key as PostgreSQL prints it; `None` is NULL.
+    pub key: Option<String>,
+    /// Owner.
+    #[serde(with = "ids::shard")]
+    pub shard: ShardId,
+}
+
+/// Why a stored scheme is no map.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemeError {
+    /// The parts do not fit together.
+    #[error(transparent)]
+    Map(#[from] ShardMapError),
+    /// Keys of this type are not known.
+    #[error("there is no key type {0}")]
+    KeyType(String),
+    /// Keys of this type have no order of their own.
+    #[error("keys of type {0} cannot be placed by range")]
+    NoOrder(&'static str),
+    /// A key cannot be read.
+    #[error("\"{key}\" is not a {key_type} as PostgreSQL prints it")]
+    Key {
+        /// The key.
+        key: String,
+        /// Its type.
+        key_type: &'static str,
+    },
+}
+
+impl Scheme {
+    /// Equal parts of the hash space for the shards, in the order given.
+    pub fn even_hash(shards: &[ShardId]) -> Result<Scheme, ShardMapError> {
+        even_ranges(shards).map(|ranges| Scheme::Hash { ranges })
+    }
+
+    /// As [`Scheme::even_hash`], with these keys placed one by one.
+    pub fn even_directory(
+        shards: &[ShardId],
+        key_type: KeyType,
+        rows: Vec<KeyPlace>,
+    ) -> Result<Scheme, ShardMapError> {
+        Ok(Scheme::Directory {
+            key_type: key_type.family().widest().name().to_owned(),
+            rows,
+            ranges: even_ranges(shards)?,
+        })
+    }
+
+    /// The name users know it by.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Scheme::Hash { .. } => "hash",
+            Scheme::Modulo { .. } => "modulo",
+            Scheme::Range { .. } => "range",
+            Scheme::List { .. } => "list",
+            Scheme::Directory { .. } => "directory",
+        }
+    }
+
+    /// The family its keys are of; `None`: any, or a type that is not known.
+    pub fn family(&self) -> Option<KeyFamily> {
+        match self {
+            Scheme::Hash { .. } | Scheme::Modulo { .. } => None,
+            Scheme::Range { key_type, .. }
+            | Scheme::List { key_type, .. }
+            | Scheme::Directory { key_type, .. } => KeyType::named(key_type).map(KeyType::family),
+        }
+    }
+
+    /// As the catalog uses it.
+    pub fn to_shard_map(&self) -> Result<ShardMap, SchemeError> {
+        Ok(match self {
+            Scheme::Hash { ranges } => hash_map(ranges)?,
+            Scheme::Modulo { owners } => ShardMap::modulo(owners.iter().copied().map(ShardId).collect())?,
+            Scheme::Range {
+                key_type,
+                first,
+                starts,
+            } => {
+                let key_type = type_named(key_type)?;
+                if !key_type.family().has_order() {
+                    return Err(SchemeError::NoOrder(key_type.name()));
+                }
+                ShardMap::by_range(*first, places(key_type, starts)?)?
+            }
+            Scheme::List { key_type, rows, rest } => {
+                ShardMap::one(*rest).with_rows(places(type_named(key_type)?, rows)?)?
+            }
+            Scheme::Directory {
+                key_type,
+                rows,
+                ranges,
+            } => hash_map(ranges)?.with_rows(places(type_named(key_type)?, rows)?)?,
+        })
+    }
+}
+
+fn even_ranges(shards: &[ShardId]) -> Result<Vec<HashRange>, ShardMapError> {
+    let map = ShardMap::even(shards)?;
+    let ranges = map.ranges().map(|range| HashRange {
+        start: range.first,
+        shard: range.shard,
+    });
+    Ok(ranges.collect())
+}
+
+fn hash_map(ranges: &[HashRange]) -> Result<ShardMap, ShardMapError> {
+    ShardMap::from_starts(ranges.iter().map(|range| (range.start, range.shard)))
+}
+
+fn type_named(name: &str) -> Result<KeyType, SchemeError> {
+    KeyType::named(name).ok_or_else(|| SchemeError::KeyType(name.to_owned()))
+}
+
+fn places(key_type: KeyType, places: &[KeyPlace]) -> Result<Vec<(KeyValue, ShardId)>, SchemeError> {
+    let place = |place: &KeyPlace| {
+        let key = match &place.key {
+            None => KeyValue::Null,
+            Some(text) => key_type
+                .from_text(text.as_bytes())
+                .map_err(|_| SchemeError::Key {
+                    key: text.clone(),
+                    key_type: key_type.name(),
+                })?,
+        };
+        Ok((key, place.shard))
+    };
+    places.iter().map(place).collect()
+}
