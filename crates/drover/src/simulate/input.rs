@@ -35,7 +35,7 @@ pub fn read(
     let file = File::open(path).map_err(failed)?;
     // A pipe has no length.
     let bytes = file.metadata().map_err(failed)?;
-    let bytes = bytes.is_file().then(|| bytes.len());
+    let bytes = bytes.is_file().then_some(bytes.len());
     Reader::new(csv, column, key_type, &name).run(file, bytes, progress)
 }
 

@@ -33,8 +33,8 @@ pub fn text(args: &SimulateArgs, keys: &Keys, outcomes: &[Outcome]) -> String {
     }
     let _ = writeln!(
         out,
-        "\n{:<10} {:>25} {:>6} {:>9} {:>10}  {}",
-        "scheme", "rows per shard", "skew", "moves", "skew then", "to be written down"
+        "\n{:<10} {:>25} {:>6} {:>9} {:>10}  to be written down",
+        "scheme", "rows per shard", "skew", "moves", "skew then"
     );
     for outcome in outcomes {
         let _ = match &outcome.figures {

@@ -27,24 +27,29 @@ fn figures<'a>(outcomes: &'a [schemes::Outcome], scheme: &str) -> &'a schemes::F
 /// Issue 5, must show 2.
 #[test]
 fn a_tenth_shard_takes_a_tenth_by_hash_and_nearly_all_moves_by_modulo() {
-    for key_type in ["bigint", "text", "uuid"] {
-        let found = outcomes(&format!("--shards 9 --add 1 --rows 1000000 --type {key_type}"));
+    for (key_type, rows, off) in [
+        ("bigint", 1_000_000, 0.2),
+        ("text", 200_000, 0.4),
+        ("uuid", 200_000, 0.4),
+    ] {
+        let found = outcomes(&format!("--shards 9 --add 1 --rows {rows} --type {key_type}"));
         let part = |scheme| figures(&found, scheme).moved_part() * 100.0;
-        assert!((part("hash") - 10.0).abs() <= 0.2, "{key_type}: {}", part("hash"));
+        assert!((part("hash") - 10.0).abs() <= off, "{key_type}: {}", part("hash"));
         assert!(
-            (part("modulo") - 90.0).abs() <= 0.2,
+            (part("modulo") - 90.0).abs() <= off,
             "{key_type}: {}",
             part("modulo")
         );
+        // It stops when no shard has more than a hundredth over its share.
         assert!(
-            (part("directory") - 10.0).abs() <= 0.5,
+            (8.9..=10.2).contains(&part("directory")),
             "{key_type}: {}",
             part("directory")
         );
         for scheme in ["hash", "modulo", "range", "directory"] {
             let figures = figures(&found, scheme);
-            assert_eq!(figures.before.iter().sum::<u64>(), 1_000_000);
-            assert_eq!(figures.after.iter().sum::<u64>(), 1_000_000);
+            assert_eq!(figures.before.iter().sum::<u64>(), rows);
+            assert_eq!(figures.after.iter().sum::<u64>(), rows);
             assert!(schemes::skew(&figures.before) < 1.02, "{scheme}: {figures:?}");
         }
     }
