@@ -399,7 +399,7 @@ impl Session {
     }
 
     /// Somebody will want to know where the statement or block at hand left its servers.
-    fn needs_position(&self) -> bool {
+    pub(super) fn needs_position(&self) -> bool {
         self.reads.as_ref().is_some_and(|reads| {
             let consistency = reads.options.consistency;
             consistency == Consistency::Monotonic || (reads.writing && consistency.heeds_writes())

@@ -35,25 +35,35 @@ impl Session {
         let Some(needed) = self.needed_at_once(shard, &options) else {
             return false;
         };
+        let age_max = match options.consistency {
+            Consistency::Bounded(age) => Some(age),
+            _ => None,
+        };
         let need = Need {
             primary_too: options.from == ReadFrom::Any,
             at_least: Some(needed),
-            age_max: None,
+            age_max,
             tried: &[],
         };
         let nodes = &self.engine.shared.nodes;
         let Choice::Node(picked) = nodes.choose(shard.0, &need) else {
             return false;
         };
-        let view = nodes.view(shard.0);
-        let seen = view.and_then(|view| view.node(picked.id)?.seen);
+        let Some(seen) = nodes.view(shard.0).and_then(|view| view.node(picked.id)?.seen) else {
+            return false;
+        };
+        let wanted = match age_max {
+            // How old its data are was judged by where it was then.
+            Some(_) => needed.lsn.max(seen.position.lsn),
+            None => needed.lsn,
+        };
         let Some(lease) = self.replica_lease(shard, picked.id) else {
             return false;
         };
-        let has_it = lease.mark.as_ref().zip(seen).is_some_and(|(mark, seen)| {
+        let has_it = lease.mark.as_ref().is_some_and(|mark| {
             mark.incarnation == seen.incarnation
                 && mark.system == needed.system
-                && mark.replayed >= needed.lsn.settled()
+                && mark.replayed >= wanted.settled()
         });
         if !has_it || !is_settled(&lease, self.settings.current()) {
             lease.release();
@@ -122,11 +132,7 @@ impl Session {
         let is_read = statement.reading.place == ReadPlace::Replica && !statement.reading.refused.get();
         let local = reads.made_of_local || self.settings.has_local_own();
         let known = !local && !reads.writing && Rc::ptr_eq(&reads.made_of, self.settings.current());
-        let plain = matches!(
-            reads.options.consistency,
-            Consistency::ReadYourWrites | Consistency::Eventual
-        );
-        let fits = is_read && known && plain && reads.options.leaves_primary() && !reads.serializable;
+        let fits = is_read && known && reads.options.leaves_primary() && !reads.serializable;
         fits.then_some(reads.options)
     }
 
