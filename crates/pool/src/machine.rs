@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use crate::policy::Policy;
 use crate::time::Time;
-use crate::types::{Answer, Class, Effect, Hold, Refused, RequestId, ServerId, Stats};
-
-const CLASSES: [Class; 3] = [Class::First, Class::Further, Class::Control];
+use crate::types::{Answer, CLASSES, Class, Effect, Hold, Refused, RequestId, ServerId, Stats};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -68,6 +66,8 @@ pub struct Pool {
     failing: Option<Failing>,
     /// Ordinary requests wait, nothing stays idle.
     paused: bool,
+    /// The server answers nobody: every request waits, as for one that is away.
+    held: bool,
     /// The last time this machine was told, but not by [`Pool::take_idle`].
     clock: Time,
     /// Connections idle since then or longer must be checked before they are lent.
@@ -91,6 +91,7 @@ impl Pool {
             lanes: Default::default(),
             failing: None,
             paused: false,
+            held: false,
             clock: Time(0),
             suspect: None,
             own_waits: false,
@@ -124,7 +125,7 @@ impl Pool {
             };
         }
         let waiting: usize = self.lanes.iter().map(|lane| lane.queue.len()).sum();
-        let limit = if self.failing.is_some() {
+        let limit = if self.failing.is_some() || self.held {
             let away_queue = hold.queue.unwrap_or(self.policy.away_queue);
             self.policy.queue_limit.min(away_queue)
         } else {
@@ -161,7 +162,7 @@ impl Pool {
 
     /// The most recently used idle ordinary connection that `fits` and needs no check. Never emits an effect.
     pub fn take_idle_where(&mut self, mut fits: impl FnMut(ServerId) -> bool) -> Option<ServerId> {
-        if self.paused {
+        if self.is_shut(Class::First) {
             return None;
         }
         let idle = &self.lanes[Class::First as usize].idle;
@@ -183,9 +184,7 @@ impl Pool {
     /// Ends a pause. Those who waited may wait their whole time again.
     pub fn resume(&mut self, now: Time) {
         self.paused = false;
-        for waiter in &mut self.lanes[Class::First as usize].queue {
-            waiter.since = now;
-        }
+        self.wait_anew(Class::First, now);
         self.pump(Class::First, now);
     }
 
@@ -230,7 +229,7 @@ impl Pool {
             self.forget(id);
             self.effects.push_back(Effect::Close { server: id });
         } else {
-            self.failing = None;
+            self.is_back(now);
             self.place(id, class, now);
         }
         for class in CLASSES {
@@ -317,7 +316,7 @@ impl Pool {
     /// The server behind the pool changed: nothing opened before this call is lent again.
     pub fn recycle(&mut self, now: Time) {
         self.generation = self.generation.wrapping_add(1);
-        self.failing = None;
+        self.is_back(now);
         self.close_idle();
         for class in CLASSES {
             self.pump(class, now);
@@ -451,7 +450,7 @@ impl Pool {
 
     /// An idle connection for this class, with the lane it is in.
     fn peek_idle(&self, class: Class) -> Option<(Class, ServerId)> {
-        if self.paused && class == Class::First {
+        if self.is_shut(class) {
             return None;
         }
         // A further shard may borrow an idle ordinary connection: its transaction waits for nothing more, so it
@@ -556,34 +555,39 @@ impl Pool {
             self.effects.push_back(Effect::Close { server: id });
             return;
         }
+        if self.held {
+            return self.rest(id, class, now);
+        }
         let mut waiter = None;
         // Ticket holders first: they hold locks on other shards.
         if class != Class::Control {
             waiter = self.lanes[Class::Further as usize].queue.pop_front();
         }
         let waiter = waiter.or_else(|| self.lanes[class as usize].queue.pop_front());
-        let Some(server) = self.servers.get_mut(id.0 as usize).and_then(Option::as_mut) else {
-            return;
+        let Some(waiter) = waiter else {
+            return self.rest(id, class, now);
         };
-        match waiter {
-            Some(waiter) => {
-                server.state = State::Leased;
-                self.effects.push_back(Effect::Grant {
-                    request: waiter.id,
-                    server: id,
-                });
-            }
-            None => {
-                server.state = State::Idle { since: now };
-                self.lanes[class as usize].idle.push(id);
-            }
+        if let Some(server) = self.server_mut(id) {
+            server.state = State::Leased;
+            self.effects.push_back(Effect::Grant {
+                request: waiter.id,
+                server: id,
+            });
+        }
+    }
+
+    /// Nobody is lent the connection now.
+    fn rest(&mut self, id: ServerId, class: Class, now: Time) {
+        if let Some(server) = self.server_mut(id) {
+            server.state = State::Idle { since: now };
+            self.lanes[class as usize].idle.push(id);
         }
     }
 
     /// Starts as many logins as the waiting requests (and the connections to keep) need and the limits allow.
     fn pump(&mut self, class: Class, now: Time) {
         let ordinary = class == Class::First;
-        if self.lanes[class as usize].denied_until > now || (ordinary && self.paused) {
+        if self.lanes[class as usize].denied_until > now || self.is_shut(class) {
             return;
         }
         let reserve = ordinary && self.wants_reserve(now);
@@ -632,6 +636,7 @@ impl Pool {
     /// How long a request waits.
     fn patience(&self, own: Option<Duration>) -> Duration {
         match self.failing {
+            _ if self.held => own.unwrap_or_else(|| self.away_wait()),
             Some(failing) if !failing.lasting => own.unwrap_or_else(|| self.away_wait()),
             _ => self.policy.connection_timeout,
         }
@@ -653,7 +658,7 @@ impl Pool {
         if self.paused && class == Class::First {
             return;
         }
-        let reason = if self.failing.is_some() {
+        let reason = if self.failing.is_some() || self.held {
             Refused::Failing
         } else {
             Refused::TimedOut
@@ -700,6 +705,8 @@ impl Pool {
         }
     }
 }
+
+mod hold;
 
 #[cfg(test)]
 mod tests;

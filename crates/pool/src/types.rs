@@ -13,6 +13,9 @@ pub enum Class {
     Control = 2,
 }
 
+/// All of them.
+pub(crate) const CLASSES: [Class; 3] = [Class::First, Class::Further, Class::Control];
+
 /// How long one request waits for a server that is away, where that differs from [`crate::Policy`]'s numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hold {

@@ -55,6 +55,8 @@ pub struct Nodes {
     moves: AtomicU64,
     /// Times that a replica went out of rotation, or came back.
     rotations: AtomicU64,
+    /// Times that a primary answered nobody.
+    holds: AtomicU64,
 }
 
 /// One shard.
@@ -106,6 +108,7 @@ impl Nodes {
             origin: Instant::now(),
             moves: AtomicU64::new(0),
             rotations: AtomicU64::new(0),
+            holds: AtomicU64::new(0),
         }
     }
 
@@ -230,6 +233,9 @@ impl Nodes {
     }
 
     fn count(&self, before: &ShardView, now: &ShardView) {
+        if now.held && !before.held {
+            self.holds.fetch_add(1, Ordering::Relaxed);
+        }
         if before.primary != now.primary {
             self.moves.fetch_add(1, Ordering::Relaxed);
         }
@@ -273,6 +279,12 @@ impl Nodes {
         let shards = self.shards.load();
         let found = shards.iter().find(|candidate| candidate.id == shard);
         found.is_some_and(|found| found.paused.load(Ordering::Acquire))
+    }
+
+    /// The shard's primary answers nobody; statements for it wait.
+    #[must_use]
+    pub fn is_held(&self, shard: u32) -> bool {
+        self.view(shard).is_some_and(|view| view.held)
     }
 
     /// Looks at all servers of a shard and waits until each has answered, or is known not to.
@@ -340,6 +352,12 @@ impl Nodes {
             (Err(reason), _) => Err(format!("\"{}\" has no primary: {}", view.name, reason.as_str())),
             (Ok(_), None) => Err(format!("\"{}\" has no primary", view.name)),
         }
+    }
+
+    /// How often statements had to wait because a shard's primary answered nobody.
+    #[must_use]
+    pub fn holds(&self) -> u64 {
+        self.holds.load(Ordering::Relaxed)
     }
 
     fn announce(&self) {

@@ -8,6 +8,8 @@
 
 #[path = "reads/conflicts.rs"]
 mod conflicts;
+#[path = "reads/hanging.rs"]
+mod hanging;
 #[path = "reads/held.rs"]
 mod held;
 #[path = "reads/herd.rs"]

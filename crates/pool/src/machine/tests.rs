@@ -647,3 +647,55 @@ fn a_request_may_have_a_patience_of_its_own() {
     }
     assert_eq!(refused, [(1, 161), (0, 800), (2, 2000)]);
 }
+
+#[test]
+fn nothing_goes_to_a_server_that_answers_nobody() {
+    let mut bench = Bench::new(Policy {
+        away_wait: Some(Duration::from_millis(3000)),
+        ..policy()
+    });
+    assert_eq!(bench.request(Class::First, at(0)), "r0: dial s0 First");
+    bench.pool.dialled(s(0), at(1), 0);
+    assert_eq!(bench.effects(), "grant s0 to r0");
+    bench.pool.hold();
+    // Neither the connection that comes back nor a new one, for any class.
+    bench.pool.release(s(0), at(2));
+    assert_eq!(bench.pool.take_idle(Class::First), None);
+    assert_eq!(bench.pool.take_idle_where(|_| true), None);
+    assert_eq!(bench.request(Class::First, at(10)), "r1");
+    assert_eq!(bench.request(Class::Further, at(10)), "r2");
+    assert_eq!(bench.request(Class::Control, at(10)), "r3");
+    // As long as for a server that is away, and no longer.
+    bench.pool.handle_timeout(at(2000));
+    assert_eq!(bench.effects(), "");
+    bench.pool.let_go(at(2500));
+    assert_eq!(bench.effects(), "grant s0 to r2, dial s1 First, dial s2 Control");
+    bench.pool.dialled(s(1), at(2600), 0);
+    bench.pool.dialled(s(2), at(2600), 0);
+    assert_eq!(bench.effects(), "grant s1 to r1, grant s2 to r3");
+    bench.pool.hold();
+    assert_eq!(bench.request(Class::First, at(3000)), "r4");
+    bench.pool.handle_timeout(at(6000));
+    assert_eq!(bench.effects(), "refuse r4 Failing");
+}
+
+/// Patience with a server that was away ends with its absence, not with what waited for it.
+#[test]
+fn who_was_patient_with_a_server_gets_a_connection_of_its_successor() {
+    let mut bench = Bench::new(Policy {
+        away_wait: Some(Duration::from_millis(60_000)),
+        ..policy()
+    });
+    bench.request(Class::First, at(0));
+    bench.pool.dial_failed(s(0), at(1), 0, false);
+    bench.request(Class::First, at(2));
+    bench.effects();
+    // Far longer than a connection is waited for.
+    bench.pool.recycle(at(30_000));
+    assert_eq!(bench.effects(), "dial s0 First, dial s1 First");
+    bench.pool.handle_timeout(at(30_500));
+    assert_eq!(bench.effects(), "");
+    bench.pool.dialled(s(0), at(30_600), 0);
+    bench.pool.dialled(s(1), at(30_600), 0);
+    assert_eq!(bench.effects(), "grant s0 to r0, grant s1 to r1");
+}

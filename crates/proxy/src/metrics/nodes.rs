@@ -13,7 +13,7 @@ const NODES_MAX: usize = 1000;
 const LABELS: &str = "shard, host, port";
 
 /// Name, kind, labels and meaning of each.
-pub(super) const DOCUMENTED: [(&str, &str, &str, &str); 10] = [
+pub(super) const DOCUMENTED: [(&str, &str, &str, &str); 11] = [
     ("drover_node_up", "gauge", LABELS, "1: the server answers."),
     (
         "drover_node_primary",
@@ -64,6 +64,12 @@ pub(super) const DOCUMENTED: [(&str, &str, &str, &str); 10] = [
         "Times that a shard's primary became another server, or none.",
     ),
     (
+        "drover_primary_holds_total",
+        "counter",
+        "",
+        "Times that a shard's primary answered nobody, so that statements waited for it or its successor.",
+    ),
+    (
         "drover_rotation_changes_total",
         "counter",
         "",
@@ -85,6 +91,9 @@ pub(crate) fn expose(nodes: &Nodes) -> String {
         match name {
             "drover_primary_moves_total" => {
                 let _ = writeln!(out, "{name} {moves}");
+            }
+            "drover_primary_holds_total" => {
+                let _ = writeln!(out, "{name} {}", nodes.holds());
             }
             "drover_rotation_changes_total" => {
                 let _ = writeln!(out, "{name} {rotations}");

@@ -19,7 +19,7 @@ use crate::cluster::Cluster;
 use crate::exec::link::TextRow;
 use crate::pools::Place;
 use crate::server::{Address, DialError};
-use crate::worker::Shared;
+use crate::worker::{Shared, Switch, WorkerMessage};
 
 /// Asks a server who it is and how far it is, without a snapshot of anything.
 const QUESTION: &str = "\
@@ -300,6 +300,14 @@ pub(crate) fn act(cluster: &Cluster, shared: Option<&Shared>, shard: u32, change
                         shared.recycle(Place::primary(shard));
                     }
                     shared.recycle(Place::replica(shard, *node));
+                }
+            }
+            Change::Held(held) => {
+                if let Some(shared) = shared {
+                    let switch = if *held { Switch::Hold } else { Switch::LetGo };
+                    shared
+                        .mailboxes
+                        .send_all(|| WorkerMessage::SwitchShard { shard, switch });
                 }
             }
             Change::Role(node) => {

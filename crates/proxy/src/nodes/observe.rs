@@ -75,6 +75,8 @@ pub enum Change {
     Died(NodeId),
     /// A server that was dead answers again.
     Back(NodeId),
+    /// The primary answers nobody: what has not been sent to it waits from now on (true), or no longer.
+    Held(bool),
     /// A server became the primary, or stopped being one.
     Role(NodeId),
 }
@@ -242,7 +244,30 @@ impl Memory {
         }
         self.note_position(view);
         self.place(view, config);
+        changes.extend(self.hold(view));
         changes
+    }
+
+    /// Whether what goes to the primary has to wait: an elected one that answers nobody, where others do answer.
+    fn hold(&self, view: &mut ShardView) -> Option<Change> {
+        let is_silent = |id: NodeId| self.silences.iter().any(|(known, _)| *known == id);
+        let answers = |node: &NodeView| {
+            matches!(node.role, Role::Primary | Role::Replica) && !node.hangs && !is_silent(node.id)
+        };
+        let held = view.primary.as_ref().is_ok_and(|id| is_silent(*id)) && view.nodes.iter().any(answers);
+        if std::mem::replace(&mut view.held, held) == held {
+            return None;
+        }
+        mark_held(view);
+        let shard = &*view.name;
+        match held {
+            true => tracing::warn!(
+                shard,
+                "the primary does not answer, statements wait for it or its successor"
+            ),
+            false => tracing::info!(shard, "statements go to the primary again"),
+        }
+        Some(Change::Held(held))
     }
 
     /// A server that receives a newer timeline proves that there is one.
@@ -375,6 +400,7 @@ impl Memory {
             }
             node.standing = now;
         }
+        mark_held(view);
     }
 
     /// Compares a replica with the primary. The reason why it cannot serve at all is given back.
@@ -410,6 +436,15 @@ impl Memory {
             age: complete_at.zip(heard).map(|(at, heard)| heard.saturating_sub(at)),
             is_in: node.standing == Standing::In,
         }
+    }
+}
+
+/// Operators see why nothing is sent to the primary.
+fn mark_held(view: &mut ShardView) {
+    if view.held
+        && let Some(at) = view.primary_at()
+    {
+        view.nodes[at].standing = Standing::Out(Out::Hanging);
     }
 }
 

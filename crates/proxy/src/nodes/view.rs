@@ -172,6 +172,9 @@ pub struct ShardView {
     pub lineage: Option<Arc<Lineage>>,
     /// The operator has chosen the primary, and it is the one.
     pub decided: bool,
+    /// The primary has left a look unanswered for its whole time while another server answers: what has not been sent to it
+    /// waits, until it answers or another one has taken its place.
+    pub held: bool,
     pub(super) next_id: u16,
 }
 
@@ -186,6 +189,7 @@ impl ShardView {
             system: None,
             lineage: None,
             decided: false,
+            held: false,
             next_id: 1,
         };
         nothing.reconfigured(record, config)
@@ -249,6 +253,11 @@ impl ShardView {
     #[must_use]
     pub fn primary_node(&self) -> Option<&NodeView> {
         self.node(*self.primary.as_ref().ok()?)
+    }
+
+    pub(super) fn primary_at(&self) -> Option<usize> {
+        let id = *self.primary.as_ref().ok()?;
+        self.nodes.iter().position(|node| node.id == id)
     }
 
     /// Where writes go.

@@ -138,6 +138,11 @@ fn is_paused(shared: &Shared, key: &PoolKey) -> bool {
     key.place.node.is_none() && shared.nodes.is_paused(key.place.shard)
 }
 
+/// The shard's primary answers nobody, and this is one of its pools.
+fn is_held(shared: &Shared, key: &PoolKey) -> bool {
+    key.place.node.is_none() && shared.nodes.is_held(key.place.shard)
+}
+
 /// A connection being checked; dropped with it, it is closed.
 struct UnderCheck<'a> {
     pool: &'a ShardPool,
@@ -199,6 +204,9 @@ impl ShardPool {
         if shared.shards.all().first().map(|home| home.id) == Some(key.place.shard) {
             // A user's first pool, mostly: connections are kept on the other shards as well.
             super::upkeep::warm_shards(shared, &key, &policy);
+        }
+        if is_held(shared, &key) {
+            machine.hold();
         }
         if policy.min_size > 0 && worker.worker != KEEPER {
             let message = WorkerMessage::Warm { key: key.clone() };
@@ -403,6 +411,10 @@ impl ShardPool {
         self.0.limit.database().is_paused() || is_paused(&self.0.worker.shared, &self.0.key)
     }
 
+    fn is_held(&self) -> bool {
+        is_held(&self.0.worker.shared, &self.0.key)
+    }
+
     pub(super) fn switch(&self, switch: Switch) {
         let now = self.0.worker.now();
         match switch {
@@ -412,6 +424,9 @@ impl ShardPool {
             Switch::Resume => self.0.machine.borrow_mut().resume(now),
             Switch::Recycle => self.0.machine.borrow_mut().recycle(now),
             Switch::Kill => {}
+            // What is known by now counts.
+            Switch::Hold | Switch::LetGo if self.is_held() => self.0.machine.borrow_mut().hold(),
+            Switch::Hold | Switch::LetGo => self.0.machine.borrow_mut().let_go(now),
         }
         if self.0.worker.timer_is_slow.get() {
             self.0.worker.timer.notify_one();
@@ -623,6 +638,11 @@ impl ShardPool {
             Refused::TimedOut => CheckoutError {
                 hint: self.limit_in_the_way(),
                 ..limit(format!("no connection to \"{shard}\" became free in time"))
+            },
+            Refused::Failing if self.is_held() => CheckoutError {
+                sqlstate: "08006".into(),
+                message: format!("\"{shard}\" does not answer"),
+                hint: None,
             },
             Refused::Failing => self
                 .0

@@ -121,6 +121,10 @@ pub(crate) enum Switch {
     Recycle,
     /// Its sessions are ended at once (57P01).
     Kill,
+    /// Its server answers nobody: transactions wait, within bounds.
+    Hold,
+    /// It does again, or has a successor.
+    LetGo,
 }
 
 /// The workers' inboxes.

@@ -29,6 +29,7 @@ fn reads_go_to_replicas_and_nothing_else_does() {
     lies(&door);
     leavings(&door);
     short_way(&door);
+    never_backwards(&herd, &door);
     what_libpq_asks_for(&door);
 }
 
@@ -83,16 +84,66 @@ fn short_way(door: &crate::herd::Door) {
     }
 }
 
+/// One replica stands still, the other goes on: what was read from that one is not forgotten on the first, by the short
+/// way neither.
+fn never_backwards(herd: &Herd, door: &crate::herd::Door) {
+    let info = herd.kit.info();
+    let [still, moving] = &info.shards[0].replicas[..] else {
+        panic!("two replicas");
+    };
+    let mut client = reader(door);
+    run(&mut client, "SET drover.consistency = 'monotonic'");
+    let sql = "SELECT v, inet_server_port() FROM t WHERE id = 1";
+    let mut read = |extended: bool| {
+        let answer = match extended {
+            true => client.run(batch_of(sql)).unwrap(),
+            false => run(&mut client, sql),
+        };
+        assert_eq!(answer.errors, []);
+        let row = answer.text_rows().remove(0);
+        (row[0].clone().unwrap(), row[1].clone().unwrap())
+    };
+    read(false);
+    herd.catch_up(0);
+    let mut admin = herd.admin(still);
+    run(&mut admin, "SELECT pg_wal_replay_pause()");
+    until(|| value(&mut admin, "SELECT pg_get_wal_replay_pause_state()") == "paused");
+    // What both have is known, so that neither is asked again.
+    for replica in [still, moving] {
+        let port = replica.port.to_string();
+        until(|| read(true).1 == port);
+        until(|| read(false).1 == port);
+    }
+    let old = read(false).0;
+    let mut plain = door.client();
+    run(&mut plain, "UPDATE t SET v = v + 1000");
+    let mut direct = herd.direct(moving);
+    until(|| value(&mut direct, "SELECT v FROM t WHERE id = 1") != old);
+    until(|| read(false).0 != old);
+    for round in 0..100 {
+        let (found, port) = read(round >= 50);
+        assert_ne!(found, old, "read on {port}");
+    }
+    run(&mut plain, "UPDATE t SET v = v - 1000");
+    run(&mut admin, "SELECT pg_wal_replay_resume()");
+    herd.catch_up(0);
+}
+
+/// What most drivers send for one statement.
+fn batch_of(sql: &str) -> Pipeline {
+    Pipeline::new()
+        .parse("", sql, &[])
+        .bind("", "", &[], testkit::client::Format::Text)
+        .describe_portal("")
+        .execute("", 0)
+        .sync()
+}
+
 fn by_the_short_way(client: &mut Client, counts: impl Fn() -> [u64; 2]) {
     let before = counts();
     for _ in 0..20 {
         run(client, "SELECT v FROM t WHERE id = 1");
-        let batch = Pipeline::new()
-            .parse("", "SELECT v FROM t WHERE id = 1", &[])
-            .bind("", "", &[], testkit::client::Format::Text)
-            .describe_portal("")
-            .execute("", 0)
-            .sync();
+        let batch = batch_of("SELECT v FROM t WHERE id = 1");
         assert_eq!(client.run(batch).unwrap().errors, []);
     }
     let after = counts();
