@@ -6,6 +6,7 @@
 //! learnt. What changes with every request ([`Node`]) is counted in place.
 
 pub mod choose;
+mod discover;
 mod load;
 pub(crate) mod marks;
 pub mod monitor;

@@ -161,6 +161,7 @@ impl Config {
             poll_interval: replicas.poll_interval,
             poll_timeout: replicas.poll_timeout,
             hang_timeout: replicas.hang_timeout,
+            discover: replicas.discover,
             lag_bytes_max: replicas.max_lag_bytes.0 as u64,
             lag_max: replicas.max_lag,
             keep: replicas.keep,

@@ -372,12 +372,18 @@ section! {
     ReplicasSection("replicas", repeated: false) {
         /// Pause between two looks at a server: a promoted replica is found within this time and two round trips.
         poll_interval: Duration = "'500ms'",
-        /// A look that takes longer is given up; a server that leaves two of them unanswered is taken for dead.
+        /// A look that takes longer is given up; a server that leaves two of them unanswered is taken for dead. To a
+        /// primary that leaves one unanswered, while another server of the shard answers, no new statements are sent.
         poll_timeout: Duration = "'1s'",
         /// A replica that leaves a look unanswered for this long gets no reads until it answers. A read that has waited
         /// for its answer as long asks for a look; if the replica hangs it runs elsewhere. `0s`: only when the replica is
         /// taken for dead.
         hang_timeout: Duration = "'250ms'",
+        /// Standbys that the primary streams to (`pg_stat_replication`) become servers of the shard although they are not
+        /// configured. Each must say where it listens, by `application_name=host:port` in its `primary_conninfo`, or listen
+        /// on the primary's port at the address it connects from; logins are the same as on the others. Whoever may
+        /// replicate from the primary decides then where Drover logs in.
+        discover: bool = "false",
         /// A replica whose data are older gets no reads, until they are half as old. `0s`: no limit.
         max_lag: Duration = "'30s'",
         /// A replica that is further behind gets no reads, until it is half as far behind. `0`: no limit.

@@ -27,6 +27,8 @@ pub struct ReplicaConfig {
     pub failover_buffer: Option<Duration>,
     /// Statements that may wait for it, per worker, user and database.
     pub failover_buffer_statements: usize,
+    /// Standbys that a primary streams to are servers of its shard although nobody configured them.
+    pub discover: bool,
     /// When a server that fails gets nothing for a while.
     pub breaker: BreakerPolicy,
     /// Where this proxy stands, in the operator's words: replicas of the same zone are preferred.
@@ -47,6 +49,7 @@ impl Default for ReplicaConfig {
             slow_start: Duration::from_secs(10),
             failover_buffer: None,
             failover_buffer_statements: 10_000,
+            discover: false,
             breaker: BreakerPolicy::default(),
             zone: None,
             safe_functions: Vec::new(),

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::discover::{STANDBYS, standbys};
 use super::observe::{Answer, Change, Look};
 use super::{NodeId, Nodes};
 use crate::admin_link::{AdminError, AdminLink};
@@ -151,7 +152,30 @@ impl Watcher {
                 break;
             }
         }
-        nodes.observe(self.shard, self.node, &look)
+        let mut changes = nodes.observe(self.shard, self.node, &look);
+        if let Answer::Primary { .. } = look.answer {
+            changes.extend(self.discover(&nodes, &address).await);
+        }
+        changes
+    }
+
+    /// Asks the primary for standbys that are not configured.
+    async fn discover(&mut self, nodes: &Nodes, address: &Address) -> Vec<Change> {
+        let config = nodes.config();
+        let is_primary = nodes
+            .view(self.shard)
+            .is_some_and(|view| view.primary == Ok(self.node));
+        let Some(link) = self.link.as_mut().filter(|_| config.discover && is_primary) else {
+            return Vec::new();
+        };
+        match timeout(config.poll_timeout, link.rows(STANDBYS)).await {
+            Ok(Ok(rows)) => nodes.discover(self.shard, &standbys(&rows, address.port)),
+            // In the middle of an answer the connection is of no use; the next look says what is wrong.
+            Ok(Err(_)) | Err(_) => {
+                self.link = None;
+                Vec::new()
+            }
+        }
     }
 
     async fn ask(&mut self, address: &Address) -> Result<Answer, AdminError> {

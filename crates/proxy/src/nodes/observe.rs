@@ -15,6 +15,7 @@ use replica::{
 use super::view::{NoPrimary, NodeView, Out, Role, Seen, ShardView, Standing};
 use super::{NodeId, Nodes};
 use crate::config::ReplicaConfig;
+use crate::server::Address;
 
 /// Positions of the primary that are remembered: at two looks a second the last hour, the further past coarsely.
 const NOTES_MAX: usize = 8192;
@@ -90,6 +91,8 @@ pub(super) struct Memory {
     silences: Vec<(NodeId, u32)>,
     /// Timelines that some proxy has seen written.
     reached: Vec<(SystemId, Timeline)>,
+    /// Addresses of standbys that are known by another one.
+    pub(super) aliases: Vec<Address>,
 }
 
 impl Default for Memory {
@@ -100,6 +103,7 @@ impl Default for Memory {
             chosen: None,
             silences: Vec::new(),
             reached: Vec::new(),
+            aliases: Vec::new(),
         }
     }
 }
@@ -232,8 +236,11 @@ impl Memory {
     }
 
     /// Works out from what all servers said last who is the primary, and where the others stand.
-    fn conclude(&mut self, view: &mut ShardView, config: &ReplicaConfig) -> Vec<Change> {
+    pub(super) fn conclude(&mut self, view: &mut ShardView, config: &ReplicaConfig) -> Vec<Change> {
         let mut changes = Vec::new();
+        if view.nodes.iter().any(|node| node.found) {
+            self.drop_aliases(view);
+        }
         let before = view.primary.clone();
         self.raise_floor(view);
         self.elect(view);
@@ -268,6 +275,22 @@ impl Memory {
             false => tracing::info!(shard, "statements go to the primary again"),
         }
         Some(Change::Held(held))
+    }
+
+    /// A server goes by another number from now on.
+    pub(super) fn renamed(&mut self, view: &mut ShardView, old: NodeId, new: NodeId) {
+        self.silences.retain(|(id, _)| *id != old);
+        if view.primary == Ok(old) {
+            view.primary = Ok(new);
+        }
+        if self.chosen == Some(old) {
+            self.chosen = Some(new);
+        }
+        if let Some(known) = &mut self.known
+            && known.node == Some(old)
+        {
+            known.node = Some(new);
+        }
     }
 
     /// A server that receives a newer timeline proves that there is one.

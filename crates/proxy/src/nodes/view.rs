@@ -128,6 +128,8 @@ pub struct NodeView {
     pub standing: Standing,
     /// A question has been waiting for its answer for longer than it should.
     pub hangs: bool,
+    /// Nobody configured it: the primary streams to it.
+    pub found: bool,
 }
 
 /// Why a shard has no primary.
@@ -206,7 +208,7 @@ impl ShardView {
             if twice {
                 continue;
             }
-            let unchanged = known.filter(|known| known.node.is_like(node));
+            let unchanged = known.filter(|known| known.node.is_like(node) && !known.found);
             if let Some(known) = unchanged {
                 new.nodes.push(known.clone());
                 continue;
@@ -223,7 +225,15 @@ impl ShardView {
                 lineage: known.and_then(|known| known.lineage.clone()),
                 standing: known.map_or(Standing::Out(Out::Unknown), |known| known.standing),
                 hangs: known.is_some_and(|known| known.hangs),
+                found: false,
             });
+        }
+        // Those that were found stay, while that is allowed.
+        let found = self.nodes.iter().filter(|node| node.found && config.discover);
+        for node in found {
+            if !new.nodes.iter().any(|known| known.id == node.id) {
+                new.nodes.push(node.clone());
+            }
         }
         let gone = new.primary.as_ref().is_ok_and(|id| new.node(*id).is_none());
         if gone {

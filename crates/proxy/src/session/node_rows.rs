@@ -29,6 +29,7 @@ pub(crate) const COLUMNS: &[&str] = &[
     "failures",
     "system_identifier",
     "trouble",
+    "found",
 ];
 
 /// Its rows: a shard's servers in the order of the configuration. `NULL`: not known.
@@ -76,5 +77,6 @@ fn row(view: &ShardView, node: &NodeView, now: Duration) -> Vec<Option<String>> 
             .as_ref()
             .err()
             .map(|reason| reason.as_str().to_owned()),
+        Some(node.found.to_string()),
     ]
 }

@@ -130,6 +130,14 @@ impl Herd {
         }
     }
 
+    /// Proxies are not told of the replicas, but may find them.
+    pub fn hide_replicas(&mut self) {
+        self.config.replicas.discover = true;
+        for shard in &mut self.record.shards {
+            shard.replicas.clear();
+        }
+    }
+
     /// A proxy, or why there is none.
     pub fn try_proxy(&self, id: &str) -> Result<Running, String> {
         let id = ProxyId::parse(id).unwrap();
@@ -203,10 +211,15 @@ impl Herd {
 
     /// Replicas of a shard have everything.
     pub fn catch_up(&self, shard: usize) {
+        self.catch_up_with(shard, usize::MAX);
+    }
+
+    /// The first replicas of a shard have everything.
+    pub fn catch_up_with(&self, shard: usize, replicas: usize) {
         let info = &self.kit.info().shards[shard];
         let mut primary = self.direct(&info.primary);
         let lsn = value(&mut primary, "SELECT pg_logical_emit_message(true, '', '')");
-        for replica in &info.replicas {
+        for replica in info.replicas.iter().take(replicas) {
             let mut replica = self.direct(replica);
             let question = format!("SELECT pg_last_wal_replay_lsn() >= '{lsn}'");
             until(|| value(&mut replica, &question) == "t");
