@@ -100,6 +100,66 @@ const SHOWS: [&str; 19] = [
     "STATE",
 ];
 
+/// Exporters that know PgBouncer of many years ago (Debian packages one) ask this and look for these columns; the names of
+/// LISTS are in its rows.
+#[test]
+fn old_exporters_find_their_columns() {
+    const ASKED: [(&str, &[&str]); 3] = [
+        (
+            "SHOW STATS;",
+            &[
+                "database",
+                "total_requests",
+                "total_received",
+                "total_sent",
+                "total_query_time",
+                "avg_req",
+                "avg_query",
+            ],
+        ),
+        (
+            "SHOW POOLS;",
+            &[
+                "database",
+                "user",
+                "cl_active",
+                "cl_waiting",
+                "sv_active",
+                "sv_idle",
+                "maxwait",
+            ],
+        ),
+        ("SHOW DATABASES;", &["name", "pool_size", "reserve_pool"]),
+    ];
+    let site = site();
+    let proxy = start(&site);
+    let mut client = proxy.client();
+    good(&mut client, "SELECT 1");
+    let target = proxy.target().clone().with_database("pgbouncer");
+    let mut console = Client::open(&target).expect("the console by its other name");
+    for (text, wanted) in ASKED {
+        let answer = good(&mut console, text);
+        let names: Vec<String> = columns(&answer).into_iter().map(|(name, _)| name).collect();
+        for column in wanted {
+            assert!(names.iter().any(|name| name == column), "{text}: no {column}");
+        }
+    }
+    let database = proxy.target().database.clone();
+    let requests = value(&mut console, "SHOW STATS;", &database, "total_requests");
+    assert_eq!(requests.as_deref(), Some("1"));
+    for name in [
+        "databases",
+        "users",
+        "pools",
+        "free_clients",
+        "used_servers",
+        "dns_pending",
+    ] {
+        let items = value(&mut console, "SHOW LISTS;", name, "items");
+        assert!(items.is_some_and(|items| items.parse::<u32>().is_ok()), "{name}");
+    }
+}
+
 #[test]
 fn an_exporter_reads_its_figures() {
     let site = site();

@@ -146,6 +146,10 @@ const STATS: &[ColumnSpec] = &[
     ("avg_server_parse_count", Numeric),
     ("avg_bind_count", Numeric),
     ("avg_client_login_count", Numeric),
+    // As PgBouncer before 1.8 called them; some readers look for nothing else.
+    ("total_requests", Numeric),
+    ("avg_req", Numeric),
+    ("avg_query", Numeric),
 ];
 
 const STATS_TOTALS: &[ColumnSpec] = &[
@@ -220,11 +224,15 @@ pub(super) fn stats(registry: &Registry, periods: &Periods, databases: &[Arc<str
     }
     for (database, totals) in all {
         let mut row = vec![Value::from(&*database)];
+        let (totals, averages) = (figures(&totals), periods.last(&database).0);
         if which != Which::Averages {
-            row.extend(figures(&totals).map(Value::from));
+            row.extend(totals.map(Value::from));
         }
         if which != Which::Totals {
-            row.extend(periods.last(&database).0.map(Value::from));
+            row.extend(averages.map(Value::from));
+        }
+        if which == Which::Both {
+            row.extend([totals[2], averages[2], averages[6]].map(Value::from));
         }
         table.push(row);
     }
