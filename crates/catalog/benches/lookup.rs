@@ -29,12 +29,16 @@ fn main() -> Result<(), ShardMapError> {
     let hash = ShardMap::even(&shards)?;
     for (name, keys) in [("bigint", &ints), ("text", &texts), ("uuid", &uuids)] {
         measure(&format!("hash over 1,024 ranges, {name}"), &hash, keys);
-        let rows = keys
-            .iter()
-            .enumerate()
-            .map(|(at, key)| (key.clone(), shards[at % 1024]));
-        let directory = hash.clone().with_rows(rows)?;
-        measure(&format!("directory of {KEYS}, hits, {name}"), &directory, keys);
+        for count in [10_000, KEYS] {
+            let rows = keys.iter().take(count).enumerate();
+            let rows = rows.map(|(at, key)| (key.clone(), shards[at % 1024]));
+            let directory = hash.clone().with_rows(rows)?;
+            measure(
+                &format!("directory of {count}, hits, {name}"),
+                &directory,
+                &keys[..count],
+            );
+        }
     }
     let modulo = ShardMap::modulo(shards.clone())?;
     measure("modulo 1,024, bigint", &modulo, &ints);

@@ -119,3 +119,108 @@ fn key(key_type: KeyType, text: &str) -> Result<String, OpError> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plan::RangeEnd;
+    use topology::records::{NodeRecord, ShardRecord};
+
+    fn record() -> ClusterRecord {
+        let shard = |id: u32| ShardRecord {
+            id: ShardId(id),
+            name: format!("s{id}"),
+            primary: NodeRecord::new("127.0.0.1", 5000 + id as u16),
+            replicas: Vec::new(),
+        };
+        ClusterRecord::new("c", vec!["app".into()], (1..=3).map(shard).collect()).unwrap()
+    }
+
+    fn listed(key: Option<&str>, shard: &str) -> ListedKey {
+        ListedKey {
+            key: key.map(str::to_owned),
+            shard: shard.to_owned(),
+        }
+    }
+
+    fn range(ends: &[(&str, &str)], last: &str) -> SchemeOption {
+        let end = |(shard, below): &(&str, &str)| RangeEnd {
+            shard: (*shard).to_owned(),
+            below: (*below).to_owned(),
+        };
+        SchemeOption::Range {
+            ends: ends.iter().map(end).collect(),
+            last: last.to_owned(),
+        }
+    }
+
+    fn check(key_type: KeyType, option: &SchemeOption) -> Result<Scheme, String> {
+        wanted(&record(), key_type, Some(option)).map_err(|error| error.into_fields().code)
+    }
+
+    #[test]
+    fn a_range_begins_where_the_one_before_ends() {
+        let scheme = check(KeyType::Int4, &range(&[("s1", "-10"), ("s2", "10")], "s3")).unwrap();
+        let map = scheme.to_shard_map().unwrap();
+        let owner = |key| map.shard_of(&KeyValue::Int(key)).0;
+        assert_eq!(
+            [i64::MIN, -11, -10, 9, 10, i64::MAX].map(owner),
+            [1, 1, 2, 2, 3, 3]
+        );
+        let all = check(KeyType::Text, &range(&[], "s2")).unwrap();
+        assert_eq!(all.to_shard_map().unwrap().shards(), [ShardId(2)]);
+    }
+
+    #[test]
+    fn keys_are_recorded_in_their_one_form() {
+        let list = SchemeOption::List {
+            keys: vec![listed(Some("ab  "), "s1"), listed(None, "s2")],
+            rest: "s3".to_owned(),
+        };
+        let scheme = check(KeyType::Bpchar, &list).unwrap();
+        let Scheme::List { key_type, rows, .. } = &scheme else {
+            panic!("{scheme:?}")
+        };
+        assert_eq!(
+            (key_type.as_str(), rows[0].key.as_deref()),
+            ("bpchar", Some("ab"))
+        );
+        // Int2 and int8 keys compare, so their lists are the same map.
+        let list = |key_type| {
+            let keys = vec![listed(Some("7"), "s1")];
+            check(key_type, &SchemeOption::Directory { keys })
+        };
+        assert_eq!(list(KeyType::Int2), list(KeyType::Int8));
+    }
+
+    #[test]
+    fn what_makes_no_map_is_refused_with_a_reason() {
+        let directory = |keys| SchemeOption::Directory { keys };
+        for (key_type, option, code) in [
+            (KeyType::Int4, range(&[("s9", "1")], "s1"), "42704"),
+            (KeyType::Int4, range(&[("s1", "1")], "nobody"), "42704"),
+            (KeyType::Int4, range(&[("s1", "x")], "s2"), "22P02"),
+            (KeyType::Int4, range(&[("s1", "007")], "s2"), "22P02"),
+            (KeyType::Int2, range(&[("s1", "70000")], "s2"), "22003"),
+            (KeyType::Int4, range(&[("s1", "5"), ("s2", "5")], "s3"), "22023"),
+            (KeyType::Int4, range(&[("s1", "5"), ("s2", "4")], "s3"), "22023"),
+            (
+                KeyType::Bpchar,
+                directory(vec![listed(Some("a"), "s1"), listed(Some("a "), "s2")]),
+                "22023",
+            ),
+            (
+                KeyType::Uuid,
+                directory(vec![listed(Some("ABCD"), "s1")]),
+                "22P02",
+            ),
+            (
+                KeyType::Int8,
+                directory(vec![listed(Some("1"), "s1"); KEYS_MAX + 1]),
+                "54000",
+            ),
+        ] {
+            assert_eq!(check(key_type, &option), Err(code.to_owned()), "{option:?}");
+        }
+    }
+}
