@@ -59,6 +59,9 @@ pub enum ControlError {
     Thread(String),
 }
 
+/// How long an operation of the store may keep the proxy from ending.
+const KEEPER_ENDS_WITHIN: Duration = Duration::from_secs(1);
+
 /// The control thread.
 pub struct Control {
     /// The cluster as sessions see it.
@@ -97,10 +100,18 @@ pub fn start(
                     return;
                 }
             };
+            let keeper = match LeaseKeeper::start() {
+                Ok(keeper) => keeper,
+                Err(error) => {
+                    let _ = ready.send(Err(ControlError::Thread(error.to_string())));
+                    return;
+                }
+            };
+            let leases = keeper.runtime.clone();
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
                 let (marking, keeping) = (Arc::clone(&store), Arc::clone(&store));
-                match set_up(store, proxy, wanted, &config, gather_bytes_max, workers).await {
+                match set_up(store, proxy, wanted, &config, gather_bytes_max, workers, leases).await {
                     Ok(follower) => {
                         let cluster = Arc::clone(follower.cluster());
                         let _ = ready.send(Ok(Arc::clone(&cluster)));
@@ -127,6 +138,7 @@ pub fn start(
                     }
                 }
             });
+            drop(keeper);
         })
         .map_err(|error| ControlError::Thread(error.to_string()))?;
     let cluster = is_ready
@@ -160,6 +172,46 @@ impl Control {
     }
 }
 
+/// Renews the proxy's registration on a thread that does nothing else: reading the catalog of a large database keeps the
+/// control thread busy for longer than a registration lasts where the machine is busy too.
+struct LeaseKeeper {
+    runtime: tokio::runtime::Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LeaseKeeper {
+    fn start() -> std::io::Result<LeaseKeeper> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("lease".to_owned());
+        let thread = thread.spawn(move || {
+            // An error says that the other side is gone, too.
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_timeout(KEEPER_ENDS_WITHIN);
+        })?;
+        Ok(LeaseKeeper {
+            runtime: handle,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for LeaseKeeper {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that renews the registration panicked");
+        }
+    }
+}
+
 async fn set_up(
     store: Arc<dyn TopologyStore>,
     proxy: ProxyId,
@@ -167,6 +219,7 @@ async fn set_up(
     config: &ProxyConfig,
     gather_bytes_max: usize,
     workers: Workers,
+    leases: tokio::runtime::Handle,
 ) -> Result<Follower, ControlError> {
     let tls = Tls::load(&config.tls)?;
     let wanted = with_all_databases(wanted, config, &tls, gather_bytes_max).await?;
@@ -186,7 +239,9 @@ async fn set_up(
     nodes::monitor::look_at_all(&cluster).await;
     databases::bootstrap_all(&cluster, &record, &wanted.databases).await?;
     set_salts(&cluster, store.as_ref()).await;
-    let membership = Arc::new(Membership::join(store, proxy, LEASE).await?);
+    let joined = leases.spawn(Membership::join(store, proxy, LEASE)).await;
+    let membership = joined.map_err(|error| ControlError::Thread(error.to_string()))??;
+    let membership = Arc::new(membership);
     let _ = cluster.membership.set(Arc::clone(&membership));
     if let Err(error) = recovery::run_once(&cluster).await {
         tracing::warn!(%error, "prepared transactions could not be looked at");
