@@ -66,7 +66,15 @@ fn short_way(door: &crate::herd::Door) {
         || ["drover_transactions_short_total", "drover_reads_on_replica_total"].map(|name| door.metric(name));
     for consistency in ["read_your_writes", "monotonic", "bounded 60s", "eventual"] {
         run(&mut client, &format!("SET drover.consistency = '{consistency}'"));
+        let taken = || door.metric("drover_positions_taken_total");
+        let before = taken();
         by_the_short_way(&mut client, counts);
+        // What was read is not to be forgotten, whichever way it came; once is enough.
+        let taken = taken() - before;
+        assert!(
+            consistency != "monotonic" || (40..50).contains(&taken),
+            "{taken} of 40"
+        );
     }
     run(&mut client, "SET drover.consistency = 'read_your_writes'");
     // An error is the statement's own, a large answer is whole, and the session goes on.

@@ -103,9 +103,8 @@ impl Session {
 
     async fn end_read(&mut self) -> Result<bool, Fault> {
         if self.needs_position() {
-            // The client need not wait for that.
+            // It is taken when the session comes to rest; the client need not wait for that.
             self.client.conn.try_flush();
-            self.take_position(0).await;
         }
         let open = |server: &crate::session::block::Enlisted| server.lease.status != TransactionStatus::Idle;
         if self.servers.first().is_some_and(open) {

@@ -126,7 +126,7 @@ pub(super) async fn written(server: &mut ServerConn) -> Result<Position, LookErr
 impl Session {
     /// Takes the position of a server whose statement or transaction has ended. What cannot be had is asked of the
     /// primary when it is needed.
-    pub(in super::super) async fn take_position(&mut self, index: usize) {
+    pub(super) async fn take_position(&mut self, index: usize) {
         let Some(server) = self.servers.get_mut(index) else {
             return;
         };
