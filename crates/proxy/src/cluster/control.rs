@@ -87,7 +87,6 @@ pub fn start(
     let (stop, stopped) = oneshot::channel();
     let (shared, workers) = watch::channel(None);
     let (databases, adding) = ServeDatabases::new();
-    let cancelling = workers.clone();
     let watching = workers.clone();
     let peer_listen = config.peer_listen();
     let thread = std::thread::Builder::new()
@@ -110,28 +109,11 @@ pub fn start(
             let leases = keeper.runtime.clone();
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
-                let (marking, keeping) = (Arc::clone(&store), Arc::clone(&store));
+                let keeping = Arc::clone(&store);
                 match set_up(store, proxy, wanted, &config, gather_bytes_max, workers, leases).await {
                     Ok(follower) => {
-                        let cluster = Arc::clone(follower.cluster());
-                        let _ = ready.send(Ok(Arc::clone(&cluster)));
-                        let recovering = tokio::task::spawn_local(recover(Arc::clone(&cluster)));
-                        let cancelling = tokio::task::spawn_local(take_cancels(
-                            Arc::clone(&cluster),
-                            cancelling,
-                            peer_listen,
-                        ));
-                        let marking = nodes::marks::run(Arc::clone(&cluster), marking, watching.clone());
-                        let marking = tokio::task::spawn_local(marking);
-                        let adding = databases::run(Arc::clone(&cluster), keeping, adding);
-                        let adding = tokio::task::spawn_local(adding);
-                        let watching = tokio::task::spawn_local(nodes::monitor::run(cluster, watching));
-                        follower.run(stopped).await;
-                        recovering.abort();
-                        cancelling.abort();
-                        watching.abort();
-                        marking.abort();
-                        adding.abort();
+                        let _ = ready.send(Ok(Arc::clone(follower.cluster())));
+                        follow(follower, keeping, watching, peer_listen, adding, stopped).await;
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -151,6 +133,33 @@ pub fn start(
         stop: Some(stop),
         thread: Some(thread),
     })
+}
+
+/// Everything the control thread does, until it is told to stop.
+async fn follow(
+    follower: Follower,
+    store: Arc<dyn TopologyStore>,
+    workers: Workers,
+    peer_listen: SocketAddr,
+    adding: tokio::sync::mpsc::Receiver<databases::Request>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let cluster = Arc::clone(follower.cluster());
+    let tasks = [
+        tokio::task::spawn_local(recover(Arc::clone(&cluster))),
+        tokio::task::spawn_local(take_cancels(Arc::clone(&cluster), workers.clone(), peer_listen)),
+        tokio::task::spawn_local(nodes::marks::run(
+            Arc::clone(&cluster),
+            Arc::clone(&store),
+            workers.clone(),
+        )),
+        tokio::task::spawn_local(databases::run(Arc::clone(&cluster), store, adding)),
+        tokio::task::spawn_local(nodes::monitor::run(cluster, workers)),
+    ];
+    follower.run(stopped).await;
+    for task in tasks {
+        task.abort();
+    }
 }
 
 impl Control {
