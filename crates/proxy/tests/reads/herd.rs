@@ -13,6 +13,8 @@ use testkit::{TestCluster, TestOptions};
 use topology::records::{NodeRecord, ShardRecord};
 use topology::{ClusterRecord, MemoryStore, ProxyId};
 
+use crate::torture::signal;
+
 /// Servers and proxies.
 pub struct Herd {
     pub kit: TestCluster,
@@ -25,6 +27,17 @@ pub struct Herd {
 pub struct Door {
     running: Option<Running>,
     url: String,
+}
+
+impl Drop for Herd {
+    /// A test that failed may have left servers frozen, which nothing ends.
+    fn drop(&mut self) {
+        for shard in &self.kit.info().shards {
+            for node in shard.replicas.iter().chain([&shard.primary]) {
+                signal(node, "CONT");
+            }
+        }
+    }
 }
 
 impl Drop for Door {

@@ -18,8 +18,10 @@ const SESSIONS: usize = 16;
 
 /// Stops a server and all its processes, and lets them go on.
 pub fn signal(node: &NodeInfo, name: &str) {
-    let file = std::fs::read_to_string(node.data_dir.join("postmaster.pid")).unwrap();
-    let parent = file.lines().next().unwrap().trim().to_owned();
+    let Ok(file) = std::fs::read_to_string(node.data_dir.join("postmaster.pid")) else {
+        return;
+    };
+    let parent = file.lines().next().unwrap_or_default().trim().to_owned();
     let mut pids = vec![parent.clone()];
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();

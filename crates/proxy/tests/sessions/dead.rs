@@ -210,9 +210,10 @@ fn a_pinned_session_ends_with_its_server() {
         run(&mut client, "SELECT 1");
         run(&mut other, "CREATE TABLE a (v int)");
         fixture.end_backends("SELECT 1");
+        // An idle session may have ended before it says anything.
         let end = client.simple("SELECT 2");
         assert!(
-            matches!(end, Err(ClientError::Closed(Some(_)))),
+            matches!(end, Err(ClientError::Closed(_) | ClientError::Io(_))),
             "{block}: {end:?}"
         );
         run(&mut other, "SELECT pg_advisory_lock(7)");
