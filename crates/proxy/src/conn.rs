@@ -76,7 +76,7 @@ pub struct Conn {
     /// Some of `output` has already left, so a message may be cut.
     partly_sent: bool,
     /// What was pending when a [`Self::hold`] began.
-    held: Option<BytesMut>,
+    held: Option<Box<BytesMut>>,
     /// Less than this is not sent yet, in bytes.
     patience: usize,
     received: u64,
@@ -154,7 +154,7 @@ impl Conn {
     /// Keeps everything appended from now on from being sent; what is pending waits behind it.
     pub fn hold(&mut self) {
         let pending = std::mem::take(&mut self.output);
-        self.held.get_or_insert(pending);
+        self.held.get_or_insert_with(|| Box::new(pending));
     }
 
     /// Whether a [`Self::hold`] is on.
@@ -166,7 +166,7 @@ impl Conn {
     /// Ends a [`Self::hold`]: what was appended comes back, what was pending before is pending again.
     pub fn release_held(&mut self) -> BytesMut {
         match self.held.take() {
-            Some(pending) => std::mem::replace(&mut self.output, pending),
+            Some(pending) => std::mem::replace(&mut self.output, *pending),
             None => BytesMut::new(),
         }
     }

@@ -25,7 +25,7 @@ use wire::frontend::tag;
 
 use crate::client::Filled;
 use crate::config::ConsoleConfig;
-use crate::worker::{Session, SessionFuture, SessionHandler, Shared, StopReason};
+use crate::worker::{Guard, Session, SessionHandler, Shared, StopReason};
 pub use command::Shutdown;
 use command::{Command, SETTINGS, Show};
 use extended::Prepared;
@@ -52,13 +52,13 @@ fn is_admin(config: &ConsoleConfig, user: &str) -> bool {
 pub(crate) struct Console;
 
 impl SessionHandler for Console {
-    fn run(self: Rc<Self>, session: Session) -> SessionFuture {
-        Box::pin(async move {
+    fn run(self: Rc<Self>, session: Session, guard: Guard) {
+        guard.spawn(async move {
             let counted = Counted::new(&session.ctx.shared);
             // A broken socket ends the session; nobody is left to be told.
             let _ = Talk::new(session).run().await;
             drop(counted);
-        })
+        });
     }
 }
 

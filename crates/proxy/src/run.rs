@@ -11,7 +11,7 @@ use crate::config::ProxyConfig;
 use crate::engine::Engine;
 use crate::listener::Proxy;
 use crate::sockets::Sockets;
-use crate::worker::{Session, SessionFuture, SessionHandler, Shared, StartError};
+use crate::worker::{Guard, Session, SessionHandler, Shared, StartError};
 
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,7 @@ struct Sessions {
 }
 
 impl SessionHandler for Sessions {
-    fn run(self: Rc<Self>, session: Session) -> SessionFuture {
-        Box::pin(crate::session::run(Rc::clone(&self.engine), session))
+    fn run(self: Rc<Self>, session: Session, guard: Guard) {
+        guard.spawn(crate::session::run(Rc::clone(&self.engine), session));
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{
 };
 use crate::listener::{Proxy, start};
 use crate::pools::{Lease, Purpose};
-use crate::worker::{Session, SessionFuture, SessionHandler, StopReason};
+use crate::worker::{Guard, Session, SessionHandler, StopReason};
 
 /// A configuration with one shard, number 1, and the server's own application role.
 pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
@@ -81,11 +81,11 @@ pub(crate) fn url(proxy: &Proxy, server: &TestPostgres, database: &str) -> Strin
 pub(crate) struct Relay;
 
 impl SessionHandler for Relay {
-    fn run(self: Rc<Self>, session: Session) -> SessionFuture {
-        Box::pin(async move {
+    fn run(self: Rc<Self>, session: Session, guard: Guard) {
+        guard.spawn(async move {
             // A broken socket ends the session; nobody is left to be told.
             let _ = relay(session).await;
-        })
+        });
     }
 }
 

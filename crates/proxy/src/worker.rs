@@ -1,6 +1,7 @@
 //! Worker threads: each runs its own clients, pools and caches on a single-threaded runtime.
 
 mod busy;
+mod guard;
 mod kill;
 mod run;
 mod shared;
@@ -8,11 +9,10 @@ mod stop;
 mod watch;
 
 use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use guard::Guard;
 pub(crate) use run::{ACCEPTING, spawn};
 pub(crate) use shared::{Mailboxes, Switch, WorkerMessage};
 pub use shared::{Shared, StartError};
@@ -62,14 +62,11 @@ pub struct Session {
     pub ctx: Rc<WorkerCtx>,
 }
 
-/// A future of a session, on its worker's thread.
-pub type SessionFuture = Pin<Box<dyn Future<Output = ()>>>;
-
 /// What a worker does with clients that have logged in. One value per worker, made on the worker's thread, so it can
 /// hold caches without locks.
 pub trait SessionHandler: 'static {
-    /// Serves one client until it is gone. A panic inside ends this session only.
-    fn run(self: Rc<Self>, session: Session) -> SessionFuture;
+    /// Serves one client until it is gone, by a future given to the guard. A panic inside ends this session only.
+    fn run(self: Rc<Self>, session: Session, guard: Guard);
 }
 
 /// Makes each worker's handler, on the worker's thread, inside its runtime.

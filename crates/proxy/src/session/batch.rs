@@ -346,7 +346,7 @@ impl Session {
     pub(super) async fn end_lost_pipeline(&mut self, fields: &ErrorFields) -> Result<(), Fault> {
         self.tell(fields);
         self.fail_block();
-        self.extended.start_over(&[]);
+        self.extended.start_over();
         self.sync().await
     }
 
@@ -493,7 +493,7 @@ impl Session {
         }
         | Step::LocalParse { name } = step
         {
-            self.extended.forget(&name);
+            self.statements.forget(&name);
         }
     }
 }

@@ -6,6 +6,7 @@ use catalog::{ShardId, Snapshot};
 use topology::ClusterRecord;
 use wire::TransactionStatus;
 
+use super::spare::Blank;
 use crate::pools::{Lease, TicketGuard};
 
 /// What is known about a server's part in the open transaction.
@@ -134,24 +135,44 @@ pub struct Block {
     pub tag: Option<Box<[u8]>>,
 }
 
+impl Default for Block {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Blank for Block {
+    const BLANK: &'static Self = &Self::NONE;
+
+    fn is_blank(&self) -> bool {
+        self.state == BlockState::None
+            && self.begin.is_empty()
+            && !self.implicit
+            && self.schema == SchemaChange::None
+            && self.effects.is_empty()
+            && !(self.inspect || self.notifies || self.lost || self.snapshots)
+            && self.began_with.is_none()
+            && self.ticket.is_none()
+            && self.tag.is_none()
+    }
+}
+
 impl Block {
     /// No block.
-    pub fn none() -> Self {
-        Self {
-            state: BlockState::None,
-            begin: String::new(),
-            implicit: false,
-            schema: SchemaChange::None,
-            effects: Vec::new(),
-            inspect: false,
-            notifies: false,
-            lost: false,
-            snapshots: false,
-            began_with: None,
-            ticket: None,
-            tag: None,
-        }
-    }
+    pub const NONE: Self = Self {
+        state: BlockState::None,
+        begin: String::new(),
+        implicit: false,
+        schema: SchemaChange::None,
+        effects: Vec::new(),
+        inspect: false,
+        notifies: false,
+        lost: false,
+        snapshots: false,
+        began_with: None,
+        ticket: None,
+        tag: None,
+    };
 
     /// Opens a block.
     pub fn open(&mut self, begin: String, implicit: bool) {

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::effects::PinReason;
+use super::spare::{Blank, Spare};
 use super::{Fault, Session};
 use crate::exec::link;
 use crate::server::Applied;
@@ -22,6 +23,18 @@ pub struct ConfigCalls {
     /// Some call has a name that is not a constant.
     computed: bool,
     names: Vec<String>,
+}
+
+impl Blank for ConfigCalls {
+    const BLANK: &'static Self = &Self {
+        any: false,
+        computed: false,
+        names: Vec::new(),
+    };
+
+    fn is_blank(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 impl ConfigCalls {
@@ -130,7 +143,7 @@ impl Session {
                     self.servers[index].lease.dirty = true;
                 }
             }
-            None => self.configs = ConfigCalls::default(),
+            None => self.configs = Spare::absent(),
         }
         for server in &mut self.servers {
             if server.begun && server.shard != home {

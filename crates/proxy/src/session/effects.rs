@@ -162,6 +162,18 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// None.
+    pub const NONE: Self = Self {
+        pin: None,
+        inspect: false,
+        reads_sequence_state: false,
+        touches_sequences: false,
+        notifies: false,
+        lists_channels: false,
+        may_unpin: false,
+        sets_config: false,
+    };
+
     /// Both effects.
     pub fn and(self, other: Self) -> Self {
         Self {

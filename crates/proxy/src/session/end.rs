@@ -112,7 +112,7 @@ impl Session {
     pub(super) fn close_block(&mut self, committed: bool) {
         self.settings.end(committed);
         self.finish_listens(committed);
-        self.block = Block::none();
+        *self.block = Block::NONE;
         self.context = self.context.take().filter(|_| committed);
         self.private_context = None;
         for server in &mut self.servers {

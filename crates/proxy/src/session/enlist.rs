@@ -145,7 +145,7 @@ impl Session {
 
     /// A connection as one of the session's own.
     pub(super) fn enlisted(&mut self, shard: ShardId, mut lease: Lease) -> Enlisted {
-        self.observation.totals.server_assignment_count.increment();
+        self.account.totals.server_assignment_count.increment();
         if let Some(watch) = &self.watch {
             lease.watch = Some(Rc::clone(watch));
         }

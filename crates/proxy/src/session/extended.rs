@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use super::learn::Learned;
 use super::many::Args;
 use super::portal::Rest;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
+use super::spare::Blank;
 use super::told::{Learnt, Telling};
 use super::{Fault, Session};
 use crate::engine::PlanContext;
@@ -114,12 +116,11 @@ impl Step {
 }
 
 /// The session's side of the extended protocol.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Extended {
-    pub(super) statements: HashMap<Vec<u8>, Rc<Prepared>>,
-    pub(super) portals: HashMap<Vec<u8>, Portal>,
+    pub(super) portals: ByName<Portal>,
     /// What portals that have run here still have to give.
-    pub(super) rests: HashMap<Vec<u8>, Rest>,
+    pub(super) rests: ByName<Rest>,
     /// Answers to come from the server at hand, in order.
     pub(super) steps: VecDeque<Step>,
     /// The shard whose server has messages that no Sync has ended.
@@ -138,15 +139,50 @@ pub(super) struct Extended {
     pub(super) tells: bool,
 }
 
+/// Things by the names a client gave them.
+type ByName<T> = HashMap<Vec<u8>, T, BuildHasherDefault<DefaultHasher>>;
+
+/// What a client has prepared, by its names.
+#[derive(Debug, Default)]
+pub(super) struct Statements(HashMap<Vec<u8>, Rc<Prepared>>);
+
+impl Extended {
+    const NONE: Self = Self {
+        portals: ByName::with_hasher(BuildHasherDefault::new()),
+        rests: ByName::with_hasher(BuildHasherDefault::new()),
+        steps: VecDeque::new(),
+        open_on: None,
+        skipping: false,
+        flushed: false,
+        executed: false,
+        effects: super::effects::Effects::NONE,
+        relayed_error: false,
+        tells: false,
+    };
+}
+
+impl Default for Extended {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Blank for Extended {
+    const BLANK: &'static Self = &Self::NONE;
+
+    fn is_blank(&self) -> bool {
+        self.is_at_rest()
+            && self.portals.is_empty()
+            && self.rests.is_empty()
+            && !(self.flushed || self.executed || self.relayed_error || self.tells)
+            && self.effects == super::effects::Effects::NONE
+    }
+}
+
 impl Extended {
     /// No pipeline is open.
     pub(super) fn is_at_rest(&self) -> bool {
         self.steps.is_empty() && self.open_on.is_none() && !self.skipping && self.effects.none()
-    }
-
-    /// A statement the client prepared.
-    pub(super) fn statement(&self, name: &[u8]) -> Option<&Rc<Prepared>> {
-        self.statements.get(name)
     }
 
     /// True when a portal exists on this shard's server: it would not outlive a Sync.
@@ -155,25 +191,42 @@ impl Extended {
         self.portals.values().any(here)
     }
 
-    /// DISCARD ALL.
-    pub(super) fn forget_all(&mut self) {
-        self.statements.clear();
-        self.forget_portals();
-    }
-
-    /// Forgets a statement; false when there is none.
-    pub(super) fn forget(&mut self, name: &[u8]) -> bool {
-        self.statements.remove(name).is_some()
-    }
-
-    /// DEALLOCATE ALL, which leaves the unnamed statement.
-    pub(super) fn forget_statements(&mut self) {
-        self.statements.retain(|name, _| name.is_empty());
+    /// Entries there is room for.
+    pub(super) fn room(&self) -> usize {
+        let names = self.portals.capacity().max(self.rests.capacity());
+        names.max(self.steps.capacity())
     }
 
     pub(super) fn forget_portals(&mut self) {
         self.portals.clear();
         self.rests.clear();
+    }
+}
+
+impl Statements {
+    /// A statement the client prepared.
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Rc<Prepared>> {
+        self.0.get(name)
+    }
+
+    /// There is one of this name from now on.
+    pub(super) fn insert(&mut self, name: &[u8], prepared: Rc<Prepared>) {
+        self.0.insert(name.to_vec(), prepared);
+    }
+
+    /// Forgets a statement; false when there is none.
+    pub(super) fn forget(&mut self, name: &[u8]) -> bool {
+        self.0.remove(name).is_some()
+    }
+
+    /// DISCARD ALL.
+    pub(super) fn forget_all(&mut self) {
+        self.0.clear();
+    }
+
+    /// DEALLOCATE ALL, which leaves the unnamed statement.
+    pub(super) fn forget_named(&mut self) {
+        self.0.retain(|name, _| name.is_empty());
     }
 }
 
@@ -213,7 +266,7 @@ impl Session {
                 name,
             } => {
                 // The servers keep theirs: another client may have prepared the same.
-                self.extended.statements.remove(name);
+                self.statements.forget(name);
                 self.answer(encode::close_complete)
             }
             Frontend::Close { name, .. } => self.close_portal(name).await,
@@ -230,20 +283,20 @@ impl Session {
     async fn parse(&mut self, parse: &Parse<'_>) -> Result<(), Fault> {
         let text = std::str::from_utf8(parse.sql)
             .map_err(|_| Fault::error("22021", "invalid byte sequence for encoding \"UTF8\""))?;
-        if !parse.name.is_empty() && self.extended.statements.contains_key(parse.name) {
+        if !parse.name.is_empty() && self.statements.get(parse.name).is_some() {
             let name = String::from_utf8_lossy(parse.name);
             return Err(Fault::error(
                 "42P05",
                 format!("prepared statement \"{name}\" already exists"),
             ));
         }
-        self.check_names_left(parse.name, &self.extended.statements)?;
+        self.check_names_left(parse.name, &self.statements.0)?;
         let mut types: Vec<u32> = parse.types.iter().collect();
         let declared = types.len();
         if types.iter().all(|oid| *oid == 0) {
             types.clear();
         }
-        self.observation.totals.client_parse_count.increment();
+        self.account.totals.client_parse_count.increment();
         let prepared = self.prepare(text, types, parse.name.is_empty()).await?;
         if let Action::Planned(planned) = &prepared.statement.action
             && declared > planned.param_types.len()
@@ -269,12 +322,15 @@ impl Session {
             let name = parse.name.to_vec();
             self.extended.steps.push_back(Step::LocalParse { name });
         }
-        self.extended.statements.insert(parse.name.to_vec(), prepared);
+        self.statements.insert(parse.name, prepared);
         Ok(())
     }
 
     /// What a client may name is bounded: each named statement, and each named portal, costs the proxy memory.
-    fn check_names_left<T>(&self, name: &[u8], taken: &HashMap<Vec<u8>, T>) -> Result<(), Fault> {
+    fn check_names_left<T, S>(&self, name: &[u8], taken: &HashMap<Vec<u8>, T, S>) -> Result<(), Fault>
+    where
+        S: BuildHasher,
+    {
         if name.is_empty() {
             return Ok(());
         }
@@ -327,7 +383,7 @@ impl Session {
             }
             Found::Unknown { normalised } => {
                 // Learning may have to ask a server, which must not be in the middle of a batch.
-                let key = normalised.then_some(&scratch);
+                let key = normalised.then_some(&*scratch);
                 let open = self.extended.open_on.is_some();
                 let settled = if open && self.is_learnt_from_names(text, &context) {
                     Ok(())
@@ -377,7 +433,7 @@ impl Session {
 
     /// A prepared statement as it is to be run now: planned again if the catalog has changed since.
     pub(super) async fn current(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Fault> {
-        let Some(prepared) = self.extended.statements.get(name).map(Rc::clone) else {
+        let Some(prepared) = self.statements.get(name).map(Rc::clone) else {
             let message = if name.is_empty() {
                 "unnamed prepared statement does not exist".to_owned()
             } else {
@@ -394,12 +450,12 @@ impl Session {
         }
         let fresh = Box::pin(self.prepare_again(&prepared)).await?;
         let fresh = Rc::new(fresh);
-        self.extended.statements.insert(name.to_vec(), Rc::clone(&fresh));
+        self.statements.insert(name, Rc::clone(&fresh));
         Ok(fresh)
     }
 
     async fn bind(&mut self, whole: Message<'_>, bind: &Bind<'_>) -> Result<(), Fault> {
-        self.observation.totals.bind_count.increment();
+        self.account.totals.bind_count.increment();
         let prepared = self.current(bind.statement).await?;
         if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
             return Err(failed_block());
@@ -596,7 +652,7 @@ impl Session {
             Action::Planned(planned) => planned.server_types(home).collect(),
             _ => prepared.types.clone(),
         };
-        self.observation.totals.server_parse_count.increment();
+        self.account.totals.server_parse_count.increment();
         let out = self.servers[index].lease.conn.out();
         wire::frontend::encode::parse(
             out,

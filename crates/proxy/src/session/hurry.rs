@@ -25,6 +25,7 @@ mod shape;
 
 use std::future::poll_fn;
 use std::io::Write as _;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -66,6 +67,9 @@ enum Form {
     Query,
     Batch { batch: Batch, prepared: Rc<Prepared> },
 }
+
+/// A wait for an errand's server.
+type Enlisting<'a> = Pin<Box<dyn Future<Output = Result<(), Fault>> + 'a>>;
 
 /// Room for a statement's name on a server.
 const NAME_BYTES: usize = 32;
@@ -225,7 +229,7 @@ impl Session {
     fn batch_errand(&self, batch: Batch) -> Option<Errand> {
         let (context, _) = self.context.as_ref()?;
         let bytes = self.client.conn.unread();
-        let prepared = self.extended.statement(batch.statement(bytes)?)?;
+        let prepared = self.statements.get(batch.statement(bytes)?)?;
         let declared = batch.parses(bytes, &prepared.text, &prepared.types)?;
         if prepared.context != context.id
             || prepared.unnamed != (batch.parse > 0)
@@ -269,9 +273,11 @@ impl Session {
     /// Runs an errand to its end. False: nothing was sent, the long way has to do it.
     async fn run_errand(&mut self, errand: &Errand) -> Result<bool, Fault> {
         // Boxed, here and below, because an idle session pays for what its task might have to hold.
-        if let Err(obtained) = self.enlist_errand(errand)
-            && let Err(fault) = Box::pin(self.enlist_for(errand, obtained)).await
-        {
+        let enlisted = match self.enlisting(errand) {
+            None => Ok(()),
+            Some(enlisting) => enlisting.await,
+        };
+        if let Err(fault) = enlisted {
             return self.refuse_errand(errand, fault);
         }
         match self.send_errand(errand) {
@@ -284,45 +290,11 @@ impl Session {
         metrics.plan_cache_hits.increment();
         self.observation.add(&errand.statement, false);
         self.observation.over(&[errand.shard]);
-        let columns = match &errand.statement.action {
-            Action::Planned(planned) if errand.shard != self.engine.cluster.home() => {
-                planned.columns.as_deref()
-            }
-            _ => None,
-        };
-        let mut told = self.await_answer().await;
-        if matches!((&told, &errand.form), (Err(PumpError::Server(_)), Form::Query)) {
-            told = match Box::pin(self.await_answer_of_living(errand, told)).await {
-                Ok(told) => told,
-                Err(fault) => return Box::pin(self.end_failed(errand, fault)).await,
-            };
-        }
-        let ahead = self.servers[0].ahead.is_some();
-        let server = &mut self.servers[0].lease;
-        let quiet = match told {
-            // Other answers come first.
-            Ok(()) if ahead => None,
-            Ok(()) => quiet_answer(server.conn.unread_mut(), columns),
-            // The relay meets the same end, and knows what it means.
-            Err(PumpError::Server(_)) => None,
-            Err(PumpError::Client(_)) => return Err(Fault::ClientGone),
-        };
-        match quiet {
-            Some(Quiet { status, tag }) => {
-                self.observation
-                    .completed(server.conn.unread().get(tag).unwrap_or_default());
-                self.note_told_in_passing(errand);
-                let server = &mut self.servers[0].lease;
-                let len = server.conn.unread().len();
-                server.conn.transfer(len, &mut self.client.conn);
-                server.status = status;
-                self.servers[0].busy = false;
-            }
-            None => {
-                if let Err(fault) = Box::pin(self.relay_errand(errand)).await {
-                    return Box::pin(self.end_failed(errand, fault)).await;
-                }
-            }
+        let told = self.await_answer().await;
+        if let Err(told) = self.hand_over(errand, told)
+            && let Some(done) = Box::pin(self.answer_slowly(errand, told)).await?
+        {
+            return Ok(done);
         }
         if self.servers[0].lease.status != TransactionStatus::Idle {
             return Err(Fault::fatal(
@@ -335,6 +307,73 @@ impl Session {
         self.observation.answered = Some(Instant::now());
         self.at_rest().await?;
         Ok(true)
+    }
+
+    /// An answer that came whole, and concerns nobody but the client, is its own from now on. Otherwise the error is what
+    /// was given.
+    fn hand_over(
+        &mut self,
+        errand: &Errand,
+        told: Result<(), PumpError>,
+    ) -> Result<(), Result<(), PumpError>> {
+        let columns = match &errand.statement.action {
+            Action::Planned(planned) if errand.shard != self.engine.cluster.home() => {
+                planned.columns.as_deref()
+            }
+            _ => None,
+        };
+        let held = &mut self.servers[0];
+        // Other answers come first where something was sent ahead.
+        if told.is_err() || held.ahead.is_some() {
+            return Err(told);
+        }
+        let Some(Quiet { status, tag }) = quiet_answer(held.lease.conn.unread_mut(), columns) else {
+            return Err(told);
+        };
+        let tag = held.lease.conn.unread().get(tag).unwrap_or_default();
+        self.observation.completed(tag);
+        self.note_told_in_passing(errand);
+        let held = &mut self.servers[0];
+        let len = held.lease.conn.unread().len();
+        held.lease.conn.transfer(len, &mut self.client.conn);
+        held.lease.status = status;
+        held.busy = false;
+        Ok(())
+    }
+
+    /// The answers that are none of these: the server is lost, the answer came in pieces, or concerns the proxy.
+    /// `Some`: everything is done.
+    async fn answer_slowly(
+        &mut self,
+        errand: &Errand,
+        mut told: Result<(), PumpError>,
+    ) -> Result<Option<bool>, Fault> {
+        if matches!((&told, &errand.form), (Err(PumpError::Server(_)), Form::Query)) {
+            let again = match self.await_answer_of_living(errand, told).await {
+                Ok(again) => again,
+                Err(fault) => return self.end_failed(errand, fault).await.map(Some),
+            };
+            told = match self.hand_over(errand, again) {
+                Ok(()) => return Ok(None),
+                Err(told) => told,
+            };
+        }
+        // The relay meets the same end of a server, and knows what it means.
+        if let Err(PumpError::Client(_)) = told {
+            return Err(Fault::ClientGone);
+        }
+        match self.relay_errand(errand).await {
+            Ok(()) => Ok(None),
+            Err(fault) => self.end_failed(errand, fault).await.map(Some),
+        }
+    }
+
+    /// Gets the errand's server; what has to be waited for, boxed.
+    fn enlisting<'a>(&'a mut self, errand: &'a Errand) -> Option<Enlisting<'a>> {
+        match self.enlist_errand(errand) {
+            Ok(()) => None,
+            Err(obtained) => Some(Box::pin(self.enlist_for(errand, obtained))),
+        }
     }
 
     /// Gets the errand's server where nothing has to be waited for. Otherwise the error is what was obtained so far.
@@ -442,7 +481,7 @@ impl Session {
             self.keep_for_replay(0);
         }
         if let Form::Batch { batch, .. } = &errand.form {
-            let totals = &self.observation.totals;
+            let totals = &self.account.totals;
             let parses = u64::from(batch.parse > 0);
             totals.client_parse_count.add(parses);
             totals.server_parse_count.add(parses);
@@ -532,7 +571,7 @@ impl Session {
             && outcome.failed
             && !outcome.parsed
         {
-            self.extended.forget(b"");
+            self.statements.forget(b"");
         }
         Ok(())
     }
@@ -548,7 +587,7 @@ impl Session {
                 self.servers.clear();
                 // The server has ignored it all, or is gone.
                 if batch.parse > 0 {
-                    self.extended.forget(b"");
+                    self.statements.forget(b"");
                 }
                 self.tell(&fields);
                 encode::ready_for_query(self.client.conn.out(), TransactionStatus::Idle);

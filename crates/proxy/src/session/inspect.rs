@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::effects::{Effects, PinReason};
 use super::settings::Settings;
+use super::spare::Spare;
 use super::{Fault, Session};
 use crate::exec::link;
 use crate::server::ServerConn;
@@ -127,7 +128,7 @@ impl Session {
         }
         if effects.sets_config && !self.block.is_open() {
             match failed {
-                true => self.configs = super::ConfigCalls::default(),
+                true => self.configs = Spare::absent(),
                 false => Box::pin(self.follow_configs(index)).await?,
             }
         }

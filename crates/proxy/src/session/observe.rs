@@ -23,6 +23,7 @@ use wire::backend::{ErrorFields, Fields, field, tag};
 use super::Session;
 use super::effects::Pins;
 use super::fault::refusal_code;
+use super::spare::Blank;
 use crate::digest::Run;
 use crate::exec::statement::Statement;
 use crate::metrics::{PoolCounters, Route, SqlState, StatementClass, WorkerMetrics};
@@ -68,38 +69,48 @@ pub(super) struct Observation {
     error: Option<SqlState>,
     /// That error came from a server, and no log line says so yet.
     unreported: bool,
-    /// Bytes from and to the client that are counted already.
-    traffic: (u64, u64),
     /// What log lines and spans need beyond that.
     detail: Option<Box<Detail>>,
     /// The shard key's value, where it is wanted and there is one.
     tenant: Option<Box<str>>,
+}
+
+/// What a session is known by, and where it counts, from its login to its end.
+#[derive(Debug)]
+pub(super) struct Account {
     /// Number of the session on its worker.
-    session: u64,
+    number: u64,
+    /// Bytes from and to the client that are counted already.
+    traffic: (u64, u64),
     /// Where the session's database and user are counted.
     pub(super) totals: Arc<PoolCounters>,
 }
 
-impl Observation {
+impl Account {
     /// Of a session with this number, which counts here.
-    pub(super) fn new(totals: Arc<PoolCounters>, session: u64) -> Self {
+    pub(super) fn new(totals: Arc<PoolCounters>, number: u64) -> Self {
         Self {
-            started: None,
-            answered: None,
-            transaction: None,
-            first: None,
-            more: Vec::new(),
-            waited: Duration::ZERO,
-            waiting: None,
-            error: None,
-            unreported: false,
+            number,
             traffic: (0, 0),
-            detail: None,
-            tenant: None,
-            session,
             totals,
         }
     }
+}
+
+impl Observation {
+    const NONE: Self = Self {
+        started: None,
+        answered: None,
+        transaction: None,
+        first: None,
+        more: Vec::new(),
+        waited: Duration::ZERO,
+        waiting: None,
+        error: None,
+        unreported: false,
+        detail: None,
+        tenant: None,
+    };
 
     pub(super) fn add(&mut self, statement: &Rc<Statement>, awaited: bool) {
         let seen = Seen {
@@ -259,9 +270,10 @@ impl Session {
 
     /// The request's answer is complete.
     pub(super) fn observe_end(&mut self) {
-        let Some(started) = self.observation.started.take() else {
+        let Some(started) = self.observation.started else {
             return;
         };
+        self.observation.started = None;
         if self.observation.unreported && self.engine.observer.options().log_errors {
             self.report_server_error();
         }
@@ -270,8 +282,8 @@ impl Session {
         let bytes = self.observe_traffic();
         let in_block = self.block.is_open();
         let observer = &self.engine.observer;
-        let observation = &mut self.observation;
-        let totals = &observation.totals;
+        let observation = &mut *self.observation;
+        let totals = &self.account.totals;
         if !observation.waited.is_zero() {
             totals.wait_time_us.add(micros(observation.waited));
         }
@@ -318,11 +330,11 @@ impl Session {
     fn observe_traffic(&mut self) -> u64 {
         let (received, sent) = self.client.conn.traffic();
         let sent = sent + self.client.conn.pending_out() as u64;
-        let before = std::mem::replace(&mut self.observation.traffic, (received, sent));
+        let before = std::mem::replace(&mut self.account.traffic, (received, sent));
         let received = received.saturating_sub(before.0);
         let sent = sent.saturating_sub(before.1);
-        self.observation.totals.bytes_received.add(received);
-        self.observation.totals.bytes_sent.add(sent);
+        self.account.totals.bytes_received.add(received);
+        self.account.totals.bytes_sent.add(sent);
         received + sent
     }
 
@@ -339,6 +351,21 @@ impl Session {
         if self.engine.observer.options().log_errors {
             self.report_error(&fields.code, refusal);
         }
+    }
+}
+
+impl Default for Observation {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Blank for Observation {
+    const BLANK: &'static Self = &Self::NONE;
+
+    fn is_blank(&self) -> bool {
+        // What else there is was closed with the request.
+        self.started.is_none() && self.transaction.is_none() && self.first.is_none() && self.error.is_none()
     }
 }
 

@@ -209,7 +209,7 @@ impl Session {
     /// Forgets what was prepared by Parse; what was prepared by PREPARE is on the server the session is pinned to.
     pub(super) async fn deallocate(&mut self, name: Option<&str>, text: &str) -> Result<(), Fault> {
         let Some(name) = name else {
-            self.extended.forget_statements();
+            self.statements.forget_named();
             self.recheck_pins = true;
             if !self.pinned.is_empty() {
                 let home = self.engine.cluster.home();
@@ -222,7 +222,7 @@ impl Session {
             return self.complete("DEALLOCATE ALL");
         };
         self.recheck_pins = true;
-        if self.extended.forget(name.as_bytes()) {
+        if self.statements.forget(name.as_bytes()) {
             return self.complete("DEALLOCATE");
         }
         if !self.pinned.is_empty() {
@@ -245,7 +245,8 @@ impl Session {
         self.set_pinned(super::effects::Pins::of_mode(self.mode));
         self.sequences.forget();
         self.listening = None;
-        self.extended.forget_all();
+        self.statements.forget_all();
+        self.extended.forget_portals();
         let before = Rc::clone(self.settings.current());
         self.settings.reset_all(true);
         self.reads = None;

@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::spare::{Blank, Spare};
+
 /// The settings of a session that differ from what a fresh server connection has.
 ///
 /// Shared by pointer: a pool in which every client has the same settings compares one address per checkout.
@@ -350,12 +352,40 @@ pub struct SettingsHistory {
     current: Rc<Settings>,
     /// What `current` was when the open transaction began.
     at_begin: Option<Rc<Settings>>,
+    /// What the open transaction may undo, and what ends with it.
+    layers: Spare<Layers>,
+    /// Something may differ since [`take_changed`](SettingsHistory::take_changed) was asked.
+    changed: bool,
+}
+
+/// What there is of settings only inside a transaction.
+#[derive(Debug)]
+struct Layers {
     savepoints: Vec<Savepoint>,
     /// What `SET LOCAL` set in the open transaction, in order, replayed on servers that join later; and what was set or
     /// reset afterwards of the same names, which it would hide there.
     local: Vec<Local>,
-    /// Something may differ since [`take_changed`](SettingsHistory::take_changed) was asked.
-    changed: bool,
+}
+
+impl Layers {
+    const NONE: Self = Self {
+        savepoints: Vec::new(),
+        local: Vec::new(),
+    };
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Blank for Layers {
+    const BLANK: &'static Self = &Self::NONE;
+
+    fn is_blank(&self) -> bool {
+        self.savepoints.is_empty() && self.local.is_empty()
+    }
 }
 
 /// One `SET LOCAL`, or what came after one.
@@ -405,8 +435,7 @@ impl SettingsHistory {
             current: Rc::clone(&base),
             base,
             at_begin: None,
-            savepoints: Vec::new(),
-            local: Vec::new(),
+            layers: Spare::absent(),
             changed: true,
         }
     }
@@ -420,7 +449,7 @@ impl SettingsHistory {
     /// The statement in force for `name` (in lower case), which may be a `SET LOCAL`; `None`: it is as on a fresh
     /// connection.
     pub fn in_force(&self, name: &str) -> Option<&str> {
-        let local = self.local.iter().rev().find_map(|local| match local {
+        let local = self.layers.local.iter().rev().find_map(|local| match local {
             Local::Statement {
                 name: Some(known),
                 text,
@@ -448,26 +477,26 @@ impl SettingsHistory {
         let mut text = format!("{begin};");
         let mut settings = self.before_transaction();
         let mut local = 0;
-        for savepoint in &self.savepoints {
+        for savepoint in &self.layers.savepoints {
             self.append_step(&mut text, settings, &savepoint.settings, local..savepoint.local);
             text.push_str(&format!("SAVEPOINT {};", sql::quote_ident(&savepoint.name)));
             settings = &savepoint.settings;
             local = savepoint.local;
         }
-        self.append_step(&mut text, settings, &self.current, local..self.local.len());
+        self.append_step(&mut text, settings, &self.current, local..self.layers.local.len());
         text
     }
 
     /// True when a server that joins needs nothing but the BEGIN itself.
     pub fn joins_plainly(&self) -> bool {
-        self.local.iter().all(|local| local.statement().is_none())
-            && self.savepoints.is_empty()
+        self.layers.local.iter().all(|local| local.statement().is_none())
+            && self.layers.savepoints.is_empty()
             && *self.before_transaction() == self.current
     }
 
     /// The `SET LOCAL` statements of the open transaction that planning can depend on, as one text.
     pub fn local_text(&self) -> String {
-        let matters = self.local.iter().filter(|local| !local.plans_alike());
+        let matters = self.layers.local.iter().filter(|local| !local.plans_alike());
         matters
             .filter_map(Local::statement)
             .map(|statement| format!("{statement};"))
@@ -476,12 +505,12 @@ impl SettingsHistory {
 
     /// Whether [`local_text`](Self::local_text) is empty.
     pub fn is_planned_plainly(&self) -> bool {
-        self.local.iter().all(Local::plans_alike)
+        self.layers.local.iter().all(Local::plans_alike)
     }
 
     /// All `SET LOCAL` and `SET TRANSACTION` statements of the open transaction, in order: its modes are among them.
     pub fn local_modes(&self) -> String {
-        let statements = self.local.iter().filter_map(Local::statement);
+        let statements = self.layers.local.iter().filter_map(Local::statement);
         statements.map(|statement| format!("{statement};")).collect()
     }
 
@@ -492,12 +521,12 @@ impl SettingsHistory {
             Local::Statement { name, .. } => name.clone(),
             Local::Own { .. } => None,
         };
-        self.local.iter().filter_map(name).collect()
+        self.layers.local.iter().filter_map(name).collect()
     }
 
     fn append_step(&self, text: &mut String, from: &Settings, to: &Settings, local: std::ops::Range<usize>) {
         text.push_str(&to.difference(from).unwrap_or_default());
-        let local = self.local.get(local).unwrap_or_default();
+        let local = self.layers.local.get(local).unwrap_or_default();
         for statement in local.iter().filter_map(Local::statement) {
             text.push_str(statement);
             text.push(';');
@@ -514,8 +543,11 @@ impl SettingsHistory {
     /// What the open transaction's `SET LOCAL` said of this name is over: `statement` counts.
     fn unhide(&mut self, name: &str, statement: &str) {
         let name = name.to_ascii_lowercase();
-        if self.at_begin.is_some() && !is_own(&name) && self.local.iter().any(|local| local.may_set(&name)) {
-            self.local.push(Local::Statement {
+        if self.at_begin.is_some()
+            && !is_own(&name)
+            && self.layers.local.iter().any(|local| local.may_set(&name))
+        {
+            self.layers.local.push(Local::Statement {
                 name: Some(name),
                 text: statement.to_owned(),
             });
@@ -526,7 +558,7 @@ impl SettingsHistory {
     pub fn set_local(&mut self, statement: String) {
         if self.at_begin.is_some() {
             self.changed = true;
-            self.local.push(Local::Statement {
+            self.layers.local.push(Local::Statement {
                 name: local_name(&statement),
                 text: statement,
             });
@@ -539,7 +571,7 @@ impl SettingsHistory {
         // What SET LOCAL set before would hide it.
         if (local || hidden) && self.at_begin.is_some() {
             let (name, value) = (name.to_owned(), value.to_owned());
-            self.local.push(Local::Own { name, value });
+            self.layers.local.push(Local::Own { name, value });
         }
         if !local {
             self.set(name, value.to_owned());
@@ -558,17 +590,17 @@ impl SettingsHistory {
             // Hides what SET LOCAL said; an empty value is no value.
             let value = self.current.get(name).unwrap_or_default().to_owned();
             let name = name.to_owned();
-            self.local.push(Local::Own { name, value });
+            self.layers.local.push(Local::Own { name, value });
         }
     }
 
     /// Whether the open transaction has values of its own of such settings.
     pub fn has_local_own(&self) -> bool {
-        self.local.iter().any(|local| local.statement().is_none())
+        self.layers.local.iter().any(|local| local.statement().is_none())
     }
 
     fn local_own(&self, name: &str) -> Option<&str> {
-        self.local.iter().rev().find_map(|local| match local {
+        self.layers.local.iter().rev().find_map(|local| match local {
             Local::Own { name: known, value } if known == name => Some(value.as_str()),
             _ => None,
         })
@@ -614,8 +646,7 @@ impl SettingsHistory {
     /// A transaction began.
     pub fn begin(&mut self) {
         self.at_begin = Some(Rc::clone(&self.current));
-        self.savepoints.clear();
-        self.local.clear();
+        self.layers = Spare::absent();
     }
 
     /// The transaction ended; a rollback undoes its settings.
@@ -626,17 +657,17 @@ impl SettingsHistory {
             self.changed |= !Rc::ptr_eq(&self.current, &before);
             self.current = before;
         }
-        self.changed |= !self.local.is_empty();
-        self.savepoints.clear();
-        self.local.clear();
+        self.changed |= !self.layers.local.is_empty();
+        self.layers = Spare::absent();
     }
 
     /// A savepoint was made.
     pub fn savepoint(&mut self, name: &str) {
-        self.savepoints.push(Savepoint {
+        let local = self.layers.local.len();
+        self.layers.savepoints.push(Savepoint {
             name: name.to_owned(),
             settings: Rc::clone(&self.current),
-            local: self.local.len(),
+            local,
         });
     }
 
@@ -648,7 +679,7 @@ impl SettingsHistory {
     /// The newest savepoint of this name was released, with all above it.
     pub fn release(&mut self, name: &str) {
         if let Some(depth) = self.find(name) {
-            self.savepoints.truncate(depth);
+            self.layers.savepoints.truncate(depth);
         }
     }
 
@@ -656,15 +687,16 @@ impl SettingsHistory {
     pub fn rollback_to(&mut self, name: &str) {
         if let Some(depth) = self.find(name) {
             self.changed = true;
-            self.current = Rc::clone(&self.savepoints[depth].settings);
-            self.local.truncate(self.savepoints[depth].local);
-            self.savepoints.truncate(depth + 1);
+            self.current = Rc::clone(&self.layers.savepoints[depth].settings);
+            let local = self.layers.savepoints[depth].local;
+            self.layers.local.truncate(local);
+            self.layers.savepoints.truncate(depth + 1);
         }
     }
 
     /// Open savepoints.
     pub fn savepoints(&self) -> usize {
-        self.savepoints.len()
+        self.layers.savepoints.len()
     }
 
     /// Savepoints around the newest one of this name.
@@ -673,7 +705,8 @@ impl SettingsHistory {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        self.savepoints
+        self.layers
+            .savepoints
             .iter()
             .rposition(|savepoint| savepoint.name == name)
     }

@@ -202,7 +202,7 @@ impl Session {
                 let begin = std::mem::take(&mut self.block.begin);
                 self.settings.end(committed);
                 let ticket = self.block.ticket.take();
-                self.block = Block::none();
+                *self.block = Block::NONE;
                 self.block.ticket = ticket;
                 self.settings.begin();
                 if *chain {

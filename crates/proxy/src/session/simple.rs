@@ -129,7 +129,7 @@ impl Session {
                 self.run_simple(&statement, text, literals, true, 0).await
             }
             Found::Unknown { normalised } => {
-                let key = normalised.then_some(&scratch);
+                let key = normalised.then_some(&*scratch);
                 match Box::pin(self.learn(text, &[], key)).await {
                     Ok(Learned::One(statement)) => {
                         let literals = Literals {

@@ -7,6 +7,7 @@
 use sql::{Detail, StatementKind};
 
 use super::learn::Learned;
+use super::spare::Blank;
 use super::{Fault, Session};
 use crate::exec::statement::{Action, Statement};
 
@@ -20,6 +21,17 @@ pub(super) struct SqlPrepared {
     texts: Vec<String>,
     /// Version of the facts by which all of them are the home shard's business.
     version: u64,
+}
+
+impl Blank for SqlPrepared {
+    const BLANK: &'static Self = &Self {
+        texts: Vec::new(),
+        version: 0,
+    };
+
+    fn is_blank(&self) -> bool {
+        self.texts.is_empty()
+    }
 }
 
 impl Session {
@@ -44,7 +56,7 @@ impl Session {
     /// SQL and the protocol have one set of names in PostgreSQL. What Parse prepared is on many servers under other names,
     /// so that a statement in SQL must not run past it.
     pub(super) fn check_prepared_name(&self, detail: &Detail) -> Result<(), Fault> {
-        let known = |name: &str| self.extended.statement(name.as_bytes()).is_some();
+        let known = |name: &str| self.statements.get(name.as_bytes()).is_some();
         match detail {
             Detail::Prepare { name, .. } if known(name) => {
                 let text = format!("prepared statement \"{name}\" already exists");
@@ -75,7 +87,7 @@ impl Session {
 
     async fn recheck_sql_prepared(&mut self) -> Result<(), Fault> {
         let version = self.engine.cluster.version(&self.database);
-        if self.sql_prepared.version == version {
+        if self.sql_prepared.is_blank() || self.sql_prepared.version == version {
             return Ok(());
         }
         for text in self.sql_prepared.texts.clone() {

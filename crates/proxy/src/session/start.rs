@@ -4,17 +4,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sql::NormalisedBuf;
 use wire::TransactionStatus;
 use wire::backend::{ErrorFields, encode};
 
-use super::block::Block;
 use super::effects::Pins;
 use super::enlist::settle;
-use super::extended::Extended;
+use super::extended::Statements;
 use super::reads::ASK_DEFAULTS;
 use super::settings::{Settings, SettingsHistory};
-use super::{ConfigCalls, Fault, Session};
+use super::spare::Spare;
+use super::{Fault, Session};
 use crate::client::StartupInfo;
 use crate::engine::Engine;
 use crate::exec::link;
@@ -39,7 +38,7 @@ impl Session {
         let (policy, gone) = policy_of(&engine, &who);
         let totals = engine.metrics.totals.of(&who.database, &who.user);
         totals.client_login_count.increment();
-        let observation = super::observe::Observation::new(totals, engine.observer.next_session());
+        let account = super::observe::Account::new(totals, engine.observer.next_session());
         let named = engine.observer.options().wants_sessions();
         let client_address = named.then(|| who.peer.to_string().into_boxed_str());
         let base = startup_settings(&who);
@@ -59,22 +58,24 @@ impl Session {
             admission,
             mode: policy.mode,
             settings: SettingsHistory::new(settings),
-            block: Block::none(),
+            block: Spare::absent(),
             servers: Vec::new(),
             pools: Vec::new(),
             pinned: Pins::default(),
             sequences: Default::default(),
-            observation,
-            configs: ConfigCalls::default(),
+            observation: Spare::absent(),
+            account,
+            configs: Spare::absent(),
             listening: None,
             recheck_pins: false,
             pins_lost: false,
             reads: None,
-            extended: Extended::default(),
-            sql_prepared: Default::default(),
+            statements: Statements::default(),
+            extended: Spare::absent(),
+            sql_prepared: Spare::absent(),
             context: None,
             private_context: None,
-            scratch: NormalisedBuf::default(),
+            scratch: Spare::absent(),
             message: BytesMut::new(),
             message_limit,
             announce_columns: true,

@@ -256,7 +256,7 @@ impl Session {
             unnamed: prepared.unnamed,
             told: Some(Arc::clone(told)).into(),
         });
-        self.extended.statements.insert(name.to_vec(), Rc::clone(&typed));
+        self.statements.insert(name, Rc::clone(&typed));
         Ok(typed)
     }
 

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,10 +13,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
+use super::guard::{Guard, report_panic};
 use super::stop::{Sessions, StopReason};
-use super::{
-    HandlerFactory, Session, SessionFuture, SessionHandler, Shared, Stop, Switch, WorkerCtx, WorkerMessage,
-};
+use super::{HandlerFactory, Session, SessionHandler, Shared, Switch, WorkerCtx, WorkerMessage};
 use crate::buffers::Buffers;
 use crate::client::{ClientConn, StartupInfo};
 use crate::conn::Conn;
@@ -182,10 +180,7 @@ async fn stop(
 /// A client's login; the session that follows is another task.
 async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: login::Accepted) {
     let (stop, alive) = ctx.sessions.add();
-    let counted = Counted {
-        _alive: alive,
-        _load: Load { ctx: Rc::clone(&ctx) },
-    };
+    let guard = Guard::new(Rc::clone(&stop), alive, Rc::clone(&ctx));
     ctx.metrics.clients.up();
     ctx.metrics.clients_accepted.increment();
     let login::Accepted {
@@ -236,12 +231,9 @@ async fn serve(ctx: Rc<WorkerCtx>, handler: Rc<dyn SessionHandler>, client: logi
         handler
     };
     // The handler's own code may panic before its first await.
-    let future = match catch_unwind(AssertUnwindSafe(|| handler.run(session))) {
-        Ok(future) => future,
-        Err(_) => return report_panic(&ctx),
-    };
-    // A task of its own: thousands of idle sessions must not each carry the state of their login.
-    tokio::task::spawn_local(guard(future, stop, ctx, counted));
+    if catch_unwind(AssertUnwindSafe(|| handler.run(session, guard))).is_err() {
+        report_panic(&ctx);
+    }
 }
 
 /// What operators see of a client.
@@ -254,52 +246,5 @@ fn client_info(info: &StartupInfo, peer: Peer, local: Option<SocketAddr>) -> Cli
         connected: std::time::SystemTime::now(),
         application_name: info.param("application_name").unwrap_or_default().into(),
         tls: info.tls.clone(),
-    }
-}
-
-/// What counts a connection as long as it lives.
-struct Counted {
-    _alive: super::stop::Alive,
-    _load: Load,
-}
-
-/// Runs a session so that a panic ends nothing else, and so that it can be ended from outside.
-async fn guard(mut future: SessionFuture, stop: Rc<Stop>, ctx: Rc<WorkerCtx>, _counted: Counted) {
-    let mut first = true;
-    let panicked = poll_fn(|cx| {
-        if std::mem::take(&mut first) {
-            stop.set_waker(cx.waker());
-        }
-        if stop.reason().is_cut() {
-            return Poll::Ready(false);
-        }
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) => Poll::Ready(false),
-            Err(_) => Poll::Ready(true),
-        }
-    })
-    .await;
-    if panicked {
-        report_panic(&ctx);
-    }
-}
-
-fn report_panic(ctx: &WorkerCtx) {
-    ctx.metrics.session_panics.increment();
-    tracing::error!(worker = ctx.id, "a session panicked and was ended");
-}
-
-/// Takes the client off the worker's load when it is gone.
-struct Load {
-    ctx: Rc<WorkerCtx>,
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.ctx.metrics.clients.down();
-        if let Some(load) = self.ctx.shared.loads.get(self.ctx.id) {
-            load.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }

@@ -194,7 +194,7 @@ impl Session {
     fn correlation_id(&self, detail: Option<&Detail>) -> String {
         match detail.and_then(|detail| detail.correlation_id.clone()) {
             Some(id) => id,
-            None => self.engine.observer.session_name(self.observation.session),
+            None => self.engine.observer.session_name(self.account.number),
         }
     }
 

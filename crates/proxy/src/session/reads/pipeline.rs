@@ -113,7 +113,7 @@ impl Session {
                 .and_then(|body| body.split(|byte| *byte == 0).next())
         {
             // One that was there before would be forgotten with it: then the Parse was an error, and stays one.
-            let is_new = self.extended.statement(name).is_none();
+            let is_new = self.statements.get(name).is_none();
             if is_new && !name.is_empty() {
                 pipeline.made.push(name.to_vec());
             }
@@ -242,7 +242,10 @@ impl Session {
         }
         self.drop_busy_servers();
         self.release_servers();
-        self.extended.start_over(made);
+        self.extended.start_over();
+        for name in made {
+            self.statements.forget(name);
+        }
         let Some(reads) = &mut self.reads else {
             return false;
         };
@@ -291,8 +294,8 @@ impl Extended {
         self.portals.retain(|_, portal| !here(portal));
     }
 
-    /// Nothing of an open pipeline counts; statements and portals of that name made in it are forgotten.
-    pub(in super::super) fn start_over(&mut self, made: &[Vec<u8>]) {
+    /// Nothing of an open pipeline counts.
+    pub(in super::super) fn start_over(&mut self) {
         self.forget_portals();
         self.steps.clear();
         self.open_on = None;
@@ -300,9 +303,6 @@ impl Extended {
         self.flushed = false;
         self.executed = false;
         self.effects = Effects::default();
-        for name in made {
-            self.statements.remove(name);
-        }
     }
 }
 
