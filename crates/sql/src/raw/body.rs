@@ -102,6 +102,9 @@ pub fn body_keeps_custom_setting(body: &str) -> bool {
 /// The settings that calls of `set_config` in a statement name; none when some name is not a plain constant.
 pub fn set_config_names(text: &str) -> Option<Vec<String>> {
     let tokens = tokens(text)?;
+    if let Some(name) = looked_up_name(&tokens) {
+        return Some(vec![name.to_owned()]);
+    }
     let calls = (0..tokens.len()).filter(
         |at| matches!(tokens[*at], (TokenKind::Ident | TokenKind::QuotedIdent, name) if is_set_config(name)),
     );
@@ -112,6 +115,40 @@ pub fn set_config_names(text: &str) -> Option<Vec<String>> {
 
 fn is_set_config(word: &str) -> bool {
     word.trim_matches('"').eq_ignore_ascii_case("set_config")
+}
+
+/// `SELECT set_config(name, …, …) FROM pg_settings WHERE name = 'name'`, which sets a setting where there is one of this name.
+/// Every `pg_dump` since 2024 begins with it.
+fn looked_up_name<'a>(tokens: &[(TokenKind, &'a str)]) -> Option<&'a str> {
+    let is = |at: usize, wanted: &str| {
+        tokens
+            .get(at)
+            .is_some_and(|(_, text)| text.eq_ignore_ascii_case(wanted))
+    };
+    let is_all = |from: usize, wanted: &[&str]| wanted.iter().enumerate().all(|(n, word)| is(from + n, word));
+    let literal = |at: usize| match tokens.get(at)? {
+        (TokenKind::String(StringKind::Plain), text) => text.strip_prefix('\'')?.strip_suffix('\''),
+        _ => None,
+    };
+    let call = if is_all(1, &["pg_catalog", "."]) { 3 } else { 1 };
+    let (value, local) = (literal(call + 4), call + 6);
+    let view = local + 3;
+    let condition = if is_all(view, &["pg_catalog", "."]) {
+        view + 3
+    } else {
+        view + 1
+    };
+    let name = literal(condition + 3)?;
+    let whole = is(0, "select")
+        && is_all(call, &["set_config", "(", "name", ","])
+        && value.is_some()
+        && is_all(call + 5, &[","])
+        && (is(local, "true") || is(local, "false"))
+        && is_all(local + 1, &[")", "from"])
+        && is(condition - 1, "pg_settings")
+        && is_all(condition, &["where", "name", "="])
+        && (condition + 4 == tokens.len() || (condition + 5 == tokens.len() && is(condition + 4, ";")));
+    (whole && !name.contains(['\'', '\\'])).then_some(name)
 }
 
 /// `( 'name' ,`
@@ -364,6 +401,34 @@ mod tests {
             None
         );
         assert_eq!(names("select set_config($1, '1', false)"), None);
+        for (text, name) in [
+            (
+                "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'",
+                Some("restrict_nonsystem_relation_kind"),
+            ),
+            (
+                "select pg_catalog.set_config(name,'x',true) from pg_catalog.pg_settings where name='a.b';",
+                Some("a.b"),
+            ),
+            (
+                "select set_config(name, 'x', false) from pg_settings where name = 'a' or true",
+                None,
+            ),
+            (
+                "select set_config(name, 'x', false) from settings where name = 'a'",
+                None,
+            ),
+            (
+                "select set_config(name, 'x', false) from pg_settings where name = $1",
+                None,
+            ),
+            (
+                "select set_config(name, setting, false) from pg_settings where name = 'a'",
+                None,
+            ),
+        ] {
+            assert_eq!(names(text).as_deref(), name, "{text}");
+        }
     }
 
     #[test]
