@@ -8,6 +8,8 @@
 
 #[path = "reads/conflicts.rs"]
 mod conflicts;
+#[path = "reads/copies.rs"]
+mod copies;
 #[path = "reads/found.rs"]
 mod found;
 #[path = "reads/hanging.rs"]

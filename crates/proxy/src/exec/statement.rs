@@ -145,7 +145,7 @@ pub enum KeyProblem {
 }
 
 /// Literals of a text in the order of the normaliser, with the text.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Literals<'a> {
     /// The client's text.
     pub text: &'a str,

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::effects::PinReason;
+use super::settings::is_own;
 use super::spare::{Blank, Spare};
 use super::{Fault, Session};
 use crate::exec::link;
@@ -122,6 +123,13 @@ impl Session {
             if is_home {
                 self.pin(PinReason::ProcessState);
             }
+            self.servers[index].lease.applied = Applied::Unknown;
+        } else if configs
+            .names
+            .iter()
+            .any(|name| is_own(&name.to_ascii_lowercase()))
+        {
+            // The server has it too now, where the next session must not find it.
             self.servers[index].lease.applied = Applied::Unknown;
         } else if !matches!(self.servers[index].lease.applied, Applied::Unknown) {
             let current = Rc::clone(self.settings.current());

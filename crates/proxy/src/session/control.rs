@@ -6,6 +6,7 @@ use wire::backend::{ErrorFields, encode};
 
 use super::block::BlockState;
 use super::effects::Effects;
+use super::reads::ManyRead;
 use super::simple::failed_block;
 use super::{Fault, Session};
 use crate::exec::link;
@@ -49,9 +50,9 @@ impl Session {
             Triage::Transaction(command) => self.transaction(command, text).await,
             Triage::Setting(command) => self.setting(command, text).await,
             Triage::Ddl(plan) => self.run_ddl(plan, text, statement.kind).await,
-            Triage::Copy(plan) => self.run_copy(plan, text).await,
+            Triage::Copy(plan) => self.read_on_many(ManyRead::Copy { plan, text }).await,
             Triage::Drover(wanted) => self.run_drover(wanted, text).await,
-            Triage::Explain(plan) => self.run_explain(plan, text).await,
+            Triage::Explain(plan) => self.read_on_many(ManyRead::Explain { plan, text }).await,
             Triage::Refuse(refusal) => Err(Fault::refused(refusal)),
             Triage::Home | Triage::Analyze => Err(Fault::error(
                 "XX000",

@@ -20,6 +20,7 @@ use wire::copy::CopyFormat;
 
 use super::block::Wrote;
 use super::enlist::settle;
+use super::reads::{Guard, guarded_kept_back};
 use super::{Fault, Session};
 use crate::exec::link;
 use crate::exec::relay::PumpError;
@@ -127,14 +128,17 @@ impl Session {
         let skips = self.begin_for_copy(&indexes).await?;
         self.send_copy(&indexes, text, Wrote::No)?;
         let slot = Arc::clone(&self.cancel.slot);
+        let pending = std::cell::Cell::new(0);
+        let guard = Guard::of(&self.engine, &self.servers, self.read_can_move());
         let peers = Peers::new(&mut self.servers, &indexes, &skips);
         let mut outflow = Outflow {
             client: &mut self.client.conn,
             peers,
             framing,
             slot: &slot,
+            pending_bytes_most: &pending,
         };
-        let result = outflow.run().await;
+        let result = guarded_kept_back(guard, &pending, outflow.run()).await;
         let ended = outflow.peers.into_ended();
         let tags = self.copy_ended(&indexes, ended, result, true, true)?;
         self.complete_copy(&tags, false)

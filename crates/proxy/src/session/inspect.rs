@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::effects::{Effects, PinReason};
-use super::settings::Settings;
+use super::settings::{Settings, is_own};
 use super::spare::Spare;
 use super::{Fault, Session};
 use crate::exec::link;
@@ -94,7 +94,9 @@ impl Session {
             }
         }
         let current = Rc::clone(self.settings.current());
-        for name in current.names().filter(|name| !there.iter().any(|n| n == name)) {
+        // Servers know nothing of Drover's own.
+        let named = current.names().filter(|name| !is_own(name));
+        for name in named.filter(|name| !there.iter().any(|n| n == name)) {
             self.settings.reset(name);
         }
     }
@@ -217,6 +219,9 @@ impl Session {
         if is_incidental(name) {
             return;
         }
+        if is_own(&name.to_ascii_lowercase()) {
+            return self.adopt_own(&name.to_ascii_lowercase(), value);
+        }
         let statement = format!(
             "SET {} TO {}",
             super::settings::quote_name(name),
@@ -256,7 +261,7 @@ pub(super) async fn empty_server(server: &mut ServerConn) -> bool {
 fn with_custom(question: &'static str, settings: &Settings) -> Cow<'static, str> {
     let custom: Vec<String> = settings
         .names()
-        .filter(|name| name.contains('.'))
+        .filter(|name| name.contains('.') && !is_own(name))
         .map(sql::quote_literal)
         .collect();
     if custom.is_empty() {

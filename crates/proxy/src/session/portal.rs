@@ -12,6 +12,7 @@ use wire::frame;
 use super::batch::already_told;
 use super::block::Wrote;
 use super::extended::{Portal, PortalPlace, Prepared, Step, no_portal};
+use super::reads::ManyRead;
 use super::{Fault, Session};
 use crate::exec::statement::{Action, Literals};
 use plan::Triage;
@@ -119,6 +120,8 @@ impl Session {
 
     async fn run_here(&mut self, portal: &Portal) -> Result<(), Fault> {
         let prepared = &portal.prepared;
+        // What was bound since may belong elsewhere.
+        self.place_read_in_pipeline(&prepared.statement).await?;
         let PortalPlace::Many { shards, args } = &portal.place else {
             return self.execute_local(prepared).await;
         };
@@ -130,12 +133,22 @@ impl Session {
                     text: &prepared.text,
                     literals: &prepared.literals,
                 };
-                self.run_deferred(planned, &prepared.text, literals, Some(args))
-                    .await
+                self.read_on_many(ManyRead::Deferred {
+                    planned,
+                    text: &prepared.text,
+                    literals,
+                    args: Some(args),
+                })
+                .await
             }
             Action::Planned(planned) => {
-                let text = &prepared.text;
-                self.read_on_many(planned, shards, text, Some(args)).await
+                self.read_on_many(ManyRead::Planned {
+                    planned,
+                    shards,
+                    text: &prepared.text,
+                    args: Some(args),
+                })
+                .await
             }
             _ => Err(Fault::error("XX000", "a portal over several shards has no plan")),
         }

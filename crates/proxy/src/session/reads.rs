@@ -29,6 +29,7 @@ mod positions;
 mod route;
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use catalog::ShardId;
 use plan::ReadPlace;
@@ -42,7 +43,7 @@ use crate::conn::OutMark;
 use crate::exec::link;
 use crate::exec::statement::{Action, Statement};
 use crate::nodes::NodeId;
-pub(super) use again::KEPT_BACK_BYTES;
+pub(super) use again::{KEPT_BACK_BYTES, ManyRead};
 pub(super) use node::{Guard, guarded, guarded_kept_back};
 pub use node::{OnReplica, ReplicaMark};
 use options::ReadOptions;
@@ -80,6 +81,8 @@ pub(super) struct Reads {
     tried: Vec<(ShardId, NodeId)>,
     /// Servers that failed the short way of what now takes the long way.
     avoid: Vec<(ShardId, NodeId)>,
+    /// Until when the statement at hand waits for replicas, once it has begun to look for one.
+    wait_until: Option<Instant>,
     /// The statement at hand was last sent to a replica.
     on_replica: bool,
     /// The error of a replica for which the statement at hand runs on the primary.
@@ -130,6 +133,7 @@ impl Session {
             mark: None,
             tried: Vec::new(),
             avoid: Vec::new(),
+            wait_until: None,
             on_replica: false,
             held: None,
             failed: None,
@@ -202,6 +206,7 @@ impl Session {
         reads.tried.clear();
         reads.tried.extend_from_slice(&reads.avoid);
         reads.held = None;
+        reads.wait_until = None;
         let before = reads.tried.len();
         reads.tried.extend(replicas);
         reads.on_replica = reads.tried.len() > before;

@@ -10,7 +10,7 @@ use super::ahead::{self, Way};
 use super::block::{BlockState, Wrote};
 use super::effects::Effects;
 use super::learn::Learned;
-use super::reads::guarded;
+use super::reads::{ManyRead, guarded};
 use super::{Fault, Session};
 use crate::conn::Conn;
 use crate::exec::relay::{self, PumpError, Verdict};
@@ -191,7 +191,8 @@ impl Session {
             }
             Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
                 self.look_after(statement.effects);
-                Box::pin(self.run_deferred(planned, text, literals, None)).await?;
+                let read = ManyRead::deferred(planned, text, literals);
+                Box::pin(self.read_on_many(read)).await?;
                 Ok(false)
             }
             Action::Planned(planned) => {
@@ -233,13 +234,15 @@ impl Session {
             Shards::Any => self.any_shard(),
             Shards::Many(shards) => {
                 self.look_after(statement.effects);
-                Box::pin(self.read_on_many(planned, &shards, text, None)).await?;
+                let read = ManyRead::planned(planned, &shards, text);
+                Box::pin(self.read_on_many(read)).await?;
                 return Ok(false);
             }
         };
         if planned.plan.text.is_some() {
             self.look_after(statement.effects);
-            Box::pin(self.read_on_many(planned, &[shard], text, None)).await?;
+            let read = ManyRead::planned(planned, &[shard], text);
+            Box::pin(self.read_on_many(read)).await?;
             return Ok(false);
         }
         let one = OneShard {

@@ -8,7 +8,7 @@
 
 use super::effects::{Effects, PinReason};
 use super::set::SEED;
-use super::settings::{quote_name, value_for_set};
+use super::settings::{is_own, quote_name, value_for_set};
 use super::{Fault, Session};
 use crate::exec::link;
 
@@ -39,7 +39,7 @@ impl Session {
             };
             let name = name.to_ascii_lowercase();
             let is_self = name == "role" && value == "none" && self.settings.current().get("role").is_none();
-            if is_self || super::inspect::is_incidental(&name) || there.contains(&name) {
+            if is_self || super::inspect::is_incidental(&name) || is_own(&name) || there.contains(&name) {
                 continue;
             }
             let value = value_for_set(&name, value);
@@ -82,7 +82,11 @@ impl Session {
                 .current()
                 .names()
                 .chain(local.iter().map(String::as_str));
-            names.extend(known.filter(|name| name.contains('.')).map(sql::quote_literal));
+            names.extend(
+                known
+                    .filter(|name| name.contains('.') && !is_own(name))
+                    .map(sql::quote_literal),
+            );
             names.push("'role'".to_owned());
         }
         format!(

@@ -10,22 +10,22 @@ use testkit::client::{Answer, Client, Extended, Format, Message, Parameter, Pipe
 use crate::herd::{Door, Herd, code, run, until, value};
 
 /// Seconds that a read sleeps on a replica: longer than anything here lasts.
-const LONG: i32 = 120;
+pub const LONG: i32 = 120;
 
 /// Sessions that sleep in a statement on a server.
-const SLEEPING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+pub const SLEEPING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
 
 /// Sessions that sleep between the statements of a transaction.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
 
-struct Scene {
-    herd: Herd,
-    door: Door,
+pub struct Scene {
+    pub herd: Herd,
+    pub door: Door,
 }
 
 impl Scene {
     /// Two shards with a replica each, none of which waits for its readers.
-    fn start() -> Self {
+    pub fn start() -> Self {
         let herd = Herd::start(2, 1);
         let info = herd.kit.info().clone();
         for shard in &info.shards {
@@ -69,14 +69,14 @@ impl Scene {
     }
 
     /// Nothing of what has happened will be in the way of reads that come.
-    fn settle(&self) {
+    pub fn settle(&self) {
         for shard in 0..self.herd.kit.info().shards.len() {
             self.herd.catch_up(shard);
         }
     }
 
     /// A client whose reads go to replicas.
-    fn reader(&self) -> Client {
+    pub fn reader(&self) -> Client {
         let mut client = self.door.client();
         run(&mut client, "SET drover.read_from = 'replica'");
         run(&mut client, "SET drover.replica_wait = '20s'");
@@ -85,14 +85,14 @@ impl Scene {
 
     /// Waits until so many sessions on a shard's replica do what a question counts.
     #[track_caller]
-    fn await_on_replica(&self, shard: usize, question: &str, count: usize) {
+    pub fn await_on_replica(&self, shard: usize, question: &str, count: usize) {
         let mut watching = self.herd.admin(&self.herd.kit.info().shards[shard].replicas[0]);
         let count = count.to_string();
         until(|| value(&mut watching, question) == count);
     }
 
     /// The primary cleans something away that every snapshot on the replica could see.
-    fn sweep(&self, shard: usize) {
+    pub fn sweep(&self, shard: usize) {
         let mut primary = self.herd.admin(&self.herd.kit.info().shards[shard].primary);
         run(&mut primary, "UPDATE swept SET v = v + 1");
         run(&mut primary, "VACUUM swept");
@@ -100,7 +100,13 @@ impl Scene {
 
     /// Sends something that sleeps on the replicas of these shards, and sweeps on one of them meanwhile.
     #[track_caller]
-    fn disturbed(&self, client: &mut Client, pipeline: Pipeline, on: Range<usize>, swept: usize) -> Answer {
+    pub fn disturbed(
+        &self,
+        client: &mut Client,
+        pipeline: Pipeline,
+        on: Range<usize>,
+        swept: usize,
+    ) -> Answer {
         self.settle();
         client.send(pipeline.bytes()).unwrap();
         for shard in on {
@@ -110,7 +116,7 @@ impl Scene {
         client.collect(pipeline.readies()).unwrap()
     }
 
-    fn again(&self) -> u64 {
+    pub fn again(&self) -> u64 {
         self.door.metric("drover_reads_again_total")
     }
 }
@@ -320,7 +326,7 @@ fn ended_by_an_administrator(scene: &Scene) {
 
 impl Scene {
     /// The shard, from 0, that has a row of the sharded table.
-    fn shard_of(&self, id: i64) -> usize {
+    pub fn shard_of(&self, id: i64) -> usize {
         let shards = &self.herd.kit.info().shards;
         let found = shards.iter().position(|shard| {
             let mut primary = self.herd.admin(&shard.primary);

@@ -56,6 +56,20 @@ fn leavings(door: &crate::herd::Door) {
     assert_eq!(value(&mut plain, tried), "t");
     run(&mut one, "SELECT sets()");
     assert_eq!(value(&mut one, "SELECT current_setting('my.left', true)"), "v");
+    // What servers do not know of is not lost when the session is looked at.
+    run(&mut one, "SET drover.consistency = 'monotonic'");
+    run(&mut one, "DO $$ BEGIN EXECUTE 'SELECT 1'; END $$");
+    run(&mut one, "SELECT sets()");
+    for (name, kept) in [("read_from", "replica"), ("consistency", "monotonic")] {
+        assert_eq!(value(&mut one, &format!("SHOW drover.{name}")), kept);
+    }
+    run(&mut one, "SELECT set_config('drover.read_from', 'any', false)");
+    assert_eq!(value(&mut one, "SHOW drover.read_from"), "any");
+    let wrong = run(&mut one, "SELECT set_config('drover.read_from', 'moon', false)");
+    assert_eq!(wrong.notices.len(), 1, "{wrong:?}");
+    assert_eq!(value(&mut one, "SHOW drover.read_from"), "any");
+    let there = "SELECT current_setting('drover.read_from', true)";
+    assert_eq!(value(&mut plain, there), "", "it is nobody else's");
 }
 
 /// What is known of replicas is asked once; after that reads take the short way.

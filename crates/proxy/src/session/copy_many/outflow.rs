@@ -1,5 +1,7 @@
 //! COPY TO STDOUT over several servers: their rows go to the client as they come, under one header.
 
+use std::cell::Cell;
+
 use wire::backend::{encode, tag};
 use wire::copy::binary;
 
@@ -34,6 +36,8 @@ pub(super) struct Outflow<'a> {
     pub framing: Framing,
     /// Cancels what the servers are doing.
     pub slot: &'a CancelSlot,
+    /// The most that was waiting for the client at any time, in bytes.
+    pub pending_bytes_most: &'a Cell<usize>,
 }
 
 /// Joins the servers' streams.
@@ -77,6 +81,8 @@ impl Outflow<'_> {
             self.peers.absorb(self.client, &mut |number, server, client| {
                 joiner.pass(number, server, client)
             });
+            let most = self.pending_bytes_most;
+            most.set(most.get().max(self.client.pending_out()));
             if joiner.broken && fault.is_none() {
                 fault = Some(Fault::error("XX000", "a shard sent an unexpected COPY header"));
             }
@@ -85,7 +91,7 @@ impl Outflow<'_> {
             }
             if (fault.is_some() || self.peers.failed()) && !cancelled {
                 cancelled = true;
-                self.slot.cancel().await;
+                self.slot.cancel_servers().await;
             }
             if self.client.pending_out() > CLIENT_PENDING_MAX {
                 self.client.flush().await.map_err(PumpError::Client)?;

@@ -205,7 +205,7 @@ impl<'a> Peers<'a> {
     pub(super) async fn start(&mut self, client: &mut Conn) -> Result<(), PumpError> {
         loop {
             for number in 0..self.list.len() {
-                while self.list[number].stage == Stage::Starting
+                while self.list[number].is_to_be_heard()
                     && self.absorb_one(number, client, &mut |_, server, _| {
                         server.conn.consume(usize::MAX)
                     })
@@ -214,15 +214,17 @@ impl<'a> Peers<'a> {
             if self.failed() || self.none_at(Stage::Starting) {
                 return Ok(());
             }
-            self.wait_for(client, false, |stage| stage == Stage::Starting)
-                .await?;
+            self.wait_for(client, false, |peer| {
+                peer.stage == Stage::Starting || (peer.stage == Stage::Copying && peer.front().is_none())
+            })
+            .await?;
         }
     }
 
     /// Sends what is pending and waits until some server said more or took everything, or, if it is listened to, the
     /// client said more. The error is that the client is gone.
     pub(super) async fn wait(&mut self, client: &mut Conn, hear_client: bool) -> Result<(), PumpError> {
-        self.wait_for(client, hear_client, |stage| stage != Stage::Done)
+        self.wait_for(client, hear_client, |peer| peer.stage != Stage::Done)
             .await
     }
 
@@ -230,7 +232,7 @@ impl<'a> Peers<'a> {
         &mut self,
         client: &mut Conn,
         hear_client: bool,
-        which: impl Fn(Stage) -> bool,
+        which: impl Fn(&Peer<'_>) -> bool,
     ) -> Result<(), PumpError> {
         poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = client.poll_flush(cx) {
@@ -238,7 +240,7 @@ impl<'a> Peers<'a> {
             }
             let listen = client.pending_out() <= CLIENT_PENDING_MAX;
             let mut heard = false;
-            for peer in self.list.iter_mut().filter(|peer| which(peer.stage)) {
+            for peer in self.list.iter_mut().filter(|peer| which(peer)) {
                 if !listen {
                     // Errors show when it is read again.
                     let _ = peer.server.conn.poll_flush(cx);
@@ -308,6 +310,21 @@ impl<'a> Peers<'a> {
 }
 
 impl Peer<'_> {
+    /// The kind of the message at the front of what was received, if that is whole.
+    fn front(&self) -> Option<u8> {
+        let frame = self.server.conn.peek(MESSAGE_BYTES_MAX).ok()??;
+        (self.server.conn.unread().len() >= frame.len).then_some(frame.tag)
+    }
+
+    /// While others begin: what it says next is no data. Its failure ends the waiting for them.
+    fn is_to_be_heard(&self) -> bool {
+        match self.stage {
+            Stage::Starting => true,
+            Stage::Copying => self.front() == Some(tag::ERROR),
+            Stage::Done => false,
+        }
+    }
+
     fn note_error(&mut self, len: usize) {
         let message = self.server.conn.unread().get(..len).and_then(Message::whole);
         let fields = match message.map(Backend::decode) {

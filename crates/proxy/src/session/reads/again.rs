@@ -1,10 +1,12 @@
 //! A read that failed on a replica runs again elsewhere, as long as nothing of its answer has left for the client.
 
+use plan::{CopyPlan, ExplainPlan};
 use wire::backend::ErrorFields;
 
+use super::super::many::Args;
 use super::super::simple::{OneShard, UNSENT_RETRIES};
 use super::super::{Fault, Session};
-use crate::exec::statement::Planned;
+use crate::exec::statement::{Literals, Planned};
 
 /// What an error of a replica calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,55 @@ pub(super) const TOO_LATE: &str =
 
 /// Attempts at one read, at most; the last one is the primary's.
 pub(super) const ATTEMPTS_MAX: usize = 8;
+
+/// What may read on several shards, so that it can be asked for again.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum ManyRead<'a> {
+    /// A plan for shards that are known.
+    Planned {
+        planned: &'a Planned,
+        shards: &'a [catalog::ShardId],
+        text: &'a str,
+        args: Option<&'a Args>,
+    },
+    /// A plan that wants values computed first.
+    Deferred {
+        planned: &'a Planned,
+        text: &'a str,
+        literals: Literals<'a>,
+        args: Option<&'a Args>,
+    },
+    /// COPY of a sharded or reference table.
+    Copy { plan: &'a CopyPlan, text: &'a str },
+    /// EXPLAIN of a plan.
+    Explain { plan: &'a ExplainPlan, text: &'a str },
+}
+
+impl<'a> ManyRead<'a> {
+    /// A plan for shards that are known, in the simple protocol.
+    pub(in super::super) fn planned(
+        planned: &'a Planned,
+        shards: &'a [catalog::ShardId],
+        text: &'a str,
+    ) -> Self {
+        Self::Planned {
+            planned,
+            shards,
+            text,
+            args: None,
+        }
+    }
+
+    /// A plan that wants values computed first, in the simple protocol.
+    pub(in super::super) fn deferred(planned: &'a Planned, text: &'a str, literals: Literals<'a>) -> Self {
+        Self::Deferred {
+            planned,
+            text,
+            literals,
+            args: None,
+        }
+    }
+}
 
 impl Session {
     /// Runs a read on one shard, on as many servers as it takes.
@@ -99,33 +150,40 @@ impl Session {
         !self.block.is_open() && mark.is_some_and(|mark| self.client.conn.can_rewind(mark))
     }
 
-    /// The same for a statement over several shards.
-    pub(in super::super) async fn read_on_many(
-        &mut self,
-        planned: &Planned,
-        shards: &[catalog::ShardId],
-        text: &str,
-        args: Option<&super::super::many::Args>,
-    ) -> Result<(), Fault> {
+    /// The same for a statement that may concern several shards.
+    pub(in super::super) async fn read_on_many(&mut self, read: ManyRead<'_>) -> Result<(), Fault> {
         if !self.reads_replicas() || self.block.is_open() {
-            return self.run_many(planned, shards, text, args).await;
+            return self.run_many_read(read).await;
         }
         let patience = self.client.conn.set_patience(KEPT_BACK_BYTES);
-        let result = self.read_many_until_done(planned, shards, text, args).await;
+        let result = self.read_many_until_done(read).await;
         self.client.conn.set_patience(patience);
         result
     }
 
-    async fn read_many_until_done(
-        &mut self,
-        planned: &Planned,
-        shards: &[catalog::ShardId],
-        text: &str,
-        args: Option<&super::super::many::Args>,
-    ) -> Result<(), Fault> {
+    async fn run_many_read(&mut self, read: ManyRead<'_>) -> Result<(), Fault> {
+        match read {
+            ManyRead::Planned {
+                planned,
+                shards,
+                text,
+                args,
+            } => self.run_many(planned, shards, text, args).await,
+            ManyRead::Deferred {
+                planned,
+                text,
+                literals,
+                args,
+            } => self.run_deferred(planned, text, literals, args).await,
+            ManyRead::Copy { plan, text } => self.run_copy(plan, text).await,
+            ManyRead::Explain { plan, text } => self.run_explain(plan, text).await,
+        }
+    }
+
+    async fn read_many_until_done(&mut self, read: ManyRead<'_>) -> Result<(), Fault> {
         let mark = self.begin_read();
         for attempt in 1.. {
-            let fault = match self.run_many(planned, shards, text, args).await {
+            let fault = match self.run_many_read(read).await {
                 Ok(()) => {
                     self.read_succeeded();
                     return Ok(());
@@ -183,6 +241,7 @@ impl Session {
             return Err(Fault::Statement(fields));
         };
         reads.on_replica = false;
+        reads.wait_until = None;
         let refused = matches!(fields.code.as_str(), "25006" | "55000" | "0A000");
         if cure == Cure::Primary || attempt + 1 >= ATTEMPTS_MAX {
             reads.now = None;

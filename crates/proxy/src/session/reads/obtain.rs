@@ -50,7 +50,7 @@ impl Session {
         let Some(needed) = self.needed(shard, &options).await? else {
             return Ok(self.on_primary());
         };
-        let deadline = Instant::now() + options.wait;
+        let deadline = self.wait_until(&options);
         let nodes = Arc::clone(&self.engine.shared.nodes);
         loop {
             let tried: Vec<NodeId> = self.tried(shard);
@@ -76,6 +76,15 @@ impl Session {
             {
                 return Ok(Some(enlisted));
             }
+        }
+    }
+
+    /// Until when the statement at hand waits for replicas that are behind, of all its shards together.
+    fn wait_until(&mut self, options: &ReadOptions) -> Instant {
+        let latest = Instant::now() + options.wait;
+        match &mut self.reads {
+            Some(reads) => *reads.wait_until.get_or_insert(latest),
+            None => latest,
         }
     }
 

@@ -70,6 +70,24 @@ impl Session {
         self.complete("SET")
     }
 
+    /// `set_config('drover.…', …, false)` has run on a server, which takes any value.
+    pub(in super::super) fn adopt_own(&mut self, name: &str, value: &str) {
+        // One that was for its transaction only, or for an older proxy.
+        if value.is_empty() || !(KEPT.contains(&name) || name == TOKEN) {
+            return;
+        }
+        let result = match name {
+            TOKEN => self.take_token(value),
+            _ => checked(name, &[value.to_owned()]).map(|value| {
+                self.settings.set_own(name, &value, false);
+                self.follow_read_settings(false);
+            }),
+        };
+        if let Err(Fault::Statement(fields)) = result {
+            self.warn("22023", &fields.message);
+        }
+    }
+
     /// `RESET drover.…` and `SET drover.… TO DEFAULT`, with their tags.
     pub(in super::super) fn reset_own(&mut self, name: &str, tag: &str) -> Result<(), Fault> {
         if KEPT.contains(&name) {
