@@ -192,8 +192,7 @@ impl Session {
             Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
                 self.look_after(statement.effects);
                 let read = ManyRead::deferred(planned, text, literals);
-                Box::pin(self.read_on_many(read)).await?;
-                Ok(false)
+                Box::pin(self.read_on_many(read)).await.map(|()| false)
             }
             Action::Planned(planned) => {
                 let context = self.plan_context().await?;
@@ -241,7 +240,8 @@ impl Session {
         };
         if planned.plan.text.is_some() {
             self.look_after(statement.effects);
-            let read = ManyRead::planned(planned, &[shard], text);
+            let shards = [shard];
+            let read = ManyRead::planned(planned, &shards, text);
             Box::pin(self.read_on_many(read)).await?;
             return Ok(false);
         }
