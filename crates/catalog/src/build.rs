@@ -274,8 +274,8 @@ fn key_column(facts: &SnapshotBuilder, relation: &Relation, name: &str) -> Resul
         column: name.to_owned(),
         why: why.to_owned(),
     };
-    let key_type = KeyType::from_base_oid(base_type(&facts.types, column.type_oid))
-        .ok_or_else(|| bad("keys are int2, int4, int8, text, varchar, bpchar or uuid"))?;
+    let key_type = key_type(&facts.types, column.type_oid)
+        .ok_or_else(|| bad("values of its type have no place that is known here"))?;
     if column.generated.is_some() {
         return Err(bad("it is a generated column"));
     }
@@ -291,6 +291,17 @@ fn key_column(facts: &SnapshotBuilder, relation: &Relation, name: &str) -> Resul
         attnum: column.attnum,
         key_type,
     })
+}
+
+/// The key type of a type, domains resolved.
+pub(crate) fn key_type(types: &Map<Oid, Type>, oid: Oid) -> Option<KeyType> {
+    let base = base_type(types, oid);
+    match types.get(&base) {
+        Some(Type {
+            kind: TypeKind::Enum, ..
+        }) => Some(KeyType::Enum),
+        _ => KeyType::from_base_oid(base),
+    }
 }
 
 /// The type under all domains.

@@ -6,16 +6,19 @@ mod datetime;
 mod numeric;
 mod parse;
 mod sql;
+mod step;
 #[cfg(test)]
 mod tests;
 
 pub use numeric::Numeric;
 pub(crate) use sql::order_sql;
 pub use sql::{hash_sql, literal_sql, record_hash_sql};
+pub use step::KeyStep;
+
+/// The pseudo-type that stands for every enum.
+const ANYENUM: Oid = Oid(3500);
 
 /// The type of a sharding key column. Domains are resolved to their base type first.
-///
-/// Every type here can be placed; which of them tables may be sharded by is [`KeyType::from_base_oid`]'s to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyType {
     /// `smallint`
@@ -181,18 +184,30 @@ impl KeyType {
         KeyType::ALL.into_iter().find(|known| known.name() == name)
     }
 
-    /// The type tables may be sharded by, of a *base* type (resolve domains with [`Snapshot::base_type`](crate::Snapshot::base_type)).
+    /// The key type of a *base* type (resolve domains with [`Snapshot::base_type`](crate::Snapshot::base_type)). An enum's
+    /// OID is its own: see [`Snapshot::key_type`](crate::Snapshot::key_type).
     pub fn from_base_oid(oid: Oid) -> Option<KeyType> {
-        Some(match oid.0 {
-            21 => KeyType::Int2,
-            23 => KeyType::Int4,
-            20 => KeyType::Int8,
-            25 => KeyType::Text,
-            1043 => KeyType::Varchar,
-            1042 => KeyType::Bpchar,
-            2950 => KeyType::Uuid,
-            _ => return None,
-        })
+        KeyType::ALL
+            .into_iter()
+            .find(|known| *known != KeyType::Enum && known.oid() == oid)
+    }
+
+    /// The key type that an operator with this declared operand type compares; `anyenum` stands for every enum.
+    pub fn of_operand(oid: Oid) -> Option<KeyType> {
+        match oid {
+            ANYENUM => Some(KeyType::Enum),
+            oid => KeyType::from_base_oid(oid),
+        }
+    }
+
+    /// The declared operand type of operators that compare this type: varchar compares through text, enums through
+    /// `anyenum`.
+    pub fn operand(self) -> Oid {
+        match self {
+            KeyType::Varchar => KeyType::Text.oid(),
+            KeyType::Enum => ANYENUM,
+            other => other.oid(),
+        }
     }
 
     /// OID of the type, the same on every server; [`Oid::INVALID`] for an enum.

@@ -30,8 +30,8 @@ pub use closure::SessionActs;
 pub use function::{BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Proof, Volatility};
 pub use ids::{Epoch, MapId, Oid, ShardId};
 pub use key::{
-    KeyColumn, KeyError, KeyFamily, KeyRef, KeyType, KeyValue, Numeric, hash_sql, literal_sql, record_hash,
-    record_hash_sql,
+    KeyColumn, KeyError, KeyFamily, KeyRef, KeyStep, KeyType, KeyValue, Numeric, hash_sql, literal_sql,
+    record_hash, record_hash_sql,
 };
 pub use load::{CatalogError, QueryId, SnapshotBuilder};
 pub use reads::{Hindrance, HindranceKind, Scope};

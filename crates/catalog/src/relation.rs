@@ -313,6 +313,14 @@ impl Relation {
         }
     }
 
+    /// All key columns of a sharded table, in the order of the key; none for other tables.
+    pub fn key_columns(&self) -> &[KeyColumn] {
+        match &self.placement {
+            Placement::Sharded { key, .. } => key,
+            _ => &[],
+        }
+    }
+
     /// The shard map of a sharded table.
     pub fn map(&self) -> Option<MapId> {
         match &self.placement {

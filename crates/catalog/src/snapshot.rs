@@ -3,8 +3,8 @@
 use crate::closure::SessionActs;
 use crate::closure::acts::ActingNames;
 use crate::{
-    Collation, Epoch, Function, KeyType, KeyValue, Map, MapId, Oid, Operator, PartKind, Proof, Relation, Set,
-    ShardId, ShardMap, SortOrder, Type,
+    Collation, Epoch, Function, KeyStep, KeyType, KeyValue, Map, MapId, Oid, Operator, PartKind, Proof,
+    Relation, Set, ShardId, ShardMap, SortOrder, Type, TypeKind,
 };
 
 /// How one table is sharded, by name: schema facts are matched when the snapshot is built.
@@ -216,6 +216,12 @@ impl Snapshot {
         self.types.get(&oid)
     }
 
+    /// Whether every server has a type of this name in `pg_catalog`. Looks at all of them: for statements about types only.
+    pub fn has_builtin_type(&self, name: &str) -> bool {
+        let mut types = self.types.values();
+        types.any(|facts| facts.builtin && facts.name == name && facts.schema == "pg_catalog")
+    }
+
     /// The type under all domains; the type itself when it is none or unknown.
     pub fn base_type(&self, oid: Oid) -> Oid {
         crate::build::base_type(&self.types, oid)
@@ -223,7 +229,31 @@ impl Snapshot {
 
     /// The key type of a column type, domains resolved.
     pub fn key_type(&self, oid: Oid) -> Option<KeyType> {
-        KeyType::from_base_oid(self.base_type(oid))
+        crate::build::key_type(&self.types, oid)
+    }
+
+    /// What the modifier of a column does to values of its type: its own, or that of the domain it is of.
+    pub fn key_step(&self, type_oid: Oid, modifier: i32) -> Option<KeyStep> {
+        let mut modifier = modifier;
+        let mut oid = type_oid;
+        // Domains cannot be circular; the bound is against damaged input.
+        for _ in 0..64 {
+            let Some(domain) = self.type_info(oid).filter(|t| t.kind == TypeKind::Domain) else {
+                break;
+            };
+            modifier = domain.typmod;
+            oid = domain.base?;
+        }
+        KeyStep::of_modifier(self.key_type(oid)?, modifier)
+    }
+
+    /// The label of a value of an enum, domains resolved.
+    pub fn enum_label(&self, type_oid: Oid, value: Oid) -> Option<&str> {
+        let facts = self.type_info(self.base_type(type_oid))?;
+        let mut labels = facts.labels.iter();
+        labels
+            .find(|(oid, _)| *oid == value)
+            .map(|(_, label)| label.as_str())
     }
 
     /// An operator by OID.
@@ -237,15 +267,8 @@ impl Snapshot {
     ///
     /// The types are the operator's declared operand types; varchar compares through text.
     pub fn is_key_equality(&self, operator: Oid, left: KeyType, right: KeyType) -> bool {
-        let declared = |t: KeyType| {
-            if t == KeyType::Varchar {
-                KeyType::Text.oid()
-            } else {
-                t.oid()
-            }
-        };
         self.hash_equality
-            .contains(&(operator, declared(left), declared(right)))
+            .contains(&(operator, left.operand(), right.operand()))
     }
 
     /// Whether the operator is the equality of some hash operator family for its own operand types, and if so the types.

@@ -59,6 +59,8 @@ pub struct Type {
     pub category: char,
     /// For a domain: functions of its CHECK constraints that make a value of it unsafe to compute on a shard.
     pub unsafe_reason: Option<String>,
+    /// For an enum: the OIDs and labels of its values.
+    pub labels: Vec<(Oid, String)>,
 }
 
 /// Facts about one operator.

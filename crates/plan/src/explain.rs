@@ -1,6 +1,6 @@
 //! What `EXPLAIN (ROUTE)` shows.
 
-use catalog::{KeyType, KeyValue, ShardId, Snapshot};
+use catalog::{KeyStep, KeyType, KeyValue, ShardId, Snapshot};
 
 use crate::{
     Combine, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource, SortKey, Target,
@@ -87,13 +87,18 @@ fn key(source: &KeySource) -> String {
     match source {
         KeySource::Const { value, .. } => constant(value),
         KeySource::Param { index, key_type } => format!("${index} {}", key_type.name()),
-        KeySource::LimitedParam {
+        KeySource::ConvertedParam {
             index,
             key_type,
-            chars_max,
-        } => {
-            format!("${index} {}({chars_max})", key_type.name())
-        }
+            steps,
+        } => steps
+            .iter()
+            .fold(format!("${index} {}", key_type.name()), |text, step| match step {
+                KeyStep::Chars(most) => format!("{text}({most})"),
+                KeyStep::Decimal { precision, scale } => format!("{text}({precision},{scale})"),
+                KeyStep::Seconds(digits) => format!("{text}({digits})"),
+                KeyStep::To(target) => format!("{text} as {}", target.name()),
+            }),
         KeySource::ParamArray { index, key_type } => format!("each of ${index} {}[]", key_type.name()),
     }
 }

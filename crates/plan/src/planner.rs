@@ -89,6 +89,9 @@ struct Cx<'a> {
     /// Rows of an INSERT … VALUES into a sharded or reference table.
     rows: Option<Rows<'a>>,
     prelude: Prelude,
+    /// Some literal means a time relative to the clock: it is read anew wherever the text runs, and only once when the tree
+    /// is printed.
+    clocked: bool,
 }
 
 impl<'a> Cx<'a> {
@@ -116,6 +119,10 @@ impl<'a> Cx<'a> {
         };
         let skip = insert::replaced(rows.as_ref());
         let calls = calls(tree, snapshot, &skip);
+        let clocked = calls.time_constant && has_relative_time(analyzed.text);
+        if clocked {
+            graph.forget_times();
+        }
         let params =
             u16::try_from(analyzed.param_types.len()).map_err(|_| Refusal::new(RefusalCode::TooComplex))?;
         let prelude = Prelude {
@@ -132,6 +139,7 @@ impl<'a> Cx<'a> {
             calls,
             rows,
             prelude,
+            clocked,
         })
     }
 
@@ -265,10 +273,9 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Whether a literal means a time relative to the clock: it is read anew wherever the text runs, and only once when
-    /// the tree is printed.
+    /// See the field `clocked`.
     fn relative_time(&self) -> bool {
-        self.calls.time_constant && has_relative_time(self.analyzed.text)
+        self.clocked
     }
 
     /// Whether the client's text would give each shard a clock of its own.

@@ -250,7 +250,7 @@ refusals! {
         "ALTER TABLE orders ADD FOREIGN KEY (product) REFERENCES products",
         "make the other table a reference table, or colocate both and include the shard key";
     KeyColumn = "DRV6004",
-        "the shard key column cannot be dropped or change its type",
+        "the shard key column cannot be dropped or change its type or its labels",
         "ALTER TABLE orders DROP COLUMN user_id",
         "create a new table and move the rows";
     RenameSharded = "DRV6005",
@@ -294,8 +294,8 @@ refusals! {
         "CREATE TEMP TABLE t (k int) WITH (drover.shard_key = 'k')",
         "use a plain, logged or unlogged table";
     ShardKeyColumn = "DRV6015",
-        "the shard key must be one column of type smallint, integer, bigint, text, varchar, char or uuid",
-        "CREATE TABLE t (k numeric) WITH (drover.shard_key = 'k')",
+        "the shard key must be one column of a type whose values have a place: not json, arrays, ranges or made-up base types",
+        "CREATE TABLE t (k jsonb) WITH (drover.shard_key = 'k')",
         "choose a column of one of these types";
     OtherDdl = "DRV6016",
         "this statement about a sharded or reference table is not handled yet",

@@ -1,6 +1,6 @@
 //! What the planner is asked and what it answers.
 
-use catalog::{KeyType, KeyValue, MapId};
+use catalog::{KeyStep, KeyType, KeyValue, MapId};
 
 use crate::Refusal;
 
@@ -143,17 +143,18 @@ pub enum KeySource {
         /// The type of the *parameter* (of the same family as the key column).
         key_type: KeyType,
     },
-    /// A parameter, from 1, stored in a `varchar(n)` or `character(n)` key column.
+    /// A parameter, from 1, that is converted on its way: cast to another type, or cut or rounded to the modifier of the
+    /// column's type.
     ///
-    /// A value of more than `chars_max` characters (trailing blanks of `character` not counted) must not be used as a
-    /// key: the server refuses it or cuts blanks off. Then the statement is refused ([`RefusalCode::KeyForm`](crate::RefusalCode)).
-    LimitedParam {
+    /// A value that a step does not take must not be used as a key: the server refuses it, or does with it what is not
+    /// known here. Then the statement is refused ([`RefusalCode::KeyForm`](crate::RefusalCode)).
+    ConvertedParam {
         /// Its number.
         index: u16,
         /// The type of the parameter.
         key_type: KeyType,
-        /// Length limit of the column.
-        chars_max: u32,
+        /// What happens to its value, in order.
+        steps: Box<[KeyStep]>,
     },
     /// Every element of an array parameter, from 1.
     ParamArray {
@@ -162,6 +163,23 @@ pub enum KeySource {
         /// The type of the elements.
         key_type: KeyType,
     },
+}
+
+impl KeySource {
+    /// The type of the value that is compared or stored.
+    pub fn key_type(&self) -> KeyType {
+        match self {
+            KeySource::Const { key_type, .. }
+            | KeySource::Param { key_type, .. }
+            | KeySource::ParamArray { key_type, .. } => *key_type,
+            KeySource::ConvertedParam { key_type, steps, .. } => {
+                steps.iter().fold(*key_type, |known, step| match step {
+                    KeyStep::To(target) => *target,
+                    _ => known,
+                })
+            }
+        }
+    }
 }
 
 /// What to do when more than one shard is concerned.

@@ -9,6 +9,7 @@ pub mod settings;
 
 mod ahead;
 mod batch;
+mod canonical;
 mod cleanup;
 mod configs;
 mod control;

@@ -1,7 +1,8 @@
 //! Dates and times in the one form that means the same under every `DateStyle` and `TimeZone`.
 //!
-//! `2026-11-21`, `2026-11-21 08:30:00.25`, and with an offset `2026-11-21 08:30:00+05:30`; years from 1 to 9999. Every
-//! other form is [`KeyError::NotCanonical`]: a server has to read it.
+//! `2026-11-21`, `2026-11-21 08:30:00.25`, and with an offset `2026-11-21 08:30:00+05:30`; years from 1 to 9999. `T` may
+//! stand before the time and `Z` for the offset, as drivers write them. Every other form is [`KeyError::NotCanonical`]: a
+//! server has to read it.
 
 use super::{KeyError, KeyValue};
 
@@ -26,7 +27,7 @@ pub(super) fn timestamp(bytes: &[u8], zoned: bool) -> Result<KeyValue, KeyError>
     }
     let (date, rest) = bytes.split_at_checked(10).ok_or(KeyError::NotCanonical)?;
     let (time, rest) = rest.split_at_checked(9).ok_or(KeyError::NotCanonical)?;
-    let [b' ', h1, h2, b':', m1, m2, b':', s1, s2] = time else {
+    let [b' ' | b'T', h1, h2, b':', m1, m2, b':', s1, s2] = time else {
         return Err(KeyError::NotCanonical);
     };
     let (hour, minute, second) = (
@@ -36,9 +37,10 @@ pub(super) fn timestamp(bytes: &[u8], zoned: bool) -> Result<KeyValue, KeyError>
     );
     let (fraction, rest) = fraction(rest)?;
     let offset = match (zoned, rest) {
-        (false, []) => 0,
         (true, rest) => offset_seconds(rest)?,
-        (false, _) => return Err(KeyError::NotCanonical),
+        (false, []) => 0,
+        // The server reads an offset and does not use it.
+        (false, rest) => offset_seconds(rest).map(|_| 0)?,
     };
     let seconds = hour * 3600 + minute * 60 + second - offset;
     Ok(KeyValue::Time(
@@ -60,8 +62,11 @@ fn fraction(bytes: &[u8]) -> Result<(i64, &[u8]), KeyError> {
     Ok((number(digits, 999_999)? * scale, rest))
 }
 
-/// `+HH` or `+HH:MM`, either sign.
+/// `+HH`, `+HH:MM` or `+HHMM`, either sign; `Z`.
 fn offset_seconds(bytes: &[u8]) -> Result<i64, KeyError> {
+    if bytes == b"Z" {
+        return Ok(0);
+    }
     let (sign, rest) = match bytes {
         [b'+', rest @ ..] => (1, rest),
         [b'-', rest @ ..] => (-1, rest),
@@ -70,7 +75,7 @@ fn offset_seconds(bytes: &[u8]) -> Result<i64, KeyError> {
     // PostgreSQL takes offsets of less than 16 hours.
     let (hours, minutes) = match rest {
         [a, b] => (number(&[*a, *b], 15)?, 0),
-        [a, b, b':', c, d] => (number(&[*a, *b], 15)?, number(&[*c, *d], 59)?),
+        [a, b, b':', c, d] | [a, b, c, d] => (number(&[*a, *b], 15)?, number(&[*c, *d], 59)?),
         _ => return Err(KeyError::NotCanonical),
     };
     Ok(sign * (hours * 3600 + minutes * 60))

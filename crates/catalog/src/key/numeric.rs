@@ -67,6 +67,58 @@ impl Numeric {
         })
     }
 
+    /// As `numeric(precision, scale)` stores it: rounded half away from zero.
+    pub(super) fn rounded(&self, precision: u16, scale: i16) -> Result<Numeric, KeyError> {
+        let negative = match self.sign {
+            Sign::NaN => return Ok(self.clone()),
+            Sign::Infinity | Sign::NegativeInfinity => return Err(KeyError::OutOfRange),
+            sign => sign == Sign::Negative,
+        };
+        let text = self.to_string();
+        let unsigned = text.trim_start_matches('-');
+        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+        let mut digits: Vec<u8> = [whole, fraction].concat().into_bytes();
+        // How many of the digits are left of the place it is rounded to.
+        let Ok(keep) = usize::try_from(whole.len() as i64 + i64::from(scale)) else {
+            return Ok(Numeric::special(Sign::Positive));
+        };
+        let up = digits.get(keep).is_some_and(|digit| *digit >= b'5');
+        digits.resize(keep, b'0');
+        if up {
+            // 9 … 9 becomes 10 … 0.
+            let carry = digits.iter().rposition(|digit| *digit != b'9');
+            let zeros = carry.map_or(0, |at| at + 1);
+            digits[zeros..].fill(b'0');
+            match carry {
+                Some(at) => digits[at] += 1,
+                None => digits.insert(0, b'1'),
+            }
+        }
+        let first = digits
+            .iter()
+            .position(|digit| *digit != b'0')
+            .unwrap_or(digits.len());
+        if digits.len() - first > usize::from(precision) {
+            return Err(KeyError::OutOfRange);
+        }
+        let mut number = String::from_utf8_lossy(&digits[first..]).into_owned();
+        match usize::try_from(scale) {
+            Ok(scale) => {
+                let least = scale + 1;
+                let short = least.saturating_sub(number.len());
+                number.insert_str(0, &"0".repeat(short));
+                number.insert(number.len() - scale, '.');
+            }
+            Err(_) if number.is_empty() => number.push('0'),
+            Err(_) => number.push_str(&"0".repeat(usize::from(scale.unsigned_abs()))),
+        }
+        let mut rounded = decimal(number.trim_end_matches('.').as_bytes())?;
+        if negative && !rounded.digits.is_empty() {
+            rounded.sign = Sign::Negative;
+        }
+        Ok(rounded)
+    }
+
     /// Decimal digits after the point that are needed to write the value.
     fn scale(&self) -> i64 {
         let Some(last) = self.digits.last() else { return 0 };

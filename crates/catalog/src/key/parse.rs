@@ -39,11 +39,7 @@ pub(super) fn from_text(key_type: KeyType, bytes: &[u8]) -> Result<KeyValue, Key
         KeyFamily::Integer => from_i64(key_type, integer(bytes)?),
         KeyFamily::Uuid => uuid(bytes),
         KeyFamily::Text | KeyFamily::Bpchar | KeyFamily::Enum => text(key_type, bytes),
-        KeyFamily::Bool => match bytes {
-            b"t" | b"true" => Ok(KeyValue::Bool(true)),
-            b"f" | b"false" => Ok(KeyValue::Bool(false)),
-            _ => Err(KeyError::NotCanonical),
-        },
+        KeyFamily::Bool => boolean(bytes).map(KeyValue::Bool),
         KeyFamily::Date => datetime::date(bytes),
         KeyFamily::Timestamp => datetime::timestamp(bytes, false),
         KeyFamily::Timestamptz => datetime::timestamp(bytes, true),
@@ -170,6 +166,25 @@ fn integer(bytes: &[u8]) -> Result<i64, KeyError> {
     }
 }
 
+/// What the input function takes but for blanks around it: `true`, `false`, `yes` and `no` in either case, or as much of
+/// them from the left as tells them apart, `on`, `off`, `1`, `0`.
+fn boolean(bytes: &[u8]) -> Result<bool, KeyError> {
+    let begins = |word: &str, least: usize| {
+        bytes.len() >= least
+            && word
+                .as_bytes()
+                .get(..bytes.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(bytes))
+    };
+    match bytes {
+        b"1" => Ok(true),
+        b"0" => Ok(false),
+        _ if begins("true", 1) || begins("yes", 1) || begins("on", 2) => Ok(true),
+        _ if begins("false", 1) || begins("no", 1) || begins("off", 2) => Ok(false),
+        _ => Err(KeyError::NotCanonical),
+    }
+}
+
 /// `8-4-4-4-12` lowercase hexadecimal digits.
 fn uuid(bytes: &[u8]) -> Result<KeyValue, KeyError> {
     if bytes.len() != 36 {
@@ -195,14 +210,18 @@ fn uuid(bytes: &[u8]) -> Result<KeyValue, KeyError> {
     Ok(KeyValue::Uuid(out))
 }
 
-/// One zero and one NaN.
 fn float(value: f64) -> KeyValue {
+    KeyValue::Float(float_bits(value))
+}
+
+/// One zero and one NaN.
+pub(super) fn float_bits(value: f64) -> u64 {
     let value = match value {
         0.0 => 0.0,
         value if value.is_nan() => f64::NAN,
         value => value,
     };
-    KeyValue::Float(value.to_bits())
+    value.to_bits()
 }
 
 /// Decimal, with or without exponent, or the name of a special value.

@@ -161,3 +161,86 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn modifiers_round_as_the_server_does() {
+    let check = |key_type: KeyType, modifier: i32, from: &str, expect: Result<&str, KeyError>| {
+        let step = KeyStep::of_modifier(key_type, modifier).unwrap();
+        let given = key_type.from_text(from.as_bytes()).unwrap();
+        let expect = expect.map(|text| key_type.from_text(text.as_bytes()).unwrap());
+        assert_eq!(step.apply(given), expect, "{from} as {step:?}");
+    };
+    // atttypmod of numeric(precision, scale).
+    let numeric = |precision: i32, scale: i32| (precision << 16 | (scale & 0x7ff)) + 4;
+    for (precision, scale, from, expect) in [
+        (10, 2, "1.005", Ok("1.01")),
+        (10, 2, "-1.005", Ok("-1.01")),
+        (10, 2, "1.00499", Ok("1")),
+        (10, 2, "0.004", Ok("0")),
+        (10, 2, "-0.004", Ok("0")),
+        (10, 2, "9.999", Ok("10")),
+        (10, 2, "99999.995", Ok("100000")),
+        (3, 2, "9.994", Ok("9.99")),
+        (3, 2, "9.995", Err(KeyError::OutOfRange)),
+        (5, -2, "12345", Ok("12300")),
+        (5, -2, "50", Ok("100")),
+        (5, -2, "49.9", Ok("0")),
+        (1, -3, "499", Ok("0")),
+        (1, -3, "9500", Err(KeyError::OutOfRange)),
+        (2, 5, "0.00012", Ok("0.00012")),
+        (2, 5, "0.001", Err(KeyError::OutOfRange)),
+        (10, 2, "NaN", Ok("NaN")),
+        (10, 2, "Infinity", Err(KeyError::OutOfRange)),
+        (
+            1000,
+            0,
+            "123456789012345678901234567890.5",
+            Ok("123456789012345678901234567891"),
+        ),
+    ] {
+        check(KeyType::Numeric, numeric(precision, scale), from, expect);
+    }
+    for (digits, from, expect) in [
+        (0, "2020-01-01 10:00:00.5", "2020-01-01 10:00:01"),
+        (0, "1990-01-01 10:00:00.5", "1990-01-01 10:00:00"),
+        (0, "1990-01-01 10:00:00.500001", "1990-01-01 10:00:01"),
+        (3, "2020-01-01 10:00:00.0005", "2020-01-01 10:00:00.001"),
+        (5, "2020-01-01 10:00:00.000004", "2020-01-01 10:00:00"),
+        (6, "2020-01-01 10:00:00.000004", "2020-01-01 10:00:00.000004"),
+        (0, "infinity", "infinity"),
+        (0, "2020-01-01T23:59:59.7Z", "2020-01-02 00:00:00"),
+    ] {
+        check(KeyType::Timestamp, digits, from, Ok(expect));
+    }
+    check(KeyType::Varchar, 7, "äbc", Ok("äbc"));
+    check(KeyType::Varchar, 7, "äbcd", Err(KeyError::NotCanonical));
+    assert_eq!(KeyStep::of_modifier(KeyType::Numeric, -1), None);
+    assert_eq!(KeyStep::of_modifier(KeyType::Int4, 4), None);
+}
+
+#[test]
+fn casts_between_numbers_round_once() {
+    let cast = |target: KeyType, from: KeyValue| KeyStep::To(target).apply(from);
+    let float = |value: f64| KeyValue::Float(value.to_bits());
+    assert_eq!(
+        cast(KeyType::Numeric, KeyValue::Int(-5)),
+        KeyType::Numeric.from_text(b"-5")
+    );
+    assert_eq!(
+        cast(KeyType::Float8, KeyValue::Int(9_007_199_254_740_993)),
+        Ok(float(9_007_199_254_740_992.0))
+    );
+    assert_eq!(
+        cast(KeyType::Float4, KeyValue::Int(16_777_217)),
+        Ok(float(16_777_216.0))
+    );
+    assert_eq!(cast(KeyType::Float4, float(0.1)), Ok(float(f64::from(0.1_f32))));
+    assert_eq!(cast(KeyType::Float4, float(1e300)), Err(KeyError::OutOfRange));
+    assert_eq!(cast(KeyType::Float4, float(1e-300)), Err(KeyError::OutOfRange));
+    let tenth = KeyType::Numeric.from_text(b"0.1").unwrap();
+    assert_eq!(cast(KeyType::Float8, tenth), Ok(float(0.1)));
+    assert_eq!(
+        cast(KeyType::Int4, KeyValue::Text(b"5"[..].into())),
+        Err(KeyError::Malformed)
+    );
+}

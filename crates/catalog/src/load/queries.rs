@@ -98,7 +98,9 @@ const TYPES: &str = "\
 SELECT t.oid, n.nspname, t.typname, t.typtype, t.typelem,
        t.typelem <> 0 AND t.typlen = -1 AND t.typsubscript = 'array_subscript_handler'::regproc,
        t.typbasetype, t.typrelid, t.typarray, t.typtypmod, t.typcollation, t.typsend <> 0 AND t.typreceive <> 0,
-       t.typlen, t.typbyval, t.typcategory, coalesce(r.rngsubtype, m.rngtypid)
+       t.typlen, t.typbyval, t.typcategory, coalesce(r.rngsubtype, m.rngtypid),
+       (SELECT string_agg(concat(e.oid, ':', encode(convert_to(e.enumlabel, 'UTF8'), 'hex')), ' ')
+        FROM pg_enum e WHERE e.enumtypid = t.oid)
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
      LEFT JOIN pg_range r ON r.rngtypid = t.oid LEFT JOIN pg_range m ON m.rngmultitypid = t.oid
 WHERE n.nspname !~ '^pg_(toast|temp_|toast_temp_)'";

@@ -316,9 +316,21 @@ fn type_facts(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogErro
         by_value: row.flag(13)?,
         category: row.code(14)?,
         unsafe_reason: None,
+        labels: labels(row.opt(16).unwrap_or("")).ok_or_else(|| row.bad(16))?,
     };
     to.types.insert(oid, facts);
     Ok(())
+}
+
+/// `oid:label` with the label's bytes in hexadecimal, separated by blanks.
+fn labels(text: &str) -> Option<Vec<(Oid, String)>> {
+    let label = |item: &str| {
+        let (oid, hex) = item.split_once(':')?;
+        let digits: Vec<u32> = hex.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+        let bytes = digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8);
+        Some((Oid(oid.parse().ok()?), String::from_utf8(bytes.collect()).ok()?))
+    };
+    text.split_ascii_whitespace().map(label).collect()
 }
 
 fn operator(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogError> {

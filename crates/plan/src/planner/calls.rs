@@ -18,6 +18,10 @@ pub(super) const NEXTVAL: u32 = 1574;
 const REG_TYPES: [u32; 11] = [24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191];
 /// Types whose literals `now`, `today` … are relative to the clock.
 const TIME_TYPES: [u32; 5] = [1082, 1083, 1114, 1184, 1266];
+/// Arrays of them, ranges, multiranges, and arrays of these.
+const TIMES_TYPES: [u32; 17] = [
+    1182, 1183, 1115, 1185, 1270, 3908, 3909, 3910, 3911, 3912, 3913, 4533, 4534, 4535, 6152, 6153, 6155,
+];
 
 /// Everything a tree calls that a decision depends on. Texts name the culprit.
 #[derive(Debug, Default, Clone)]
@@ -122,7 +126,7 @@ impl Calls {
 
     fn constant(&mut self, node: &Node) {
         let type_oid = node.oid("consttype").unwrap_or(0);
-        self.time_constant |= TIME_TYPES.contains(&type_oid);
+        self.time_constant |= TIME_TYPES.contains(&type_oid) || TIMES_TYPES.contains(&type_oid);
         if REG_TYPES.contains(&type_oid)
             && let Value::Datum { bytes, .. } = node.value("constvalue")
             && let Some(oid) = bytes.get(..4).and_then(|b| <[u8; 4]>::try_from(b).ok())
@@ -207,13 +211,64 @@ fn about_server(function: &Function) -> bool {
     function.builtin && NAMES.contains(&function.name.as_str())
 }
 
-/// Whether a statement has a string constant that could be a time relative to the clock (`'now'::timestamptz`).
+/// Whether a statement has a string constant that could be a time relative to the clock (`'now'::timestamptz`), or a part of
+/// one (`'{today}'::date[]`).
 pub(super) fn has_relative_time(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    lower.split('\'').skip(1).any(|rest| {
-        let rest = rest.trim_start();
-        ["now", "today", "tomorrow", "yesterday"]
-            .iter()
-            .any(|word| rest.starts_with(word))
-    })
+    let words = ["now", "today", "tomorrow", "yesterday"];
+    let after = |opening: char| {
+        lower.split(opening).skip(1).any(|rest| {
+            let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || "{[(,\"".contains(c));
+            words.iter().any(|word| rest.starts_with(word))
+        })
+    };
+    // The second member of an array or a range.
+    let member = || {
+        lower.split('\'').skip(1).step_by(2).any(|content| {
+            let brackets = content.trim_start().starts_with(['{', '[', '(']);
+            brackets && words.iter().any(|word| content.contains(word))
+        })
+    };
+    after('\'') || after('$') || member() || hides_letters(&lower)
+}
+
+/// Whether some string constant spells a letter by its number: `E'\x6eow'`, `U&'\006eow'`.
+fn hides_letters(lower: &str) -> bool {
+    let escaped = lower.split("e'").skip(1).any(|rest| {
+        let content = rest.split('\'').next().unwrap_or("");
+        let mut escapes = content.split('\\').skip(1);
+        escapes.any(|escape| escape.starts_with(|c: char| c.is_ascii_digit() || c == 'x' || c == 'u'))
+    });
+    escaped || lower.contains("u&'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_relative_time;
+
+    #[test]
+    fn times_that_depend_on_the_clock_are_seen_in_every_spelling() {
+        for text in [
+            "SELECT 'now'::date",
+            "SELECT ' Today'::date",
+            "SELECT $$now$$::date",
+            "SELECT $x$yesterday$x$::date",
+            "SELECT '{2020-01-01,today}'::date[]",
+            "SELECT '{\"now\"}'::date[]",
+            "SELECT '[2020-01-01,tomorrow)'::daterange",
+            r"SELECT E'\x6eow'::date",
+            r"SELECT E'n\157w'::date",
+            r"SELECT U&'\006eow'::date",
+        ] {
+            assert!(has_relative_time(text), "{text}");
+        }
+        for text in [
+            "SELECT '2020-01-01'::date, now()",
+            "SELECT 'see you now', '2020-01-01'::date",
+            r"SELECT E'a\nb', '2020-01-01'::date",
+            "SELECT today FROM t WHERE d = '2020-01-01'",
+        ] {
+            assert!(!has_relative_time(text), "{text}");
+        }
+    }
 }

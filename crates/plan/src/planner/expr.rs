@@ -1,6 +1,6 @@
 //! Reading expressions of analyzed trees.
 
-use catalog::{KeyFamily, KeyType, KeyValue, Oid, Snapshot};
+use catalog::{KeyFamily, KeyStep, KeyType, KeyValue, Oid, Snapshot};
 use sql::{Node, Value};
 
 use crate::{KeySource, Refusal, RefusalCode};
@@ -64,10 +64,32 @@ pub(super) fn extern_param(node: &Node) -> Option<u16> {
 
 /// `pg_proc` OIDs of conversions between integers: the value stays the same, or it is an error.
 const INTEGER_CASTS: [u32; 6] = [313, 314, 480, 481, 714, 754];
-/// `varchar(varchar, int4, bool)`.
-const VARCHAR_LENGTH: u32 = 669;
-/// `bpchar(bpchar, int4, bool)`.
-const BPCHAR_LENGTH: u32 = 668;
+/// Conversions to the length or precision of a column, with the value in front and the type modifier behind it:
+/// `varchar`, `bpchar`, `numeric`, `timestamp`, `timestamptz`.
+const MODIFIERS: [(u32, KeyType); 5] = [
+    (669, KeyType::Varchar),
+    (668, KeyType::Bpchar),
+    (1703, KeyType::Numeric),
+    (1961, KeyType::Timestamp),
+    (1967, KeyType::Timestamptz),
+];
+/// Casts between numbers that change the family, or the value: to numeric from int4, int8 and int2; to float8 from these, from
+/// numeric and float4; to float4 from these, from numeric and float8.
+const NUMBER_CASTS: [(u32, KeyType); 13] = [
+    (1740, KeyType::Numeric),
+    (1781, KeyType::Numeric),
+    (1782, KeyType::Numeric),
+    (316, KeyType::Float8),
+    (482, KeyType::Float8),
+    (235, KeyType::Float8),
+    (1746, KeyType::Float8),
+    (311, KeyType::Float8),
+    (318, KeyType::Float4),
+    (652, KeyType::Float4),
+    (236, KeyType::Float4),
+    (1745, KeyType::Float4),
+    (312, KeyType::Float4),
+];
 
 /// Takes conversions off that keep the value, as far as placement is concerned.
 pub(super) fn strip_casts(node: &Node) -> &Node {
@@ -96,10 +118,9 @@ pub(super) fn key_source(node: &Node, snapshot: &Snapshot) -> Option<KeySource> 
     let source = if inner.is("CONST") {
         const_key(inner, snapshot)
     } else if inner.is("FUNCEXPR") {
-        length_coercion(inner, snapshot)
+        converted(inner, snapshot)
     } else {
-        let key_type = snapshot.key_type(Oid(inner.oid("paramtype").ok()?))?;
-        extern_param(inner).map(|index| KeySource::Param { index, key_type })
+        param_key(inner, snapshot)
     };
     match becomes_character(node, snapshot) {
         true => source.and_then(as_character),
@@ -137,7 +158,7 @@ fn as_character(source: KeySource) -> Option<KeySource> {
             key_type: KeyType::Bpchar,
         },
         // What was cut to a length as a text may end with blanks that count for the length.
-        KeySource::LimitedParam { .. } | KeySource::ParamArray { .. } => return None,
+        KeySource::ConvertedParam { .. } | KeySource::ParamArray { .. } => return None,
     })
 }
 
@@ -150,9 +171,11 @@ pub(super) fn const_key(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
         let Value::Datum { bytes, .. } = node.value("constvalue") else {
             return None;
         };
-        key_type.from_datum(bytes).ok()?
+        datum_key(key_type, node.oid("consttype").ok()?, bytes, snapshot)?
     };
     let location = node.i64("location").ok().and_then(|l| u32::try_from(l).ok());
+    // Which labels an enum has is for a server to say: another literal is a statement of its own.
+    let location = location.filter(|_| key_type != KeyType::Enum);
     Some(KeySource::Const {
         value,
         location,
@@ -160,55 +183,94 @@ pub(super) fn const_key(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
     })
 }
 
-/// `varchar(n)` and `character(n)`: the value itself when it is known to fit.
-fn length_coercion(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
+/// The key of a PARAM node.
+fn param_key(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
+    let type_oid = Oid(node.oid("paramtype").ok()?);
+    let key_type = snapshot.key_type(type_oid)?;
+    let index = extern_param(node)?;
+    // A parameter of a domain is brought into its form as it is read.
+    Some(match snapshot.key_step(type_oid, -1) {
+        None => KeySource::Param { index, key_type },
+        Some(step) => KeySource::ConvertedParam {
+            index,
+            key_type,
+            steps: [step].into(),
+        },
+    })
+}
+
+/// A value of a type from the bytes of a CONST node; an enum's is an OID of the home shard.
+fn datum_key(key_type: KeyType, type_oid: u32, bytes: &[u8], snapshot: &Snapshot) -> Option<KeyValue> {
+    if key_type != KeyType::Enum {
+        return key_type.from_datum(bytes).ok();
+    }
+    let value = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
+    let label = snapshot.enum_label(Oid(type_oid), Oid(value))?;
+    Some(KeyValue::Text(label.as_bytes().into()))
+}
+
+/// A value that goes through a conversion whose result is known here.
+fn converted(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
     let function = node.oid("funcid").ok()?;
     let args = node.nodes("args").ok()?;
-    let [value, limit, ..] = args.as_slice() else {
-        return None;
-    };
-    let typmod = const_int(limit)?;
-    let source = key_source(value, snapshot)?;
-    let limit = usize::try_from(typmod - 4).ok()?;
-    let key_type = match function {
-        VARCHAR_LENGTH => KeyType::Varchar,
-        BPCHAR_LENGTH => KeyType::Bpchar,
+    let known = |table: &[(u32, KeyType)]| table.iter().find(|(oid, _)| *oid == function).map(|(_, to)| *to);
+    let (value, step) = match (known(&MODIFIERS), known(&NUMBER_CASTS), args.as_slice()) {
+        (Some(key_type), _, [value, modifier, ..]) => {
+            let modifier = i32::try_from(const_int(modifier)?).ok()?;
+            (*value, KeyStep::of_modifier(key_type, modifier)?)
+        }
+        (_, Some(target), [value]) => (*value, KeyStep::To(target)),
         _ => return None,
     };
-    match source {
+    match key_source(value, snapshot)? {
         KeySource::Const {
-            value: KeyValue::Null,
-            ..
-        } => Some(source),
-        KeySource::Const {
-            value: KeyValue::Text(text),
-            ..
-        } => {
-            let value = std::str::from_utf8(&text).ok()?;
-            // Blanks at the end of a character value can be cut off without an error, and mean nothing.
-            let value = if key_type == KeyType::Bpchar {
-                value.trim_end_matches(' ')
-            } else {
-                value
-            };
-            let fits = value.chars().count() <= limit;
-            // That it fits is known of this literal only: no other may take its place, so it has no location.
-            fits.then_some(KeySource::Const {
-                value: KeyValue::Text(value.as_bytes().into()),
-                location: None,
-                key_type,
-            })
-        }
-        KeySource::Param { index, .. } => {
-            let chars_max = u32::try_from(limit).ok()?;
-            Some(KeySource::LimitedParam {
-                index,
-                key_type,
-                chars_max,
-            })
-        }
-        _ => None,
+            value,
+            location,
+            key_type,
+        } => const_after(value, location, key_type, step),
+        KeySource::Param { index, key_type } => Some(KeySource::ConvertedParam {
+            index,
+            key_type,
+            steps: [step].into(),
+        }),
+        KeySource::ConvertedParam {
+            index,
+            key_type,
+            steps,
+        } => Some(KeySource::ConvertedParam {
+            index,
+            key_type,
+            steps: steps.iter().copied().chain([step]).collect(),
+        }),
+        KeySource::ParamArray { .. } => None,
     }
+}
+
+fn const_after(
+    value: KeyValue,
+    location: Option<u32>,
+    key_type: KeyType,
+    step: KeyStep,
+) -> Option<KeySource> {
+    let value = match value {
+        // Blanks at the end of a character value can be cut off without an error, and mean nothing.
+        KeyValue::Text(_) if key_type == KeyType::Bpchar => KeyType::Bpchar.coerce(&value).ok()?,
+        value => value,
+    };
+    // The text of an integer means the same number in the other type. Of anything else it is known only that this literal
+    // fits: no other may take its place, so it has no location.
+    let as_written = matches!(
+        (&value, step),
+        (KeyValue::Int(_) | KeyValue::Null, KeyStep::To(_))
+    );
+    Some(KeySource::Const {
+        value: step.apply(value).ok()?,
+        location: location.filter(|_| as_written),
+        key_type: match step {
+            KeyStep::To(target) => target,
+            _ => key_type,
+        },
+    })
 }
 
 /// An int4 or int8 constant.
@@ -250,47 +312,49 @@ pub(super) fn const_array(node: &Node, snapshot: &Snapshot) -> Option<Vec<KeySou
     if dimensions != 1 || data_offset != 0 {
         return None;
     }
-    let key_type = snapshot.key_type(Oid(u32::try_from(element).ok()?))?;
+    let element = u32::try_from(element).ok()?;
+    let key_type = snapshot.key_type(Oid(element))?;
     let count = usize::try_from(word(16)?).ok()?;
     let mut at: usize = 24;
     let mut out = Vec::new();
     for _ in 0..count.min(bytes.len()) {
-        let (start, len) = match key_type {
-            KeyType::Int2 => (at, 2),
-            KeyType::Int4 => (at, 4),
-            KeyType::Int8 => (at, 8),
-            KeyType::Uuid => (at, 16),
-            // No table is sharded by these.
-            KeyType::Bool
-            | KeyType::Date
-            | KeyType::Timestamp
-            | KeyType::Timestamptz
-            | KeyType::Bytea
-            | KeyType::Float4
-            | KeyType::Float8
-            | KeyType::Numeric
-            | KeyType::Enum => return None,
-            // Elements have a header of four bytes and start at multiples of four.
-            KeyType::Text | KeyType::Varchar | KeyType::Bpchar => {
-                let start = at.next_multiple_of(4);
-                (start, usize::try_from(word(start)? >> 2).ok()?)
-            }
+        let (align, len) = element_layout(key_type);
+        let start = at.next_multiple_of(align);
+        let len = match len {
+            Some(len) => len,
+            // Elements have a header of four bytes.
+            None => usize::try_from(word(start)? >> 2).ok()?,
         };
         let raw = bytes.get(start..start.checked_add(len)?)?;
-        let value = match raw.len() {
-            2 if key_type == KeyType::Int2 => KeyValue::Int(i16::from_le_bytes(raw.try_into().ok()?).into()),
-            4 if key_type == KeyType::Int4 => KeyValue::Int(i32::from_le_bytes(raw.try_into().ok()?).into()),
-            8 if key_type == KeyType::Int8 => KeyValue::Int(i64::from_le_bytes(raw.try_into().ok()?)),
-            _ => key_type.from_datum(raw).ok()?,
+        // What a register holds is printed as eight bytes when it stands alone.
+        let mut wide = [0; 8];
+        let by_value = element_layout(key_type).1.is_some_and(|len| len <= 8);
+        let raw = if by_value {
+            wide[..len].copy_from_slice(raw);
+            &wide[..]
+        } else {
+            raw
         };
         out.push(KeySource::Const {
-            value,
+            value: datum_key(key_type, element, raw, snapshot)?,
             location: None,
             key_type,
         });
         at = start + len;
     }
     (out.len() == count).then_some(out)
+}
+
+/// Alignment and length in bytes of an element of an array; `None`: it says itself how long it is.
+fn element_layout(key_type: KeyType) -> (usize, Option<usize>) {
+    match key_type {
+        KeyType::Bool => (1, Some(1)),
+        KeyType::Uuid => (1, Some(16)),
+        KeyType::Int2 => (2, Some(2)),
+        KeyType::Int4 | KeyType::Date | KeyType::Float4 | KeyType::Enum => (4, Some(4)),
+        KeyType::Int8 | KeyType::Timestamp | KeyType::Timestamptz | KeyType::Float8 => (8, Some(8)),
+        KeyType::Text | KeyType::Varchar | KeyType::Bpchar | KeyType::Bytea | KeyType::Numeric => (4, None),
+    }
 }
 
 /// Whether a CONST node is NULL.

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use catalog::{MapId, Oid, Placement, Relation, Snapshot};
+use catalog::{KeyFamily, MapId, Oid, Placement, Relation, Snapshot};
 use sql::Node;
 
 use crate::{KeySource, Refusal, RefusalCode};
@@ -129,6 +129,11 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// Takes back pins to dates and times: some are relative to the clock, and mean something else when the text runs.
+    pub fn forget_times(&mut self) {
+        self.pins.retain(|(_, keys)| !keys.iter().any(is_time_constant));
+    }
+
     /// Registers a use of a base relation.
     pub fn relation(&mut self, instance: usize, rte: &Node) -> Result<Option<&'a Relation>, Refusal> {
         if !rte.value("tablesample").is_null() {
@@ -214,4 +219,12 @@ impl<'a> Graph<'a> {
         }
         known
     }
+}
+
+/// Whether a key is a date or time that was read when the statement was analyzed.
+pub(super) fn is_time_constant(key: &KeySource) -> bool {
+    matches!(key, KeySource::Const { key_type, .. } if matches!(
+        key_type.family(),
+        KeyFamily::Date | KeyFamily::Timestamp | KeyFamily::Timestamptz
+    ))
 }

@@ -8,6 +8,7 @@ use sql::{Deparser, Detail, Node, Value, quote_ident};
 use super::Cx;
 use super::calls::{NEXTVAL, calls};
 use super::expr::{as_var, key_source, strip_casts};
+use super::graph::is_time_constant;
 use super::names::Names;
 use super::rewrite::{Replace, clock};
 use crate::{KeySource, Many, NullKeys, PreludeSource, Refusal, RefusalCode, SplitInsert, SplitRow, Target};
@@ -140,6 +141,7 @@ pub(super) fn sharded<'a>(
                     key_type: KeyType::Int8,
                 },
                 None => key_source(expr, cx.snapshot)
+                    .filter(|key| !(cx.clocked && is_time_constant(key)))
                     .ok_or_else(|| Refusal::with(RefusalCode::KeyExpression, format!("row {}", at + 1)))?,
             },
         };
@@ -501,6 +503,8 @@ fn draw(node: &Node, cx: &Cx<'_>) -> Result<(String, u32), Refusal> {
 pub(super) fn home_value(cx: &mut Cx<'_>, node: &Node) -> Result<u16, Refusal> {
     let refuse = || Refusal::new(RefusalCode::ReferenceVolatile);
     let (type_oid, _) = super::columns::type_of(node).ok_or_else(refuse)?;
+    // The column converts it to its domain again.
+    let type_oid = cx.snapshot.base_type(Oid(type_oid)).0;
     super::columns::travelling(type_oid, cx.snapshot).map_err(|_| refuse())?;
     // It is a parameter on every shard, and only built-in types have the same OID everywhere.
     if !cx.snapshot.type_info(Oid(type_oid)).is_some_and(|t| t.builtin) {

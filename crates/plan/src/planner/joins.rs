@@ -303,8 +303,8 @@ impl<'a> Graph<'a> {
         let Some(operator) = node.oid("opno").ok().and_then(|o| self.snapshot.operator(Oid(o))) else {
             return false;
         };
-        let left = operator.left.and_then(KeyType::from_base_oid);
-        let (Some(left), Some(right)) = (left, KeyType::from_base_oid(operator.right)) else {
+        let left = operator.left.and_then(KeyType::of_operand);
+        let (Some(left), Some(right)) = (left, KeyType::of_operand(operator.right)) else {
             return false;
         };
         let collation = node.oid("inputcollid").unwrap_or(0);
@@ -408,7 +408,9 @@ impl<'a> Graph<'a> {
         let index = super::expr::extern_param(list)?;
         let array = self.snapshot.type_info(Oid(list.oid("paramtype").ok()?))?;
         let key_type = self.snapshot.key_type(array.element?)?;
-        Some(vec![KeySource::ParamArray { index, key_type }])
+        // Elements of a domain are brought into its form as they are read.
+        let as_given = self.snapshot.key_step(array.element?, -1).is_none();
+        as_given.then(|| vec![KeySource::ParamArray { index, key_type }])
     }
 }
 
@@ -418,13 +420,7 @@ fn same_family(column: &Node, key: &KeySource, graph: &Graph<'_>) -> bool {
     let Ok(type_oid) = column.oid("vartype") else {
         return false;
     };
-    let key_type = match key {
-        KeySource::Const { key_type, .. }
-        | KeySource::Param { key_type, .. }
-        | KeySource::LimitedParam { key_type, .. }
-        | KeySource::ParamArray { key_type, .. } => *key_type,
-    };
-    super::expr::family(type_oid, graph.snapshot) == Some(key_type.family())
+    super::expr::family(type_oid, graph.snapshot) == Some(key.key_type().family())
 }
 
 fn entries_of(node: &Node, out: &mut Vec<usize>) {

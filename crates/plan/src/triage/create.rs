@@ -1,6 +1,6 @@
 //! CREATE TABLE, INDEX, VIEW and their like.
 
-use catalog::{KeyType, Oid, Relation};
+use catalog::{KeyType, Relation};
 use sql::{ConstraintDef, ConstraintKind, CreateTable, Detail, IndexElement, QualifiedName, RawStatement};
 
 use super::objects::relation_plan;
@@ -177,27 +177,22 @@ fn plain_kind(create: &CreateTable) -> Result<(), Refusal> {
     Err(Refusal::with(RefusalCode::ShardedKind, kind))
 }
 
+/// Whether a column of this type can be the key. Types that users made are looked at when the table is registered, before
+/// its transaction commits.
 fn is_key_type(name: &QualifiedName, cx: &Resolver<'_>) -> bool {
-    const NAMES: &[&str] = &[
-        "int2",
-        "int4",
-        "int8",
-        "text",
-        "varchar",
-        "bpchar",
-        "uuid",
+    const SERIAL: &[&str] = &[
         "serial",
         "bigserial",
         "smallserial",
+        "serial2",
+        "serial4",
+        "serial8",
     ];
-    const SERIAL: &[&str] = &["serial2", "serial4", "serial8"];
-    let builtin = name.schema.as_deref().is_none_or(|s| s == "pg_catalog");
-    if builtin && (NAMES.contains(&name.name.as_str()) || SERIAL.contains(&name.name.as_str())) {
+    if name.schema.as_deref().is_some_and(|s| s != "pg_catalog") {
         return true;
     }
-    // A domain: the catalog is asked when the table is registered; here only that such a type can exist.
-    let _ = (cx, KeyType::from_base_oid(Oid::INVALID));
-    false
+    let known = KeyType::named(&name.name).is_some_and(|known| known != KeyType::Enum);
+    known || SERIAL.contains(&name.name.as_str()) || !cx.snapshot.has_builtin_type(&name.name)
 }
 
 /// A table about to get a constraint.

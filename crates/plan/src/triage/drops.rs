@@ -147,15 +147,19 @@ fn drop_indexes(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
 fn drop_schemas(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
     if drop.cascade {
         let dropped = |schema: &str| drop.objects.iter().any(|o| o.name == schema);
-        // The collation of a key column takes the column with it.
-        let collated = |key: &KeyColumn, relation: &catalog::Relation| {
-            let collation = relation.column(key.attnum).and_then(|column| column.collation);
-            collation
-                .and_then(|oid| cx.snapshot.collation(oid))
-                .is_some_and(|collation| dropped(&collation.schema))
+        // The type and the collation of a key column take the column with them.
+        let held_by_key = |key: &KeyColumn, relation: &catalog::Relation| {
+            let Some(column) = relation.column(key.attnum) else {
+                return false;
+            };
+            let collation = column.collation.and_then(|oid| cx.snapshot.collation(oid));
+            let typed = |oid| cx.snapshot.type_info(oid).filter(|facts| !facts.builtin);
+            let domains = std::iter::successors(typed(column.type_oid), |facts| facts.base.and_then(typed));
+            collation.is_some_and(|collation| dropped(&collation.schema))
+                || domains.take(64).any(|facts| dropped(&facts.schema))
         };
         let held = cx.snapshot.relations().filter(|r| {
-            is_spread(r) && (dropped(&r.schema) || r.key_column().is_some_and(|key| collated(&key, r)))
+            is_spread(r) && (dropped(&r.schema) || r.key_columns().iter().any(|key| held_by_key(key, r)))
         });
         let held = held.min_by_key(|r| (&r.schema, &r.name));
         if let Some(relation) = held {

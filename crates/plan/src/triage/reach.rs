@@ -124,7 +124,7 @@ pub(super) fn by_rule(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         Rule::Schema => create::schema(raw),
         Rule::Function => function(raw),
         Rule::Everywhere => Ok(DdlPlan::at(DdlPlace::All).into_triage()),
-        Rule::Shared => Ok(shared(raw)),
+        Rule::Shared => shared(raw, cx),
         Rule::SharedList => Ok(DdlPlan::shared_list().into_triage()),
         Rule::EventTrigger => servers::event_trigger(raw, cx),
         Rule::DropOwned => servers::drop_owned(raw, cx),
@@ -153,11 +153,36 @@ fn function(raw: &RawStatement) -> Decision {
     }
 }
 
-fn shared(raw: &RawStatement) -> Triage {
+fn shared(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let temporary = |name: &sql::QualifiedName| name.schema.as_deref() == Some("pg_temp");
     let composite = raw.node == StatementNode::CompositeTypeStmt;
     if composite && raw.names.relations.iter().any(temporary) {
-        return DdlPlan::at(DdlPlace::Home).into_triage();
+        return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
     }
-    DdlPlan::shared().into_triage()
+    if let sql::Detail::RenameLabel { name } = &raw.detail {
+        keys_keep_labels(name, cx)?;
+    }
+    Ok(DdlPlan::shared().into_triage())
+}
+
+/// A row is placed by the label of its key: the rows of a renamed one would be looked for elsewhere.
+fn keys_keep_labels(name: &sql::QualifiedName, cx: &Resolver<'_>) -> Result<(), Refusal> {
+    let is_named = |key: &catalog::KeyColumn, relation: &catalog::Relation| {
+        let column = relation.column(key.attnum)?;
+        let facts = cx.snapshot.type_info(cx.snapshot.base_type(column.type_oid))?;
+        let schema = name.schema.as_ref().is_none_or(|schema| *schema == facts.schema);
+        (facts.name == name.name && schema).then_some(())
+    };
+    let mut relations = cx.snapshot.relations();
+    let keyed = relations.find(|relation| {
+        let mut keys = relation.key_columns().iter();
+        keys.any(|key| is_named(key, relation).is_some())
+    });
+    match keyed {
+        Some(relation) => Err(Refusal::with(
+            RefusalCode::KeyColumn,
+            super::resolve::name_of(relation),
+        )),
+        None => Ok(()),
+    }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use catalog::{KeyType, KeyValue, ShardId, Snapshot};
+use catalog::{KeyError, KeyStep, KeyType, KeyValue, ShardId, Snapshot};
 use hashbrown::HashMap;
 use plan::{KeySource, Many, NullKeys, Plan, Target, Triage};
 use sql::{Literal, LiteralKind, NormalisedBuf};
@@ -112,8 +112,8 @@ pub enum Key {
         index: usize,
         /// The parameter's type.
         key_type: KeyType,
-        /// A longer value is refused or cut by the server, so it is no key.
-        chars_max: Option<u32>,
+        /// What happens to the value before it is compared or stored.
+        steps: Box<[KeyStep]>,
     },
     /// The elements of an array parameter, from 0.
     ParamArray {
@@ -304,11 +304,16 @@ fn for_each_value<'a>(
         Key::Param {
             index,
             key_type,
-            chars_max,
+            steps,
         } => {
-            let value = param_value(param(*index), *key_type)?;
-            if too_long(&value, *chars_max) {
-                return Err(KeyProblem::Param);
+            let mut value = param_value(param(*index), *key_type)?;
+            for step in steps {
+                value = match step.apply(value) {
+                    Ok(value) => value,
+                    // No server takes it, and whichever is asked says why.
+                    Err(KeyError::OutOfRange) => KeyValue::Null,
+                    Err(_) => return Err(KeyProblem::Param),
+                };
             }
             each(value);
         }
@@ -331,15 +336,6 @@ fn param_value(param: Option<ParamValue<'_>>, key_type: KeyType) -> Result<KeyVa
         Some(bytes) if param.binary => key_type.from_binary(bytes).map_err(|_| KeyProblem::Param),
         Some(bytes) => key_type.from_text(bytes).map_err(|_| KeyProblem::Param),
     }
-}
-
-fn too_long(value: &KeyValue, chars_max: Option<u32>) -> bool {
-    let (KeyValue::Text(bytes), Some(limit)) = (value, chars_max) else {
-        return false;
-    };
-    // UTF-8: every byte that does not continue a character begins one.
-    let chars = bytes.iter().filter(|byte| (**byte & 0xC0) != 0x80).count();
-    chars > limit as usize
 }
 
 /// The elements of a one-dimensional array parameter.
@@ -423,16 +419,16 @@ fn fixed_key(source: &KeySource) -> Key {
         KeySource::Param { index, key_type } => Key::Param {
             index: usize::from(index.saturating_sub(1)),
             key_type: *key_type,
-            chars_max: None,
+            steps: Box::default(),
         },
-        KeySource::LimitedParam {
+        KeySource::ConvertedParam {
             index,
             key_type,
-            chars_max,
+            steps,
         } => Key::Param {
             index: usize::from(index.saturating_sub(1)),
             key_type: *key_type,
-            chars_max: Some(*chars_max),
+            steps: steps.clone(),
         },
         KeySource::ParamArray { index, key_type } => Key::ParamArray {
             index: usize::from(index.saturating_sub(1)),

@@ -443,8 +443,8 @@ pub(super) fn key_type_sql(table: Oid, column: &str) -> String {
     format!(
         "SELECT (WITH RECURSIVE b(oid, base) AS (SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t \
              WHERE t.oid = a.atttypid UNION ALL SELECT t.oid, t.typbasetype FROM b JOIN pg_catalog.pg_type t \
-             ON t.oid = b.base WHERE b.base <> 0) SELECT b.oid FROM b WHERE b.base = 0 LIMIT 1), \
-             coalesce((SELECT c.collisdeterministic FROM pg_catalog.pg_collation c WHERE c.oid = a.attcollation), true), \
+             ON t.oid = b.base WHERE b.base <> 0) SELECT CASE t.typtype WHEN 'e' THEN 'enum' ELSE t.oid::pg_catalog.text END \
+             FROM b JOIN pg_catalog.pg_type t USING (oid) WHERE b.base = 0 LIMIT 1), coalesce((SELECT c.collisdeterministic FROM pg_catalog.pg_collation c WHERE c.oid = a.attcollation), true), \
              a.attgenerated <> '' \
          FROM pg_catalog.pg_attribute a WHERE a.attrelid = {table} AND a.attnum > 0 AND NOT a.attisdropped \
          AND a.attname = {}",
@@ -460,11 +460,18 @@ pub(super) fn key_type_of(row: Option<&[Option<String>]>, column: &str) -> Resul
             format!("column \"{column}\" does not exist"),
         ));
     };
-    let Some(key_type) = oid.parse().ok().and_then(|oid| KeyType::from_base_oid(Oid(oid))) else {
+    let key_type = match oid.as_str() {
+        "enum" => Some(KeyType::Enum),
+        oid => oid.parse().ok().and_then(|oid| KeyType::from_base_oid(Oid(oid))),
+    };
+    let Some(key_type) = key_type else {
         return Err(OpError::not_done(
             RefusalCode::ShardKeyColumn,
             format!("column \"{column}\" cannot be a shard key: its type is not supported"),
-            Some("Keys are smallint, integer, bigint, text, character varying, character or uuid."),
+            Some(
+                "Keys are integers, numeric, real, double precision, text, character varying, character, uuid, bytea, \
+                 boolean, date, timestamp with or without time zone, enums, or domains over these.",
+            ),
         ));
     };
     if generated == "t" {

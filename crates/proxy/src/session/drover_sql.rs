@@ -7,7 +7,7 @@ use wire::backend::{Column, ErrorFields, encode};
 
 use super::{Fault, Session, queries, views};
 use crate::exec::link;
-use crate::exec::scatter::{self, Request};
+
 use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
 
 /// Type OID of text.
@@ -373,53 +373,6 @@ impl Session {
                 Ok(())
             }
         }
-    }
-
-    /// Parameters of a Bind in PostgreSQL's own text form, for keys that only PostgreSQL can read.
-    pub(super) async fn canonical_params(
-        &mut self,
-        planned: &Planned,
-        bind: &wire::frontend::Bind<'_>,
-    ) -> Result<Vec<Option<Vec<u8>>>, Fault> {
-        self.settle_batch_for_question().await?;
-        let columns: Vec<String> = (1..=planned.param_types.len())
-            .map(|number| format!("(${number})::pg_catalog.text"))
-            .collect();
-        let sql = format!("SELECT {}", columns.join(", "));
-        let params: Vec<(Option<&[u8]>, FormatCode)> = (0..bind.params.len())
-            .map(|index| {
-                let binary = super::extended::is_binary(bind, index);
-                (
-                    bind.param(index).flatten(),
-                    if binary {
-                        FormatCode::Binary
-                    } else {
-                        FormatCode::Text
-                    },
-                )
-            })
-            .collect();
-        let request = Request {
-            sql: &sql,
-            types: &planned.param_types,
-            params: &params,
-            formats: &[],
-            max_rows: 0,
-            describe: false,
-        };
-        let home = self.engine.cluster.home();
-        let mut access = self.home_access(home).await?;
-        let server = self.asked(&mut access);
-        let lost = |error| Fault::lost(&error, "the home shard");
-        scatter::send(server, &request).map_err(lost)?;
-        let reply = link::collect(server).await.map_err(lost)?;
-        self.done_asking(access);
-        let rows = reply.into_rows().map_err(Fault::Statement)?;
-        let row = rows.into_iter().next().unwrap_or_default();
-        Ok(row
-            .into_iter()
-            .map(|value| value.map(String::into_bytes))
-            .collect())
     }
 }
 

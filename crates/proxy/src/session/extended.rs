@@ -559,7 +559,7 @@ impl Session {
             let value = canonical.get(index)?;
             Some(ParamValue {
                 value: value.as_deref(),
-                binary: false,
+                binary: true,
             })
         };
         resolve(

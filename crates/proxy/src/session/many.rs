@@ -341,8 +341,11 @@ impl Session {
         let home = self.engine.cluster.home();
         self.check_understood(run.indexes, &texts)?;
         for (turn, index) in run.indexes.iter().enumerate() {
-            let types = run.types(self.servers[*index].shard == home);
-            let params = run.params();
+            let mut types = run.types(self.servers[*index].shard == home);
+            let mut params = run.params();
+            if let Texts::Each(texts) = &texts {
+                forget_unused(&texts[turn], &mut types, &mut params);
+            }
             let request = Request {
                 sql: texts.of(turn),
                 types: &types,
@@ -530,6 +533,24 @@ impl Run<'_> {
                 Many::Rows(rows) => rows.shard_sql.is_none(),
                 _ => self.order.len() == 1,
             }
+    }
+}
+
+/// A part of a statement need not use all parameters, and the type of one that it does not use cannot be inferred.
+fn forget_unused(text: &str, types: &mut [u32], params: &mut [(Option<&[u8]>, FormatCode)]) {
+    const TEXT: u32 = 25;
+    for (at, (oid, param)) in types.iter_mut().zip(params).enumerate() {
+        if *oid != 0 {
+            continue;
+        }
+        let name = format!("${}", at + 1);
+        let used = text.match_indices(&name).any(|(start, _)| {
+            let after = text.as_bytes().get(start + name.len());
+            !after.is_some_and(u8::is_ascii_digit)
+        });
+        if !used {
+            (*oid, *param) = (TEXT, (None, FormatCode::Text));
+        }
     }
 }
 

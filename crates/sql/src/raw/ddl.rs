@@ -120,6 +120,15 @@ fn objects(node: Node<'_>) -> Detail {
         }),
         Node::CreateSeqStmt(s) => Detail::Sequence(sequence(s.sequence(), s.options(), false)),
         Node::AlterSeqStmt(s) => Detail::Sequence(sequence(s.sequence(), s.options(), true)),
+        Node::AlterEnumStmt(s) if s.old_val().is_some() => Detail::RenameLabel {
+            name: object::from_parts(
+                s.type_name()
+                    .iter()
+                    .filter_map(|part| part.sval().map(str::to_owned))
+                    .collect(),
+            )
+            .unwrap_or_else(|| QualifiedName::bare("")),
+        },
         Node::CreateSchemaStmt(s) => Detail::Schema {
             name: s.schemaname().map(str::to_owned),
             if_not_exists: s.if_not_exists,

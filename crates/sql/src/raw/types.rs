@@ -365,6 +365,11 @@ pub enum Detail {
         /// Afterwards it may write tables that it did not write before.
         takes_tables: bool,
     },
+    /// ALTER TYPE … RENAME VALUE. (ADD VALUE has no details.)
+    RenameLabel {
+        /// The enum.
+        name: QualifiedName,
+    },
     /// ALTER DATABASE with options.
     AlterDatabase {
         /// SET TABLESPACE.

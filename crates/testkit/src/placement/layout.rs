@@ -75,6 +75,7 @@ pub(super) fn owner_sql(rows: &[MapRow], key_type: KeyType) -> String {
     // By bytes, whatever the collation of the column.
     let key = match key_type {
         KeyType::Text | KeyType::Bpchar => "k COLLATE \"C\"",
+        KeyType::Enum => "k::text",
         _ => "k",
     };
     // A key's own row counts before any rule.
@@ -123,6 +124,12 @@ pub enum KeyType {
     Bpchar,
     /// `uuid`
     Uuid,
+    /// `real` and `double precision`
+    Float,
+    /// Everything else that has no hash function of its own name: as a record of one column.
+    Record,
+    /// An enum, by its label
+    Enum,
 }
 
 impl KeyType {
@@ -135,6 +142,14 @@ impl KeyType {
             "text" | "character varying" | "varchar" => KeyType::Text,
             "character" | "bpchar" => KeyType::Bpchar,
             "uuid" => KeyType::Uuid,
+            "real" | "double precision" => KeyType::Float,
+            "boolean"
+            | "date"
+            | "bytea"
+            | "numeric"
+            | "timestamp without time zone"
+            | "timestamp with time zone" => KeyType::Record,
+            "enum" => KeyType::Enum,
             _ => return None,
         })
     }
@@ -148,6 +163,9 @@ impl KeyType {
             KeyType::Text => format!("hashtextextended({key}::text, 0)"),
             KeyType::Bpchar => format!("hashbpcharextended({key}, 0)"),
             KeyType::Uuid => format!("uuid_hash_extended({key}, 0)"),
+            KeyType::Float => format!("hashfloat8extended({key}::float8, 0)"),
+            KeyType::Record => format!("hash_record_extended(ROW({key}), 0)"),
+            KeyType::Enum => format!("hashtextextended({key}::text, 0)"),
         }
     }
 }
@@ -313,7 +331,11 @@ impl View {
 fn key_type(client: &mut Client, table: &str, key: &str) -> Result<KeyType, LayoutError> {
     let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let sql = format!(
-        "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = {}::regclass AND attname = {}",
+        "WITH RECURSIVE d(oid, base) AS (SELECT oid, oid FROM pg_type WHERE typbasetype = 0 \
+         UNION ALL SELECT p.oid, d.base FROM d JOIN pg_type p ON p.typbasetype = d.oid) \
+         SELECT CASE b.typtype WHEN 'e' THEN 'enum' ELSE format_type(b.oid, NULL) END \
+         FROM pg_attribute a JOIN d ON d.oid = a.atttypid JOIN pg_type b ON b.oid = d.base \
+         WHERE attrelid = {}::regclass AND attname = {}",
         literal(table),
         literal(key)
     );
@@ -337,6 +359,7 @@ mod tests {
     fn key_types_by_name() {
         assert_eq!(KeyType::parse("character varying(20)"), Some(KeyType::Text));
         assert_eq!(KeyType::parse("character(8)"), Some(KeyType::Bpchar));
-        assert_eq!(KeyType::parse("numeric"), None);
+        assert_eq!(KeyType::parse("numeric(10,2)"), Some(KeyType::Record));
+        assert_eq!(KeyType::parse("jsonb"), None);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use catalog::{KeyError, KeyFamily, KeyRef, KeyType, KeyValue};
+use catalog::{KeyError, KeyFamily, KeyRef, KeyStep, KeyType, KeyValue};
 use wire::copy::{CopyError, CopyFormat, CopyOptions, Field, FieldRules};
 
 /// Where a row goes.
@@ -43,8 +43,8 @@ pub(in crate::session) struct KeyReader {
     pub field: Option<usize>,
     /// Its type.
     pub key_type: KeyType,
-    /// `n` of `varchar(n)`, in characters.
-    pub chars_max: Option<usize>,
+    /// What the modifier of its type does to a value.
+    pub step: Option<KeyStep>,
     /// `FORCE_NULL` or `FORCE_NOT_NULL` is given, perhaps for the key.
     pub forced: bool,
 }
@@ -68,9 +68,7 @@ impl KeyReader {
             None => Ok(Place::Faulty),
             Some(Field::Null) => Ok(Place::At(at(KeyRef::Null))),
             Some(Field::Default) => Err(KeyProblem::Default),
-            Some(Field::Value(value)) if self.options.format == CopyFormat::Binary => {
-                Ok(self.binary(&value, at))
-            }
+            Some(Field::Value(value)) if self.options.format == CopyFormat::Binary => self.binary(&value, at),
             Some(Field::Value(value)) => self.text(&value, at),
         }
     }
@@ -131,13 +129,13 @@ impl KeyReader {
         Ok(plain)
     }
 
-    fn binary<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Place<P> {
+    fn binary<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Result<Place<P>, KeyProblem> {
         match self.key_type.family() {
-            KeyFamily::Text | KeyFamily::Bpchar => self.characters(value, at),
-            _ => self
-                .key_type
-                .from_binary(value)
-                .map_or(Place::Faulty, |key| Place::At(at(key.borrowed()))),
+            KeyFamily::Text | KeyFamily::Bpchar => Ok(self.characters(value, at)),
+            _ => placed(
+                self.key_type.from_binary(value).and_then(|key| self.stored(key)),
+                at,
+            ),
         }
     }
 
@@ -146,11 +144,18 @@ impl KeyReader {
             KeyFamily::Text | KeyFamily::Bpchar => Ok(self.characters(value, at)),
             KeyFamily::Uuid => Ok(uuid(value).map_or(Place::Faulty, |key| Place::At(at(KeyRef::Uuid(&key))))),
             KeyFamily::Integer => self.integer(value, at),
-            _ => match self.key_type.from_text(value) {
-                Ok(key) => Ok(Place::At(at(key.borrowed()))),
-                Err(KeyError::NotCanonical) => Err(KeyProblem::Form),
-                Err(KeyError::OutOfRange | KeyError::Malformed) => Ok(Place::Faulty),
-            },
+            _ => placed(
+                self.key_type.from_text(value).and_then(|key| self.stored(key)),
+                at,
+            ),
+        }
+    }
+
+    /// As the column stores it.
+    fn stored(&self, key: KeyValue) -> Result<KeyValue, KeyError> {
+        match self.step {
+            None => Ok(key),
+            Some(step) => step.apply(key),
         }
     }
 
@@ -162,14 +167,16 @@ impl KeyReader {
         if value.contains(&0) {
             return Place::Faulty;
         }
-        let kept = match (self.key_type, self.chars_max) {
+        let kept = match (self.key_type, self.step) {
             (KeyType::Bpchar, _) => text.trim_end_matches(' '),
             // Blanks beyond the length of the column are dropped without a word.
-            (KeyType::Varchar, Some(limit)) => match text.char_indices().nth(limit) {
-                None => text,
-                Some((end, _)) if text[end..].bytes().all(|byte| byte == b' ') => &text[..end],
-                Some(_) => return Place::Faulty,
-            },
+            (KeyType::Varchar, Some(KeyStep::Chars(limit))) => {
+                match text.char_indices().nth(limit as usize) {
+                    None => text,
+                    Some((end, _)) if text[end..].bytes().all(|byte| byte == b' ') => &text[..end],
+                    Some(_) => return Place::Faulty,
+                }
+            }
             _ => text,
         };
         Place::At(at(KeyRef::Text(kept.as_bytes())))
@@ -186,6 +193,17 @@ impl KeyReader {
             Ok(KeyValue::Int(number)) => Ok(Place::At(at(KeyRef::Int(number)))),
             _ => Ok(Place::Faulty),
         }
+    }
+}
+
+fn placed<P>(
+    key: Result<KeyValue, KeyError>,
+    at: impl FnOnce(KeyRef<'_>) -> P,
+) -> Result<Place<P>, KeyProblem> {
+    match key {
+        Ok(key) => Ok(Place::At(at(key.borrowed()))),
+        Err(KeyError::NotCanonical) => Err(KeyProblem::Form),
+        Err(KeyError::OutOfRange | KeyError::Malformed) => Ok(Place::Faulty),
     }
 }
 
@@ -268,7 +286,7 @@ mod tests {
             options: CopyOptions::csv(15),
             field: Some(1),
             key_type,
-            chars_max: None,
+            step: None,
             forced: false,
         }
     }
@@ -340,7 +358,7 @@ mod tests {
         check(&reader(KeyType::Text), "x,a b ", text("a b "));
         check(&reader(KeyType::Bpchar), "x,a b  ", text("a b"));
         let mut varchar = reader(KeyType::Varchar);
-        varchar.chars_max = Some(3);
+        varchar.step = Some(KeyStep::Chars(3));
         check(&varchar, "x,äb ", text("äb "));
         check(&varchar, "x,äb     ,", text("äb "));
         check(&varchar, "x,äbcd", Ok(Place::Faulty));

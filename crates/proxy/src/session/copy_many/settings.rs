@@ -1,6 +1,6 @@
 //! What a COPY statement says about its stream, and what of that is refused over several shards.
 
-use catalog::{Relation, Snapshot, TypeKind};
+use catalog::{KeyStep, Relation, Snapshot, TypeKind};
 use plan::{CopyPlace, CopyPlan, Refusal, RefusalCode};
 use wire::copy::{CopyFormat, CopyOptions};
 
@@ -176,23 +176,13 @@ pub(super) fn key_reader(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) 
         options: stream.options.clone(),
         field: key_field,
         key_type,
-        chars_max: table.and_then(|table| chars_max(table, snapshot)),
+        step: table.and_then(|table| key_step(table, snapshot)),
         forced,
     })
 }
 
-/// `n` of a key column of type `varchar(n)`, or of a domain over it.
-fn chars_max(table: &Relation, snapshot: &Snapshot) -> Option<usize> {
+/// What the modifier of the key column does to a value.
+fn key_step(table: &Relation, snapshot: &Snapshot) -> Option<KeyStep> {
     let column = table.column(table.key_column()?.attnum)?;
-    let mut typmod = column.typmod;
-    let mut oid = column.type_oid;
-    while let Some(facts) = snapshot
-        .type_info(oid)
-        .filter(|facts| facts.kind == TypeKind::Domain)
-    {
-        typmod = facts.typmod;
-        oid = facts.base?;
-    }
-    // The modifier counts a header of four bytes.
-    usize::try_from(typmod).ok()?.checked_sub(4)
+    snapshot.key_step(column.type_oid, column.typmod)
 }

@@ -1,9 +1,11 @@
 //! Values computed before the statement itself: from the home shard, or the transaction's time.
 
+use catalog::{KeyType, Oid};
 use plan::{PreludeSource, PreludeValue};
 use wire::FormatCode;
 
 use super::super::block::Wrote;
+use super::super::canonical::{hex_sql, text_varies, unhex};
 use super::super::effects::Effects;
 use super::super::enlist::HomeAccess;
 use super::super::{Fault, Session};
@@ -95,26 +97,28 @@ impl Session {
             self.drew_elsewhere();
         }
         let server = self.asked(&mut access);
-        let reply = link::query(server, &format!("SELECT ({sql})::pg_catalog.text")).await;
+        // The text of a number or a time would depend on how the session prints it.
+        let exact = KeyType::from_base_oid(Oid(type_oid)).filter(|known| text_varies(*known));
+        let question = match exact {
+            Some(known) => format!("SELECT {}", hex_sql(known, &format!("({sql})"))),
+            None => format!("SELECT ({sql})::pg_catalog.text"),
+        };
+        let reply = link::query(server, &question).await;
         self.done_asking(access);
         let reply = reply.map_err(|error| Fault::lost(&error, "the home shard"))?;
-        let value = reply.single().map(|text| text.as_bytes().to_vec());
+        let answer = reply.single().map(str::to_owned);
         reply.into_rows().map_err(Fault::Statement)?;
+        let (value, format) = match (exact, answer) {
+            (Some(_), Some(hex)) => {
+                let bytes = unhex(&hex).ok_or_else(|| Fault::error("XX000", "unreadable value"))?;
+                (Some(bytes), FormatCode::Binary)
+            }
+            (_, answer) => (answer.map(String::into_bytes), FormatCode::Text),
+        };
         Ok(Extra {
             value,
-            format: FormatCode::Text,
+            format,
             type_oid,
         })
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
 }

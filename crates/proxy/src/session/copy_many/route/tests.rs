@@ -13,7 +13,7 @@ fn key(options: CopyOptions, key_type: KeyType) -> KeyReader {
         options,
         field: Some(1),
         key_type,
-        chars_max: None,
+        step: None,
         forced: false,
     }
 }
