@@ -1,9 +1,10 @@
 //! What `EXPLAIN (ROUTE)` shows.
 
-use catalog::{KeyStep, KeyType, KeyValue, ShardId, Snapshot};
+use catalog::{KeyStep, KeyType, KeyValue, MapId, ShardId, Snapshot};
 
 use crate::{
-    Combine, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource, SortKey, Target,
+    Bound, Combine, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource, Side, SortKey,
+    Target,
 };
 
 /// The plan as lines of text: tier, shards, SQL for the shards, how the answers are combined.
@@ -39,7 +40,10 @@ pub fn explain_route(plan: &Plan, snapshot: &Snapshot, shards: Option<&[ShardId]
     }
     if !one
         && tier(plan, one) != "one shard"
-        && matches!(plan.target, Target::Keys { .. } | Target::All { .. })
+        && matches!(
+            plan.target,
+            Target::Keys { .. } | Target::Between { .. } | Target::All { .. }
+        )
     {
         many(&plan.many, &mut out);
     }
@@ -51,13 +55,13 @@ fn tier(plan: &Plan, one: bool) -> &'static str {
         (Target::Home, _) => "home shard",
         (Target::Any, _) => "any one shard",
         (Target::Every, _) => "every shard, home first",
-        (Target::Keys { .. } | Target::All { .. }, _) if one => "one shard",
+        (Target::Keys { .. } | Target::Between { .. } | Target::All { .. }, _) if one => "one shard",
         (Target::Keys { keys, .. }, _)
             if keys.len() == 1 && !matches!(keys[0], KeySource::ParamArray { .. }) =>
         {
             "one shard"
         }
-        (Target::Keys { .. }, Many::Refuse(_)) => "one shard, or refused",
+        (Target::Keys { .. } | Target::Between { .. }, Many::Refuse(_)) => "one shard, or refused",
         (_, Many::Refuse(_)) => "refused",
         (_, Many::SplitInsert(_) | Many::SumTags { .. }) => "split",
         (_, Many::Rows(rows)) if rows.tag_rows => "split",
@@ -71,6 +75,17 @@ fn target(target: &Target) -> String {
         Target::Any => "any one shard (reference tables)".to_owned(),
         Target::Every => "every shard (reference table)".to_owned(),
         Target::All { map } => format!("all shards of map {map}"),
+        Target::Between { map, keys, uses } => {
+            let one = |bound: &Bound| match (keys.get(bound.key), bound.side) {
+                (None, _) => String::new(),
+                (Some(source), Side::AtLeast) => format!("from {}", key(source)),
+                (Some(source), Side::AtMost) => format!("to {}", key(source)),
+            };
+            let of_use = |bounds: &Vec<Bound>| bounds.iter().map(one).collect::<Vec<_>>().join(" ");
+            let mut uses: Vec<String> = uses.iter().map(of_use).collect();
+            uses.dedup();
+            format!("keys {} of map {map}", uses.join("; "))
+        }
         Target::Keys { map, keys, nulls } => {
             let keys: Vec<String> = keys.iter().map(key).collect();
             let nulls = if *nulls == NullKeys::Placed {
@@ -114,6 +129,39 @@ fn constant(value: &KeyValue) -> String {
     }
 }
 
+/// The shards of [`Target::Between`], ascending and each once. `value` gives the value of a bound; `None`: it cannot be read.
+pub fn between(
+    snapshot: &Snapshot,
+    map: MapId,
+    uses: &[Vec<Bound>],
+    value: impl Fn(&Bound) -> Option<KeyValue>,
+) -> Vec<ShardId> {
+    let Some(map) = snapshot.map(map) else {
+        return vec![snapshot.home()];
+    };
+    let mut shards = Vec::new();
+    for bounds in uses {
+        let (mut low, mut high) = (None::<KeyValue>, None::<KeyValue>);
+        let mut qualifies = true;
+        for bound in bounds {
+            let Some(value) = value(bound) else { continue };
+            qualifies &= value != KeyValue::Null;
+            match (bound.side, &low, &high) {
+                (Side::AtLeast, Some(known), _) if known.borrowed() >= value.borrowed() => {}
+                (Side::AtLeast, ..) => low = Some(value),
+                (Side::AtMost, _, Some(known)) if known.borrowed() <= value.borrowed() => {}
+                (Side::AtMost, ..) => high = Some(value),
+            }
+        }
+        if qualifies {
+            shards.extend(map.shards_between(low.as_ref(), high.as_ref()));
+        }
+    }
+    shards.sort_unstable();
+    shards.dedup();
+    shards
+}
+
 /// The shards when nothing but constants decides.
 fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
     let mut shards = Vec::new();
@@ -122,6 +170,14 @@ fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
         Target::Any => return None,
         Target::Every => shards.extend_from_slice(snapshot.shards()),
         Target::All { map } => shards.extend_from_slice(snapshot.shards_of(*map)),
+        Target::Between { map, keys, uses } => {
+            let value = |bound: &Bound| match keys.get(bound.key)? {
+                KeySource::Const { value, .. } => Some(value.clone()),
+                _ => None,
+            };
+            let known = uses.iter().flatten().all(|bound| value(bound).is_some());
+            shards = known.then(|| between(snapshot, *map, uses, value))?;
+        }
         Target::Keys { map, keys, nulls } => {
             for source in keys {
                 let KeySource::Const { value, .. } = source else {
@@ -204,4 +260,82 @@ fn limits(limit: &LimitPlan) -> String {
     let offset = limit.offset.map(|v| format!(", skip {}", value(v)));
     let limit = limit.limit.map(|v| format!(", at most {}", value(v)));
     format!("{}{}", offset.unwrap_or_default(), limit.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use catalog::{BodyFacts, BodyParser, Epoch, FunctionBody, ShardMap, ShardingInput, SnapshotBuilder};
+
+    struct NoBodies;
+
+    impl BodyParser for NoBodies {
+        fn body_facts(&self, _: FunctionBody<'_>) -> Result<BodyFacts, String> {
+            Err("there are no functions here".to_owned())
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let starts = [(0, 2), (100, 3), (200, 1)];
+        let starts = starts.map(|(key, shard)| (KeyValue::Int(key), ShardId(shard)));
+        let map = ShardMap::by_range(ShardId(1), starts.to_vec()).unwrap();
+        let sharding = ShardingInput {
+            epoch: Epoch(1),
+            shards: vec![ShardId(1), ShardId(2), ShardId(3)],
+            home: ShardId(1),
+            maps: vec![(MapId(1), map)],
+            tables: Vec::new(),
+            declared_local: Vec::new(),
+        };
+        SnapshotBuilder::new().build(&sharding, &NoBodies).unwrap()
+    }
+
+    #[test]
+    fn bounds_meet_within_a_use_and_add_up_over_uses() {
+        let snapshot = snapshot();
+        let check = |uses: &[&[(Side, Option<i64>)]], expect: &[u32]| {
+            let mut values = Vec::new();
+            let mut bound = |(side, value): &(Side, Option<i64>)| {
+                values.push(*value);
+                Bound {
+                    key: values.len() - 1,
+                    side: *side,
+                }
+            };
+            let uses: Vec<Vec<Bound>> = uses
+                .iter()
+                .map(|bounds| bounds.iter().map(&mut bound).collect())
+                .collect();
+            let value = |bound: &Bound| Some(values[bound.key].map_or(KeyValue::Null, KeyValue::Int));
+            let found = between(&snapshot, MapId(1), &uses, value);
+            let found: Vec<u32> = found.into_iter().map(|shard| shard.0).collect();
+            assert_eq!(found, expect, "{uses:?} {values:?}");
+        };
+        use Side::{AtLeast, AtMost};
+        check(&[&[(AtLeast, Some(10)), (AtMost, Some(60))]], &[2]);
+        check(
+            &[&[(AtMost, Some(60)), (AtLeast, Some(10)), (AtLeast, Some(-5))]],
+            &[2],
+        );
+        check(
+            &[&[(AtLeast, Some(90)), (AtMost, Some(300)), (AtMost, Some(150))]],
+            &[2, 3],
+        );
+        check(&[&[(AtMost, Some(99))]], &[1, 2]);
+        check(&[&[(AtLeast, Some(200))]], &[1]);
+        check(&[&[(AtLeast, Some(60)), (AtMost, Some(10))]], &[]);
+        check(&[&[(AtLeast, Some(10)), (AtMost, None)]], &[]);
+        check(
+            &[
+                &[(AtLeast, Some(10)), (AtMost, Some(20))],
+                &[(AtLeast, Some(150)), (AtMost, Some(160))],
+            ],
+            &[2, 3],
+        );
+        let unread = vec![vec![Bound {
+            key: 0,
+            side: AtLeast,
+        }]];
+        assert_eq!(between(&snapshot, MapId(1), &unread, |_| None).len(), 3);
+    }
 }

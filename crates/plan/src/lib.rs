@@ -15,7 +15,7 @@ mod triage;
 mod triage_types;
 mod types;
 
-pub use explain::explain_route;
+pub use explain::{between, explain_route};
 pub use planner::plan;
 pub use read_place::{PrimaryOnly, PrimaryReason, ReadPlace, read_place};
 pub use refusal::{Refusal, RefusalCode};
@@ -25,6 +25,7 @@ pub use triage_types::{
     MetadataEffect, RangeEnd, SchemeOption, SessionFacts, ShardOptions, Triage,
 };
 pub use types::{
-    Analyzed, Combine, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource,
-    PreludeValue, ResultColumn, RowsPlan, SortKey, SplitInsert, SplitRow, StatementKind, Target,
+    Analyzed, Bound, Combine, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan,
+    PreludeSource, PreludeValue, ResultColumn, RowsPlan, Side, SortKey, SplitInsert, SplitRow, StatementKind,
+    Target,
 };

@@ -4,6 +4,7 @@
 //! on one shard), several shards with their answers combined, refused.
 
 mod aggregate;
+mod bounds;
 mod calls;
 mod columns;
 mod expr;
@@ -207,9 +208,17 @@ impl<'a> Cx<'a> {
         } else {
             NullKeys::Nowhere
         };
+        let between = match inserts {
+            false => bounds::between(&self, map),
+            true => None,
+        };
         match (pinned, many) {
             (Some(keys), many) => {
                 let target = Target::Keys { map, keys, nulls };
+                Ok(self.finish(target, many.unwrap_or_else(Many::Refuse), None))
+            }
+            (None, many) if between.is_some() => {
+                let target = between.unwrap_or(Target::All { map });
                 Ok(self.finish(target, many.unwrap_or_else(Many::Refuse), None))
             }
             (None, Ok(many)) => Ok(self.finish(Target::All { map }, many, None)),

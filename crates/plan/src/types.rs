@@ -108,11 +108,39 @@ pub enum Target {
         /// What a NULL key means.
         nulls: NullKeys,
     },
+    /// The shards that may hold keys between bounds; with a bound that is NULL none, because no row qualifies. A bound whose
+    /// value cannot be read may be left out: bounds only keep shards from being asked in vain.
+    Between {
+        /// A map by ranges of the key.
+        map: MapId,
+        /// Values of the bounds, one each.
+        keys: Vec<KeySource>,
+        /// For each use of a sharded table its bounds, all of which hold; at least one. The shards of all uses are asked.
+        uses: Vec<Vec<Bound>>,
+    },
     /// All shards of the map.
     All {
         /// The map.
         map: MapId,
     },
+}
+
+/// A bound of keys. Whether the value itself is within does not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// Index of its value among the keys of [`Target::Between`].
+    pub key: usize,
+    /// On which side of the value the keys are.
+    pub side: Side,
+}
+
+/// A side of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Keys are not below it.
+    AtLeast,
+    /// Keys are not above it.
+    AtMost,
 }
 
 /// What a NULL among the keys means.

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use catalog::{KeyFamily, MapId, Oid, Placement, Relation, Snapshot};
 use sql::Node;
 
-use crate::{KeySource, Refusal, RefusalCode};
+use crate::{KeySource, Refusal, RefusalCode, Side};
 
 /// Most instances, so that a chain of CTEs that doubles at each step ends.
 const INSTANCES_MAX: usize = 2_000;
@@ -38,6 +38,8 @@ pub(super) struct Graph<'a> {
     columns: HashMap<(usize, i32), Col>,
     edges: Vec<Vec<Col>>,
     pub pins: Vec<(Col, Vec<KeySource>)>,
+    /// Bounds: only rows with a value on this side of a known one matter.
+    pub bounds: Vec<(Col, Side, KeySource)>,
     /// Columns that an outer join inside a subquery may have filled with NULL.
     pub null_extended: HashSet<Col>,
     instances: usize,
@@ -85,6 +87,7 @@ impl<'a> Graph<'a> {
             columns: HashMap::new(),
             edges: Vec::new(),
             pins: Vec::new(),
+            bounds: Vec::new(),
             null_extended: HashSet::new(),
             instances: 0,
             sharded: Vec::new(),
@@ -132,6 +135,7 @@ impl<'a> Graph<'a> {
     /// Takes back pins to dates and times: some are relative to the clock, and mean something else when the text runs.
     pub fn forget_times(&mut self) {
         self.pins.retain(|(_, keys)| !keys.iter().any(is_time_constant));
+        self.bounds.retain(|(_, _, key)| !is_time_constant(key));
     }
 
     /// Registers a use of a base relation.

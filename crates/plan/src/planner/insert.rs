@@ -140,8 +140,7 @@ pub(super) fn sharded<'a>(
                     index,
                     key_type: KeyType::Int8,
                 },
-                None => key_source(expr, cx.snapshot)
-                    .filter(|key| !(cx.clocked && is_time_constant(key)))
+                None => lasting_key(cx, expr)
                     .ok_or_else(|| Refusal::with(RefusalCode::KeyExpression, format!("row {}", at + 1)))?,
             },
         };
@@ -176,6 +175,11 @@ pub(super) fn sharded<'a>(
         Err(refusal) => Many::Refuse(refusal),
     };
     Ok((target, None, many))
+}
+
+/// A key that is the same when the text runs.
+fn lasting_key(cx: &Cx<'_>, expr: &Node) -> Option<KeySource> {
+    key_source(expr, cx.snapshot).filter(|key| !(cx.clocked && is_time_constant(key)))
 }
 
 fn many(cx: &Cx<'_>, split: SplitInsert) -> Many {

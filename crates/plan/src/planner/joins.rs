@@ -248,6 +248,7 @@ impl<'a> Graph<'a> {
         for (col, keys) in self.pins_of(node, env, targets) {
             self.pins.push((col, keys));
         }
+        self.bound_of(node, env, targets);
         let fields = node.fields.iter();
         fields
             .map(|(_, value)| value)
@@ -381,7 +382,12 @@ impl<'a> Graph<'a> {
         pins
     }
 
-    fn target_column(&mut self, node: &'a Node, env: &Env<'_, 'a>, targets: &[usize]) -> Option<Col> {
+    pub(super) fn target_column(
+        &mut self,
+        node: &'a Node,
+        env: &Env<'_, 'a>,
+        targets: &[usize],
+    ) -> Option<Col> {
         let (col, rtindex) = self.column_of(node, env)?;
         rtindex.filter(|rt| targets.contains(rt)).map(|_| col)
     }
@@ -415,7 +421,7 @@ impl<'a> Graph<'a> {
 }
 
 /// Whether a value can be compared with a column by its bytes: same family.
-fn same_family(column: &Node, key: &KeySource, graph: &Graph<'_>) -> bool {
+pub(super) fn same_family(column: &Node, key: &KeySource, graph: &Graph<'_>) -> bool {
     let column = strip_casts(column);
     let Ok(type_oid) = column.oid("vartype") else {
         return false;

@@ -117,7 +117,7 @@ impl Shards {
     fn targets(&self, plan: &Plan) -> Vec<usize> {
         let snapshot = &self.lab.snapshot;
         let ids: Vec<ShardId> = match &plan.target {
-            Target::All { map } => snapshot.shards_of(*map).to_vec(),
+            Target::All { map } | Target::Between { map, .. } => snapshot.shards_of(*map).to_vec(),
             Target::Home | Target::Any | Target::Every => vec![snapshot.home()],
             Target::Keys { map, keys, .. } => keys
                 .iter()

@@ -69,7 +69,7 @@ pub enum Action {
 pub struct Planned {
     /// The plan.
     pub plan: Plan,
-    /// Where the keys of [`Target::Keys`] come from in *this cache entry's* texts.
+    /// Where the keys of [`Target::Keys`] and [`Target::Between`] come from in *this cache entry's* texts.
     pub keys: Vec<Key>,
     /// Types of the parameters, on the home shard.
     pub param_types: Vec<u32>,
@@ -165,6 +165,16 @@ pub fn resolve<'a>(
         Target::Any => Ok(Shards::Any),
         Target::Every => Ok(Shards::Many(snapshot.shards().to_vec())),
         Target::All { map } => Ok(Shards::from_list(snapshot.shards_of(*map).to_vec())),
+        Target::Between { map, uses, .. } => {
+            let value = |bound: &plan::Bound| {
+                let mut found = None;
+                let key = planned.keys.get(bound.key)?;
+                // What cannot be read here bounds nothing.
+                let _ = for_each_value(key, literals, &param, |value| found = Some(value));
+                found
+            };
+            Ok(Shards::from_list(plan::between(snapshot, *map, uses, value)))
+        }
         Target::Keys { map, nulls, .. } => {
             let mut shards = ShardList::default();
             for key in &planned.keys {
@@ -440,7 +450,7 @@ fn fixed_key(source: &KeySource) -> Key {
 /// The keys of a plan, for a cache entry whose key is the exact text.
 pub fn exact_keys(plan: &Plan) -> Vec<Key> {
     match &plan.target {
-        Target::Keys { keys, .. } => keys.iter().map(fixed_key).collect(),
+        Target::Keys { keys, .. } | Target::Between { keys, .. } => keys.iter().map(fixed_key).collect(),
         _ => Vec::new(),
     }
 }
@@ -459,7 +469,7 @@ pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>)
     {
         return None;
     }
-    let Target::Keys { keys, .. } = &plan.target else {
+    let (Target::Keys { keys, .. } | Target::Between { keys, .. }) = &plan.target else {
         return matches!(plan.target, Target::All { .. } | Target::Any | Target::Home).then(Vec::new);
     };
     keys.iter()

@@ -341,11 +341,7 @@ impl Session {
         let home = self.engine.cluster.home();
         self.check_understood(run.indexes, &texts)?;
         for (turn, index) in run.indexes.iter().enumerate() {
-            let mut types = run.types(self.servers[*index].shard == home);
-            let mut params = run.params();
-            if let Texts::Each(texts) = &texts {
-                forget_unused(&texts[turn], &mut types, &mut params);
-            }
+            let (types, params) = run.params_of(&texts, turn, self.servers[*index].shard == home);
             let request = Request {
                 sql: texts.of(turn),
                 types: &types,
@@ -507,7 +503,7 @@ impl Run<'_> {
         }
     }
 
-    fn params(&self) -> Vec<(Option<&[u8]>, FormatCode)> {
+    fn params(&self) -> Vec<SentParam<'_>> {
         let own = self.args.params.iter().map(|(value, binary)| {
             (
                 value.as_deref(),
@@ -525,6 +521,15 @@ impl Run<'_> {
         own.chain(extra).collect()
     }
 
+    /// Types and values of the parameters for one server.
+    fn params_of(&self, texts: &Texts<'_>, turn: usize, home: bool) -> (Vec<u32>, Vec<SentParam<'_>>) {
+        let (mut types, mut params) = (self.types(home), self.params());
+        if let Texts::Each(texts) = texts {
+            forget_unused(&texts[turn], &mut types, &mut params);
+        }
+        (types, params)
+    }
+
     /// The shards run the client's own text.
     fn shows_positions(&self) -> bool {
         self.planned.plan.text.is_none()
@@ -536,8 +541,11 @@ impl Run<'_> {
     }
 }
 
+/// A value as it is sent to a server.
+type SentParam<'a> = (Option<&'a [u8]>, FormatCode);
+
 /// A part of a statement need not use all parameters, and the type of one that it does not use cannot be inferred.
-fn forget_unused(text: &str, types: &mut [u32], params: &mut [(Option<&[u8]>, FormatCode)]) {
+fn forget_unused(text: &str, types: &mut [u32], params: &mut [SentParam<'_>]) {
     const TEXT: u32 = 25;
     for (at, (oid, param)) in types.iter_mut().zip(params).enumerate() {
         if *oid != 0 {

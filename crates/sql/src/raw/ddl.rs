@@ -120,15 +120,7 @@ fn objects(node: Node<'_>) -> Detail {
         }),
         Node::CreateSeqStmt(s) => Detail::Sequence(sequence(s.sequence(), s.options(), false)),
         Node::AlterSeqStmt(s) => Detail::Sequence(sequence(s.sequence(), s.options(), true)),
-        Node::AlterEnumStmt(s) if s.old_val().is_some() => Detail::RenameLabel {
-            name: object::from_parts(
-                s.type_name()
-                    .iter()
-                    .filter_map(|part| part.sval().map(str::to_owned))
-                    .collect(),
-            )
-            .unwrap_or_else(|| QualifiedName::bare("")),
-        },
+        Node::AlterEnumStmt(s) if s.old_val().is_some() => Detail::RenameLabel { name: enum_name(s) },
         Node::CreateSchemaStmt(s) => Detail::Schema {
             name: s.schemaname().map(str::to_owned),
             if_not_exists: s.if_not_exists,
@@ -143,6 +135,11 @@ fn objects(node: Node<'_>) -> Detail {
         }),
         other => about(other),
     }
+}
+
+fn enum_name(s: &nodes::AlterEnumStmt) -> QualifiedName {
+    let parts = s.type_name().iter().filter_map(|part| part.sval());
+    object::from_parts(parts.map(str::to_owned).collect()).unwrap_or_else(|| QualifiedName::bare(""))
 }
 
 /// Statements that name one object of any kind.
