@@ -84,6 +84,11 @@ pub struct Function {
 }
 
 impl Function {
+    /// Whether it is `drover.next_id()`, which every shard has and proxies can compute themselves.
+    pub fn is_next_id(&self) -> bool {
+        self.schema == "drover" && self.name == "next_id" && self.arg_types.is_empty()
+    }
+
     /// Whether it returns `trigger` or `event_trigger`.
     pub fn is_trigger(&self) -> bool {
         matches!(self.return_type.0, 2279 | 3838)

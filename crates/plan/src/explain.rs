@@ -31,7 +31,11 @@ pub fn explain_route(plan: &Plan, snapshot: &Snapshot, shards: Option<&[ShardId]
         let source = match &value.source {
             PreludeSource::Now => "start of the transaction".to_owned(),
             PreludeSource::StatementTime => "start of the statement".to_owned(),
-            PreludeSource::HomeExpression { sql } => format!("SELECT {sql} on the home shard"),
+            PreludeSource::NextIds { count: 1 } => "drover.next_id()".to_owned(),
+            PreludeSource::NextIds { count } => format!("{count} of drover.next_id()"),
+            PreludeSource::HomeExpression { sql } | PreludeSource::HomeArray { sql } => {
+                format!("SELECT {sql} on the home shard")
+            }
         };
         out.push(format!("Computed once: ${} = {source}", value.param));
     }
@@ -114,6 +118,11 @@ fn key(source: &KeySource) -> String {
                 KeyStep::Seconds(digits) => format!("{text}({digits})"),
                 KeyStep::To(target) => format!("{text} as {}", target.name()),
             }),
+        KeySource::Element {
+            index,
+            element,
+            key_type,
+        } => format!("${index}[{element}] {}", key_type.name()),
         KeySource::ParamArray { index, key_type } => format!("each of ${index} {}[]", key_type.name()),
     }
 }
@@ -223,7 +232,7 @@ fn many(many: &Many, out: &mut Vec<String>) {
                 split.tail.replace('\n', " ")
             ));
             for row in &split.rows {
-                out.push(format!("Row of {}: {}", key(&row.key), row.sql));
+                out.push(format!("Row of {}: {}", key(&row.key), row_sql(row)));
             }
             let answer = if split.returning {
                 "rows of each"
@@ -233,6 +242,17 @@ fn many(many: &Many, out: &mut Vec<String>) {
             out.push(format!("Combine: {answer}"));
         }
     }
+}
+
+/// A row, with the names of the values that are put into it.
+fn row_sql(row: &crate::SplitRow) -> String {
+    let mut sql = row.sql.clone();
+    for value in row.drawn.iter().rev() {
+        if sql.is_char_boundary(value.at) {
+            sql.insert_str(value.at, &format!("${}[{}]", value.param, value.element));
+        }
+    }
+    sql
 }
 
 fn combine(combine: &Combine) -> String {

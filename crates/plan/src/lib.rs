@@ -25,7 +25,7 @@ pub use triage_types::{
     MetadataEffect, RangeEnd, SchemeOption, SessionFacts, ShardOptions, Triage,
 };
 pub use types::{
-    Analyzed, Bound, Combine, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan,
-    PreludeSource, PreludeValue, ResultColumn, RowsPlan, Side, SortKey, SplitInsert, SplitRow, StatementKind,
-    Target,
+    Analyzed, Bound, Combine, DrawnValue, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys,
+    Plan, PreludeSource, PreludeValue, ResultColumn, RowsPlan, Side, SortKey, SplitInsert, SplitRow,
+    StatementKind, Target,
 };

@@ -397,7 +397,7 @@ impl<'a> Cx<'a> {
 
     fn modified(&mut self) -> Result<Many, Refusal> {
         let shard_sql = if self.needs_text() {
-            let replace = self.replace();
+            let replace = self.replace()?;
             let names = names::Names(self.snapshot);
             Some(sql::Deparser::new(self.tree, &names, &replace)?.query()?)
         } else {
@@ -445,12 +445,9 @@ impl<'a> Cx<'a> {
     }
 }
 
-/// Adds keys that are not there yet.
+/// Adds keys that are not there yet. (There may be a hundred thousand of them.)
 fn merge_keys(into: &mut Vec<KeySource>, more: Vec<KeySource>) {
-    for key in more {
-        // Equal constants at different places stay apart: another text may have other literals there.
-        if !into.contains(&key) {
-            into.push(key);
-        }
-    }
+    let mut known: std::collections::HashSet<KeySource> = into.iter().cloned().collect();
+    // Equal constants at different places stay apart: another text may have other literals there.
+    into.extend(more.into_iter().filter(|key| known.insert(key.clone())));
 }

@@ -83,6 +83,7 @@ fn explain(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
 /// Whether something of schema `drover` is named outside of the one form in which Drover answers it.
 fn names_drover(raw: &RawStatement) -> bool {
     let names = &raw.names;
-    let mut all = names.relations.iter().chain(&names.functions);
+    let functions = names.functions.iter().filter(|name| name.name != "next_id");
+    let mut all = names.relations.iter().chain(functions);
     all.any(|name| name.schema.as_deref() == Some("drover"))
 }

@@ -64,6 +64,19 @@ pub struct Plan {
     pub param_count: u16,
 }
 
+impl Plan {
+    /// Whether one shard gets something else than the client's own text.
+    pub fn is_rewritten(&self) -> bool {
+        // The elements of arrays become literals of a text that is made for each execution.
+        let literals = |value: &PreludeValue| match value.source {
+            PreludeSource::HomeArray { .. } => true,
+            PreludeSource::NextIds { count } => count > 1,
+            _ => false,
+        };
+        self.text.is_some() || self.prelude.iter().any(literals)
+    }
+}
+
 /// A value computed once per execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreludeValue {
@@ -87,6 +100,17 @@ pub enum PreludeSource {
     HomeExpression {
         /// An expression, fully qualified.
         sql: String,
+    },
+    /// The same, where the expression gives an array of values, one for each of several rows. The array itself is not used
+    /// by the statement: its elements are keys and [`DrawnValue`]s.
+    HomeArray {
+        /// An expression of the array type, fully qualified.
+        sql: String,
+    },
+    /// Values of `drover.next_id()`, which the proxy makes itself: an array of so many, or, of one, the number alone.
+    NextIds {
+        /// How many.
+        count: u32,
     },
 }
 
@@ -153,7 +177,7 @@ pub enum NullKeys {
 }
 
 /// Where a key value comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum KeySource {
     /// Known now.
     Const {
@@ -184,6 +208,15 @@ pub enum KeySource {
         /// What happens to its value, in order.
         steps: Box<[KeyStep]>,
     },
+    /// An element of an array among the prelude's values.
+    Element {
+        /// The parameter that carries the array, from 1.
+        index: u16,
+        /// Which element, from 1.
+        element: u32,
+        /// The type of the elements.
+        key_type: KeyType,
+    },
     /// Every element of an array parameter, from 1.
     ParamArray {
         /// Its number.
@@ -199,6 +232,7 @@ impl KeySource {
         match self {
             KeySource::Const { key_type, .. }
             | KeySource::Param { key_type, .. }
+            | KeySource::Element { key_type, .. }
             | KeySource::ParamArray { key_type, .. } => *key_type,
             KeySource::ConvertedParam { key_type, steps, .. } => {
                 steps.iter().fold(*key_type, |known, step| match step {
@@ -336,6 +370,20 @@ pub struct SplitRow {
     pub key: KeySource,
     /// `(…)`; parameters keep their numbers.
     pub sql: String,
+    /// Literals to be put into `sql`, in the order of their places.
+    pub drawn: Vec<DrawnValue>,
+}
+
+/// An element of an array of the prelude that becomes a literal of a row. (As a parameter, every row's expression would
+/// get a copy of the array.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrawnValue {
+    /// Byte of the row's SQL before which it stands.
+    pub at: usize,
+    /// Number of the prelude's parameter, from 1.
+    pub param: u16,
+    /// Which element, from 1.
+    pub element: u32,
 }
 
 /// A statement together with what PostgreSQL said about it.

@@ -17,6 +17,7 @@ pub mod console;
 pub mod digest;
 pub mod engine;
 pub mod exec;
+mod ids;
 pub mod json;
 pub mod listener;
 pub mod listing;

@@ -158,7 +158,9 @@ fn as_character(source: KeySource) -> Option<KeySource> {
             key_type: KeyType::Bpchar,
         },
         // What was cut to a length as a text may end with blanks that count for the length.
-        KeySource::ConvertedParam { .. } | KeySource::ParamArray { .. } => return None,
+        KeySource::ConvertedParam { .. } | KeySource::Element { .. } | KeySource::ParamArray { .. } => {
+            return None;
+        }
     })
 }
 
@@ -242,7 +244,7 @@ fn converted(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
             key_type,
             steps: steps.iter().copied().chain([step]).collect(),
         }),
-        KeySource::ParamArray { .. } => None,
+        KeySource::Element { .. } | KeySource::ParamArray { .. } => None,
     }
 }
 

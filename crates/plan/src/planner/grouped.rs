@@ -43,7 +43,7 @@ pub(super) fn plan(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
 /// Partial groups from the shards.
 fn halves(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
     let query = cx.tree;
-    let replace = cx.replace();
+    let replace = cx.replace()?;
     let names = Names(cx.snapshot);
     let deparser = Deparser::new(query, &names, &replace)?;
     let mut finish = Finish::new(cx);
@@ -67,7 +67,7 @@ fn halves(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
     let whole_groups = Whole {
         known,
         rows: false,
-        inner: cx.replace(),
+        inner: cx.replace()?,
     };
     whole(cx, finish, &whole_groups, shard_sql)
 }
@@ -75,7 +75,7 @@ fn halves(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
 /// The columns that groups and aggregates are made of, row by row; PostgreSQL groups and aggregates them.
 fn pulled(cx: &mut Cx<'_>) -> Result<Many, Refusal> {
     let query = cx.tree;
-    let replace = cx.replace();
+    let replace = cx.replace()?;
     let names = Names(cx.snapshot);
     let deparser = Deparser::new(query, &names, &replace)?;
     let mut finish = Finish::new(cx);
@@ -100,7 +100,7 @@ fn pulled(cx: &mut Cx<'_>) -> Result<Many, Refusal> {
     let whole_groups = Whole {
         known,
         rows: true,
-        inner: cx.replace(),
+        inner: cx.replace()?,
     };
     whole(cx, finish, &whole_groups, shard_sql)
 }

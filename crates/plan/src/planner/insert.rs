@@ -1,5 +1,7 @@
 //! INSERT … VALUES into sharded and reference tables.
 
+mod drawn;
+
 use std::collections::HashSet;
 
 use catalog::{Identity, KeyType, KeyValue, Oid, Placement, Relation};
@@ -10,8 +12,10 @@ use super::calls::{NEXTVAL, calls};
 use super::expr::{as_var, key_source, strip_casts};
 use super::graph::is_time_constant;
 use super::names::Names;
-use super::rewrite::{Replace, clock};
-use crate::{KeySource, Many, NullKeys, PreludeSource, Refusal, RefusalCode, SplitInsert, SplitRow, Target};
+use super::rewrite::Replace;
+use crate::{DrawnValue, KeySource, Many, NullKeys, Refusal, RefusalCode, SplitInsert, SplitRow, Target};
+
+use drawn::{DrawnRows, Exact};
 
 /// The rows of an INSERT whose source is a VALUES list or a single row.
 pub(super) struct Rows<'a> {
@@ -130,16 +134,13 @@ pub(super) fn sharded<'a>(
                 location: None,
                 key_type: key.key_type,
             },
-            Some(expr) if computed.contains(&std::ptr::from_ref(expr)) => KeySource::Param {
-                index: drawn(printed.as_ref(), at, expr)
-                    .ok_or_else(|| Refusal::new(RefusalCode::Unreadable))?,
-                key_type: key.key_type,
-            },
-            Some(expr) => match drawn(printed.as_ref(), at, strip_casts(expr)) {
-                Some(index) => KeySource::Param {
-                    index,
-                    key_type: KeyType::Int8,
-                },
+            Some(expr) if computed.contains(&std::ptr::from_ref(expr)) => printed
+                .as_ref()
+                .and_then(|printed| printed.drawn.of(at, expr))
+                .map(|drawn| drawn.key(key.key_type))
+                .ok_or_else(|| Refusal::new(RefusalCode::Unreadable))?,
+            Some(expr) => match printed.as_ref().and_then(|p| p.drawn.of(at, strip_casts(expr))) {
+                Some(drawn) => drawn.key(KeyType::Int8),
                 None => lasting_key(cx, expr)
                     .ok_or_else(|| Refusal::with(RefusalCode::KeyExpression, format!("row {}", at + 1)))?,
             },
@@ -154,7 +155,7 @@ pub(super) fn sharded<'a>(
     if let Some(printed) = printed {
         let split = printed.split(keys);
         let text = split.whole();
-        return Ok((target, Some(text), many(cx, split)));
+        return Ok((target, text, many(cx, split)));
     }
     if rows.rows.len() == 1 {
         return Ok((
@@ -183,14 +184,25 @@ fn lasting_key(cx: &Cx<'_>, expr: &Node) -> Option<KeySource> {
 }
 
 fn many(cx: &Cx<'_>, split: SplitInsert) -> Many {
-    if cx.graph.shapes.modifying_cte || cx.graph.shapes.subqueries > 0 || cx.graph.reference > 0 {
+    if !can_split(cx) {
         return Many::Refuse(Refusal::new(RefusalCode::SeveralShards));
     }
     Many::SplitInsert(split)
 }
 
+/// Whether the rows stand for themselves. (A reference table that is written counts as a relation of that kind.)
+fn can_split(cx: &Cx<'_>) -> bool {
+    let written = cx
+        .graph
+        .writes
+        .iter()
+        .any(|w| w.relation.is_some_and(|r| r.placement == Placement::Reference));
+    let shapes = &cx.graph.shapes;
+    !shapes.modifying_cte && shapes.subqueries == 0 && cx.graph.reference == usize::from(written)
+}
+
 /// Keys that are neither constants nor parameters, but whose value PostgreSQL can say before any row is sent: the home
-/// shard computes them, with the conversion to the column's type, and the rows carry the result.
+/// shard computes them, once for each row and with the conversion to the column's type, and the rows carry the result.
 fn computed_keys(
     cx: &Cx<'_>,
     rows: &Rows<'_>,
@@ -209,7 +221,8 @@ fn computed_keys(
     computable.map(std::ptr::from_ref).collect()
 }
 
-/// Whether an expression has the same value wherever and whenever it is computed, and needs nothing to be.
+/// Whether an expression means the same wherever it is computed, and needs nothing to be. (What `random()` gives is as
+/// good from one server as from another, as long as it is asked once for each row.)
 fn computable(expr: &Node, cx: &Cx<'_>) -> bool {
     let mut closed = true;
     expr.walk(|node| {
@@ -218,30 +231,9 @@ fn computable(expr: &Node, cx: &Cx<'_>) -> bool {
             .any(|name| node.is(name));
     });
     let calls = remaining_calls(cx, expr);
-    let culprit = calls
-        .unproved
-        .or(calls.about_server)
-        .or(calls.home_only)
-        .or(calls.volatile);
+    let culprit = calls.unproved.or(calls.about_server).or(calls.home_only);
     let clock = calls.now || calls.statement_time || calls.today;
     closed && culprit.is_none() && !clock && !calls.sequence && !calls.server_oid && !calls.system_column
-}
-
-/// The parameter that stands for an expression.
-fn drawn(printed: Option<&Printed<'_>>, row: usize, expr: &Node) -> Option<u16> {
-    let found = printed?
-        .drawn
-        .iter()
-        .find(|d| d.row == row && std::ptr::eq(d.node, expr));
-    found.map(|d| d.param)
-}
-
-/// An expression of a row that a parameter stands for.
-#[derive(Debug, Clone, Copy)]
-struct Drawn<'a> {
-    row: usize,
-    node: &'a Node,
-    param: u16,
 }
 
 /// The split by pieces of the client's text.
@@ -265,6 +257,7 @@ fn slices(cx: &Cx<'_>, keys: Vec<KeySource>) -> Result<SplitInsert, Refusal> {
         Ok(SplitRow {
             key,
             sql: slice(row.range.start, row.range.end)?.to_owned(),
+            drawn: Vec::new(),
         })
     });
     let rows = rows.collect::<Result<Vec<_>, Refusal>>()?;
@@ -284,16 +277,16 @@ fn slices(cx: &Cx<'_>, keys: Vec<KeySource>) -> Result<SplitInsert, Refusal> {
 }
 
 /// An INSERT printed from its tree.
-pub(super) struct Printed<'a> {
+pub(super) struct Printed {
     head: String,
-    rows: Vec<String>,
+    rows: Vec<(String, Vec<DrawnValue>)>,
     tail: String,
     returning: bool,
     on_conflict: bool,
-    drawn: Vec<Drawn<'a>>,
+    drawn: DrawnRows,
 }
 
-impl Printed<'_> {
+impl Printed {
     fn split(self, keys: Vec<KeySource>) -> SplitInsert {
         SplitInsert {
             head: self.head,
@@ -301,7 +294,7 @@ impl Printed<'_> {
                 .rows
                 .into_iter()
                 .zip(keys)
-                .map(|(sql, key)| SplitRow { key, sql })
+                .map(|((sql, drawn), key)| SplitRow { key, sql, drawn })
                 .collect(),
             tail: self.tail,
             returning: self.returning,
@@ -309,17 +302,30 @@ impl Printed<'_> {
         }
     }
 
-    /// The whole statement.
-    pub fn text(&self) -> String {
-        format!("{}{}{}", self.head, self.rows.join(", "), self.tail)
+    /// The statement for every copy of a reference table: its text, unless literals have to be put into it first.
+    pub fn everywhere(self) -> (Option<String>, Many) {
+        let null = KeySource::Const {
+            value: KeyValue::Null,
+            location: None,
+            key_type: KeyType::Int8,
+        };
+        let rows = self.rows.len();
+        let split = self.split(vec![null; rows]);
+        match split.whole() {
+            Some(text) => (Some(text), Many::Refuse(Refusal::new(RefusalCode::SeveralShards))),
+            None => (None, Many::SplitInsert(split)),
+        }
     }
 }
 
 impl SplitInsert {
-    /// The whole statement, all rows.
-    pub fn whole(&self) -> String {
+    /// The whole statement, all rows; `None` when literals have to be put into it first.
+    pub fn whole(&self) -> Option<String> {
+        if self.rows.iter().any(|row| !row.drawn.is_empty()) {
+            return None;
+        }
         let rows: Vec<&str> = self.rows.iter().map(|r| r.sql.as_str()).collect();
-        format!("{}{}{}", self.head, rows.join(", "), self.tail)
+        Some(format!("{}{}{}", self.head, rows.join(", "), self.tail))
     }
 }
 
@@ -347,7 +353,7 @@ pub(super) fn print<'a>(
     source: &Rows<'a>,
     volatile: &HashSet<*const Node>,
     clock: Clock,
-) -> Result<Printed<'a>, Refusal> {
+) -> Result<Printed, Refusal> {
     if cx.relative_time() {
         return Err(Refusal::with(RefusalCode::VolatileMany, "the current date"));
     }
@@ -362,25 +368,21 @@ pub(super) fn print<'a>(
         return Err(refuse("a view, WITH, or assignment to a part of a column"));
     }
     let replace = match clock {
-        Clock::Once => cx.replace(),
+        Clock::Once => cx.replace()?,
         Clock::OfTheShard => Replace::nothing(cx.snapshot),
     };
-    let drawn = draw_all(cx, source, volatile)?;
+    let drawn = drawn::all(cx, source, volatile, !can_split(cx))?;
     let object_names = Names(cx.snapshot);
-    let mut rows = Vec::new();
+    let exact = Exact::new(&drawn, &replace);
+    let deparser = Deparser::new(cx.tree, &object_names, &exact)?;
+    let mut rows = Vec::with_capacity(source.rows.len());
     for (row, cells) in source.rows.iter().enumerate() {
-        let of_row = drawn.iter().copied().filter(|d| d.row == row).collect();
-        let exact = Exact {
-            drawn: of_row,
-            prelude: &cx.prelude,
-            inner: &replace,
-        };
-        let deparser = Deparser::new(cx.tree, &object_names, &exact)?;
+        exact.begin_row(row);
         let cells = cells
             .iter()
             .map(|cell| deparser.expr(cell))
             .collect::<Result<Vec<_>, _>>()?;
-        rows.push(format!("({})", cells.join(", ")));
+        rows.push(exact.end_row(&format!("({})", cells.join(", ")))?);
     }
     let head = head(source, insert.alias.as_deref())?;
     Ok(Printed {
@@ -421,33 +423,6 @@ fn head(source: &Rows<'_>, alias: Option<&str>) -> Result<String, Refusal> {
     ))
 }
 
-/// One parameter for each sequence and each node in `volatile`, in the order of the rows.
-fn draw_all<'a>(
-    cx: &mut Cx<'a>,
-    source: &Rows<'a>,
-    volatile: &HashSet<*const Node>,
-) -> Result<Vec<Drawn<'a>>, Refusal> {
-    let mut drawn = Vec::new();
-    for (row, node) in source.sequence_nodes() {
-        let (sql, type_oid) = draw(node, cx)?;
-        let param = cx
-            .prelude
-            .add(type_oid, PreludeSource::HomeExpression { sql }, false);
-        drawn.push(Drawn { row, node, param });
-    }
-    for (row, cells) in source.rows.iter().enumerate() {
-        for node in cells
-            .iter()
-            .copied()
-            .filter(|n| volatile.contains(&std::ptr::from_ref(*n)))
-        {
-            let param = home_value(cx, node)?;
-            drawn.push(Drawn { row, node, param });
-        }
-    }
-    Ok(drawn)
-}
-
 /// What follows the rows in the client's text.
 fn tail(cx: &Cx<'_>) -> Result<String, Refusal> {
     let refuse = || Refusal::with(RefusalCode::Sequence, "the statement cannot be taken apart");
@@ -475,72 +450,6 @@ fn tail(cx: &Cx<'_>) -> Result<String, Refusal> {
         ));
     }
     Ok(format!("\n{tail}"))
-}
-
-/// SQL that draws the next value, and its type.
-fn draw(node: &Node, cx: &Cx<'_>) -> Result<(String, u32), Refusal> {
-    let refuse = || Refusal::with(RefusalCode::Sequence, "the sequence is not a constant");
-    let (sequence, type_oid) = if node.is("NEXTVALUEEXPR") {
-        (node.oid("seqid")?, node.oid("typeId")?)
-    } else {
-        let args = node.nodes("args")?;
-        let arg = strip_casts(args.first().ok_or_else(refuse)?);
-        let Value::Datum { bytes, .. } = arg.value("constvalue") else {
-            return Err(refuse());
-        };
-        let oid = bytes
-            .get(..4)
-            .and_then(|b| <[u8; 4]>::try_from(b).ok())
-            .ok_or_else(refuse)?;
-        (u32::from_le_bytes(oid), 20)
-    };
-    let relation = cx.snapshot.relation(Oid(sequence)).ok_or_else(refuse)?;
-    let name = sql::QualifiedName::qualified(&relation.schema, &relation.name).to_string();
-    let name = sql::quote_literal(&name);
-    Ok((
-        format!("pg_catalog.nextval({}::pg_catalog.regclass)", name.trim_start()),
-        type_oid,
-    ))
-}
-
-/// A parameter with the value of an expression, computed once on the home shard.
-pub(super) fn home_value(cx: &mut Cx<'_>, node: &Node) -> Result<u16, Refusal> {
-    let refuse = || Refusal::new(RefusalCode::ReferenceVolatile);
-    let (type_oid, _) = super::columns::type_of(node).ok_or_else(refuse)?;
-    // The column converts it to its domain again.
-    let type_oid = cx.snapshot.base_type(Oid(type_oid)).0;
-    super::columns::travelling(type_oid, cx.snapshot).map_err(|_| refuse())?;
-    // It is a parameter on every shard, and only built-in types have the same OID everywhere.
-    if !cx.snapshot.type_info(Oid(type_oid)).is_some_and(|t| t.builtin) {
-        return Err(refuse());
-    }
-    let replace = Replace::nothing(cx.snapshot);
-    let names = Names(cx.snapshot);
-    let sql = Deparser::new(cx.tree, &names, &replace)?.expr(node)?;
-    if sql.contains('$') {
-        return Err(refuse());
-    }
-    Ok(cx
-        .prelude
-        .add(type_oid, PreludeSource::HomeExpression { sql }, false))
-}
-
-/// Replaces exactly the given nodes: equal expressions in other rows have values of their own.
-struct Exact<'r, 'a> {
-    drawn: Vec<Drawn<'a>>,
-    prelude: &'r super::rewrite::Prelude,
-    inner: &'r Replace<'a>,
-}
-
-impl sql::Rewriter for Exact<'_, '_> {
-    fn expression(&self, node: &Node, _level: usize) -> Option<String> {
-        if let Some(drawn) = self.drawn.iter().find(|d| std::ptr::eq(d.node, node)) {
-            let value = self.prelude.values.iter().find(|v| v.param == drawn.param)?;
-            let name = super::names::type_sql(self.inner.snapshot, value.type_oid)?;
-            return Some(format!("(${}::{name})", drawn.param));
-        }
-        clock(node, self.inner.now, self.inner.statement_time)
-    }
 }
 
 /// Calls left in the rows once sequences are replaced.

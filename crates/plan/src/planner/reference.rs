@@ -43,8 +43,8 @@ pub(super) fn plan(mut cx: Cx<'_>) -> Result<Plan, Refusal> {
     if cx.graph.shapes.recurring_choice || cx.calls.system_column {
         return Err(Refusal::new(RefusalCode::ReferenceUpdateFrom));
     }
-    let text = every_text(&mut cx)?;
-    Ok(cx.finish(Target::Every, none(), text))
+    let (text, many) = every_text(&mut cx)?;
+    Ok(cx.finish(Target::Every, many, text))
 }
 
 /// Functions about the server are right at home only as long as nothing says they mean a table that is elsewhere too.
@@ -75,7 +75,8 @@ fn check_slices(cx: &Cx<'_>) -> Result<(), Refusal> {
 }
 
 /// The text for every shard: the client's, unless something in it would be computed anew on each.
-fn every_text(cx: &mut Cx<'_>) -> Result<Option<String>, Refusal> {
+fn every_text(cx: &mut Cx<'_>) -> Result<(Option<String>, Many), Refusal> {
+    let alike = || Many::Refuse(Refusal::new(RefusalCode::SeveralShards));
     let refuse = |name: &str| Refusal::with(RefusalCode::ReferenceVolatile, name);
     if cx.calls.sequence {
         return Err(Refusal::new(RefusalCode::Sequence));
@@ -95,14 +96,12 @@ fn every_text(cx: &mut Cx<'_>) -> Result<Option<String>, Refusal> {
             changes |= found.now || found.statement_time;
         }
         if changes {
-            return Ok(Some(
-                insert::print(cx, &rows, &volatile, insert::Clock::Once)?.text(),
-            ));
+            return Ok(insert::print(cx, &rows, &volatile, insert::Clock::Once)?.everywhere());
         }
         return match &cx.calls.volatile {
             // Outside of the rows: in ON CONFLICT or RETURNING.
             Some(name) => Err(refuse(name)),
-            None => Ok(None),
+            None => Ok((None, alike())),
         };
     }
     if let Some(name) = &cx.calls.volatile {
@@ -113,11 +112,11 @@ fn every_text(cx: &mut Cx<'_>) -> Result<Option<String>, Refusal> {
         return Err(Refusal::new(RefusalCode::ReferenceUpdateFrom));
     }
     if !cx.needs_text() {
-        return Ok(None);
+        return Ok((None, alike()));
     }
-    let replace = cx.replace();
+    let replace = cx.replace()?;
     let names = Names(cx.snapshot);
-    Ok(Some(Deparser::new(cx.tree, &names, &replace)?.query()?))
+    Ok((Some(Deparser::new(cx.tree, &names, &replace)?.query()?), alike()))
 }
 
 /// UPDATE … FROM may find several rows for one and takes any of them; subqueries as values do not.

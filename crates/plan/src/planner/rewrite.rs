@@ -5,7 +5,7 @@ use sql::{Node, Rewriter};
 
 use super::calls::{NOW, STATEMENT_TIME};
 use super::expr::same_expr;
-use crate::{PreludeSource, PreludeValue};
+use crate::{PreludeSource, PreludeValue, Refusal, RefusalCode};
 
 /// Parameters beyond the client's own: values computed once.
 #[derive(Debug, Default, Clone)]
@@ -17,17 +17,23 @@ pub(super) struct Prelude {
 
 impl Prelude {
     /// A parameter for a value; the same value is asked for once only when `shared`.
-    pub fn add(&mut self, type_oid: u32, source: PreludeSource, shared: bool) -> u16 {
+    pub fn add(&mut self, type_oid: u32, source: PreludeSource, shared: bool) -> Result<u16, Refusal> {
         if shared && let Some(known) = self.values.iter().find(|v| v.source == source) {
-            return known.param;
+            return Ok(known.param);
         }
-        let param = self.params + 1 + u16::try_from(self.values.len()).unwrap_or(u16::MAX - self.params - 1);
+        let last = u16::try_from(self.values.len())
+            .ok()
+            .and_then(|count| self.params.checked_add(count));
+        // The protocol counts parameters in 16 bits.
+        let param = last
+            .and_then(|last| last.checked_add(1))
+            .ok_or_else(|| Refusal::new(RefusalCode::TooComplex))?;
         self.values.push(PreludeValue {
             param,
             type_oid,
             source,
         });
-        param
+        Ok(param)
     }
 }
 

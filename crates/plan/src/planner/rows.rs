@@ -213,7 +213,7 @@ fn plain(cx: &mut Cx<'_>, distinct: bool) -> Result<Many, Refusal> {
 
 /// The statement's clauses, with the clock replaced by parameters.
 pub(super) fn shard_parts(cx: &mut Cx<'_>) -> Result<SelectParts, Refusal> {
-    let replace = cx.replace();
+    let replace = cx.replace()?;
     let names = Names(cx.snapshot);
     Ok(Deparser::new(cx.tree, &names, &replace)?.select_parts()?)
 }
@@ -399,7 +399,7 @@ impl Finish {
 
     /// LIMIT, OFFSET, WITH TIES of the original.
     pub fn limits(&mut self, cx: &mut Cx<'_>) -> Result<(), Refusal> {
-        let replace = cx.replace();
+        let replace = cx.replace()?;
         let names = Names(cx.snapshot);
         let deparser = Deparser::new(cx.tree, &names, &replace)?;
         let with_ties = cx.tree.i64("limitOption")? == 1;
@@ -478,14 +478,18 @@ pub(super) fn order_element(cx: &Cx<'_>, text: &str, sort: &Sort<'_>) -> Result<
 
 impl<'a> Cx<'a> {
     /// What has to be replaced wherever the statement is printed.
-    pub fn replace(&mut self) -> Replace<'a> {
+    pub fn replace(&mut self) -> Result<Replace<'a>, Refusal> {
         let mut replace = Replace::nothing(self.snapshot);
         if self.calls.now {
-            replace.now = Some(self.prelude.add(1184, crate::PreludeSource::Now, true));
+            replace.now = Some(self.prelude.add(1184, crate::PreludeSource::Now, true)?);
         }
         if self.calls.statement_time {
-            replace.statement_time = Some(self.prelude.add(1184, crate::PreludeSource::StatementTime, true));
+            replace.statement_time = Some(self.prelude.add(
+                1184,
+                crate::PreludeSource::StatementTime,
+                true,
+            )?);
         }
-        replace
+        Ok(replace)
     }
 }

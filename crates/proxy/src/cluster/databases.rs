@@ -258,6 +258,9 @@ async fn make_objects(cluster: &Cluster, shard: ShardId, database: &str) -> Resu
     for statement in commit::sql::BOOTSTRAP.iter().chain(guards::BOOTSTRAP) {
         link.run(statement).await?;
     }
+    for statement in crate::ids::bootstrap(shard) {
+        link.run(&statement).await?;
+    }
     link.run("COMMIT").await?;
     Ok(())
 }

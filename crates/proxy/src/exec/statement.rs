@@ -90,7 +90,7 @@ impl Planned {
         let own = usize::from(self.plan.param_count);
         self.keys
             .iter()
-            .any(|key| matches!(key, Key::Param { index, .. } if *index >= own))
+            .any(|key| matches!(key, Key::Param { index, .. } | Key::Element { index, .. } if *index >= own))
     }
 }
 
@@ -115,6 +115,15 @@ pub enum Key {
         /// What happens to the value before it is compared or stored.
         steps: Box<[KeyStep]>,
     },
+    /// An element of an array that is computed before the statement; asked for by [`element`].
+    Element {
+        /// The parameter that carries it, from 0.
+        index: usize,
+        /// Which element, from 0.
+        element: usize,
+        /// The elements' type.
+        key_type: KeyType,
+    },
     /// The elements of an array parameter, from 0.
     ParamArray {
         /// Its index.
@@ -122,6 +131,17 @@ pub enum Key {
         /// The elements' type.
         key_type: KeyType,
     },
+}
+
+/// The number under which an element of a parameter is asked for, both from 0.
+pub fn element(index: usize, element: usize) -> usize {
+    // Parameters are counted in 16 bits; every element has the numbers behind those of its parameter.
+    ((element + 1) << 16) | index
+}
+
+/// A parameter's number, and which element of it is meant, from one of [`element`] or a plain one.
+pub fn element_of(number: usize) -> (usize, Option<usize>) {
+    (number & 0xffff, (number >> 16).checked_sub(1))
 }
 
 /// A parameter value of a Bind message.
@@ -327,6 +347,11 @@ fn for_each_value<'a>(
             }
             each(value);
         }
+        Key::Element {
+            index,
+            element: number,
+            key_type,
+        } => each(param_value(param(element(*index, *number)), *key_type)?),
         Key::ParamArray { index, key_type } => array_values(param(*index), *key_type, each)?,
     }
     Ok(())
@@ -440,6 +465,15 @@ fn fixed_key(source: &KeySource) -> Key {
             key_type: *key_type,
             steps: steps.clone(),
         },
+        KeySource::Element {
+            index,
+            element,
+            key_type,
+        } => Key::Element {
+            index: usize::from(index.saturating_sub(1)),
+            element: element.saturating_sub(1) as usize,
+            key_type: *key_type,
+        },
         KeySource::ParamArray { index, key_type } => Key::ParamArray {
             index: usize::from(index.saturating_sub(1)),
             key_type: *key_type,
@@ -514,7 +548,7 @@ fn uses_client_text(plan: &Plan) -> bool {
         }
         Many::SplitInsert(_) => false,
     };
-    many && plan.text.is_none() && plan.prelude.is_empty() && plan.kind != plan::StatementKind::Merge
+    many && !plan.is_rewritten() && plan.prelude.is_empty() && plan.kind != plan::StatementKind::Merge
 }
 
 /// What a look-up found.

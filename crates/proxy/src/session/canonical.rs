@@ -26,7 +26,7 @@ impl Session {
                     (*index, hex_sql(*key_type, &format!("${}", index + 1)))
                 }
                 Key::ParamArray { index, .. } => (*index, array_hex_sql(&format!("${}", index + 1))),
-                Key::Const(_) | Key::Literal { .. } => continue,
+                Key::Const(_) | Key::Literal { .. } | Key::Element { .. } => continue,
             };
             if let Some(column) = columns.get_mut(index) {
                 *column = sql;

@@ -537,7 +537,7 @@ impl Session {
                 });
             }
         };
-        if planned.plan.text.is_some() {
+        if planned.plan.is_rewritten() {
             return Ok(PortalPlace::Many {
                 shards: vec![shard],
                 args: Rc::new(args_of(bind)),

@@ -20,7 +20,7 @@ use crate::exec::arrays::ArrayColumns;
 use crate::exec::link;
 use crate::exec::scatter::{self, Request, Sink, Source};
 use crate::exec::sinks::{Collect, Concat, Keep, Limited, Only, Ordered};
-use crate::exec::statement::{Literals, ParamValue, Planned, Shards, place_of, resolve};
+use crate::exec::statement::{Literals, ParamValue, Planned, Shards, element_of, place_of, resolve};
 
 use formats::check_formats;
 use order::{bounds, per_source, sort_keys};
@@ -58,6 +58,8 @@ struct Extra {
     value: Option<Vec<u8>>,
     format: FormatCode,
     type_oid: u32,
+    /// The elements of an array, where keys are among them.
+    elements: Vec<Option<Vec<u8>>>,
 }
 
 impl Extra {
@@ -66,6 +68,28 @@ impl Extra {
             value: self.value.as_deref(),
             binary: self.format == FormatCode::Binary,
         }
+    }
+
+    /// An element, in text form.
+    fn element(&self, index: usize) -> Option<ParamValue<'_>> {
+        self.elements.get(index).map(|value| ParamValue {
+            value: value.as_deref(),
+            binary: false,
+        })
+    }
+}
+
+/// A value computed beforehand, or an element of it, by the number that a key has for it.
+fn extra_value<'a>(
+    number: usize,
+    own: usize,
+    extra: impl FnOnce(usize) -> Option<&'a Extra>,
+) -> Option<ParamValue<'a>> {
+    let (index, element) = element_of(number);
+    let extra = extra(index.checked_sub(own)?)?;
+    match element {
+        None => Some(extra.as_param()),
+        Some(element) => extra.element(element),
     }
 }
 
@@ -89,9 +113,9 @@ impl Session {
         let context = self.plan_context().await?;
         let values = self.prelude_values(&planned.plan.prelude).await?;
         let own = usize::from(planned.plan.param_count);
-        let param = |index: usize| match index.checked_sub(own) {
-            None => args.and_then(|args| args.param(index)),
-            Some(extra) => values.get(extra)?.as_ref().map(Extra::as_param),
+        let param = |number: usize| match number < own {
+            true => args.and_then(|args| args.param(number)),
+            false => extra_value(number, own, |at| values.get(at)?.as_ref()),
         };
         let shards = resolve(planned, &context.snapshot, literals, param).map_err(Fault::key_problem)?;
         let shards = match shards {
@@ -150,6 +174,11 @@ impl Session {
             text,
             args: arguments,
             extras: &extras,
+        };
+        let whole = run.whole_split(everywhere)?;
+        let run = Run {
+            text: whole.as_deref().unwrap_or(text),
+            ..run
         };
         if everywhere {
             return self.run_everywhere(&run).await;
@@ -278,7 +307,7 @@ impl Session {
             };
             let text = &mut texts[at];
             text.push_str(if text.is_empty() { &split.head } else { ", " });
-            text.push_str(&row.sql);
+            run.push_row(row, text)?;
             places.push(at);
         }
         for text in &mut texts {
@@ -497,10 +526,54 @@ impl Run<'_> {
 
     /// One parameter, from 0: the client's, then the prelude's.
     fn param(&self, index: usize) -> Option<ParamValue<'_>> {
-        match index.checked_sub(usize::from(self.planned.plan.param_count)) {
-            None => self.args.param(index),
-            Some(extra) => self.extras.get(extra).map(Extra::as_param),
+        let own = usize::from(self.planned.plan.param_count);
+        match index < own {
+            true => self.args.param(index),
+            false => extra_value(index, own, |at| self.extras.get(at)),
         }
+    }
+
+    /// The text of a cut up INSERT that runs in one piece after all, where there is no text for that.
+    fn whole_split(&self, everywhere: bool) -> Result<Option<String>, Fault> {
+        let plan = &self.planned.plan;
+        let Many::SplitInsert(split) = &plan.many else {
+            return Ok(None);
+        };
+        let literals = split.rows.iter().any(|row| !row.drawn.is_empty());
+        if plan.text.is_some() || !literals || !(everywhere || self.order.len() == 1) {
+            return Ok(None);
+        }
+        let mut text = split.head.clone();
+        for (at, row) in split.rows.iter().enumerate() {
+            text.push_str(if at == 0 { "" } else { ", " });
+            self.push_row(row, &mut text)?;
+        }
+        text.push_str(&split.tail);
+        Ok(Some(text))
+    }
+
+    /// A row of VALUES, with the values that were computed for it.
+    fn push_row(&self, row: &plan::SplitRow, text: &mut String) -> Result<(), Fault> {
+        let missing = || Fault::error("XX000", "a value of a row was not computed");
+        let mut from = 0;
+        for value in &row.drawn {
+            let index = usize::from(value.param).checked_sub(1 + usize::from(self.planned.plan.param_count));
+            let extra = index
+                .and_then(|index| self.extras.get(index))
+                .ok_or_else(missing)?;
+            let element = extra.elements.get((value.element as usize).wrapping_sub(1));
+            text.push_str(row.sql.get(from..value.at).ok_or_else(missing)?);
+            match element.ok_or_else(missing)? {
+                None => text.push_str("NULL"),
+                Some(bytes) => {
+                    let literal = std::str::from_utf8(bytes).map_err(|_| missing())?;
+                    text.push_str(&sql::quote_literal(literal));
+                }
+            }
+            from = value.at;
+        }
+        text.push_str(row.sql.get(from..).ok_or_else(missing)?);
+        Ok(())
     }
 
     fn params(&self) -> Vec<SentParam<'_>> {
@@ -532,7 +605,7 @@ impl Run<'_> {
 
     /// The shards run the client's own text.
     fn shows_positions(&self) -> bool {
-        self.planned.plan.text.is_none()
+        !self.planned.plan.is_rewritten()
             && match &self.planned.plan.many {
                 Many::SumTags { shard_sql } => shard_sql.is_none(),
                 Many::Rows(rows) => rows.shard_sql.is_none(),

@@ -238,7 +238,7 @@ impl Session {
                 return Ok(false);
             }
         };
-        if planned.plan.text.is_some() {
+        if planned.plan.is_rewritten() {
             self.look_after(statement.effects);
             let shards = [shard];
             let read = ManyRead::planned(planned, &shards, text);

@@ -222,6 +222,7 @@ pub struct Shared {
     pub(crate) notifications: Arc<crate::notify::Notifications>,
     /// Who asks for `currval` and `lastval`.
     pub(crate) sequence_readers: crate::session::SequenceReaders,
+    pub(crate) ids: crate::ids::Ids,
     pub(crate) accepting: watch::Sender<Accepting>,
     /// For the console's averages.
     pub(crate) periods: crate::console::Periods,
@@ -283,6 +284,7 @@ impl Shared {
             reloader: OnceLock::new(),
             notifications: Arc::default(),
             sequence_readers: Default::default(),
+            ids: Default::default(),
             accepting: watch::Sender::new(Accepting::On),
             periods: Default::default(),
             sockets: Mutex::default(),

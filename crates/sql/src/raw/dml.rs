@@ -268,7 +268,8 @@ fn is_star(node: Node<'_>) -> bool {
 
 fn drover_function(call: &nodes::FuncCall) -> Option<String> {
     let name = object::name(call.funcname())?;
-    (name.schema.as_deref() == Some("drover")).then_some(name.name)
+    // `drover.next_id()` is an ordinary function, which every server has.
+    (name.schema.as_deref() == Some("drover") && name.name != "next_id").then_some(name.name)
 }
 
 fn args(list: &NodeList) -> Vec<(Option<String>, DroverArg)> {
