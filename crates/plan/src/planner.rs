@@ -330,6 +330,7 @@ impl<'a> Cx<'a> {
         if calls.system_column {
             return Err(Refusal::new(RefusalCode::SystemColumn));
         }
+        write::may_be_spread(&self.graph)?;
         if shapes.locking && (shapes.subqueries > 0 || shapes.outer_joins > 0) {
             return Err(Refusal::with(
                 RefusalCode::LockingLimit,

@@ -151,9 +151,9 @@ refusals! {
         "SELECT * FROM orders WHERE tableoid = 'orders'::regclass",
         "compare names instead of object ids";
     BeforeTrigger = "DRV3006",
-        "a BEFORE ROW trigger of the table could change the shard key",
-        "INSERT INTO orders VALUES (1) -- with a BEFORE INSERT trigger",
-        "compute the value in the statement or use an AFTER trigger";
+        "a BEFORE ROW trigger of the table would run on several shards, each with a clock of its own",
+        "INSERT INTO orders VALUES (1), (2) -- with a BEFORE INSERT trigger",
+        "write rows of one shard key at a time, or use an AFTER trigger";
     UnsafeTable = "DRV3007",
         "writing this table runs code that is not proved to stay within one shard",
         "INSERT INTO orders VALUES (1) -- with an unproved trigger",

@@ -21,7 +21,7 @@ use sql::{Detail, RawStatement};
 use crate::triage_types::ExplainPlan;
 use crate::{DroverStatement, Refusal, RefusalCode, SessionFacts, Triage};
 use resolve::Resolver;
-pub(crate) use utility::writable;
+pub(crate) use utility::{writable, writable_at_once};
 
 /// Decides from the raw parse tree what a statement needs.
 pub fn triage(raw: &RawStatement, snapshot: &Snapshot, session: &SessionFacts) -> Triage {

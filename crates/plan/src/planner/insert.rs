@@ -13,6 +13,7 @@ use super::expr::{as_var, key_source, strip_casts};
 use super::graph::is_time_constant;
 use super::names::Names;
 use super::rewrite::Replace;
+use super::write;
 use crate::{DrawnValue, KeySource, Many, NullKeys, Refusal, RefusalCode, SplitInsert, SplitRow, Target};
 
 use drawn::{DrawnRows, Exact};
@@ -184,6 +185,9 @@ fn lasting_key(cx: &Cx<'_>, expr: &Node) -> Option<KeySource> {
 }
 
 fn many(cx: &Cx<'_>, split: SplitInsert) -> Many {
+    if let Err(refusal) = write::may_be_spread(&cx.graph) {
+        return Many::Refuse(refusal);
+    }
     if !can_split(cx) {
         return Many::Refuse(Refusal::new(RefusalCode::SeveralShards));
     }
@@ -198,7 +202,10 @@ fn can_split(cx: &Cx<'_>) -> bool {
         .iter()
         .any(|w| w.relation.is_some_and(|r| r.placement == Placement::Reference));
     let shapes = &cx.graph.shapes;
-    !shapes.modifying_cte && shapes.subqueries == 0 && cx.graph.reference == usize::from(written)
+    !shapes.modifying_cte
+        && shapes.subqueries == 0
+        && cx.graph.reference == usize::from(written)
+        && write::may_be_spread(&cx.graph).is_ok()
 }
 
 /// Keys that are neither constants nor parameters, but whose value PostgreSQL can say before any row is sent: the home

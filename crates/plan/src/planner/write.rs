@@ -6,7 +6,7 @@ use sql::{Node, Value};
 use super::expr::{as_var, key_source, strip_casts};
 use super::graph::{Graph, Sharded};
 use super::level::Env;
-use crate::triage::writable;
+use crate::triage::{writable, writable_at_once};
 use crate::{KeySource, Refusal, RefusalCode};
 
 /// A table that a statement (or one of its CTEs) writes.
@@ -121,6 +121,17 @@ pub(super) fn check(graph: &Graph<'_>, known: &[Option<&[KeySource]>]) -> Result
         }
     }
     Ok(())
+}
+
+/// Checks that what is written may be written on several shards by one statement.
+pub(super) fn may_be_spread(graph: &Graph<'_>) -> Result<(), Refusal> {
+    // DELETE computes no row.
+    let computes = |write: &&Write<'_>| write.query.value("commandType").as_str() != Some("4");
+    let written = graph.writes.iter().filter(computes);
+    written
+        .filter_map(|write| write.relation)
+        .filter(|relation| !relation.placement.is_home())
+        .try_for_each(writable_at_once)
 }
 
 /// UPDATE and ON CONFLICT DO UPDATE must leave the key as it is.

@@ -35,6 +35,7 @@ pub(super) fn copy(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     }
     if copy.from {
         writable(table)?;
+        writable_at_once(table)?;
     }
     let columns: Vec<String> = if copy.columns.is_empty() {
         table
@@ -114,6 +115,12 @@ pub(crate) fn writable(table: &Relation) -> Result<(), Refusal> {
     if !table.children.is_empty() || !table.parents.is_empty() {
         return Err(Refusal::with(RefusalCode::Partitioned, name_of(table)));
     }
+    Ok(())
+}
+
+/// A statement on several shards would run the table's BEFORE ROW triggers with a clock of its own on each. (That none of
+/// them changes the key is part of [`writable`]; what they do to a reference table is judged there, too.)
+pub(crate) fn writable_at_once(table: &Relation) -> Result<(), Refusal> {
     // pg_trigger.h: ROW 1, BEFORE 2, INSERT 4, UPDATE 16.
     let before_row = table
         .triggers
