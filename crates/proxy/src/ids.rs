@@ -72,6 +72,8 @@ const ROLE_OF_THAT_NAME: &str = "DO $$ BEGIN
             (SELECT FROM pg_catalog.unnest(rolconfig) AS c WHERE c LIKE 'search_path=%')) THEN
         ALTER ROLE drover SET search_path = public;
     END IF;
+-- Roles are the server's, and somebody who makes the objects of another database may be doing the same.
+EXCEPTION WHEN internal_error THEN NULL;
 END $$";
 
 /// The function of a shard. `setval` lasts whatever becomes of the transaction, and leaves `lastval()` alone; the lock lasts
