@@ -25,6 +25,27 @@ INSERT INTO ru SELECT md5(g::text)::uuid, g::text FROM generate_series(1, 60) g;
 @drover SELECT drover.shard_table('rl', key => 'k', colocate_with => 'rc');
 @drover SELECT drover.shard_table('rb', key => 'k', scheme => 'range', places => '{shard:1} < M; {shard:2} < a; {shard:3}');
 @drover SELECT drover.shard_table('ru', key => 'k', scheme => 'range', places => '{shard:2} < 80000000-0000-0000-0000-000000000000; {shard:1}');
+CREATE TABLE ph (tenant text, id int, v text, PRIMARY KEY (tenant, id));
+CREATE TABLE ph2 (tenant text PRIMARY KEY, v text);
+CREATE TABLE pm (k int, v text);
+CREATE TABLE pl (k int, v text);
+INSERT INTO ph SELECT (ARRAY['acme', 'big', 'small', 'other'])[g % 4 + 1], g, 'before' FROM generate_series(1, 40) g;
+INSERT INTO pm SELECT g, g::text FROM generate_series(1, 30) g;
+@drover SELECT drover.shard_table('ph', key => 'tenant');
+@drover SELECT drover.shard_table('ph2', key => 'tenant');
+@drover SELECT drover.shard_table('pm', key => 'k', scheme => 'modulo');
+@drover SELECT drover.shard_table('pl', key => 'k', scheme => 'list', places => '{shard:1} = 1, 2; {shard:2} = *');
+@drover SELECT drover.pin_key('ph', 'whale', shard => '{shard:1}');
+@drover SELECT drover.pin_key('ph2', 'orca', shard => '{shard:2}');
+@drover SELECT drover.pin_key('ph', 'tuna', shard => '{shard:2}');
+@drover SELECT drover.pin_key('ph', 'tuna', shard => '{shard:1}');
+@drover SELECT drover.pin_key('ph', 'cod', shard => '{shard:2}');
+@drover SELECT drover.unpin_key('ph', 'cod');
+@drover SELECT drover.pin_key('pm', '100', shard => '{shard:1}');
+@drover SELECT drover.pin_key('pm', '101', shard => '{shard:1}');
+@drover SELECT drover.pin_key('pl', '1', shard => '{shard:2}');
+@drover SELECT drover.pin_key('pl', '7', shard => '{shard:1}');
+@drover SELECT drover.pin_key('r4', '1001', shard => '{shard:1}');
 @cases
 SELECT * FROM r4 WHERE k BETWEEN 10 AND 60;
 SELECT * FROM r4 WHERE k BETWEEN 110 AND 160;
@@ -113,3 +134,28 @@ SELECT * FROM rb WHERE k < 'B     ';
 @params ('N  ') SELECT * FROM rb WHERE k >= $1;
 SELECT * FROM ru WHERE k >= '80000000-0000-0000-0000-000000000000';
 SELECT * FROM ru WHERE k < '10000000-0000-0000-0000-000000000000';
+-- pinned keys
+INSERT INTO ph VALUES ('whale', 1, 'a'), ('orca', 1, 'b'), ('tuna', 1, 'c'), ('cod', 1, 'd'), ('acme', 100, 'e');
+INSERT INTO ph2 VALUES ('whale', 'a'), ('orca', 'b'), ('tuna', 'c'), ('cod', 'd'), ('acme', 'e');
+SELECT * FROM ph WHERE tenant = 'whale';
+SELECT * FROM ph WHERE tenant IN ('orca', 'tuna', 'cod', 'acme');
+@params ('orca') SELECT * FROM ph2 WHERE tenant = $1;
+SELECT ph.tenant, ph.id, ph2.v FROM ph JOIN ph2 USING (tenant);
+UPDATE ph SET v = v || '!' WHERE tenant IN ('whale', 'orca') RETURNING *;
+COPY ph FROM STDIN;
+whale	2	x
+orca	2	y
+acme	200	z
+\.
+SELECT tenant, count(*) FROM ph GROUP BY tenant;
+INSERT INTO pm VALUES (100, 'a'), (101, 'b'), (102, 'c'), (103, 'd');
+SELECT * FROM pm WHERE k >= 100;
+SELECT * FROM pm WHERE k = 101;
+INSERT INTO pl VALUES (1, 'a'), (2, 'b'), (7, 'c'), (8, 'd'), (NULL, 'e');
+SELECT * FROM pl WHERE k IN (1, 7);
+SELECT * FROM pl WHERE k = 8;
+INSERT INTO r4 VALUES (1000, 'a'), (1001, 'b'), (1002, 'c');
+SELECT * FROM r4 WHERE k > 999;
+SELECT * FROM r4 WHERE k BETWEEN 1001 AND 1001;
+@refused DRV7030 @many SELECT drover.pin_key('pl', '8', shard => 'shard_1');
+SELECT * FROM pl WHERE k = 8;

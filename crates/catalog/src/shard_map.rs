@@ -150,6 +150,22 @@ impl ShardMap {
         Ok(self)
     }
 
+    /// The same map with these keys pinned: as [`with_rows`](ShardMap::with_rows), and a key that has a row already is placed
+    /// anew.
+    pub fn with_pins(
+        mut self,
+        pins: impl IntoIterator<Item = (KeyValue, ShardId)>,
+    ) -> Result<ShardMap, ShardMapError> {
+        for (key, shard) in pins {
+            self.rows.set(key, shard);
+            if self.rows.len() > ROWS_MAX {
+                return Err(ShardMapError::TooManyRows);
+            }
+        }
+        self.list_shards();
+        Ok(self)
+    }
+
     fn of(rest: Rest) -> ShardMap {
         let mut map = ShardMap {
             rest,

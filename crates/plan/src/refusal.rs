@@ -414,6 +414,10 @@ refusals! {
         "the statement has to be written anew for several shards, with letters beyond ASCII, and the client's encoding is not UTF-8",
         "SET client_encoding = 'LATIN1'; SELECT count(*) FROM words WHERE word LIKE 'café%'",
         "SET client_encoding = 'UTF8', or give such values as parameters";
+    PinWithRows = "DRV7030",
+        "a key that has rows cannot be pinned or unpinned: they would have to move",
+        "SELECT drover.pin_key('orders', 'acme', shard => 'shard_9')",
+        "pin a key before its first row is written, or delete its rows and write them again afterwards";
 }
 
 impl RefusalCode {

@@ -191,6 +191,15 @@ pub enum DroverStatement {
         /// Argument types as written, when given.
         arguments: Option<String>,
     },
+    /// `drover.pin_key(…)`, `drover.unpin_key(…)`
+    PinKey {
+        /// The table.
+        table: QualifiedName,
+        /// The key, as PostgreSQL prints it.
+        key: String,
+        /// Name of the shard; `None`: the key is no longer pinned.
+        shard: Option<String>,
+    },
     /// `drover.queries_reset()`
     QueriesReset,
     /// `drover.consistency_token()`

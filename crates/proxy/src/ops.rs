@@ -22,6 +22,7 @@ mod faults;
 pub(crate) mod guards;
 mod join;
 mod part;
+mod pins;
 mod progress;
 mod relocate;
 mod repair;
@@ -31,6 +32,7 @@ mod tests;
 mod views;
 
 pub use effects::{RecordChange, resolve_effects, resolve_effects_on};
+pub use pins::{Pin, pin_key};
 pub use repair::{is_unfinished, repair};
 
 use std::time::Duration;

@@ -31,6 +31,18 @@ impl KeyRows {
         true
     }
 
+    /// Places a key, whether it has a row or not.
+    pub(super) fn set(&mut self, key: KeyValue, shard: ShardId) {
+        let hash = key.hash() as u64;
+        match self.table.find_mut(hash, |(known, _)| *known == key) {
+            Some(row) => row.1 = shard,
+            None => {
+                self.table
+                    .insert_unique(hash, (key, shard), |(key, _)| key.hash() as u64);
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn get(&self, hash: i64, key: KeyRef<'_>) -> Option<ShardId> {
         self.table

@@ -46,6 +46,22 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::ReferenceTable { table: args.table()? })
         }
+        "pin_key" => {
+            let args = Arguments::new(call, &["table", "key", "shard"])?;
+            Ok(DroverStatement::PinKey {
+                table: args.table()?,
+                key: args.required("key")?.to_owned(),
+                shard: Some(args.required("shard")?.to_owned()),
+            })
+        }
+        "unpin_key" => {
+            let args = Arguments::new(call, &["table", "key"])?;
+            Ok(DroverStatement::PinKey {
+                table: args.table()?,
+                key: args.required("key")?.to_owned(),
+                shard: None,
+            })
+        }
         "consistency_token" => {
             Arguments::new(call, &[])?;
             Ok(DroverStatement::ConsistencyToken)

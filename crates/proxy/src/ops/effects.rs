@@ -205,10 +205,14 @@ impl NewTable {
                 .filter_map(|table| sharded_by(table).filter(|(of, _)| *of == map))
                 .all(|(_, known)| known.is_some_and(|known| known.family() == key_type.family()))
         };
-        let same = |known: &Scheme| match (&wanted, known) {
-            // Whatever its ranges have become.
-            (Scheme::Hash { .. }, Scheme::Hash { .. }) => true,
-            (wanted, known) => wanted == known,
+        let same = |known: &Scheme| {
+            let family = known.family().is_none_or(|family| family == key_type.family());
+            family
+                && match (&wanted, known.unpinned()) {
+                    // Whatever its ranges have become.
+                    (Scheme::Hash { .. }, Scheme::Hash { .. }) => true,
+                    (wanted, known) => wanted == known,
+                }
         };
         let mut maps = record.maps.iter().filter(|map| same(&map.scheme));
         if let Some(map) = maps.find(|map| fits(map.id)) {

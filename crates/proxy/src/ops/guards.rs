@@ -76,6 +76,11 @@ pub(super) fn create_sql(table: &str, owns: &str) -> String {
     )
 }
 
+/// The statement that takes the guard of a table away.
+pub(super) fn drop_sql(table: &str) -> String {
+    format!("DROP TRIGGER IF EXISTS {TRIGGER} ON {table}")
+}
+
 /// The key column of the row that a trigger looks at.
 pub(super) fn new_column(column: &str) -> String {
     format!("NEW.{}", quote_ident(column))

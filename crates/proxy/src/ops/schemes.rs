@@ -73,7 +73,7 @@ fn too_many() -> OpError {
     )
 }
 
-fn shard(record: &ClusterRecord, name: &str) -> Result<ShardId, OpError> {
+pub(super) fn shard(record: &ClusterRecord, name: &str) -> Result<ShardId, OpError> {
     let found = record.shards.iter().find(|shard| shard.name == name);
     found.map(|shard| shard.id).ok_or_else(|| {
         let names: Vec<&str> = record.shards.iter().map(|shard| shard.name.as_str()).collect();
@@ -103,7 +103,7 @@ fn places(record: &ClusterRecord, key_type: KeyType, keys: &[ListedKey]) -> Resu
 }
 
 /// The key as it is recorded: as PostgreSQL prints a value of the column.
-fn key(key_type: KeyType, text: &str) -> Result<String, OpError> {
+pub(super) fn key(key_type: KeyType, text: &str) -> Result<String, OpError> {
     match key_type.from_text(text.as_bytes()) {
         // Printed again: blanks at the end of a character mean nothing.
         Ok(KeyValue::Text(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

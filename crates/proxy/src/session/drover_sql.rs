@@ -54,6 +54,23 @@ impl Session {
                 self.client.conn.out().extend_from_slice(&notices);
                 self.done("reference_table", result)
             }
+            DroverStatement::PinKey { table, key, shard } => {
+                let name = pin_function(shard.as_deref());
+                self.outside_blocks(name)?;
+                let (schema, table) = self.own_table(table).await?;
+                let cluster = std::sync::Arc::clone(&self.engine.cluster);
+                self.engine.running.leave();
+                let pin = crate::ops::Pin {
+                    database: &self.database,
+                    schema: &schema,
+                    table: &table,
+                    key,
+                    shard: shard.as_deref(),
+                };
+                let result = crate::ops::pin_key(&cluster, pin).await;
+                self.engine.running.enter_anyway();
+                self.done(name.trim_start_matches("drover."), result)
+            }
             DroverStatement::DeclareLocal { function, .. } => {
                 self.outside_blocks("drover.declare_local")?;
                 let context = self.plan_context().await?;
@@ -355,6 +372,9 @@ impl Session {
                 Triage::Drover(DroverStatement::ShardTable { .. }) => Some(vec!["shard_table"]),
                 Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
                 Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
+                Triage::Drover(DroverStatement::PinKey { shard, .. }) => {
+                    Some(vec![pin_function(shard.as_deref()).trim_start_matches("drover.")])
+                }
                 Triage::Drover(DroverStatement::QueriesReset) => Some(vec!["queries_reset"]),
                 Triage::Drover(DroverStatement::ConsistencyToken) => Some(vec!["consistency_token"]),
                 Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => {
@@ -373,6 +393,14 @@ impl Session {
                 Ok(())
             }
         }
+    }
+}
+
+/// The function that was called.
+fn pin_function(shard: Option<&str>) -> &'static str {
+    match shard {
+        Some(_) => "drover.pin_key",
+        None => "drover.unpin_key",
     }
 }
 

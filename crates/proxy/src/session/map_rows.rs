@@ -8,7 +8,7 @@
 //! | `list` | a key, or all others | – | the key; NULL: all others |
 //! | `directory` | a key, or a range of hashes | as for `hash` | the key |
 //!
-//! Keys are written as SQL, the NULL key as the word `NULL`.
+//! A pinned key has a row of its own in front of those of its scheme. Keys are written as SQL, the NULL key as the word `NULL`.
 
 use catalog::{KeyType, ShardId};
 use topology::records::{ClusterRecord, HashRange, KeyPlace, Scheme};
@@ -83,6 +83,19 @@ fn parts(scheme: &Scheme) -> Vec<Part> {
                 shard: *rest,
             });
             parts
+        }
+        Scheme::Pinned {
+            key_type,
+            rows,
+            under,
+        } => {
+            let mut own = keys(key_type, rows);
+            let others = parts(under).into_iter();
+            let others: Vec<Part> = others
+                .filter(|part| part.key.is_none() || own.iter().all(|pin| pin.key != part.key))
+                .collect();
+            own.extend(others);
+            own
         }
         Scheme::Directory {
             key_type,

@@ -50,6 +50,15 @@ pub enum Scheme {
         /// As in [`Scheme::Hash`].
         ranges: Vec<HashRange>,
     },
+    /// Some keys pinned to shards, whatever the scheme under it says of them.
+    Pinned {
+        /// Type of the keys.
+        key_type: String,
+        /// The keys.
+        rows: Vec<KeyPlace>,
+        /// The scheme of all others; not pinned itself.
+        under: Box<Scheme>,
+    },
 }
 
 /// A part of the hash space, up to the next range's start.
@@ -86,6 +95,9 @@ pub enum SchemeError {
     /// Keys of this type have no order of their own.
     #[error("keys of type {0} cannot be placed by range")]
     NoOrder(&'static str),
+    /// Pins upon pins.
+    #[error("a pinned scheme is pinned again")]
+    PinnedTwice,
     /// A key cannot be read.
     #[error("\"{key}\" is not a {key_type} as PostgreSQL prints it")]
     Key {
@@ -123,6 +135,7 @@ impl Scheme {
             Scheme::Range { .. } => "range",
             Scheme::List { .. } => "list",
             Scheme::Directory { .. } => "directory",
+            Scheme::Pinned { under, .. } => under.name(),
         }
     }
 
@@ -132,7 +145,8 @@ impl Scheme {
             Scheme::Hash { .. } | Scheme::Modulo { .. } => None,
             Scheme::Range { key_type, .. }
             | Scheme::List { key_type, .. }
-            | Scheme::Directory { key_type, .. } => KeyType::named(key_type).map(KeyType::family),
+            | Scheme::Directory { key_type, .. }
+            | Scheme::Pinned { key_type, .. } => KeyType::named(key_type).map(KeyType::family),
         }
     }
 
@@ -160,7 +174,48 @@ impl Scheme {
                 rows,
                 ranges,
             } => hash_map(ranges)?.with_rows(places(type_named(key_type)?, rows)?)?,
+            Scheme::Pinned {
+                key_type,
+                rows,
+                under,
+            } => {
+                if matches!(**under, Scheme::Pinned { .. }) {
+                    return Err(SchemeError::PinnedTwice);
+                }
+                let pins = places(type_named(key_type)?, rows)?;
+                under.to_shard_map()?.with_pins(pins)?
+            }
         })
+    }
+
+    /// The scheme without pins.
+    pub fn unpinned(&self) -> &Scheme {
+        match self {
+            Scheme::Pinned { under, .. } => under,
+            other => other,
+        }
+    }
+
+    /// The scheme with a key, as PostgreSQL prints it, pinned to a shard, or with `None` no longer pinned.
+    pub fn pin(&self, key_type: KeyType, key: &str, shard: Option<ShardId>) -> Scheme {
+        let mut rows = match self {
+            Scheme::Pinned { rows, .. } => rows.clone(),
+            _ => Vec::new(),
+        };
+        rows.retain(|row| row.key.as_deref() != Some(key));
+        rows.extend(shard.map(|shard| KeyPlace {
+            key: Some(key.to_owned()),
+            shard,
+        }));
+        let under = self.unpinned().clone();
+        match rows.is_empty() {
+            true => under,
+            false => Scheme::Pinned {
+                key_type: key_type.family().widest().name().to_owned(),
+                rows,
+                under: Box::new(under),
+            },
+        }
     }
 }
 

@@ -1,0 +1,238 @@
+//! Pinning: one key of a map on a shard of its own, before it has rows.
+//!
+//! The change is one of the cluster's record, made while every proxy is paused. The key must have no rows in any table of
+//! the map, whatever their databases, which is looked at under a lock that waits for transactions in doubt; so no row has to
+//! move. The guards of the tables say where the key was. They are dropped on the two shards concerned before the record
+//! changes, and made again from the record afterwards:
+//!
+//! | dies after | then |
+//! |---|---|
+//! | the guards are dropped | the old record holds; whoever looks next makes the guards again |
+//! | the record is published | the new record holds; whoever looks next makes the guards again |
+
+use catalog::{KeyColumn, KeyType, KeyValue, MapId, ShardId, ShardMap};
+use plan::RefusalCode;
+use sql::quote_ident;
+use topology::records::{Scheme, TableKind, TableRecord, TableState};
+use topology::{ChangeScope, ClusterRecord};
+use wire::backend::ErrorFields;
+
+use super::effects::key_type_named;
+use super::part::{Part, shard_name};
+use super::{LOCK_TIMEOUT, OpError, guards, schemes};
+use crate::cluster::{Cluster, change_deadline};
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Pin<'a> {
+    /// Database of the table.
+    pub database: &'a str,
+    /// Schema of the table.
+    pub schema: &'a str,
+    /// The table, whose map is meant.
+    pub table: &'a str,
+    /// The key as PostgreSQL prints it.
+    pub key: &'a str,
+    /// Name of the shard; `None`: the key is no longer pinned.
+    pub shard: Option<&'a str>,
+}
+
+/// Pins a key of a table, and of all tables colocated with it, to a shard, or takes a pin back. The statement that asked for
+/// this must not count as running meanwhile, because the cluster is paused.
+pub async fn pin_key(cluster: &Cluster, pin: Pin<'_>) -> Result<(), ErrorFields> {
+    run(cluster, pin).await.map_err(OpError::into_fields)
+}
+
+/// A change of a map that was checked.
+struct Change {
+    map: MapId,
+    scheme: Scheme,
+    /// Where the key was and where it will be.
+    shards: (ShardId, ShardId),
+    /// True of a row with this key, as `{column}` in SQL.
+    key: KeyValue,
+    key_type: KeyType,
+}
+
+async fn run(cluster: &Cluster, pin: Pin<'_>) -> Result<(), OpError> {
+    // What can be said at once is said before anybody is paused.
+    plan_of(&cluster.record(), pin)?;
+    let mut guard = cluster.change_alone(ChangeScope::Everything).await?;
+    let record = guard.cluster().clone();
+    let result = async {
+        let change = plan_of(&record, pin)?;
+        let tables = tables_of(&record, change.map);
+        if let Some(table) = tables.iter().find(|table| table.state != TableState::Active) {
+            return Err(OpError::refused(
+                "55006",
+                format!("another change of table {} is not finished yet", table.name),
+            ));
+        }
+        if change.shards.0 != change.shards.1 {
+            free(cluster, &change, &tables).await?;
+        }
+        guard
+            .publish(|record| {
+                record.schema_version += 1;
+                if let Some(map) = record.maps.iter_mut().find(|map| map.id == change.map) {
+                    map.scheme = change.scheme.clone();
+                }
+            })
+            .await?;
+        Ok(())
+    }
+    .await;
+    if let Err(error) = guard.finish(change_deadline()).await {
+        tracing::warn!(%error, "the change was not acknowledged by every proxy");
+    }
+    let now = cluster.record();
+    for database in &record.databases {
+        if let Err(error) = guards::ensure(cluster, &now, database).await {
+            tracing::info!(%error, %database, "tables have no guard yet");
+        }
+    }
+    result
+}
+
+fn plan_of(record: &ClusterRecord, pin: Pin<'_>) -> Result<Change, OpError> {
+    let title = format!("{}.{}", pin.schema, pin.table);
+    let not_sharded = || OpError::refused("42809", format!("table {title} is not sharded"));
+    let table = record
+        .table(pin.database, pin.schema, pin.table)
+        .ok_or_else(not_sharded)?;
+    let TableKind::Sharded { key_types, map, .. } = &table.kind else {
+        return Err(not_sharded());
+    };
+    let known = key_types.first().and_then(|name| key_type_named(name));
+    let (Some(key_type), Some(map)) = (known, record.map(*map)) else {
+        return Err(OpError::refused(
+            "XX000",
+            format!("the shard map of {title} cannot be found"),
+        ));
+    };
+    let text = schemes::key(key_type, pin.key)?;
+    let shard = pin.shard.map(|name| schemes::shard(record, name)).transpose()?;
+    let widest = key_type.family().widest();
+    let scheme = map.scheme.pin(widest, &text, shard);
+    let built = |scheme: &Scheme| {
+        let made = scheme.to_shard_map();
+        made.map_err(|error| OpError::refused("22023", format!("no shard map can be made: {error}")))
+    };
+    let key = widest
+        .from_text(text.as_bytes())
+        .map_err(|error| OpError::refused("22P02", error.to_string()))?;
+    if pin.shard.is_none() && map.scheme == scheme {
+        return Err(OpError::refused(
+            "42704",
+            format!("key \"{}\" of table {title} is not pinned", pin.key),
+        ));
+    }
+    let shards = (built(&map.scheme)?.shard_of(&key), built(&scheme)?.shard_of(&key));
+    Ok(Change {
+        map: map.id,
+        scheme,
+        shards,
+        key,
+        key_type,
+    })
+}
+
+fn tables_of(record: &ClusterRecord, of: MapId) -> Vec<&TableRecord> {
+    let is_on = |table: &&TableRecord| matches!(&table.kind, TableKind::Sharded { map, .. } if *map == of);
+    record.tables.iter().filter(is_on).collect()
+}
+
+/// Sees that no table has rows of the key, and takes the guards away that say where the key was.
+async fn free(cluster: &Cluster, change: &Change, tables: &[&TableRecord]) -> Result<(), OpError> {
+    let mut open = Vec::new();
+    for table in tables {
+        for shard in [change.shards.0, change.shards.1] {
+            match free_one(cluster, change, table, shard).await {
+                Ok(part) => open.push(part),
+                Err(error) => {
+                    for part in open {
+                        part.roll_back().await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+    for mut part in open {
+        part.run("COMMIT").await?;
+    }
+    Ok(())
+}
+
+/// Leaves a transaction open in which the table has no guard on this shard.
+async fn free_one(
+    cluster: &Cluster,
+    change: &Change,
+    table: &TableRecord,
+    shard: ShardId,
+) -> Result<Part, OpError> {
+    let mut part = Part::begin(cluster, shard, &table.database).await?;
+    match free_in(&mut part, change, table).await {
+        Ok(()) => Ok(part),
+        Err(error) => {
+            part.roll_back().await;
+            Err(match error.sqlstate() {
+                Some("55P03") => OpError::refused_with(
+                    "55P03",
+                    format!(
+                        "table {}.{} is in use on {}",
+                        table.schema,
+                        table.name,
+                        shard_name(cluster, shard)
+                    ),
+                    "An open or prepared transaction holds a lock on it; nothing has changed.",
+                ),
+                _ => error,
+            })
+        }
+    }
+}
+
+async fn free_in(part: &mut Part, change: &Change, table: &TableRecord) -> Result<(), OpError> {
+    let TableKind::Sharded { columns, .. } = &table.kind else {
+        return Ok(());
+    };
+    let Some(column) = columns.first() else {
+        return Ok(());
+    };
+    let name = format!("{}.{}", quote_ident(&table.schema), quote_ident(&table.name));
+    let lock = format!(
+        "SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
+        LOCK_TIMEOUT.as_millis()
+    );
+    part.run(&lock).await?;
+    let is_key = is_key_sql(change, &quote_ident(column))?;
+    let [rows] = part
+        .counts(&format!(
+            "SELECT pg_catalog.count(*) FROM ONLY {name} WHERE {is_key}"
+        ))
+        .await?;
+    if rows > 0 {
+        return Err(OpError::not_done(
+            RefusalCode::PinWithRows,
+            format!(
+                "table {}.{} has {rows} rows with this key",
+                table.schema, table.name
+            ),
+            None,
+        ));
+    }
+    part.run(&guards::drop_sql(&name)).await
+}
+
+/// True of the rows with the key.
+fn is_key_sql(change: &Change, column: &str) -> Result<String, OpError> {
+    let (here, elsewhere) = (ShardId(1), ShardId(0));
+    let only = ShardMap::one(elsewhere).with_rows([(change.key.clone(), here)]);
+    let only = only.map_err(|error| OpError::refused("XX000", error.to_string()))?;
+    let key = KeyColumn {
+        attnum: 0,
+        key_type: change.key_type,
+    };
+    Ok(only.predicate_sql(here, key, column))
+}
