@@ -157,5 +157,4 @@ SELECT * FROM pl WHERE k = 8;
 INSERT INTO r4 VALUES (1000, 'a'), (1001, 'b'), (1002, 'c');
 SELECT * FROM r4 WHERE k > 999;
 SELECT * FROM r4 WHERE k BETWEEN 1001 AND 1001;
-@refused DRV7030 @many SELECT drover.pin_key('pl', '8', shard => 'shard_1');
 SELECT * FROM pl WHERE k = 8;

@@ -94,6 +94,10 @@ fn schemes() -> ClusterRecord {
             rest: ShardId(1),
         },
         Scheme::even_directory(&ids, KeyType::Varchar, vec![place(Some("acme"), 4)]).unwrap(),
+        Scheme::Modulo {
+            owners: ids.iter().map(|id| id.0).collect(),
+        }
+        .pin(KeyType::Int4, "7", Some(ShardId(2))),
     ];
     for scheme in schemes {
         let id = record.next_map_id();
@@ -124,6 +128,34 @@ fn schemes_place_keys() {
     );
     assert_eq!(owner(4, &text("acme")), 4);
     assert_eq!(owner(4, &text("b")), owner(0, &text("b")));
+}
+
+#[test]
+fn pins_lie_over_any_scheme_and_come_off_again() {
+    let record = schemes();
+    let owner = |scheme: &Scheme, key: &KeyValue| scheme.to_shard_map().unwrap().shard_of(key).0;
+    let text = |text: &str| KeyValue::Text(text.as_bytes().into());
+    for (map, key, value) in [
+        (0, "7", KeyValue::Int(7)),
+        (1, "7", KeyValue::Int(7)),
+        (2, "7", KeyValue::Int(7)),
+        (3, "eu", text("eu")),
+        (4, "acme", text("acme")),
+    ] {
+        let scheme = &record.maps[map].scheme;
+        let key_type = if map < 3 { KeyType::Int8 } else { KeyType::Text };
+        for shard in [1, 2, 3, 4] {
+            let pinned = scheme
+                .pin(key_type, "x", None)
+                .pin(key_type, key, Some(ShardId(shard)));
+            assert_eq!(owner(&pinned, &value), shard, "{scheme:?}");
+            assert_eq!((pinned.name(), pinned.unpinned()), (scheme.name(), scheme));
+            let again = pinned.pin(key_type, key, Some(ShardId(1)));
+            assert_eq!(owner(&again, &value), 1);
+            assert_eq!(again.pin(key_type, key, None), *scheme);
+        }
+    }
+    assert_eq!(owner(&record.maps[5].scheme, &KeyValue::Int(7)), 2);
 }
 
 #[test]
