@@ -46,22 +46,8 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::ReferenceTable { table: args.table()? })
         }
-        "pin_key" => {
-            let args = Arguments::new(call, &["table", "key", "shard"])?;
-            Ok(DroverStatement::PinKey {
-                table: args.table()?,
-                key: args.required("key")?.to_owned(),
-                shard: Some(args.required("shard")?.to_owned()),
-            })
-        }
-        "unpin_key" => {
-            let args = Arguments::new(call, &["table", "key"])?;
-            Ok(DroverStatement::PinKey {
-                table: args.table()?,
-                key: args.required("key")?.to_owned(),
-                shard: None,
-            })
-        }
+        "pin_key" => pin(call, true),
+        "unpin_key" => pin(call, false),
         "consistency_token" => {
             Arguments::new(call, &[])?;
             Ok(DroverStatement::ConsistencyToken)
@@ -85,6 +71,25 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             format!("drover.{other}()"),
         )),
     }
+}
+
+/// `drover.pin_key` and its undoing.
+fn pin(call: &DroverCall, pinned: bool) -> Result<DroverStatement, Refusal> {
+    let names: &[&str] = if pinned {
+        &["table", "key", "shard"]
+    } else {
+        &["table", "key"]
+    };
+    let args = Arguments::new(call, names)?;
+    let shard = match pinned {
+        true => Some(args.required("shard")?.to_owned()),
+        false => None,
+    };
+    Ok(DroverStatement::PinKey {
+        table: args.table()?,
+        key: args.required("key")?.to_owned(),
+        shard,
+    })
 }
 
 /// Checks options that shard a table, from `drover.shard_table` or from WITH.

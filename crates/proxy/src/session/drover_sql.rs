@@ -54,23 +54,7 @@ impl Session {
                 self.client.conn.out().extend_from_slice(&notices);
                 self.done("reference_table", result)
             }
-            DroverStatement::PinKey { table, key, shard } => {
-                let name = pin_function(shard.as_deref());
-                self.outside_blocks(name)?;
-                let (schema, table) = self.own_table(table).await?;
-                let cluster = std::sync::Arc::clone(&self.engine.cluster);
-                self.engine.running.leave();
-                let pin = crate::ops::Pin {
-                    database: &self.database,
-                    schema: &schema,
-                    table: &table,
-                    key,
-                    shard: shard.as_deref(),
-                };
-                let result = crate::ops::pin_key(&cluster, pin).await;
-                self.engine.running.enter_anyway();
-                self.done(name.trim_start_matches("drover."), result)
-            }
+            DroverStatement::PinKey { table, key, shard } => self.pin_key(table, key, shard.as_deref()).await,
             DroverStatement::DeclareLocal { function, .. } => {
                 self.outside_blocks("drover.declare_local")?;
                 let context = self.plan_context().await?;
@@ -100,6 +84,29 @@ impl Session {
                 self.done("declare_local", result)
             }
         }
+    }
+
+    async fn pin_key(
+        &mut self,
+        table: &sql::QualifiedName,
+        key: &str,
+        shard: Option<&str>,
+    ) -> Result<(), Fault> {
+        let name = pin_function(shard);
+        self.outside_blocks(name)?;
+        let (schema, table) = self.own_table(table).await?;
+        let cluster = std::sync::Arc::clone(&self.engine.cluster);
+        self.engine.running.leave();
+        let pin = crate::ops::Pin {
+            database: &self.database,
+            schema: &schema,
+            table: &table,
+            key,
+            shard,
+        };
+        let result = crate::ops::pin_key(&cluster, pin).await;
+        self.engine.running.enter_anyway();
+        self.done(name.trim_start_matches("drover."), result)
     }
 
     fn done(&mut self, name: &str, result: Result<(), ErrorFields>) -> Result<(), Fault> {
