@@ -6,6 +6,8 @@
     reason = "helpers of tests are tests"
 )]
 
+#[path = "reads/balance.rs"]
+mod balance;
 #[path = "reads/conflicts.rs"]
 mod conflicts;
 #[path = "reads/copies.rs"]
@@ -24,6 +26,8 @@ mod places;
 mod promoted;
 #[path = "reads/table.rs"]
 mod table;
+#[path = "reads/timelines.rs"]
+mod timelines;
 #[path = "reads/tokens.rs"]
 mod tokens;
 #[path = "reads/torture.rs"]

@@ -165,7 +165,8 @@ impl Node {
     /// must not be what is known of it for ever.
     pub(super) fn looked_at(&self) {
         let served = self.served.load(Ordering::Relaxed);
-        if self.served_before.swap(served, Ordering::Relaxed) == served {
+        // One that is at work is being asked.
+        if self.served_before.swap(served, Ordering::Relaxed) == served && self.outstanding() == 0 {
             let latency = self.latency_us.load(Ordering::Relaxed);
             self.latency_us.store(latency / 2, Ordering::Relaxed);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use replica::{Lineage, Position, SystemId};
+use replica::{Lineage, Place, Position, SystemId};
 use topology::records::{NodeRecord, ShardRecord};
 
 use super::NodeId;
@@ -250,6 +250,16 @@ impl ShardView {
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// A server that was last seen like this tells by its own number whether it has this place: the line it follows, as far
+    /// as that was seen, has the place too. Beyond the point where the primary's line left its own the same number is
+    /// another place.
+    #[must_use]
+    pub fn can_tell(&self, seen: &Seen, place: Position) -> bool {
+        self.lineage
+            .as_ref()
+            .is_some_and(|line| line.place(seen.position.timeline, place.lsn) == Place::Within)
     }
 
     /// Some server of the shard answers at once, so that another one that does not is itself to blame, and not the

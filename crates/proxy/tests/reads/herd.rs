@@ -66,6 +66,26 @@ impl Door {
         &self.url
     }
 
+    /// Replicas are used in another way from now on.
+    pub fn change(&self, change: impl FnOnce(&mut ReplicaConfig)) {
+        let nodes = &self.running.as_ref().unwrap().shared().nodes;
+        let mut config = ReplicaConfig::clone(&nodes.config());
+        change(&mut config);
+        nodes.set_config(config);
+    }
+
+    /// Waits until all servers of a shard, from 1, have been looked at.
+    #[track_caller]
+    pub fn look(&self, shard: u32) {
+        let nodes = &self.running.as_ref().unwrap().shared().nodes;
+        let now = nodes.now();
+        until(|| {
+            let view = nodes.view(shard).unwrap();
+            let mut seen = view.nodes.iter().map(|node| node.seen);
+            seen.all(|seen| seen.is_some_and(|seen| seen.asked > now))
+        });
+    }
+
     /// A metric's sum over all workers.
     pub fn metric(&self, name: &str) -> u64 {
         let sums = self.running.as_ref().unwrap().shared().metrics.sums();
@@ -141,6 +161,16 @@ impl Herd {
             store: Arc::new(MemoryStore::new()),
             kit,
         }
+    }
+
+    /// How proxies that are started from now on use replicas.
+    pub fn replica_config(&mut self) -> &mut ReplicaConfig {
+        &mut self.config.replicas
+    }
+
+    /// A replica's record, by the numbers of shard and replica, from 0.
+    pub fn record_of(&mut self, shard: usize, replica: usize) -> &mut NodeRecord {
+        &mut self.record.shards[shard].replicas[replica]
     }
 
     /// Proxies are not told of the replicas, but may find them.
@@ -249,6 +279,18 @@ impl Herd {
         ))
         .unwrap()
     }
+}
+
+/// What `drover.nodes` says of a server.
+pub fn shown(client: &mut Client, node: &agent::NodeInfo, column: &str) -> String {
+    let answer = run(client, "SELECT * FROM drover.nodes");
+    let columns = answer.results[0].columns.clone().unwrap();
+    let at = |name: &str| columns.iter().position(|column| column.name == name).unwrap();
+    let (port, at) = (at("port"), at(column));
+    let rows = answer.text_rows();
+    let is_it = |row: &&Vec<Option<String>>| row[port] == Some(node.port.to_string());
+    let row = rows.iter().find(is_it).unwrap();
+    row[at].clone().unwrap_or_default()
 }
 
 /// Where the session's reads go now.

@@ -49,7 +49,11 @@ impl Session {
         let Choice::Node(picked) = nodes.choose(shard.0, &need) else {
             return false;
         };
-        let Some(seen) = nodes.view(shard.0).and_then(|view| view.node(picked.id)?.seen) else {
+        let seen = nodes.view(shard.0).and_then(|view| {
+            let seen = view.node(picked.id)?.seen?;
+            view.can_tell(&seen, needed).then_some(seen)
+        });
+        let Some(seen) = seen else {
             return false;
         };
         let wanted = match age_max {

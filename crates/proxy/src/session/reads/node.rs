@@ -142,11 +142,13 @@ impl Session {
             }
             return;
         }
+        let id = server.replica.as_ref().map(|replica| replica.id);
         let seen = look(&mut server.lease).await;
-        let view = self.engine.shared.nodes.view(shard.0);
-        let timeline = view
-            .as_ref()
-            .and_then(|view| Some(view.lineage.as_ref()?.timeline()));
+        // On the line that the replica was seen to follow: the primary's may have left it meanwhile.
+        let timeline = self.engine.shared.nodes.view(shard.0).and_then(|view| {
+            let node = view.node(id?)?;
+            Some(node.seen?.position.timeline)
+        });
         match (seen, timeline, &mut self.reads) {
             (Ok(mark), Some(timeline), Some(reads)) => {
                 self.engine.metrics.positions_taken.increment();

@@ -205,7 +205,7 @@ impl Session {
         let Some(mut in_flight) = picked.node.begin() else {
             return Ok(None);
         };
-        let Some(seen) = self.seen(shard, picked.id) else {
+        let Some(seen) = self.seen(shard, picked.id, needed) else {
             return Ok(None);
         };
         // How old its data are was judged by where it was then.
@@ -280,9 +280,13 @@ impl Session {
         }
     }
 
-    fn seen(&self, shard: ShardId, id: NodeId) -> Option<Seen> {
+    /// What was seen of a replica last; `None` if that does not tell what its position means for the place that is needed.
+    fn seen(&self, shard: ShardId, id: NodeId, needed: Option<Position>) -> Option<Seen> {
         let view = self.engine.shared.nodes.view(shard.0)?;
-        view.node(id)?.seen
+        let seen = view.node(id)?.seen?;
+        needed
+            .is_none_or(|needed| view.can_tell(&seen, needed))
+            .then_some(seen)
     }
 
     /// Waits until a replica has replayed what is needed, or the time is over. Asks only what is not known already.
