@@ -282,6 +282,9 @@ impl Config {
         if let Some(console) = &console {
             checks::console(reader, console, &databases);
         }
+        if let Some(store) = &store {
+            checks::store(reader, store);
+        }
         if let Some(proxy) = &proxy {
             checks::proxy(reader, proxy);
         }

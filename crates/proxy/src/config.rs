@@ -20,6 +20,9 @@ pub use tls::{
 /// Clients a worker takes before the next one is used, where nothing else is said.
 pub const CLIENTS_PER_WORKER: usize = 64;
 
+/// [`ProxyConfig::lease_ttl`] where nobody says otherwise.
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
+
 /// Everything one proxy needs to know.
 #[derive(Debug, Clone)]
 pub struct ProxyConfig {
@@ -37,6 +40,8 @@ pub struct ProxyConfig {
     pub workers: usize,
     /// Clients that a worker takes before the next one is used, unless it is busy.
     pub clients_per_worker: usize,
+    /// How long the proxy's registration in the store outlives it: the others go on without it after this.
+    pub lease_ttl: Duration,
     /// Who may log in.
     pub users: Vec<UserConfig>,
     /// How clients and the proxy itself prove who they are.

@@ -8,7 +8,7 @@ use super::Password;
 use super::declare::{Located, Reader};
 use super::sections::{
     AuthSection, ConsoleSection, CredentialSection, DatabaseSection, PoolSection, ProxySection,
-    ReplicasSection, ShardSection, UserSection,
+    ReplicasSection, ShardSection, StoreSection, UserSection,
 };
 
 /// Names within a kind must differ.
@@ -75,6 +75,16 @@ pub(super) fn nodes(reader: &mut Reader<'_>, shards: &[Located<ShardSection>]) {
         "server",
         nodes.iter().map(|(node, at)| (node.as_str(), *at)),
     );
+}
+
+/// Shorter than a second a busy machine's proxies would be cut off again and again; longer than a minute the others would
+/// wait that long behind one that died.
+pub(super) fn store(reader: &mut Reader<'_>, store: &Located<StoreSection>) {
+    let seconds = std::time::Duration::from_secs;
+    if !(seconds(1)..=seconds(60)).contains(&store.value.lease_ttl) {
+        let message = "`lease_ttl` must be between 1s and 1m".to_owned();
+        reader.problem(store.key_at("lease_ttl"), message);
+    }
 }
 
 /// Servers must be looked at with pauses, and answers need time.

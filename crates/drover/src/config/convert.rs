@@ -55,6 +55,7 @@ impl Config {
             },
             workers: self.proxy.workers,
             clients_per_worker: self.proxy.clients_per_worker,
+            lease_ttl: self.store.lease_ttl,
             users: self.all_users(),
             auth: self.auth_config(),
             databases: self.databases.iter().map(database).collect(),

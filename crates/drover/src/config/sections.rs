@@ -75,7 +75,8 @@ section! {
         kind: StoreKind = "'file'",
         /// Directory of the `file` store, made if missing. A relative path counts from the configuration file.
         path: PathBuf = "'drover-store'",
-        /// A proxy that shows no sign of life for this long is cut off from the cluster.
+        /// A proxy that shows no sign of life for this long is cut off from the cluster: `1s` to `1m`. Changes of the schema and
+        /// of shards wait this long for one that died; one on a stalled disk pauses after this long.
         lease_ttl: Duration = "'3s'",
     }
 }

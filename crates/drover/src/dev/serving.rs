@@ -50,6 +50,7 @@ pub fn plan(
         console: Default::default(),
         workers: 0,
         clients_per_worker: proxy::config::CLIENTS_PER_WORKER,
+        lease_ttl: proxy::config::LEASE_TTL,
         users: vec![UserConfig {
             name: user.clone(),
             auth: ClientAuth::Password(password.clone()),

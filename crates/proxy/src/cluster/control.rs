@@ -20,9 +20,6 @@ use crate::ops::guards;
 use crate::tls::{Tls, TlsError};
 use crate::worker::Shared;
 
-/// How long a proxy's registration outlives it.
-const LEASE: Duration = Duration::from_secs(3);
-
 /// How often prepared transactions are looked for when nobody asks.
 const RECOVERY_EVERY: Duration = Duration::from_secs(15);
 
@@ -248,7 +245,7 @@ async fn set_up(
     nodes::monitor::look_at_all(&cluster).await;
     databases::bootstrap_all(&cluster, &record, &wanted.databases).await?;
     set_salts(&cluster, store.as_ref()).await;
-    let joined = leases.spawn(Membership::join(store, proxy, LEASE)).await;
+    let joined = leases.spawn(Membership::join(store, proxy, config.lease_ttl)).await;
     let membership = joined.map_err(|error| ControlError::Thread(error.to_string()))??;
     let membership = Arc::new(membership);
     let _ = cluster.membership.set(Arc::clone(&membership));

@@ -53,6 +53,7 @@ impl Fixture {
             listen: ([127, 0, 0, 1], 0).into(),
             workers: 1,
             clients_per_worker: 1,
+            lease_ttl: crate::config::LEASE_TTL,
             reuse_port: false,
             users: Vec::new(),
             listen_also: Vec::new(),

@@ -65,6 +65,7 @@ impl Fixture {
             console: Default::default(),
             workers,
             clients_per_worker: 1,
+            lease_ttl: proxy::config::LEASE_TTL,
             reuse_port: false,
             users: vec![user],
             databases: vec![database.clone().into()],
