@@ -84,7 +84,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
         listen: "127.0.0.1:0".parse().expect("an address"),
         workers: 1,
         clients_per_worker: 1,
-            lease_ttl: proxy::config::LEASE_TTL,
+        lease_ttl: proxy::config::LEASE_TTL,
         reuse_port: false,
         users: vec![UserConfig {
             name: info.app_user.clone(),

@@ -22,6 +22,7 @@ use crate::buffers::Buffers;
 use crate::listing::ClientMark;
 use crate::server::connect::{Encrypt, connect};
 use crate::server::{Address, BackendKey};
+use crate::spare::{Blank, Spare};
 use crate::tls::ServerTls;
 
 pub mod peers;
@@ -95,18 +96,43 @@ pub struct CancelTarget {
 #[derive(Debug, Default)]
 struct SlotState {
     bound: Vec<Arc<CancelTarget>>,
-    /// Servers a cancel is on its way to, once per cancel; they may be unbound already.
-    delivering: Vec<Arc<CancelTarget>>,
-    /// Servers that a cancel may still reach although its delivery was given up.
-    doubtful: Vec<Arc<CancelTarget>>,
+    /// Few clients ever cancel.
+    cancels: Spare<Cancels>,
     /// To be woken by a cancel: the session waits for something that is no server.
     waker: Option<Waker>,
 }
 
+/// What has been done with a client's cancels.
+#[derive(Debug, Default)]
+struct Cancels {
+    /// Servers one is on its way to, once per cancel; they may be unbound already.
+    delivering: Vec<Arc<CancelTarget>>,
+    /// Servers that one may still reach although its delivery was given up.
+    doubtful: Vec<Arc<CancelTarget>>,
+}
+
+impl Blank for Cancels {
+    const BLANK: &'static Self = &Self {
+        delivering: Vec::new(),
+        doubtful: Vec::new(),
+    };
+
+    fn is_blank(&self) -> bool {
+        self.delivering.is_empty() && self.doubtful.is_empty()
+    }
+}
+
 impl SlotState {
+    /// The server is not doubtful any more.
+    fn trust(&mut self, target: &Arc<CancelTarget>) {
+        if contains(&self.cancels.doubtful, target) {
+            remove(&mut self.cancels.doubtful, target);
+        }
+    }
+
     /// A cancel is on its way to a server that the client still has.
     fn is_awaited(&self) -> bool {
-        let mut under_way = self.delivering.iter();
+        let mut under_way = self.cancels.delivering.iter();
         under_way.any(|target| contains(&self.bound, target))
     }
 }
@@ -242,7 +268,7 @@ impl CancelSlot {
     pub fn unbind(&self, target: &Arc<CancelTarget>) -> Unbound {
         let mut state = self.lock();
         remove(&mut state.bound, target);
-        if contains(&state.delivering, target) || contains(&state.doubtful, target) {
+        if contains(&state.cancels.delivering, target) || contains(&state.cancels.doubtful, target) {
             Unbound::Pending
         } else {
             Unbound::Clear
@@ -253,7 +279,7 @@ impl CancelSlot {
     pub fn forget(&self, target: &Arc<CancelTarget>) {
         let mut state = self.lock();
         remove(&mut state.bound, target);
-        remove(&mut state.doubtful, target);
+        state.trust(target);
     }
 
     /// Waits until no cancel is on its way to the server. False: a delivery was given up, the cancel may still come;
@@ -265,9 +291,9 @@ impl CancelSlot {
             wait.as_mut().enable();
             {
                 let mut state = self.lock();
-                if !contains(&state.delivering, target) {
-                    let doubtful = contains(&state.doubtful, target);
-                    remove(&mut state.doubtful, target);
+                if !contains(&state.cancels.delivering, target) {
+                    let doubtful = contains(&state.cancels.doubtful, target);
+                    state.trust(target);
                     return !doubtful;
                 }
             }
@@ -319,7 +345,7 @@ impl CancelSlot {
         let targets = {
             let mut state = self.lock();
             let targets = state.bound.clone();
-            state.delivering.extend(targets.iter().cloned());
+            state.cancels.delivering.extend(targets.iter().cloned());
             targets
         };
         self.deliver(targets).await
@@ -332,7 +358,7 @@ impl CancelSlot {
             return None;
         }
         let targets = state.bound.clone();
-        state.delivering.extend(targets.iter().cloned());
+        state.cancels.delivering.extend(targets.iter().cloned());
         Some(targets)
     }
 
@@ -393,14 +419,15 @@ impl Deliveries<'_> {
         remove(&mut self.left, target);
         let mut state = self.slot.lock();
         if let Some(at) = state
+            .cancels
             .delivering
             .iter()
             .position(|other| Arc::ptr_eq(other, target))
         {
-            state.delivering.swap_remove(at);
+            state.cancels.delivering.swap_remove(at);
         }
         if !certain {
-            state.doubtful.push(Arc::clone(target));
+            state.cancels.doubtful.push(Arc::clone(target));
         }
         drop(state);
         self.slot.settled.notify_waiters();

@@ -34,6 +34,7 @@ pub mod reload;
 pub mod server;
 pub mod session;
 pub mod sockets;
+mod spare;
 pub mod tls;
 pub mod trace;
 pub mod worker;

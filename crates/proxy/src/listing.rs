@@ -5,7 +5,7 @@
 //! lent to, and when, by a clock that is read once a second.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub struct ClientInfo {
     pub database: Arc<str>,
     /// Where it connected from.
     pub peer: Peer,
-    /// Where it connected to; `None` for a Unix socket.
-    pub local: Option<SocketAddr>,
-    /// When it logged in.
-    pub connected: SystemTime,
+    /// Address and port it connected to; `None` for a Unix socket.
+    pub local: Option<(IpAddr, u16)>,
+    /// When it logged in, in seconds since 1970.
+    pub connected_s: u64,
     /// What it called itself in its startup packet.
     pub application_name: Box<str>,
     /// Protocol and cipher of its encryption.
@@ -65,7 +65,7 @@ impl ClientMark {
     #[must_use]
     pub fn last_request_s(&self) -> u64 {
         match (self.last_lent.load(Ordering::Relaxed), self.info()) {
-            (0, Some(info)) => seconds(info.connected),
+            (0, Some(info)) => info.connected_s,
             (lent, _) => lent,
         }
     }

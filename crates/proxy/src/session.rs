@@ -38,7 +38,6 @@ mod sequences;
 mod set;
 mod several;
 mod simple;
-mod spare;
 mod spread;
 mod sql_prepared;
 mod stale;
@@ -63,6 +62,7 @@ use crate::engine::{Engine, PlanContext};
 use crate::pools::{Admission, ShardPool};
 use crate::worker::{Stop, StopReason, Watch};
 
+use crate::spare::Spare;
 use block::{Block, Enlisted};
 pub use configs::ConfigCalls;
 use effects::Pins;
@@ -72,7 +72,6 @@ pub use listen::ListenCommand;
 pub use reads::{Consistency, FloorMap, Floors, OnReplica, ReadFrom, ReadHint, ReplicaMark};
 pub(crate) use sequences::SequenceReaders;
 use settings::SettingsHistory;
-use spare::Spare;
 pub(crate) use workspace::Workspaces;
 
 /// One client's session.
@@ -413,7 +412,7 @@ mod tests {
     }
 
     /// Each of many thousands of idle sessions holds this much: with what the runtime adds, its task fits into 1024 bytes.
-    /// What is seldom needed goes into a box of its own ([`spare`]).
+    /// What is seldom needed goes into a box of its own ([`crate::spare`]).
     #[test]
     fn an_idle_session_is_small() {
         let task = size_of_future(run);

@@ -36,7 +36,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
         workers: 2,
         // Every test has sessions on both.
         clients_per_worker: 1,
-            lease_ttl: crate::config::LEASE_TTL,
+        lease_ttl: crate::config::LEASE_TTL,
         reuse_port: false,
         users: vec![user],
         auth: AuthConfig::default(),

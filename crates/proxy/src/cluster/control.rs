@@ -245,7 +245,9 @@ async fn set_up(
     nodes::monitor::look_at_all(&cluster).await;
     databases::bootstrap_all(&cluster, &record, &wanted.databases).await?;
     set_salts(&cluster, store.as_ref()).await;
-    let joined = leases.spawn(Membership::join(store, proxy, config.lease_ttl)).await;
+    let joined = leases
+        .spawn(Membership::join(store, proxy, config.lease_ttl))
+        .await;
     let membership = joined.map_err(|error| ControlError::Thread(error.to_string()))??;
     let membership = Arc::new(membership);
     let _ = cluster.membership.set(Arc::clone(&membership));

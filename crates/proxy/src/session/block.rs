@@ -6,8 +6,8 @@ use catalog::{ShardId, Snapshot};
 use topology::ClusterRecord;
 use wire::TransactionStatus;
 
-use super::spare::Blank;
 use crate::pools::{Lease, TicketGuard};
+use crate::spare::Blank;
 
 /// What is known about a server's part in the open transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

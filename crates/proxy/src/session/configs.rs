@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use super::effects::PinReason;
 use super::settings::is_own;
-use super::spare::{Blank, Spare};
 use super::{Fault, Session};
 use crate::exec::link;
 use crate::server::Applied;
+use crate::spare::{Blank, Spare};
 
 /// Names looked at together; more than that pins the session.
 const NAMES_MAX: usize = 100;

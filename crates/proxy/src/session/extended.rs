@@ -23,7 +23,6 @@ use super::learn::Learned;
 use super::many::Args;
 use super::portal::Rest;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
-use super::spare::Blank;
 use super::told::{Learnt, Telling};
 use super::{Fault, Session};
 use crate::engine::PlanContext;
@@ -31,6 +30,7 @@ use crate::exec::statement::{
     Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable, resolve, tenant_of,
 };
 use crate::server::{Description, StatementId};
+use crate::spare::Blank;
 
 /// A statement the client prepared.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use super::effects::{Effects, PinReason};
 use super::settings::{Settings, is_own};
-use super::spare::Spare;
 use super::{Fault, Session};
 use crate::exec::link;
 use crate::server::ServerConn;
+use crate::spare::Spare;
 
 /// A row for each thing that is there: `(NULL, its place in` [`SEEN`]`)`. Locks of an open transaction are not told from
 /// those of the session: ask outside of blocks.

@@ -23,10 +23,10 @@ use wire::backend::{ErrorFields, Fields, field, tag};
 use super::Session;
 use super::effects::Pins;
 use super::fault::refusal_code;
-use super::spare::Blank;
 use crate::digest::Run;
 use crate::exec::statement::Statement;
 use crate::metrics::{PoolCounters, Route, SqlState, StatementClass, WorkerMetrics};
+use crate::spare::Blank;
 pub(super) use report::Detail;
 
 /// Statements of one request that are told apart; what a longer pipeline does beyond counts in its totals only.

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::spare::{Blank, Spare};
+use crate::spare::{Blank, Spare};
 
 /// The settings of a session that differ from what a fresh server connection has.
 ///

@@ -7,9 +7,9 @@
 use sql::{Detail, StatementKind};
 
 use super::learn::Learned;
-use super::spare::Blank;
 use super::{Fault, Session};
 use crate::exec::statement::{Action, Statement};
+use crate::spare::Blank;
 
 /// Texts kept for one session; also bounds what an EXECUTE after a change of the schema costs.
 const TEXTS_MAX: usize = 1000;

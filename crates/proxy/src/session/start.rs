@@ -12,13 +12,13 @@ use super::enlist::settle;
 use super::extended::Statements;
 use super::reads::ASK_DEFAULTS;
 use super::settings::{Settings, SettingsHistory};
-use super::spare::Spare;
 use super::{Fault, Session};
 use crate::client::StartupInfo;
 use crate::engine::Engine;
 use crate::exec::link;
 use crate::pools::PoolPolicy;
 use crate::server::Parameters;
+use crate::spare::Spare;
 
 /// Startup parameters that are not settings.
 const NOT_SETTINGS: [&str; 4] = ["user", "database", "options", "replication"];

@@ -14,7 +14,7 @@ use super::Session;
 use super::block::{Block, Enlisted};
 use super::extended::Extended;
 use super::observe::Observation;
-use super::spare::{Blank, Spare};
+use crate::spare::{Blank, Spare};
 
 /// Kept per worker; more are freed.
 const KEPT_MAX: usize = 64;

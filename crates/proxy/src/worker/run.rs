@@ -242,8 +242,8 @@ fn client_info(info: &StartupInfo, peer: Peer, local: Option<SocketAddr>) -> Cli
         user: Arc::clone(&info.user),
         database: Arc::clone(&info.database),
         peer,
-        local,
-        connected: std::time::SystemTime::now(),
+        local: local.map(|address| (address.ip(), address.port())),
+        connected_s: crate::listing::seconds(std::time::SystemTime::now()),
         application_name: info.param("application_name").unwrap_or_default().into(),
         tls: info.tls.clone(),
     }

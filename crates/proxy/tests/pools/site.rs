@@ -59,6 +59,7 @@ impl Site {
             listen_also: Vec::new(),
             workers: 2,
             clients_per_worker: 1,
+            lease_ttl: proxy::config::LEASE_TTL,
             reuse_port: false,
             users: vec![UserConfig {
                 name: info.app_user.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cancel::CancelSlot;
 use crate::console::table::Kind::{Int4, Text};
 use crate::console::table::{ColumnSpec, Table, Value, row};
-use crate::listing::{ServerRow, seconds, utc};
+use crate::listing::{ServerRow, utc};
 use crate::session::effects::{PinReason, Pins};
 use crate::sockets::Peer;
 use crate::worker::Shared;
@@ -112,7 +112,7 @@ fn client_row(shared: &Shared, slot: &CancelSlot, server: Option<&ServerRow>) ->
         Peer::Unix { pid, .. } => ("unix".to_owned(), shared.config.listen.port(), pid.unwrap_or(0)),
     };
     let (local, local_port) = match info.local {
-        Some(address) => (address.ip().to_string(), address.port()),
+        Some((address, port)) => (address.to_string(), port),
         None => ("unix".to_owned(), shared.config.listen.port()),
     };
     let wait = wait.unwrap_or(Duration::ZERO);
@@ -126,7 +126,7 @@ fn client_row(shared: &Shared, slot: &CancelSlot, server: Option<&ServerRow>) ->
         port,
         local,
         local_port,
-        utc(seconds(info.connected)),
+        utc(info.connected_s),
         utc(slot.mark.last_request_s()),
         wait.as_secs(),
         wait.subsec_micros(),

@@ -1,13 +1,13 @@
-//! Parts of a session that are there only while it works.
+//! Parts of what belongs to a client that are there only while they are needed.
 //!
 //! Most clients of a pooler wait most of the time, and what one of them costs meanwhile is multiplied by all of them. So what
 //! is empty whenever a session is at rest has its room outside of the session, is put away with the rest of its
-//! [workspace](super::workspace), and serves the next session of the worker that gets something to do.
+//! [workspace](crate::session), and serves the next session of the worker that gets something to do.
 
 use std::ops::{Deref, DerefMut};
 
 /// What can be absent while nothing is in it.
-pub(super) trait Blank: Sized + 'static {
+pub(crate) trait Blank: Sized + 'static {
     /// How an absent one reads.
     const BLANK: &'static Self;
 
@@ -17,23 +17,23 @@ pub(super) trait Blank: Sized + 'static {
 
 /// A `T`, or nothing where it is blank. Reading takes an absent one for blank; whoever changes it makes it.
 #[derive(Debug)]
-pub(super) struct Spare<T>(Option<Box<T>>);
+pub(crate) struct Spare<T>(Option<Box<T>>);
 
 impl<T: Blank> Spare<T> {
     /// An absent one.
-    pub(super) const fn absent() -> Self {
+    pub(crate) const fn absent() -> Self {
         Self(None)
     }
 
     /// Gives it away, with its room, if it is blank.
     #[inline]
-    pub(super) fn put_away(&mut self) -> Self {
+    pub(crate) fn put_away(&mut self) -> Self {
         Self(self.0.take_if(|part| part.is_blank()))
     }
 
     /// Takes this one unless it has one.
     #[inline]
-    pub(super) fn take_up(&mut self, other: Self) {
+    pub(crate) fn take_up(&mut self, other: Self) {
         if self.0.is_none() {
             *self = other;
         }
