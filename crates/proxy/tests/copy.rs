@@ -50,6 +50,7 @@ impl Fixture {
             console: Default::default(),
             workers: 1,
             clients_per_worker: 1,
+            lease_ttl: proxy::config::LEASE_TTL,
             reuse_port: false,
             users: vec![user],
             databases: vec![database.clone().into()],

@@ -124,6 +124,7 @@ impl Herd {
             console: Default::default(),
             workers: 2,
             clients_per_worker: 1,
+            lease_ttl: proxy::config::LEASE_TTL,
             users: vec![user],
             databases: vec![info.database.clone().into()],
             pool: PoolConfig {
