@@ -109,7 +109,7 @@ fn a_dump_of_a_cluster_is_one_database() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (custom, parallel) = (file("custom"), file("parallel"));
-    let own = ["--no-owner", "-N", "drover_internal"];
+    let own = ["--no-owner", "-N", "drover", "-N", "drover_internal"];
     let target = proxy.target();
     let text = tool("pg_dump", target, &own);
     assert!(!text.contains("drover"), "nothing of Drover's own is in it");
