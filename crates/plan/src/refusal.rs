@@ -411,9 +411,9 @@ refusals! {
         "SELECT set_config('app.' || 'tenant', '7', false); SELECT count(*) FROM orders",
         "make settings with SET, or with set_config and a constant name, in a statement of its own; DISCARD ALL gives the state up";
     ClientEncoding = "DRV7026",
-        "the statement has to be written anew for several shards, with letters beyond ASCII, and the client's encoding is not UTF-8",
+        "letters would have to be hashed, compared or written anew here, and the client's encoding is not UTF-8",
         "SET client_encoding = 'LATIN1'; SELECT count(*) FROM words WHERE word LIKE 'café%'",
-        "SET client_encoding = 'UTF8', or give such values as parameters";
+        "SET client_encoding = 'UTF8'";
     PinWithRows = "DRV7030",
         "a key that has rows cannot be pinned or unpinned: they would have to move",
         "SELECT drover.pin_key('orders', 'acme', shard => 'shard_9')",

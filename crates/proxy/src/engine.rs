@@ -28,6 +28,9 @@ pub struct PlanContext {
     pub search_path: Vec<String>,
     /// `standard_conforming_strings` is on.
     pub conforming_strings: bool,
+    /// What clients send is what servers store: their encoding is UTF-8, or none. Otherwise bytes beyond ASCII mean nothing
+    /// here, and may be letters that are hashed and ordered in another way.
+    pub utf8: bool,
     /// What was parsed and planned so far.
     pub statements: StatementCache,
     /// Unlike any other context's.

@@ -25,6 +25,7 @@ mod hurry;
 mod idle_times;
 mod inspect;
 mod learn;
+mod letters;
 mod listen;
 mod many;
 mod map_rows;

@@ -16,6 +16,8 @@ mod fixture;
 mod guards;
 #[path = "sessions/leaks.rs"]
 mod leaks;
+#[path = "sessions/letters.rs"]
+mod letters;
 #[path = "sessions/listening.rs"]
 mod listening;
 #[path = "sessions/peers.rs"]

@@ -34,6 +34,11 @@ pub(super) enum HomeAccess {
     Lent(Box<Lease>),
 }
 
+/// What plans depend on besides the schema. A row per schema of the search path, and one if there is none.
+const CONTEXT_SQL: &str = "SELECT pg_catalog.current_setting('standard_conforming_strings'), s, \
+     pg_catalog.pg_client_encoding() \
+     FROM (SELECT 1) one LEFT JOIN pg_catalog.unnest(pg_catalog.current_schemas(false)) s ON true";
+
 impl Session {
     /// The index of the session's server for a shard; gets one if there is none.
     pub(super) async fn enlist(&mut self, shard: ShardId) -> Result<usize, Fault> {
@@ -545,16 +550,11 @@ impl Session {
         let home = snapshot.home();
         let mut access = self.home_access_for_settings(home).await?;
         let server = self.asked(&mut access);
-        let question = format!(
-            "BEGIN READ ONLY; {local} SELECT pg_catalog.current_setting('standard_conforming_strings'), s \
-             FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) s; ROLLBACK"
-        );
+        let question = format!("BEGIN READ ONLY; {local} {CONTEXT_SQL}; ROLLBACK");
         let question = if server.status == TransactionStatus::Idle {
             question
         } else {
-            "SELECT pg_catalog.current_setting('standard_conforming_strings'), s \
-             FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) s"
-                .to_owned()
+            CONTEXT_SQL.to_owned()
         };
         let reply = link::query(server, &question)
             .await
@@ -565,6 +565,8 @@ impl Session {
             .first()
             .and_then(|row| row.first()?.as_deref())
             .is_none_or(|on| on == "on");
+        let encoding = rows.first().and_then(|row| row.get(2)?.as_deref());
+        let utf8 = matches!(encoding, Some("UTF8" | "SQL_ASCII"));
         let search_path = rows
             .into_iter()
             .filter_map(|row| row.into_iter().nth(1).flatten())
@@ -574,6 +576,7 @@ impl Session {
             version,
             search_path,
             conforming_strings,
+            utf8,
             statements: crate::exec::statement::StatementCache::default(),
             id: self.engine.next_statement_id().0,
         }))

@@ -308,6 +308,7 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
             return Err(failed_block());
         }
+        self.check_letters(&prepared.statement, text).await?;
         let prepared = Rc::new(prepared);
         self.place_read_in_pipeline(&prepared.statement).await?;
         // PostgreSQL judges a statement at Parse; a plan means that it has done so.
@@ -507,6 +508,10 @@ impl Session {
             return Err(Fault::error("08P01", text));
         }
         let context = self.plan_context().await?;
+        if !context.utf8 {
+            let param = |index: usize| param_of(bind, index);
+            super::letters::check_params(planned, bind.params.len(), param)?;
+        }
         if planned.keys_are_computed() {
             return Ok(PortalPlace::Many {
                 shards: Vec::new(),

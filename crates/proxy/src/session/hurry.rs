@@ -166,7 +166,8 @@ impl Session {
     /// Recognises an errand. Changes nothing.
     fn errand(&mut self, shape: Shape) -> Option<Errand> {
         let (context, settings) = self.context.as_ref()?;
-        if context.version != self.engine.cluster.version(&self.database)
+        if !context.utf8
+            || context.version != self.engine.cluster.version(&self.database)
             || !Rc::ptr_eq(settings, self.settings.current())
         {
             return None;

@@ -265,6 +265,7 @@ impl Session {
                 self.complete_rows(run, rows, &gathered, sink.rows)
             }
             Combine::Ordered { keys, limit } => {
+                self.check_order(keys).await?;
                 let bounds = bounds(limit, run.args)?;
                 let keys = sort_keys(keys)?;
                 let formats = ordered_formats(run, rows, &keys);

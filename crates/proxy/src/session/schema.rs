@@ -353,6 +353,7 @@ impl Session {
             version: base.version,
             search_path: base.search_path.clone(),
             conforming_strings: base.conforming_strings,
+            utf8: base.utf8,
             statements: StatementCache::default(),
             id: self.engine.next_statement_id().0,
         });

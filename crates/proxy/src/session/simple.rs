@@ -161,6 +161,7 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
         }
+        self.check_letters(statement, text).await?;
         self.place_statement(statement, text).await?;
         if statement.effects.reads_sequence_state {
             self.find_sequences().await?;
