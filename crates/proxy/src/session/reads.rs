@@ -173,6 +173,7 @@ impl Session {
         statement: &Rc<Statement>,
         text: &str,
     ) -> Result<(), Fault> {
+        self.check_letters(statement, text).await?;
         self.place_read(statement).await?;
         self.check_sql_prepared(statement, text).await
     }

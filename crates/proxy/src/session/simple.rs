@@ -161,7 +161,6 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
         }
-        self.check_letters(statement, text).await?;
         self.place_statement(statement, text).await?;
         if statement.effects.reads_sequence_state {
             self.find_sequences().await?;
@@ -192,8 +191,8 @@ impl Session {
             }
             Action::Planned(planned) if !planned.plan.prelude.is_empty() => {
                 self.look_after(statement.effects);
-                let read = ManyRead::deferred(planned, text, literals);
-                Box::pin(self.read_on_many(read)).await.map(|()| false)
+                Box::pin(self.read_on_many(ManyRead::deferred(planned, text, literals))).await?;
+                Ok(false)
             }
             Action::Planned(planned) => {
                 let context = self.plan_context().await?;
