@@ -495,11 +495,11 @@ WHERE pg_catalog.pg_function_is_visible(p.oid)
       AND n.nspname <> 'pg_catalog'
       AND n.nspname <> 'information_schema'
 ORDER BY 1, 2, 4;
--- \dn, without the schema of Drover's own functions
+-- \dn, without the schemas of Drover's own functions
 @ordered SELECT n.nspname AS "Name",
   pg_catalog.pg_get_userbyid(n.nspowner) AS "Owner"
 FROM pg_catalog.pg_namespace n
-WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'drover_internal')
+WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'drover', 'drover_internal')
 ORDER BY 1;
 -- \di
 @ordered SELECT n.nspname as "Schema",

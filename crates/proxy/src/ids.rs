@@ -73,7 +73,7 @@ const ROLE_OF_THAT_NAME: &str = "DO $$ BEGIN
         ALTER ROLE drover SET search_path = public;
     END IF;
 -- Roles are the server's, and somebody who makes the objects of another database may be doing the same.
-EXCEPTION WHEN internal_error THEN NULL;
+EXCEPTION WHEN internal_error OR unique_violation THEN NULL;
 END $$";
 
 /// The function of a shard. `setval` lasts whatever becomes of the transaction, and leaves `lastval()` alone; the lock lasts

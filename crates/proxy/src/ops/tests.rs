@@ -528,7 +528,7 @@ fn what_cannot_be_moved_is_refused_before_anything_happens() {
          CREATE VIEW view_of AS SELECT 1 AS id;
          CREATE TABLE parted (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parted DEFAULT;
          CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);
-         CREATE TABLE floats (id float8); CREATE TABLE vague (id text COLLATE blind);
+         CREATE TABLE spans (id interval); CREATE TABLE vague (id text COLLATE blind);
          CREATE TABLE gen (id int, twice int GENERATED ALWAYS AS (id * 2) STORED);
          CREATE TABLE uniq (id int, other int UNIQUE);
          CREATE TABLE excl (id int, EXCLUDE USING hash (id WITH =));
@@ -553,7 +553,7 @@ fn what_cannot_be_moved_is_refused_before_anything_happens() {
         ("part", "id", "0A000"),
         ("parent", "id", "0A000"),
         ("child", "id", "0A000"),
-        ("floats", "id", "0A000"),
+        ("spans", "id", "0A000"),
         ("vague", "id", "0A000"),
         ("gen", "twice", "0A000"),
         ("uniq", "id", "0A000"),

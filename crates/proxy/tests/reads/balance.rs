@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use testkit::client::Client;
+use testkit::client::{Client, Pipeline};
 
 use crate::herd::{Door, Herd, run, shown, until, value};
 use crate::torture::signal;
 
 /// Reads of one round.
 const ROUND: usize = 200;
+
+/// Statements that one replica has in hand.
+const NAPS: usize = 5;
 
 struct Scene {
     herd: Herd,
@@ -75,6 +78,11 @@ impl Scene {
         let mut watching = self.door.client();
         let mut latency = |replica| shown(&mut watching, self.replica(shard, replica), "latency_us");
         until(|| [0, 1].map(&mut latency) == ["0", "0"]);
+        self.draws_now(client, shard)
+    }
+
+    /// The same, whatever is known.
+    fn draws_now(&self, client: &mut Client, shard: usize) -> [usize; 2] {
         let mut draws = [0; 2];
         for _ in 0..ROUND {
             let line = Self::route(client).swap_remove(shard);
@@ -121,6 +129,7 @@ impl Scene {
 fn each_shard_of_a_read_has_the_replica_that_suits() {
     let scene = Scene::start();
     zones(&scene);
+    least_loaded(&scene);
     late(&scene);
     back_slowly(&scene);
 }
@@ -152,6 +161,40 @@ fn zones(scene: &Scene) {
         config.poll_timeout = Duration::from_secs(60);
         config.zone = None;
     });
+}
+
+/// A replica that has much in hand gets next to nothing of a read over shards, however its zone is called.
+fn least_loaded(scene: &Scene) {
+    let mut client = scene.reader();
+    let mut watching = scene.door.client();
+    let busy = scene.replica(1, 0);
+    // For a moment all go to its zone.
+    scene.door.change(|config| config.zone = Some("a".to_owned()));
+    let primary = &scene.herd.kit.info().shards[1].primary;
+    let id = value(&mut scene.herd.direct(primary), "SELECT min(id) FROM s");
+    let nap = format!("SELECT pg_sleep(600) FROM s WHERE id = {id}");
+    let mut napping: Vec<Client> = (0..NAPS).map(|_| scene.reader()).collect();
+    for client in &mut napping {
+        client.send(Pipeline::new().query(&nap).bytes()).unwrap();
+    }
+    until(|| shown(&mut watching, busy, "outstanding") == NAPS.to_string());
+    scene.door.change(|config| config.zone = None);
+    let [drawn, idle] = scene.draws_now(&mut client, 1);
+    assert!(drawn * 5 < idle, "{drawn} {idle}");
+    let mut admin = scene.herd.admin(busy);
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    until(|| value(&mut admin, asleep) == NAPS.to_string());
+    run(
+        &mut admin,
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+    );
+    for mut client in napping {
+        let answer = client.collect(1).unwrap();
+        assert_eq!(answer.errors[0].sqlstate(), "57014");
+    }
+    until(|| shown(&mut watching, busy, "outstanding") == "0");
+    let [one, other] = scene.draws(&mut client, 1);
+    assert!(one * 3 > other && other * 3 > one, "{one} {other}");
 }
 
 /// Out at the limit, back in at half of it; and what remains when all are late.

@@ -8,7 +8,8 @@ use crate::torture::signal;
 /// From now on a standby tells its primary this name.
 fn name(herd: &Herd, standby: &agent::NodeInfo, name: &str) {
     let info = herd.kit.info();
-    let primary = &info.shards[0].primary;
+    let has = |shard: &&agent::ShardInfo| shard.replicas.iter().any(|node| node.port == standby.port);
+    let primary = &info.shards.iter().find(has).unwrap().primary;
     let conninfo = format!(
         "host={} port={} user={} password={} application_name={name}",
         primary.host,
@@ -80,4 +81,51 @@ fn standbys_are_found_followed_and_forgotten() {
     run(&mut writer, "INSERT INTO t VALUES (1)");
     let same = |line: &&String| line.contains(&port);
     until(|| servers(&mut writer).iter().filter(same).count() == 1);
+}
+
+/// Each shard's standbys are its own, and a read over all shards is read from them.
+#[test]
+fn standbys_of_every_shard_are_found() {
+    let mut herd = Herd::start(2, 1);
+    let info = herd.kit.info().clone();
+    for shard in &info.shards {
+        let standby = &shard.replicas[0];
+        name(&herd, standby, &format!("127.0.0.1:{}", standby.port));
+    }
+    herd.hide_replicas();
+    let door = herd.proxy("p1");
+    let mut client = door.client();
+    let mut expected: Vec<String> = info
+        .shards
+        .iter()
+        .flat_map(|shard| {
+            let (primary, standby) = (shard.primary.port, shard.replicas[0].port);
+            [
+                format!("127.0.0.1:{primary} primary false"),
+                format!("127.0.0.1:{standby} in true"),
+            ]
+        })
+        .collect();
+    expected.sort();
+    until(|| {
+        let mut now = servers(&mut client);
+        now.sort();
+        now == expected
+    });
+    run(
+        &mut client,
+        "CREATE TABLE s (id int PRIMARY KEY) WITH (drover.shard_key = 'id')",
+    );
+    let rows: Vec<String> = (1..=50).map(|id| format!("({id})")).collect();
+    run(&mut client, &format!("INSERT INTO s VALUES {}", rows.join(", ")));
+    run(&mut client, "SET drover.read_from = 'replica'");
+    run(&mut client, "SET drover.replica_wait = '20s'");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM s"), "50");
+    let route = run(&mut client, "EXPLAIN (ROUTE) SELECT count(*) FROM s").text_rows();
+    let lines: Vec<String> = route.into_iter().flatten().flatten().collect();
+    for shard in &info.shards {
+        let standby = format!(":{} ", shard.replicas[0].port);
+        let is_read = |line: &String| line.starts_with("Read from:") && line.contains(&standby);
+        assert!(lines.iter().any(is_read), "{lines:?}");
+    }
 }

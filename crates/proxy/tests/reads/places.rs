@@ -432,16 +432,22 @@ fn settings(herd: &Herd, door: &crate::herd::Door) {
     let user = value(&mut owner, "SELECT current_user");
     let info = herd.kit.info();
     let primary = &info.shards[0].primary;
-    let alter = |what: &str| {
-        let sql = format!("ALTER ROLE {user} {what}");
+    let alter = |whose: &str, what: &str| {
+        let sql = format!("ALTER {whose} {what} drover.read_from");
+        let sql = if what == "SET" { sql + " = 'replica'" } else { sql };
         herd.kit.on_node(primary, &info.database, &sql);
     };
-    alter("SET drover.read_from = 'replica'");
-    // What a role has set counts from the next login to the server, hence for a proxy that has none yet.
-    let fresh = herd.proxy("p2");
-    let mut client = fresh.client();
-    until(|| on_replica(&mut client));
-    alter("RESET drover.read_from");
+    // What a role or a database has set counts from the next login to the server, hence for a proxy that has none yet.
+    for (whose, proxy) in [
+        (format!("ROLE {user}"), "p2"),
+        (format!("DATABASE {}", info.database), "p3"),
+    ] {
+        alter(&whose, "SET");
+        let fresh = herd.proxy(proxy);
+        let mut client = fresh.client();
+        until(|| on_replica(&mut client));
+        alter(&whose, "RESET");
+    }
 }
 
 /// A function that says it is stable and writes all the same: the client never hears of the replica's refusal.
