@@ -1,5 +1,8 @@
 //! Moves on real servers.
 
+mod effects;
+mod pins;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -446,80 +449,6 @@ fn colocation_shares_a_map_and_needs_comparable_keys() {
 }
 
 #[test]
-fn a_key_without_rows_is_pinned_and_the_guards_know() {
-    let f = Fixture::new(
-        "",
-        "CREATE TABLE users (id int8 PRIMARY KEY, name text); CREATE TABLE orders (user_id int4, x int);
-         INSERT INTO users SELECT generate_series(1, 50); INSERT INTO orders SELECT g, g FROM generate_series(40, 60) g",
-    );
-    f.shard("users", "id", None).unwrap();
-    f.shard("orders", "user_id", Some("users")).unwrap();
-    let names: Vec<String> = f.record().shards.iter().map(|shard| shard.name.clone()).collect();
-    let pin = |key: &str, shard: Option<usize>| {
-        let pin = Pin {
-            database: &f.database,
-            schema: "public",
-            table: "users",
-            key,
-            shard: shard.map(|shard| names[shard - 1].as_str()),
-        };
-        let done = f.runtime.block_on(pin_key(&f.cluster, pin));
-        done.map_err(|fields| fields.code)
-    };
-    let place = |key: i64| -> usize {
-        let record = f.record();
-        let table = record.table(&f.database, "public", "users").unwrap();
-        let TableKind::Sharded { map, .. } = &table.kind else {
-            panic!("{table:?}")
-        };
-        let map = record.map(*map).unwrap().scheme.to_shard_map().unwrap();
-        map.shard_of(&catalog::KeyValue::Int(key)).0 as usize
-    };
-    // 60 has rows in the colocated table only.
-    for key in [5, 60] {
-        let (before, other) = (place(key), place(key) % 3 + 1);
-        assert_eq!(pin(&key.to_string(), Some(other)), Err("0A000".to_owned()));
-        assert_eq!(place(key), before);
-    }
-    let refused = |shard: usize, key: i64| {
-        // Whoever sees the new record first makes the guard.
-        let guard = "SELECT FROM pg_trigger WHERE tgrelid = 'users'::regclass AND tgname = 'drover_guard'";
-        let begun = std::time::Instant::now();
-        while f.rows(shard as u32, guard).is_empty() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(60),
-                "no guard on shard {shard}"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let sql = format!(
-            "DO $$ BEGIN INSERT INTO users VALUES ({key}); DELETE FROM users WHERE id = {key}; \
-             EXCEPTION WHEN integrity_constraint_violation THEN RAISE; END $$"
-        );
-        let link = async {
-            f.cluster
-                .admin_link(ShardId(shard as u32), &f.database)
-                .await
-                .unwrap()
-                .run(&sql)
-                .await
-        };
-        f.runtime.block_on(link).is_err()
-    };
-    let (old, new) = (place(1000), place(1000) % 3 + 1);
-    pin("1000", Some(new)).unwrap();
-    assert_eq!(place(1000), new);
-    assert_eq!((refused(old, 1000), refused(new, 1000)), (true, false));
-    pin("1000", None).unwrap();
-    assert_eq!(
-        (place(1000), refused(old, 1000), refused(new, 1000)),
-        (old, false, true)
-    );
-    assert_eq!(pin("1000", None), Err("42704".to_owned()));
-    assert_eq!(pin("x", Some(1)), Err("22P02".to_owned()));
-}
-
-#[test]
 fn what_cannot_be_moved_is_refused_before_anything_happens() {
     let f = Fixture::new(
         "CREATE FUNCTION unknown() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT 1''; RETURN NEW; END';
@@ -749,63 +678,6 @@ fn functions_are_declared_local_once() {
         }
     });
     assert_eq!(f.record().declared_local.len(), 1);
-}
-
-#[test]
-fn effects_become_records() {
-    let f = Fixture::new(
-        "CREATE SCHEMA shop; CREATE DOMAIN key AS int8; CREATE TABLE shop.users (id key);
-         CREATE TABLE shop.words (word text); CREATE TABLE public.countries (code text)",
-        "",
-    );
-    let resolve = |effects: &[MetadataEffect]| {
-        let path = ["nowhere".to_owned(), "shop".to_owned(), "public".to_owned()];
-        f.runtime
-            .block_on(resolve_effects(&f.cluster, &f.database, &path, effects))
-            .map_err(Box::new)
-    };
-    let sharded = |name: &str, key: &str, other: Option<&str>| MetadataEffect::CreateSharded {
-        table: QualifiedName::bare(name),
-        options: options(key, other),
-    };
-    let mut record = f.record();
-    let effects = [
-        sharded("users", "id", None),
-        sharded("words", "word", None),
-        MetadataEffect::CreateReference {
-            table: QualifiedName::bare("countries"),
-        },
-        sharded("gone", "id", None),
-    ];
-    let change = resolve(&effects).unwrap();
-    change.apply(&mut record);
-    change.apply(&mut record);
-    record.check().unwrap();
-    let names: Vec<String> = record
-        .tables
-        .iter()
-        .map(|t| format!("{}.{}", t.schema, t.name))
-        .collect();
-    assert_eq!(names, ["shop.users", "shop.words", "public.countries"]);
-    assert_eq!(record.maps.len(), 2);
-    assert_eq!(
-        resolve(&[sharded("users", "nothing", None)]).unwrap_err().code,
-        "42703"
-    );
-    let error = resolve(&[
-        sharded("users", "id", None),
-        sharded("words", "word", Some("users")),
-    ])
-    .unwrap_err();
-    assert_eq!(error.code, "42804");
-
-    let dropped = MetadataEffect::Drop {
-        tables: vec![("shop".into(), "users".into()), ("shop".into(), "words".into())],
-    };
-    f.kit.on_every_shard(&f.database, "DROP TABLE shop.users");
-    resolve(&[dropped]).unwrap().apply(&mut record);
-    let names: Vec<&str> = record.tables.iter().map(|t| t.name.as_str()).collect();
-    assert_eq!(names, ["words", "countries"]);
 }
 
 #[test]

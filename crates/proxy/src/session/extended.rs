@@ -461,6 +461,8 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
             return Err(failed_block());
         }
+        // The client may speak another encoding than when it prepared this.
+        self.check_letters(&prepared.statement, &prepared.text).await?;
         self.check_sql_prepared(&prepared.statement, &prepared.text)
             .await?;
         if !bind.portal.is_empty() && self.extended.portals.contains_key(bind.portal) {

@@ -1,6 +1,6 @@
 //! Clients whose encoding is not UTF-8: their letters are other bytes than those in the tables.
 
-use testkit::client::{Answer, Client, Extended, Parameter};
+use testkit::client::{Answer, Client, Extended, Format, Parameter, Pipeline};
 
 use super::fixture::{Fixture, run};
 
@@ -162,6 +162,28 @@ fn an_encoding_counts_from_where_it_is_set() {
         &[Parameter::text("Ã©1")],
     );
     assert_eq!(told(&found), Ok(1));
+}
+
+/// What was prepared in one encoding would be prepared anew, on another server, in the one that holds now.
+#[test]
+fn a_statement_prepared_in_another_encoding_is_refused() {
+    let (_fixture, mut client, _) = fixture();
+    let prepare = Pipeline::new()
+        .parse("s", "SELECT n FROM w WHERE k = 'Ã©1'", &[])
+        .sync();
+    let execute = || {
+        Pipeline::new()
+            .bind("", "s", &[], Format::Text)
+            .execute("", 0)
+            .sync()
+    };
+    client.send(prepare.bytes()).unwrap();
+    assert_eq!(client.collect(1).unwrap().errors, []);
+    client.send(execute().bytes()).unwrap();
+    assert_eq!(told(&client.collect(1).unwrap()), Ok(1));
+    run(&mut client, "SET client_encoding = 'LATIN1'");
+    client.send(execute().bytes()).unwrap();
+    assert_eq!(told(&client.collect(1).unwrap()), Err("0A000".to_owned()));
 }
 
 /// Names mean what the settings say that hold when a statement comes, also behind a change of the schema in the same block.
