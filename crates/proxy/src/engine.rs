@@ -31,6 +31,8 @@ pub struct PlanContext {
     /// What clients send is what servers store: their encoding is UTF-8, or none. Otherwise bytes beyond ASCII mean nothing
     /// here, and may be letters that are hashed and ordered in another way.
     pub utf8: bool,
+    /// That encoding, as `pg_client_encoding()` calls it.
+    pub encoding: Arc<str>,
     /// What was parsed and planned so far.
     pub statements: StatementCache,
     /// Unlike any other context's.

@@ -566,7 +566,8 @@ impl Session {
             .and_then(|row| row.first()?.as_deref())
             .is_none_or(|on| on == "on");
         let encoding = rows.first().and_then(|row| row.get(2)?.as_deref());
-        let utf8 = matches!(encoding, Some("UTF8" | "SQL_ASCII"));
+        let encoding: Arc<str> = encoding.unwrap_or_default().into();
+        let utf8 = matches!(&*encoding, "UTF8" | "SQL_ASCII");
         let search_path = rows
             .into_iter()
             .filter_map(|row| row.into_iter().nth(1).flatten())
@@ -577,6 +578,7 @@ impl Session {
             search_path,
             conforming_strings,
             utf8,
+            encoding,
             statements: crate::exec::statement::StatementCache::default(),
             id: self.engine.next_statement_id().0,
         }))

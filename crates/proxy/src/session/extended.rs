@@ -48,6 +48,8 @@ pub(super) struct Prepared {
     /// What it was planned with ([`PlanContext::id`](crate::engine::PlanContext)): another search path or catalog means
     /// another plan.
     pub context: u64,
+    /// The client's encoding when it sent the text.
+    pub encoding: Arc<str>,
     /// It has no name.
     pub unnamed: bool,
     /// What the client was told that it takes and gives; where the plan does not say it (see [`super::told`]).
@@ -427,6 +429,7 @@ impl Session {
             statement,
             literals,
             context: context.id,
+            encoding: Arc::clone(&context.encoding),
             unnamed,
             told: RefCell::default(),
         })
@@ -449,6 +452,10 @@ impl Session {
         if prepared.context == context.id {
             return Ok(prepared);
         }
+        // A server would read its letters as those of the encoding that holds now.
+        if prepared.encoding != context.encoding && !prepared.text.is_ascii() {
+            return Err(Fault::refused_as(plan::RefusalCode::ClientEncoding));
+        }
         let fresh = Box::pin(self.prepare_again(&prepared)).await?;
         let fresh = Rc::new(fresh);
         self.statements.insert(name, Rc::clone(&fresh));
@@ -461,8 +468,6 @@ impl Session {
         if self.block.state == BlockState::Failed && !ends_block(&prepared.statement) {
             return Err(failed_block());
         }
-        // The client may speak another encoding than when it prepared this.
-        self.check_letters(&prepared.statement, &prepared.text).await?;
         self.check_sql_prepared(&prepared.statement, &prepared.text)
             .await?;
         if !bind.portal.is_empty() && self.extended.portals.contains_key(bind.portal) {

@@ -354,6 +354,7 @@ impl Session {
             search_path: base.search_path.clone(),
             conforming_strings: base.conforming_strings,
             utf8: base.utf8,
+            encoding: std::sync::Arc::clone(&base.encoding),
             statements: StatementCache::default(),
             id: self.engine.next_statement_id().0,
         });

@@ -253,6 +253,7 @@ impl Session {
             statement: Rc::clone(&prepared.statement),
             literals: prepared.literals.clone(),
             context: prepared.context,
+            encoding: Arc::clone(&prepared.encoding),
             unnamed: prepared.unnamed,
             told: Some(Arc::clone(told)).into(),
         });

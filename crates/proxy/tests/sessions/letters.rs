@@ -168,22 +168,25 @@ fn an_encoding_counts_from_where_it_is_set() {
 #[test]
 fn a_statement_prepared_in_another_encoding_is_refused() {
     let (_fixture, mut client, _) = fixture();
-    let prepare = Pipeline::new()
-        .parse("s", "SELECT n FROM w WHERE k = 'Ã©1'", &[])
-        .sync();
-    let execute = || {
-        Pipeline::new()
-            .bind("", "s", &[], Format::Text)
-            .execute("", 0)
-            .sync()
-    };
-    client.send(prepare.bytes()).unwrap();
-    assert_eq!(client.collect(1).unwrap().errors, []);
-    client.send(execute().bytes()).unwrap();
-    assert_eq!(told(&client.collect(1).unwrap()), Ok(1));
-    run(&mut client, "SET client_encoding = 'LATIN1'");
-    client.send(execute().bytes()).unwrap();
-    assert_eq!(told(&client.collect(1).unwrap()), Err("0A000".to_owned()));
+    run(&mut client, "CREATE TABLE plain AS SELECT 1 AS n, 'Ã©1' AS k");
+    for table in ["w", "plain"] {
+        run(&mut client, "RESET client_encoding");
+        let sql = format!("SELECT n FROM {table} WHERE k = 'Ã©1'");
+        let prepare = Pipeline::new().parse(table, &sql, &[]).sync();
+        let execute = || {
+            Pipeline::new()
+                .bind("", table, &[], Format::Text)
+                .execute("", 0)
+                .sync()
+        };
+        client.send(prepare.bytes()).unwrap();
+        assert_eq!(client.collect(1).unwrap().errors, []);
+        client.send(execute().bytes()).unwrap();
+        assert_eq!(told(&client.collect(1).unwrap()), Ok(1));
+        run(&mut client, "SET client_encoding = 'LATIN1'");
+        client.send(execute().bytes()).unwrap();
+        assert_eq!(told(&client.collect(1).unwrap()), Err("0A000".to_owned()));
+    }
 }
 
 /// Names mean what the settings say that hold when a statement comes, also behind a change of the schema in the same block.
