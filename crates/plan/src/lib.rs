@@ -22,7 +22,7 @@ pub use refusal::{Refusal, RefusalCode};
 pub use triage::triage;
 pub use triage_types::{
     CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan, ListedKey,
-    MetadataEffect, RangeEnd, SchemeOption, SessionFacts, ShardOptions, Triage,
+    MetadataEffect, RangeEnd, RenamedTable, SchemeOption, SessionFacts, ShardOptions, Triage,
 };
 pub use types::{
     Analyzed, Bound, Combine, DrawnValue, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys,

@@ -253,10 +253,6 @@ refusals! {
         "the shard key column cannot be dropped or change its type or its labels",
         "ALTER TABLE orders DROP COLUMN user_id",
         "create a new table and move the rows";
-    RenameSharded = "DRV6005",
-        "a sharded or reference table cannot be renamed or moved to another schema yet",
-        "ALTER TABLE orders RENAME TO o",
-        "create a view with the new name";
     AlterAction = "DRV6006",
         "this change of a sharded or reference table is not handled yet",
         "ALTER TABLE orders INHERIT base",
@@ -270,8 +266,8 @@ refusals! {
         "CREATE VIEW v AS SELECT * FROM orders, settings",
         "make the unsharded table a reference table";
     Container = "DRV6009",
-        "the object holds sharded or reference tables",
-        "DROP SCHEMA shop CASCADE",
+        "CASCADE could drop the shard key column of a table that stays",
+        "DROP SCHEMA types CASCADE -- and the key of orders is of type types.tenant",
         "drop the sharded tables first";
     RuleOnSharded = "DRV6010",
         "a rule cannot involve a sharded or reference table",

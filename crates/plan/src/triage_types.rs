@@ -105,11 +105,36 @@ pub enum MetadataEffect {
         /// Its name as written.
         table: QualifiedName,
     },
+    /// Sharded or reference tables, or their key columns, may have other names now.
+    Renamed {
+        /// The tables, by what they were called before.
+        tables: Vec<RenamedTable>,
+    },
+    /// A schema may have another name now: functions that were declared local go with it.
+    RenamedSchema {
+        /// Before.
+        from: String,
+        /// Afterwards.
+        to: String,
+    },
     /// Sharded or reference tables were dropped (if they still are there afterwards, nothing changes).
     Drop {
         /// Schema and name.
         tables: Vec<(String, String)>,
     },
+}
+
+/// A table that gets another name. It is found again by its OID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenamedTable {
+    /// Schema before the statement.
+    pub schema: String,
+    /// Name before the statement.
+    pub name: String,
+    /// OID on the home shard.
+    pub oid: catalog::Oid,
+    /// Numbers of its key columns, in order.
+    pub key: Vec<i16>,
 }
 
 /// How a table is to be sharded.

@@ -252,6 +252,14 @@ impl Cluster {
         }
     }
 
+    /// Finishes every prepared transaction whose decision is known, however young it is. Failures are left to recovery.
+    pub(crate) async fn finish_decided(&self) {
+        if let Err(error) = recovery::run_decided(self).await {
+            tracing::debug!(%error, "prepared transactions could not be looked at");
+            self.ask_recovery();
+        }
+    }
+
     /// The same to a given server of the shard with this name.
     async fn admin_link_to(
         &self,

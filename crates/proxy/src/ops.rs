@@ -25,6 +25,7 @@ mod part;
 mod pins;
 mod progress;
 mod relocate;
+mod renames;
 mod repair;
 mod schemes;
 #[cfg(test)]

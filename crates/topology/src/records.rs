@@ -10,11 +10,13 @@ use crate::{Key, StoreError};
 
 mod cluster;
 mod ids;
+mod journal;
 mod scheme;
 #[cfg(test)]
 mod tests;
 
 pub use cluster::ClusterRecordError;
+pub use journal::SchemaJournal;
 pub use scheme::{HashRange, KeyPlace, Scheme, SchemeError};
 
 /// Prefix of the keys that [`crate::ClusterWatch`] follows.
@@ -61,6 +63,9 @@ pub struct ClusterRecord {
     /// Functions the operator declared correct when run on one shard.
     #[serde(default)]
     pub declared_local: Vec<FunctionRecord>,
+    /// A schema change that is being committed. Found without a barrier, it has to be brought to its end first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<SchemaJournal>,
 }
 
 /// A shard.

@@ -3,7 +3,7 @@
 //! The client's text runs on the home shard, which has every object and knows every reason against it. The other shards
 //! get the same with IF EXISTS, or only the names that they have.
 
-use catalog::{KeyColumn, Placement};
+use catalog::{KeyColumn, Placement, RelationKind};
 use sql::{Detail, DropStatement, ObjectKind, QualifiedName, RawStatement};
 
 use super::Decision;
@@ -145,26 +145,46 @@ fn drop_indexes(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
 }
 
 fn drop_schemas(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
+    let Some(sql) = &drop.lenient else {
+        return Err(Refusal::new(RefusalCode::Unreadable));
+    };
+    let mut plan = and_elsewhere(sql.clone());
     if drop.cascade {
         let dropped = |schema: &str| drop.objects.iter().any(|o| o.name == schema);
-        // The type and the collation of a key column take the column with them.
-        let held_by_key = |key: &KeyColumn, relation: &catalog::Relation| {
-            let Some(column) = relation.column(key.attnum) else {
-                return false;
-            };
-            let collation = column.collation.and_then(|oid| cx.snapshot.collation(oid));
-            let typed = |oid| cx.snapshot.type_info(oid).filter(|facts| !facts.builtin);
-            let domains = std::iter::successors(typed(column.type_oid), |facts| facts.base.and_then(typed));
-            collation.is_some_and(|collation| dropped(&collation.schema))
-                || domains.take(64).any(|facts| dropped(&facts.schema))
-        };
-        let held = cx.snapshot.relations().filter(|r| {
-            is_spread(r) && (dropped(&r.schema) || r.key_columns().iter().any(|key| held_by_key(key, r)))
-        });
-        let held = held.min_by_key(|r| (&r.schema, &r.name));
-        if let Some(relation) = held {
-            return Err(Refusal::with(RefusalCode::Container, name_of(relation)));
+        if let Some(kept) = lost_key(cx, |r| dropped(&r.schema), dropped) {
+            return Err(Refusal::with(RefusalCode::Container, name_of(kept)));
+        }
+        let spread = cx.snapshot.relations().filter(|r| is_spread(r));
+        let tables = spread.filter(|r| r.kind == RelationKind::Table && dropped(&r.schema));
+        let tables: Vec<_> = tables.map(|r| (r.schema.clone(), r.name.clone())).collect();
+        if !tables.is_empty() {
+            plan.effects.push(MetadataEffect::Drop { tables });
         }
     }
-    lenient(drop)
+    Ok(plan.into_triage())
+}
+
+/// A table that stays but for its key column, whose type or collation is in one of the schemas that are `dropped`: it takes
+/// the column with it.
+pub(super) fn lost_key<'a>(
+    cx: &Resolver<'a>,
+    goes: impl Fn(&catalog::Relation) -> bool,
+    dropped: impl Fn(&str) -> bool,
+) -> Option<&'a catalog::Relation> {
+    let held_by_key = |key: &KeyColumn, relation: &catalog::Relation| {
+        let Some(column) = relation.column(key.attnum) else {
+            return false;
+        };
+        let collation = column.collation.and_then(|oid| cx.snapshot.collation(oid));
+        let collation = collation.filter(|collation| collation.schema != "pg_catalog");
+        let typed = |oid| cx.snapshot.type_info(oid).filter(|facts| !facts.builtin);
+        let domains = std::iter::successors(typed(column.type_oid), |facts| facts.base.and_then(typed));
+        collation.is_some_and(|collation| dropped(&collation.schema))
+            || domains.take(64).any(|facts| dropped(&facts.schema))
+    };
+    let held = cx.snapshot.relations().filter(|r| {
+        let stays = is_spread(r) && !goes(r);
+        stays && r.key_columns().iter().any(|key| held_by_key(key, r))
+    });
+    held.min_by_key(|r| (&r.schema, &r.name))
 }

@@ -1,10 +1,11 @@
 //! Statements that name one object of any kind: RENAME, SET SCHEMA, OWNER TO, COMMENT, SECURITY LABEL, GRANT and so on.
 
+use catalog::{Relation, RelationKind};
 use sql::{Detail, Grant, ObjectKind, QualifiedName, RawStatement, Rename, StatementNode};
 
 use super::Decision;
-use super::resolve::{RelationPlace, Resolver, is_spread, key_name, name_of};
-use crate::triage_types::{DdlPlace, DdlPlan};
+use super::resolve::{RelationPlace, Resolver, is_spread, key_name};
+use crate::triage_types::{DdlPlace, DdlPlan, MetadataEffect, RenamedTable};
 use crate::{Refusal, RefusalCode};
 
 /// On which shards objects of a kind are.
@@ -79,10 +80,11 @@ pub(super) fn alter(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
             None => return unreadable(),
         },
         Reach::Shared => {
+            let mut plan = DdlPlan::shared();
             if rename.object == ObjectKind::Schema && raw.node == StatementNode::RenameStmt {
-                keeps_name(rename, cx)?;
+                plan.effects = schema_renamed(rename, cx)?;
             }
-            DdlPlan::shared()
+            plan
         }
         Reach::Everywhere => {
             let renames_database =
@@ -100,29 +102,48 @@ pub(super) fn alter(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
 
 fn alter_relation(node: StatementNode, rename: &Rename, name: &QualifiedName, cx: &Resolver<'_>) -> Decision {
     let place = cx.place_of(name)?;
+    let mut plan = relation_plan(&place);
     if let RelationPlace::Table(relation) = place
         && node != StatementNode::AlterOwnerStmt
     {
         match rename.object {
-            ObjectKind::Column if rename.sub_name.as_deref() == key_name(relation) => {
-                return Err(Refusal::with(RefusalCode::KeyColumn, "the metadata names it"));
-            }
-            ObjectKind::Column | ObjectKind::TableConstraint | ObjectKind::Trigger | ObjectKind::Policy => {}
-            _ => return Err(Refusal::with(RefusalCode::RenameSharded, name_of(relation))),
+            ObjectKind::Column if rename.sub_name.as_deref() != key_name(relation) => {}
+            ObjectKind::TableConstraint | ObjectKind::Trigger | ObjectKind::Policy => {}
+            // The table itself, its schema, or a key column.
+            _ => plan.effects.push(MetadataEffect::Renamed {
+                tables: vec![renamed(relation)],
+            }),
         }
     }
-    Ok(relation_plan(&place).into_triage())
+    Ok(plan.into_triage())
 }
 
-/// The metadata names sharded tables by their schemas.
-fn keeps_name(rename: &Rename, cx: &Resolver<'_>) -> Result<(), Refusal> {
-    let mut relations = cx.snapshot.relations();
-    let old = rename.sub_name.as_ref();
-    // Without the old name any sharded table might be in it.
-    let held = relations.find(|r| is_spread(r) && old.is_none_or(|old| r.schema == *old));
-    held.map_or(Ok(()), |relation| {
-        Err(Refusal::with(RefusalCode::RenameSharded, name_of(relation)))
-    })
+/// The record names sharded tables by their schemas, and functions that were declared local.
+fn schema_renamed(rename: &Rename, cx: &Resolver<'_>) -> Result<Vec<MetadataEffect>, Refusal> {
+    let Some(old) = &rename.sub_name else {
+        return unreadable();
+    };
+    let held = cx.snapshot.relations();
+    let held = held.filter(|r| is_spread(r) && r.kind == RelationKind::Table && r.schema == *old);
+    let tables: Vec<RenamedTable> = held.map(renamed).collect();
+    let mut effects = Vec::new();
+    if !tables.is_empty() {
+        effects.push(MetadataEffect::Renamed { tables });
+    }
+    effects.push(MetadataEffect::RenamedSchema {
+        from: old.clone(),
+        to: rename.new_name.clone(),
+    });
+    Ok(effects)
+}
+
+fn renamed(relation: &Relation) -> RenamedTable {
+    RenamedTable {
+        schema: relation.schema.clone(),
+        name: relation.name.clone(),
+        oid: relation.oid,
+        key: relation.key_columns().iter().map(|key| key.attnum).collect(),
+    }
 }
 
 /// Statements about an existing statistics object.

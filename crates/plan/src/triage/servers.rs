@@ -9,12 +9,12 @@
 //! | publications, subscriptions | the home server; refused where sharded tables would be published or written |
 //! | event triggers | every server when the function is pure, home when it uses unsharded tables |
 
-use catalog::Proof;
+use catalog::{Proof, RelationKind};
 use sql::{Detail, RawStatement, StatementNode as Node};
 
-use super::Decision;
 use super::resolve::{Resolver, is_spread, name_of};
-use crate::triage_types::{DdlPlace, DdlPlan};
+use super::{Decision, drops};
+use crate::triage_types::{DdlPlace, DdlPlan, MetadataEffect};
 use crate::{Refusal, RefusalCode, Triage};
 
 fn refuse(code: RefusalCode, what: &str) -> Decision {
@@ -112,21 +112,22 @@ pub(super) fn drop_owned(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let Detail::DropOwned { roles, cascade } = &raw.detail else {
         return Err(Refusal::new(RefusalCode::Unreadable));
     };
-    let plan = DdlPlan::at(DdlPlace::All);
+    let mut plan = DdlPlan::at(DdlPlace::All);
     if !cx.snapshot.has_sharded() {
         return Ok(plan.into_triage());
     }
-    if *cascade {
-        return refuse(RefusalCode::Container, "CASCADE could drop sharded tables");
+    let Some(roles) = roles.iter().cloned().collect::<Option<Vec<String>>>() else {
+        return refuse(RefusalCode::Container, "name the role of DROP OWNED");
+    };
+    let owned = |owner: &String| roles.contains(owner);
+    if *cascade && let Some(kept) = drops::lost_key(cx, |r| owned(&r.owner), |_| true) {
+        return refuse(RefusalCode::Container, &name_of(kept));
     }
-    for role in roles {
-        let Some(role) = role else {
-            return refuse(RefusalCode::Container, "name the role of DROP OWNED");
-        };
-        let mut relations = cx.snapshot.relations();
-        if let Some(relation) = relations.find(|r| is_spread(r) && r.owner == *role) {
-            return refuse(RefusalCode::Container, &name_of(relation));
-        }
+    let spread = cx.snapshot.relations().filter(|r| is_spread(r));
+    let tables = spread.filter(|r| r.kind == RelationKind::Table && owned(&r.owner));
+    let tables: Vec<_> = tables.map(|r| (r.schema.clone(), r.name.clone())).collect();
+    if !tables.is_empty() {
+        plan.effects.push(MetadataEffect::Drop { tables });
     }
     Ok(plan.into_triage())
 }

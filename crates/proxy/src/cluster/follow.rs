@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use catalog::Epoch;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use topology::records::BarrierId;
@@ -43,6 +44,10 @@ pub(super) struct Follower {
     pending: Option<Arc<ClusterRecord>>,
     /// A change has asked for a pause and has not ended.
     paused: bool,
+    /// A change is under way, whether it has asked for a pause or not: its leader ends what it has begun.
+    led: bool,
+    /// The pause was acknowledged when this was the newest cluster.
+    held_at: Option<Epoch>,
     /// Which change is to be told when no statement runs any more.
     quieting: Option<BarrierId>,
     repairing: Option<JoinHandle<()>>,
@@ -78,6 +83,8 @@ impl Follower {
             workers,
             pending: None,
             paused: false,
+            led: false,
+            held_at: None,
             quieting: None,
             repairing: None,
             links: HashMap::new(),
@@ -163,6 +170,7 @@ impl Follower {
                 self.load().await;
             }
             ClusterEvent::Paused { id, scope } => {
+                self.led = true;
                 if scope != ChangeScope::Nothing {
                     self.cluster.gate.drain();
                     self.paused = true;
@@ -170,7 +178,10 @@ impl Follower {
                 // Statements may take longer than the change is prepared to wait: its end must be seen meanwhile.
                 self.quieting = Some(id);
             }
-            ClusterEvent::Resumed { .. } => self.resume(),
+            ClusterEvent::Resumed { .. } => {
+                self.see_what_it_left().await;
+                self.resume();
+            }
             ClusterEvent::Fenced => {
                 tracing::warn!("this proxy lost its registration and serves nothing until it is back");
                 // Statements are refused from here on rather than held back.
@@ -197,11 +208,21 @@ impl Follower {
         }
     }
 
+    /// A change that everybody here waited for has ended without another cluster. It was given up, or its leader died, in
+    /// which case its transaction may have been committed: the catalog is read again before statements go on.
+    async fn see_what_it_left(&mut self) {
+        if self.held_at.take() == Some(self.cluster.record().epoch) && self.pending.is_none() {
+            self.reload = true;
+            self.load_again().await;
+        }
+    }
+
     async fn acknowledge_pause(&mut self) {
         let Some(id) = &self.quieting else { return };
         if self.paused {
             // It is, unless no worker existed yet.
             self.cluster.gate.close();
+            self.held_at = Some(self.cluster.record().epoch);
         }
         if let Err(error) = self.watch.ack_paused(id).await {
             tracing::warn!(%error, "the pause could not be acknowledged");
@@ -211,6 +232,8 @@ impl Follower {
 
     fn resume(&mut self) {
         self.paused = false;
+        self.led = false;
+        self.held_at = None;
         self.quieting = None;
         self.set_gate();
     }
@@ -225,6 +248,9 @@ impl Follower {
             return;
         }
         self.cluster.gate.close();
+        if self.led {
+            return;
+        }
         if self.repairing.as_ref().is_none_or(JoinHandle::is_finished) {
             self.repairing = Some(tokio::task::spawn_local(repair(Arc::clone(&self.cluster))));
         }

@@ -26,7 +26,7 @@ pub(super) async fn finish_now(cluster: &Cluster, database: &str, shard: ShardId
         loop {
             let attempt = async {
                 let mut link = cluster.admin_link(shard, database).await?;
-                resolve(cluster, &mut link, database, gid).await
+                resolve(cluster, &mut link, database, gid, false).await
             };
             match attempt.await {
                 Ok(finished) => return finished,
@@ -41,6 +41,15 @@ pub(super) async fn finish_now(cluster: &Cluster, database: &str, shard: ShardId
 
 /// Looks at every shard once and finishes what can be finished. How many transactions were resolved.
 pub(super) async fn run_once(cluster: &Cluster) -> Result<usize, AdminError> {
+    run(cluster, GRACE_SECONDS, false).await
+}
+
+/// Finishes what is decided, whatever its age, and leaves the rest alone.
+pub(super) async fn run_decided(cluster: &Cluster) -> Result<usize, AdminError> {
+    run(cluster, 0, true).await
+}
+
+async fn run(cluster: &Cluster, age_seconds_min: u32, within_grace: bool) -> Result<usize, AdminError> {
     let record = cluster.record();
     let mut resolved = 0;
     for shard in &record.shards {
@@ -54,12 +63,12 @@ pub(super) async fn run_once(cluster: &Cluster) -> Result<usize, AdminError> {
             let sql = format!(
                 "SELECT gid FROM pg_catalog.pg_prepared_xacts \
                  WHERE database = pg_catalog.current_database() AND gid LIKE 'drover:%' \
-                 AND prepared < pg_catalog.clock_timestamp() - interval '{GRACE_SECONDS} seconds'"
+                 AND prepared < pg_catalog.clock_timestamp() - interval '{age_seconds_min} seconds'"
             );
             for row in link.rows(&sql).await? {
                 let [Some(gid)] = row.as_slice() else { continue };
                 let Ok(gid) = gid.parse::<Gid>() else { continue };
-                if resolve(cluster, &mut link, database, &gid).await? {
+                if resolve(cluster, &mut link, database, &gid, within_grace).await? {
                     resolved += 1;
                 }
             }
@@ -74,6 +83,7 @@ async fn resolve(
     link: &mut AdminLink,
     database: &str,
     gid: &Gid,
+    within_grace: bool,
 ) -> Result<bool, AdminError> {
     let mut decider = cluster.admin_link(ShardId(gid.decider().0), database).await?;
     let mut decision = match decider.value(&commit::sql::look_up(gid)).await? {
@@ -83,7 +93,7 @@ async fn resolve(
     };
     // Decisions are not collected in this version, so absence always means that there was none.
     let circumstances = Circumstances {
-        within_grace: false,
+        within_grace,
         before_collection_watermark: false,
     };
     loop {

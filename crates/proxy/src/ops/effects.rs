@@ -9,6 +9,7 @@ use wire::backend::ErrorFields;
 
 use super::OpError;
 use super::part::shard_name;
+use super::renames::{self, Now, Renamed};
 use super::schemes;
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
@@ -24,8 +25,15 @@ pub struct RecordChange {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum TableChange {
+pub(super) enum TableChange {
     Add(NewTable),
+    /// Tables that have other names.
+    Renamed(Vec<Renamed>),
+    /// The schema of functions that were declared local has another name.
+    Schema {
+        from: String,
+        to: String,
+    },
     /// Whatever is recorded under this name is gone, unless it has this OID.
     Remove {
         schema: String,
@@ -127,6 +135,14 @@ impl TableChange {
     fn apply(&self, database: &str, record: &mut ClusterRecord) -> Result<(), OpError> {
         match self {
             Self::Add(table) => table.add_to(record, TableState::Active).map(|_| ()),
+            Self::Renamed(list) => {
+                renames::apply(list, database, record);
+                Ok(())
+            }
+            Self::Schema { from, to } => {
+                renames::apply_schema(&mut record.declared_local, database, from, to);
+                Ok(())
+            }
             Self::Remove {
                 schema,
                 name,
@@ -316,7 +332,8 @@ pub(super) struct Found {
     pub(super) schema: String,
 }
 
-struct Resolver<'a> {
+/// Asks the home shard.
+pub(super) struct Resolver<'a> {
     home: &'a mut ServerConn,
     database: &'a str,
     search_path: &'a [String],
@@ -329,13 +346,29 @@ impl Resolver<'_> {
         effects: &[MetadataEffect],
     ) -> Result<RecordChange, OpError> {
         let mut trial = record.clone();
-        let mut changes = Vec::new();
-        for effect in effects {
+        let mut changes: Vec<TableChange> = renames::resolve(&mut self, effects).await?.into_iter().collect();
+        for change in &changes {
+            change.apply(self.database, &mut trial)?;
+        }
+        for (at, effect) in effects.iter().enumerate() {
+            let later = &effects[at + 1..];
             let new = match effect {
                 MetadataEffect::CreateSharded { table, options } => {
-                    self.created(table, Some(options), &trial).await?
+                    let now = renames::later_name(&mut self, effect, later).await?;
+                    self.created(table, Some(options), now, &trial).await?
                 }
-                MetadataEffect::CreateReference { table } => self.created(table, None, &trial).await?,
+                MetadataEffect::CreateReference { table } => {
+                    let now = renames::later_name(&mut self, effect, later).await?;
+                    self.created(table, None, now, &trial).await?
+                }
+                MetadataEffect::Renamed { .. } => continue,
+                MetadataEffect::RenamedSchema { from, to } => {
+                    if let Some(change) = renames::schema(&mut self, record, from, to).await? {
+                        change.apply(self.database, &mut trial)?;
+                        changes.push(change);
+                    }
+                    continue;
+                }
                 MetadataEffect::Drop { tables } => {
                     for (schema, name) in tables {
                         let change = self.dropped(schema, name).await?;
@@ -370,12 +403,24 @@ impl Resolver<'_> {
         &mut self,
         table: &QualifiedName,
         options: Option<&ShardOptions>,
+        renamed: Option<(Oid, Now)>,
         record: &ClusterRecord,
     ) -> Result<Option<NewTable>, OpError> {
-        let Some(found) = self.find(table).await? else {
-            return Ok(None);
+        let mut options = options.cloned();
+        let (found, name) = match renamed {
+            Some((oid, now)) => {
+                if let (Some(options), [key]) = (&mut options, now.columns.as_slice()) {
+                    options.key.clone_from(key);
+                }
+                let schema = now.schema;
+                (Found { oid, schema }, now.name)
+            }
+            None => match self.find(table).await? {
+                Some(found) => (found, table.name.clone()),
+                None => return Ok(None),
+            },
         };
-        let kind = match options {
+        let kind = match &options {
             None => NewKind::Reference,
             Some(options) => NewKind::Sharded {
                 column: options.key.clone(),
@@ -391,7 +436,7 @@ impl Resolver<'_> {
         Ok(Some(NewTable {
             database: self.database.to_owned(),
             schema: found.schema,
-            name: table.name.clone(),
+            name,
             home_oid: found.oid,
             kind,
         }))
@@ -433,7 +478,7 @@ impl Resolver<'_> {
         key_type_of(rows.first().map(Vec::as_slice), column)
     }
 
-    async fn rows(&mut self, sql: &str) -> Result<Vec<link::TextRow>, OpError> {
+    pub(super) async fn rows(&mut self, sql: &str) -> Result<Vec<link::TextRow>, OpError> {
         let on = OpError::on("the home shard");
         let reply = link::query(self.home, sql)
             .await
@@ -501,7 +546,8 @@ pub(super) fn text_sql(text: &str) -> String {
     format!("pg_catalog.convert_from(pg_catalog.decode('{hex}', 'hex'), 'UTF8')")
 }
 
-fn text_of_hex(hex: &str) -> Option<String> {
+/// The text that hexadecimal digits spell in UTF-8.
+pub(super) fn text_of_hex(hex: &str) -> Option<String> {
     let digits: Vec<u8> = hex
         .chars()
         .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))

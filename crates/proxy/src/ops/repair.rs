@@ -15,24 +15,60 @@ use crate::cluster::Cluster;
 /// Whether the record has changes that were begun and are not recorded as done or given up. When no barrier is there
 /// either, statements must wait for [`repair`].
 pub fn is_unfinished(record: &ClusterRecord) -> bool {
-    record
-        .tables
-        .iter()
-        .any(|table| table.state != TableState::Active)
+    record.journal.is_some()
+        || record
+            .tables
+            .iter()
+            .any(|table| table.state != TableState::Active)
 }
 
 /// Finishes changes whose leader is gone, in one database. Waits for a leader that is not. Does not wait for proxies to
 /// load the new record, so the thread that follows the cluster may call it.
 pub async fn repair(cluster: &Cluster, database: &str) -> Result<(), ErrorFields> {
-    if !cluster
-        .record()
-        .tables
-        .iter()
-        .any(|table| is_pending_in(table, database))
-    {
+    let record = cluster.record();
+    let journaled = record.journal.as_ref().is_some_and(|j| j.database == database);
+    if journaled {
+        finish_schema_change(cluster, database)
+            .await
+            .map_err(OpError::into_fields)?;
+    }
+    if !record.tables.iter().any(|table| is_pending_in(table, database)) {
         return Ok(());
     }
     finish(cluster, database).await.map_err(OpError::into_fields)
+}
+
+/// Brings a schema change to its end whose proxy died between its commit and the record of it, or before.
+async fn finish_schema_change(cluster: &Cluster, database: &str) -> Result<(), OpError> {
+    let mut guard = cluster.change(ChangeScope::Nothing).await?;
+    let Some(journal) = guard.cluster().journal.clone() else {
+        return Ok(());
+    };
+    if journal.database != database {
+        return Ok(());
+    }
+    let gid: Gid = journal
+        .change
+        .parse()
+        .map_err(|_| OpError::refused("XX000", "the journal of a schema change cannot be read"))?;
+    // What is decided about the transaction's parts is carried out first, so that the shards agree when statements go on.
+    // A part that is not decided yet is left to recovery; the decision row then waits for it.
+    cluster.finish_decided().await;
+    let happened = settle(cluster, database, &gid).await?;
+    cluster.finish_decided().await;
+    guard
+        .publish(|record| {
+            record.schema_version += 1;
+            if record.journal.as_ref() == Some(&journal) {
+                record.journal = None;
+                if happened {
+                    journal.apply(record);
+                }
+            }
+        })
+        .await?;
+    tracing::warn!(%database, happened, "a schema change whose leader is gone was brought to its end");
+    Ok(())
 }
 
 fn is_pending_in(table: &TableRecord, database: &str) -> bool {

@@ -2,6 +2,7 @@
 
 mod effects;
 mod pins;
+mod renames;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

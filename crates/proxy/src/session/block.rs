@@ -118,6 +118,10 @@ pub struct Block {
     pub schema: SchemaChange,
     /// What it changes in the sharding metadata.
     pub effects: Vec<plan::MetadataEffect>,
+    /// Everybody was stopped before the block's statement ran.
+    pub paused: Option<Box<topology::ChangeGuard>>,
+    /// How long its statement may wait for a lock, in milliseconds.
+    pub lock_timeout_ms: Option<u32>,
     /// Code ran that may have left something of the session on its server: look when the block ends.
     pub inspect: bool,
     /// A NOTIFY takes effect when it commits.
@@ -150,6 +154,8 @@ impl Blank for Block {
             && !self.implicit
             && self.schema == SchemaChange::None
             && self.effects.is_empty()
+            && self.paused.is_none()
+            && self.lock_timeout_ms.is_none()
             && !(self.inspect || self.notifies || self.lost || self.snapshots)
             && self.began_with.is_none()
             && self.ticket.is_none()
@@ -165,6 +171,8 @@ impl Block {
         implicit: false,
         schema: SchemaChange::None,
         effects: Vec::new(),
+        paused: None,
+        lock_timeout_ms: None,
         inspect: false,
         notifies: false,
         lost: false,
@@ -181,6 +189,8 @@ impl Block {
         self.implicit = implicit;
         self.schema = SchemaChange::None;
         self.effects.clear();
+        self.paused = None;
+        self.lock_timeout_ms = None;
         self.inspect = false;
         self.notifies = false;
         self.lost = false;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use catalog::ShardId;
 use plan::{DdlPlace, DdlPlan, MetadataEffect};
 use sql::StatementKind;
+use topology::records::SchemaJournal;
 use topology::{ChangeError, ChangeGuard, ChangeScope, ClusterRecord};
 use wire::backend::ErrorFields;
 
@@ -21,11 +22,20 @@ use crate::exec::link::{self, Reply};
 use crate::exec::statement::StatementCache;
 use crate::ops::{RecordChange, guards, resolve_effects_on};
 
+/// How long a statement for which everybody was stopped waits for a lock, in milliseconds, before it lets them go on for
+/// a moment and tries again. Then it waits without stopping anybody, and stops them at its commit.
+const LOCK_TIMEOUTS_MS: [u32; 3] = [300, 700, 2_000];
+
+/// How long everything goes on between two attempts.
+const BETWEEN_LOCKS: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// A change of the cluster that is under way while a block commits.
 pub(super) struct PendingChange {
     guard: Box<ChangeGuard>,
     /// Checked against the home shard inside the transaction, so that nothing can object after the commit.
     record: RecordChange,
+    /// The record says that the change is under way.
+    journaled: bool,
 }
 
 impl Session {
@@ -41,20 +51,42 @@ impl Session {
         if !plan.transactional {
             return self.run_outside_blocks(plan, text).await;
         }
-        if !self.block.is_open() {
-            if kind == StatementKind::Lock {
-                let text = "LOCK TABLE can only be used in transaction blocks";
-                return Err(Fault::error("25P01", text));
-            }
-            self.block.open("BEGIN".to_owned(), true);
-            self.settings.begin();
+        if self.block.is_open() || !pauses_first(plan, kind) {
+            return self.run_in_block(plan, text, kind).await;
         }
+        for wait in LOCK_TIMEOUTS_MS {
+            self.open_for_ddl(kind)?;
+            // Servers first: who holds them may have to wait for the change.
+            for step in &plan.steps {
+                for shard in self.places(step.place) {
+                    self.enlist(shard).await?;
+                }
+            }
+            self.block.lock_timeout_ms = Some(wait);
+            self.block.paused = Some(Box::new(self.begin_alone(ChangeScope::Everything).await?));
+            match self.run_in_block(plan, text, kind).await {
+                Err(Fault::Statement(fields)) if fields.code == "55P03" => {
+                    // Somebody holds a lock who may need others to go on before he can let go.
+                    self.end_block(false).await?;
+                    tokio::time::sleep(BETWEEN_LOCKS).await;
+                }
+                other => return other,
+            }
+        }
+        self.run_in_block(plan, text, kind).await
+    }
+
+    async fn run_in_block(&mut self, plan: &DdlPlan, text: &str, kind: StatementKind) -> Result<(), Fault> {
+        self.open_for_ddl(kind)?;
         // Event triggers, and expressions of indexes and defaults.
         self.block.inspect = true;
         let mut tag = String::new();
         for step in &plan.steps {
             let sql = step.sql.as_deref().unwrap_or(text);
             for shard in self.places(step.place) {
+                if let Some(wait) = self.block.lock_timeout_ms {
+                    self.run_on(shard, &lock_timeout_sql(wait)).await?;
+                }
                 let answer = if step.place == DdlPlace::OthersIfPossible {
                     self.try_on(shard, sql, plan).await?
                 } else {
@@ -72,6 +104,19 @@ impl Session {
             self.private_context = None;
         }
         self.complete(&tag)
+    }
+
+    fn open_for_ddl(&mut self, kind: StatementKind) -> Result<(), Fault> {
+        if self.block.is_open() {
+            return Ok(());
+        }
+        if kind == StatementKind::Lock {
+            let text = "LOCK TABLE can only be used in transaction blocks";
+            return Err(Fault::error("25P01", text));
+        }
+        self.block.open("BEGIN".to_owned(), true);
+        self.settings.begin();
+        Ok(())
     }
 
     /// Statements that PostgreSQL does not allow in a transaction block: one shard after the other.
@@ -208,16 +253,63 @@ impl Session {
             SchemaChange::Barrier => ChangeScope::Everything,
         };
         let search_path = self.shared_context().await?.search_path.clone();
-        // This statement is one of those that a change waits for: its own, and the one that is under way before it.
+        let guard = match self.block.paused.take() {
+            Some(guard) => *guard,
+            None => self.begin_alone(scope).await?,
+        };
+        let record = self.effects_so_far(guard.cluster(), &search_path).await?;
+        let mut change = PendingChange {
+            guard: Box::new(guard),
+            record,
+            journaled: false,
+        };
+        if !change.record.is_empty() {
+            Box::pin(self.announce(&mut change)).await?;
+        }
+        Ok(Some(change))
+    }
+
+    /// Writes into the record what it will be, and into the transaction what tells whether it was committed
+    /// (`topology::records::SchemaJournal`).
+    async fn announce(&mut self, change: &mut PendingChange) -> Result<(), Fault> {
+        let home = self.engine.cluster.home();
+        let secret = crate::cancel::random::<16>()
+            .map(commit::Secret)
+            .map_err(|_| Fault::error("XX000", "the system has no random numbers"))?;
+        let gid = commit::Gid::new(commit::ShardId(home.0), secret);
+        self.run_on(home, &commit::sql::decide(&gid, &[], secret)).await?;
+        change.journaled = true;
+        let (record, database) = (&change.record, &*self.database);
+        let announced = change.guard.publish(|cluster| {
+            let mut after = cluster.clone();
+            record.apply(&mut after);
+            cluster.journal = Some(SchemaJournal::between(cluster, &after, database, gid.to_string()));
+        });
+        announced.await.map(|_| ()).map_err(|error| not_changed(&error))
+    }
+
+    /// Takes the announcement of a change back that surely does not happen. If that fails, whoever finds it sees that it
+    /// did not happen.
+    async fn withdraw(&mut self, mut change: PendingChange) {
+        let withdrawn = change.guard.publish(|record| record.journal = None).await;
+        if let Err(error) = withdrawn {
+            tracing::warn!(%error, "a schema change that was given up is still announced");
+        }
+        self.engine.running.leave();
+        let finished = change.guard.finish(change_deadline()).await;
+        self.engine.running.enter_anyway();
+        if let Err(error) = finished {
+            tracing::warn!(%error, "a proxy has not acknowledged that a schema change was given up");
+        }
+    }
+
+    /// As [`Self::paused_for`], from within a statement: it is one of those that a change waits for, with the one that is
+    /// under way before it.
+    async fn begin_alone(&self, scope: ChangeScope) -> Result<ChangeGuard, Fault> {
         self.engine.running.leave();
         let guard = self.paused_for(scope).await;
         self.engine.running.enter_anyway();
-        let guard = guard?;
-        let record = self.effects_so_far(guard.cluster(), &search_path).await?;
-        Ok(Some(PendingChange {
-            guard: Box::new(guard),
-            record,
-        }))
+        guard
     }
 
     /// A change of its own, when nothing that it concerns runs any more. A cancel ends the wait.
@@ -248,10 +340,13 @@ impl Session {
         resolved.map_err(|fields| Fault::Statement(Box::new(fields)))
     }
 
-    /// After a COMMIT whose outcome is not known: the schema may have changed, so everybody looks again. Tables that may
-    /// have been created are not recorded as sharded: they are empty, and ordinary tables until that is asked for again.
+    /// After a COMMIT whose outcome is not known: the schema may have changed, so everybody looks again. A change of the
+    /// record that was announced is left to [`crate::ops::repair`], which finds out; until then no statement runs.
     pub(super) async fn publish_unknown(&mut self, change: Option<PendingChange>) {
         let Some(mut change) = change else { return };
+        if change.journaled {
+            return;
+        }
         if let Err(error) = change.guard.publish(|record| record.schema_version += 1).await {
             tracing::warn!(%error, "a schema change of unknown outcome could not be made known");
             return;
@@ -272,6 +367,9 @@ impl Session {
     ) -> Result<(), Fault> {
         let Some(mut change) = change else { return Ok(()) };
         if !committed {
+            if change.journaled {
+                self.withdraw(change).await;
+            }
             return Ok(());
         }
         if !change.record.is_empty() {
@@ -293,10 +391,19 @@ impl Session {
     /// Makes a committed change known. A proxy that was cut off from the cluster for a moment has lost the right to, and asks
     /// for it again: the others have gone on with what was true before, and must not for longer than need be.
     async fn publish(&self, change: &mut PendingChange) -> Result<(), ChangeError> {
-        let PendingChange { guard, record } = change;
+        let PendingChange {
+            guard,
+            record,
+            journaled,
+        } = change;
         let apply = |cluster: &mut ClusterRecord| {
             cluster.schema_version += 1;
+            if *journaled && cluster.journal.is_none() {
+                // Somebody else has brought it to its end.
+                return;
+            }
             record.apply(cluster);
+            cluster.journal = None;
         };
         match guard.publish(apply).await {
             Err(ChangeError::Lost) => {}
@@ -373,6 +480,28 @@ fn is_not_there(fields: &ErrorFields) -> bool {
         .iter()
         .any(|(field, text)| *field == b'R' && text.contains("role"));
     missing && !role
+}
+
+/// Whether everybody is stopped before the statement runs, not only before it is committed. It takes a lock that others
+/// wait for, and who waits for a lock is a statement that runs: the change would wait for them, and they for it.
+fn pauses_first(plan: &DdlPlan, kind: StatementKind) -> bool {
+    let locks = matches!(
+        kind,
+        StatementKind::Rename
+            | StatementKind::SetSchema
+            | StatementKind::Rule
+            | StatementKind::Trigger
+            | StatementKind::Policy
+    );
+    locks && change_kind(plan, kind) == SchemaChange::Barrier
+}
+
+/// Bounds waits for locks on this server, unless the client does so more narrowly, to the end of the block.
+fn lock_timeout_sql(wait_ms: u32) -> String {
+    format!(
+        "SELECT pg_catalog.set_config(name, '{wait_ms}', true) FROM pg_catalog.pg_settings \
+         WHERE name = 'lock_timeout' AND setting::pg_catalog.int8 NOT BETWEEN 1 AND {wait_ms}"
+    )
 }
 
 /// What a plan needs at its commit.

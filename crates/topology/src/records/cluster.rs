@@ -83,6 +83,7 @@ impl ClusterRecord {
             maps: vec![MapRecord { id, scheme }],
             tables: Vec::new(),
             declared_local: Vec::new(),
+            journal: None,
         };
         record.check()?;
         Ok(record)

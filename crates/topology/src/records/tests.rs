@@ -279,3 +279,44 @@ fn pending_tables_and_other_databases_are_not_given_to_the_catalog() {
     assert_eq!(input.declared_local, [("public".to_owned(), "tax".to_owned())]);
     assert!(cluster().sharding_input("other").unwrap().tables.is_empty());
 }
+
+#[test]
+fn a_journal_turns_one_record_into_the_other() {
+    let before = cluster();
+    let mut after = before.clone();
+    after.tables[0].name = "people".into();
+    after.tables.remove(2);
+    after.maps.push(MapRecord {
+        id: MapId(9),
+        scheme: after.maps[0].scheme.clone(),
+    });
+    after.declared_local[0].schema = "shop".into();
+    let journal = SchemaJournal::between(&before, &after, "app", "gid".into());
+    let mut applied = before.clone();
+    journal.apply(&mut applied);
+    journal.apply(&mut applied);
+    let sorted = |mut record: ClusterRecord| {
+        record.tables.sort_by(|a, b| a.name.cmp(&b.name));
+        record
+    };
+    assert_eq!(sorted(applied), sorted(after));
+    let nothing = SchemaJournal::between(&before, &before, "app", "gid".into());
+    let mut applied = before.clone();
+    nothing.apply(&mut applied);
+    assert_eq!(applied, before);
+}
+
+#[test]
+fn cluster_sample_with_a_journal() {
+    let before = cluster();
+    let mut after = before.clone();
+    after.tables[0].name = "people".into();
+    after.maps.push(MapRecord {
+        id: MapId(2),
+        scheme: after.maps[0].scheme.clone(),
+    });
+    after.declared_local[0].schema = "shop".into();
+    let mut record = before.clone();
+    record.journal = Some(SchemaJournal::between(&before, &after, "app", "drover:1:1:00".into()));
+    check(include_str!("../../samples/cluster-v1-journal.json"), record);
+}
