@@ -65,7 +65,9 @@ impl SchemaJournal {
             !removed && !self.put.iter().any(|put| same_name(table, put))
         });
         record.tables.extend(self.put.iter().cloned());
-        record.maps.retain(|map| self.maps.iter().all(|put| put.id != map.id));
+        record
+            .maps
+            .retain(|map| self.maps.iter().all(|put| put.id != map.id));
         record.maps.extend(self.maps.iter().cloned());
         if let Some(declared) = &self.declared_local {
             record.declared_local.clone_from(declared);

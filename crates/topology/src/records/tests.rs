@@ -317,6 +317,11 @@ fn cluster_sample_with_a_journal() {
     });
     after.declared_local[0].schema = "shop".into();
     let mut record = before.clone();
-    record.journal = Some(SchemaJournal::between(&before, &after, "app", "drover:1:1:00".into()));
+    record.journal = Some(SchemaJournal::between(
+        &before,
+        &after,
+        "app",
+        "drover:1:1:00".into(),
+    ));
     check(include_str!("../../samples/cluster-v1-journal.json"), record);
 }
