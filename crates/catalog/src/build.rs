@@ -4,8 +4,9 @@ use crate::closure::acts::{self, ActingNames};
 use crate::closure::{self, Level, Names, Reach, SessionActs};
 use crate::load::{Object, SnapshotBuilder, StoredBody};
 use crate::{
-    BodyParser, CatalogError, CollationProvider, KeyColumn, KeyFamily, KeyType, Map, MapId, Oid, Placement,
-    Relation, RelationKind, Set, ShardingInput, Snapshot, TableSharding, TableShardingKind, Type, TypeKind,
+    BodyParser, CatalogError, CollationProvider, KEY_COLUMNS_MAX, KeyColumn, KeyFamily, KeyType, Map, MapId,
+    Oid, Placement, Relation, RelationKind, Set, ShardingInput, Snapshot, TableSharding, TableShardingKind,
+    Type, TypeKind,
 };
 
 #[cfg(test)]
@@ -202,7 +203,7 @@ fn place(
     maps: &Map<MapId, crate::ShardMap>,
     names: &Map<Box<str>, Vec<Oid>>,
 ) -> Result<bool, CatalogError> {
-    let mut families: Map<MapId, KeyFamily> = Map::default();
+    let mut families: Map<MapId, Vec<KeyFamily>> = Map::default();
     let mut placed: Vec<(Oid, &TableSharding)> = Vec::new();
     for table in &sharding.tables {
         let named = names.get(table.name.as_str()).into_iter().flatten();
@@ -217,14 +218,14 @@ fn place(
     for (oid, table) in placed {
         let placement = placement(facts, oid, table)?;
         if let Placement::Sharded { key, map } = &placement {
-            let family = key.first().map(|k| k.key_type.family());
+            let of_key: Vec<KeyFamily> = key.iter().map(|k| k.key_type.family()).collect();
             if !maps.contains_key(map) {
                 return Err(CatalogError::NoSuchMap {
                     table: qualified(table),
                     map: *map,
                 });
             }
-            if family.is_some_and(|family| *families.entry(*map).or_insert(family) != family) {
+            if *families.entry(*map).or_insert_with(|| of_key.clone()) != of_key {
                 return Err(CatalogError::MixedMap {
                     table: qualified(table),
                     map: *map,
@@ -254,8 +255,16 @@ fn placement(facts: &SnapshotBuilder, oid: Oid, table: &TableSharding) -> Result
     };
     match &table.kind {
         TableShardingKind::Reference => Ok(Placement::Reference),
-        TableShardingKind::Sharded { column, map } => {
-            let key = vec![key_column(facts, relation, column)?];
+        TableShardingKind::Sharded { columns, map } => {
+            let key: Vec<KeyColumn> = columns
+                .iter()
+                .map(|column| key_column(facts, relation, column))
+                .collect::<Result<_, _>>()?;
+            if key.is_empty() || key.len() > KEY_COLUMNS_MAX {
+                return Err(CatalogError::KeyColumns {
+                    table: qualified(table),
+                });
+            }
             Ok(Placement::Sharded { key, map: *map })
         }
     }

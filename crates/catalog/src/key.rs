@@ -5,14 +5,16 @@ use crate::{Oid, hash};
 mod datetime;
 mod numeric;
 mod parse;
+mod shape;
 mod sql;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use numeric::Numeric;
-pub(crate) use sql::order_sql;
-pub use sql::{hash_sql, literal_sql, record_hash_sql};
+pub use shape::{KEY_COLUMNS_MAX, KeyShape, ShapeError, record_fields, record_text};
+pub(crate) use sql::{columns_hash_sql, columns_order_sql};
+pub use sql::{hash_sql, key_literal_sql, literal_sql, record_hash_sql};
 pub use step::KeyStep;
 
 /// The pseudo-type that stands for every enum.
@@ -93,8 +95,8 @@ pub struct KeyColumn {
     pub key_type: KeyType,
 }
 
-/// A value of a sharding key column, in the one form in which equal values are equal bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A value of a sharding key column, or of a key of several columns, in the one form in which equal values are equal bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyValue {
     /// SQL NULL. It has a fixed place: see [`NULL_KEY_HASH`](crate::NULL_KEY_HASH).
     Null,
@@ -116,6 +118,8 @@ pub enum KeyValue {
     Numeric(Box<Numeric>),
     /// bytea
     Bytes(Box<[u8]>),
+    /// The values of a key of several columns, in the order of the key; never records themselves.
+    Record(Box<[KeyValue]>),
 }
 
 /// A [`KeyValue`] that belongs to somebody else. The order is that of the type in PostgreSQL for the families with
@@ -142,6 +146,8 @@ pub enum KeyRef<'a> {
     Numeric(&'a Numeric),
     /// See [`KeyValue::Bytes`].
     Bytes(&'a [u8]),
+    /// See [`KeyValue::Record`].
+    Record(&'a [KeyValue]),
 }
 
 /// Why bytes are not taken as a key value.
@@ -363,6 +369,33 @@ impl KeyValue {
             KeyValue::Float(f) => KeyRef::Float(*f),
             KeyValue::Numeric(n) => KeyRef::Numeric(n),
             KeyValue::Bytes(b) => KeyRef::Bytes(b),
+            KeyValue::Record(values) => KeyRef::Record(values),
+        }
+    }
+
+    /// The value of a key with these columns: the only one itself, or the record of several.
+    pub fn of_columns(mut values: Vec<KeyValue>) -> KeyValue {
+        match values.len() {
+            1 => values.swap_remove(0),
+            _ => KeyValue::Record(values.into()),
+        }
+    }
+
+    /// The values of the columns: one, or those of a record.
+    pub fn columns(&self) -> &[KeyValue] {
+        match self {
+            KeyValue::Record(values) => values,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// Whether a column is NULL: no comparison by `=` is true of it.
+    #[inline]
+    pub fn has_null(&self) -> bool {
+        match self {
+            KeyValue::Null => true,
+            KeyValue::Record(values) => values.contains(&KeyValue::Null),
+            _ => false,
         }
     }
 
@@ -374,6 +407,23 @@ impl KeyValue {
 }
 
 impl KeyRef<'_> {
+    /// The same value, owned.
+    pub fn to_value(self) -> KeyValue {
+        match self {
+            KeyRef::Null => KeyValue::Null,
+            KeyRef::Int(i) => KeyValue::Int(i),
+            KeyRef::Text(t) => KeyValue::Text(t.into()),
+            KeyRef::Uuid(u) => KeyValue::Uuid(*u),
+            KeyRef::Bool(b) => KeyValue::Bool(b),
+            KeyRef::Date(d) => KeyValue::Date(d),
+            KeyRef::Time(t) => KeyValue::Time(t),
+            KeyRef::Float(f) => KeyValue::Float(f),
+            KeyRef::Numeric(n) => KeyValue::Numeric(Box::new(n.clone())),
+            KeyRef::Bytes(b) => KeyValue::Bytes(b.into()),
+            KeyRef::Record(values) => KeyValue::Record(values.into()),
+        }
+    }
+
     /// As [`KeyValue::hash`].
     #[inline]
     pub fn hash(self) -> i64 {
@@ -386,8 +436,14 @@ impl KeyRef<'_> {
             KeyRef::Date(d) => hash::uint32(d as u32),
             KeyRef::Float(bits) => hash::float8(bits),
             KeyRef::Numeric(n) => n.hash(),
+            KeyRef::Record(values) => hash_of_columns(values),
         }
     }
+}
+
+/// Not inlined into the hash of a single column, which is what a key usually is.
+fn hash_of_columns(values: &[KeyValue]) -> i64 {
+    record_hash(values.iter().map(KeyValue::borrowed))
 }
 
 /// Where a key of several columns is in the hash space; [`record_hash_sql`] computes the same on a server. With a single

@@ -30,8 +30,9 @@ pub use closure::SessionActs;
 pub use function::{BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Proof, Volatility};
 pub use ids::{Epoch, MapId, Oid, ShardId};
 pub use key::{
-    KeyColumn, KeyError, KeyFamily, KeyRef, KeyStep, KeyType, KeyValue, Numeric, hash_sql, literal_sql,
-    record_hash, record_hash_sql,
+    KEY_COLUMNS_MAX, KeyColumn, KeyError, KeyFamily, KeyRef, KeyShape, KeyStep, KeyType, KeyValue, Numeric,
+    ShapeError, hash_sql, key_literal_sql, literal_sql, record_fields, record_hash, record_hash_sql,
+    record_text,
 };
 pub use load::{CatalogError, QueryId, SnapshotBuilder};
 pub use reads::{Hindrance, HindranceKind, Scope};

@@ -130,6 +130,15 @@ pub enum CatalogError {
         /// Why.
         why: String,
     },
+    /// No key column, or too many.
+    #[error(
+        "table {table} needs a sharding key of one to {} columns",
+        crate::KEY_COLUMNS_MAX
+    )]
+    KeyColumns {
+        /// Qualified table name.
+        table: String,
+    },
     /// Keys of different families share a map.
     #[error("table {table} has a key of another family than the other tables of shard map {map}")]
     MixedMap {

@@ -40,7 +40,7 @@ pub enum Placement {
     Home,
     /// Each row on the shard its key decides.
     Sharded {
-        /// Key columns; exactly one at present.
+        /// Key columns, in the order of the key; at least one.
         key: Vec<KeyColumn>,
         /// The map that places the key.
         map: MapId,
@@ -305,20 +305,18 @@ impl Relation {
         self.columns.iter().filter(|c| !c.dropped)
     }
 
-    /// The key column of a sharded table.
-    pub fn key_column(&self) -> Option<KeyColumn> {
-        match &self.placement {
-            Placement::Sharded { key, .. } => key.first().copied(),
-            _ => None,
-        }
-    }
-
     /// All key columns of a sharded table, in the order of the key; none for other tables.
     pub fn key_columns(&self) -> &[KeyColumn] {
         match &self.placement {
             Placement::Sharded { key, .. } => key,
             _ => &[],
         }
+    }
+
+    /// The names of the key columns of a sharded table, in the order of the key.
+    pub fn key_names(&self) -> impl Iterator<Item = &str> + Clone {
+        let columns = self.key_columns().iter();
+        columns.filter_map(|key| self.column(key.attnum).map(|column| column.name.as_str()))
     }
 
     /// The shard map of a sharded table.
@@ -332,11 +330,13 @@ impl Relation {
     /// A unique or exclusion index which the shards cannot enforce together, because it does not contain the sharding
     /// key as a plain column. `None` for tables that are not sharded.
     pub fn unenforceable_unique(&self) -> Option<&UniqueIndex> {
-        let key = self.key_column()?;
+        let key = self.key_columns();
+        if key.is_empty() {
+            return None;
+        }
+        let has_key = |index: &UniqueIndex| key.iter().all(|column| index.columns.contains(&column.attnum));
         // An exclusion constraint may use any operator on the key column, so it never counts as enforced.
-        self.unique_indexes
-            .iter()
-            .find(|i| i.exclusion || !i.columns.contains(&key.attnum))
+        self.unique_indexes.iter().find(|i| i.exclusion || !has_key(i))
     }
 
     /// Whether it has enabled triggers.

@@ -5,7 +5,7 @@
 //! combinations of the two: `hash`, `modulo` and `range` are rules, `list` is rows and one shard for what is not listed,
 //! `directory` is rows over `hash`, and a pinned key is a row on top of any of them.
 
-use crate::{KeyColumn, KeyRef, KeyValue, ShardId};
+use crate::{KeyRef, KeyType, KeyValue, ShardId};
 
 mod grow;
 mod hash_ranges;
@@ -297,8 +297,8 @@ impl ShardMap {
         shards
     }
 
-    /// A SQL predicate, never NULL, true for exactly the rows of `shard`. `column_expr` is SQL text of the key column.
-    pub fn predicate_sql(&self, shard: ShardId, key: KeyColumn, column_expr: &str) -> String {
-        predicate::of_shard(self, shard, key.key_type, column_expr)
+    /// A SQL predicate, never NULL, true for exactly the rows of `shard`. `columns` are type and SQL text of each key column.
+    pub fn predicate_sql(&self, shard: ShardId, columns: &[(KeyType, &str)]) -> String {
+        predicate::of_shard(self, shard, columns)
     }
 }

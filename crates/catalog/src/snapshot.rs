@@ -21,10 +21,10 @@ pub struct TableSharding {
 /// Placement of a table in the sharding metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableShardingKind {
-    /// By hash of one column.
+    /// By the values of some columns.
     Sharded {
-        /// Column name.
-        column: String,
+        /// Their names, in the order of the key.
+        columns: Vec<String>,
         /// Map.
         map: MapId,
     },

@@ -60,11 +60,7 @@ fn tier(plan: &Plan, one: bool) -> &'static str {
         (Target::Any, _) => "any one shard",
         (Target::Every, _) => "every shard, home first",
         (Target::Keys { .. } | Target::Between { .. } | Target::All { .. }, _) if one => "one shard",
-        (Target::Keys { keys, .. }, _)
-            if keys.len() == 1 && !matches!(keys[0], KeySource::ParamArray { .. }) =>
-        {
-            "one shard"
-        }
+        (Target::Keys { keys, .. }, _) if keys.len() == 1 && keys[0].is_single() => "one shard",
         (Target::Keys { .. } | Target::Between { .. }, Many::Refuse(_)) => "one shard, or refused",
         (_, Many::Refuse(_)) => "refused",
         (_, Many::SplitInsert(_) | Many::SumTags { .. }) => "split",
@@ -124,6 +120,17 @@ fn key(source: &KeySource) -> String {
             key_type,
         } => format!("${index}[{element}] {}", key_type.name()),
         KeySource::ParamArray { index, key_type } => format!("each of ${index} {}[]", key_type.name()),
+        KeySource::Product { columns } => {
+            let column = |values: &Vec<KeySource>| match values.as_slice() {
+                [only] => key(only),
+                several => {
+                    let several: Vec<String> = several.iter().map(key).collect();
+                    format!("one of {}", several.join(" | "))
+                }
+            };
+            let columns: Vec<String> = columns.iter().map(column).collect();
+            format!("({})", columns.join(", "))
+        }
     }
 }
 
@@ -189,11 +196,10 @@ fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
         }
         Target::Keys { map, keys, nulls } => {
             for source in keys {
-                let KeySource::Const { value, .. } = source else {
-                    return None;
-                };
-                if *value != KeyValue::Null || *nulls == NullKeys::Placed {
-                    shards.push(snapshot.shard_of(*map, value)?);
+                for value in constants(source)? {
+                    if !value.has_null() || *nulls == NullKeys::Placed {
+                        shards.push(snapshot.shard_of(*map, &value)?);
+                    }
                 }
             }
         }
@@ -201,6 +207,34 @@ fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
     shards.sort_unstable();
     shards.dedup();
     Some(shards)
+}
+
+/// All keys that a source stands for, when it is made of constants.
+fn constants(source: &KeySource) -> Option<Vec<KeyValue>> {
+    match source {
+        KeySource::Const { value, .. } => Some(vec![value.clone()]),
+        KeySource::Product { columns } => {
+            let columns = columns.iter().map(|values| {
+                let values = values.iter().map(constants).collect::<Option<Vec<_>>>()?;
+                Some(values.concat())
+            });
+            Some(combinations(&columns.collect::<Option<Vec<_>>>()?))
+        }
+        _ => None,
+    }
+}
+
+/// Every combination of the values of each column.
+pub fn combinations(columns: &[Vec<KeyValue>]) -> Vec<KeyValue> {
+    let mut records: Vec<Vec<KeyValue>> = vec![Vec::new()];
+    for values in columns {
+        let longer = records.iter().flat_map(|record| {
+            let with = |value: &KeyValue| record.iter().chain([value]).cloned().collect();
+            values.iter().map(with)
+        });
+        records = longer.collect();
+    }
+    records.into_iter().map(KeyValue::of_columns).collect()
 }
 
 fn many(many: &Many, out: &mut Vec<String>) {

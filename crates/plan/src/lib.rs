@@ -15,14 +15,14 @@ mod triage;
 mod triage_types;
 mod types;
 
-pub use explain::{between, explain_route};
+pub use explain::{between, combinations, explain_route};
 pub use planner::plan;
 pub use read_place::{PrimaryOnly, PrimaryReason, ReadPlace, read_place};
 pub use refusal::{Refusal, RefusalCode};
 pub use triage::triage;
 pub use triage_types::{
-    CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan, ListedKey,
-    MetadataEffect, RangeEnd, RenamedTable, SchemeOption, SessionFacts, ShardOptions, Triage,
+    CopyKey, CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan,
+    ListedKey, MetadataEffect, RangeEnd, RenamedTable, SchemeOption, SessionFacts, ShardOptions, Triage,
 };
 pub use types::{
     Analyzed, Bound, Combine, DrawnValue, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys,

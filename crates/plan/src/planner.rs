@@ -27,7 +27,7 @@ use crate::{
     StatementKind, Target,
 };
 use calls::{Calls, calls, has_relative_time};
-use graph::{Col, Graph};
+use graph::{Col, Graph, KeyCols};
 use insert::Rows;
 use level::Built;
 use rewrite::Prelude;
@@ -190,9 +190,9 @@ impl<'a> Cx<'a> {
     fn keys_or_all(mut self, map: MapId) -> Result<Plan, Refusal> {
         let pinned = self.pinned_keys();
         let shards = self.snapshot.shards_of(map).len();
-        let single = pinned.as_ref().is_some_and(|keys| {
-            keys.len() <= 1 && !keys.iter().any(|k| matches!(k, KeySource::ParamArray { .. }))
-        });
+        let single = pinned
+            .as_ref()
+            .is_some_and(|keys| keys.len() <= 1 && keys.iter().all(KeySource::is_single));
         let many = if single {
             Err(Refusal::new(RefusalCode::SeveralShards))
         } else {
@@ -235,7 +235,15 @@ impl<'a> Cx<'a> {
         let known = self.graph.known();
         let mut out = Vec::new();
         for sharded in &self.graph.sharded {
-            merge_keys(&mut out, known[sharded.key]?.to_vec());
+            let columns: Option<Vec<_>> = sharded
+                .key
+                .iter()
+                .map(|col| known[*col].map(<[_]>::to_vec))
+                .collect();
+            let columns = columns?;
+            let combinations = columns.iter().map(Vec::len).try_fold(1, usize::checked_mul);
+            combinations.filter(|count| *count <= joins::KEYS_MAX)?;
+            merge_keys(&mut out, KeySource::product(columns));
         }
         Some(out)
     }
@@ -341,10 +349,10 @@ impl<'a> Cx<'a> {
     }
 
     /// A key such that every shard can answer for its own values of it.
-    fn anchor(&self) -> Result<Vec<Col>, Refusal> {
+    fn anchor(&self) -> Result<Vec<KeyCols>, Refusal> {
         for anchor in &self.built.anchors {
-            let reached = self.graph.reach(anchor);
-            if self.graph.sharded.iter().all(|s| reached[s.key]) {
+            let mut sharded = self.graph.sharded.iter();
+            if sharded.all(|s| self.graph.reaches(anchor, &s.key)) {
                 return Ok(anchor.clone());
             }
         }
@@ -363,7 +371,7 @@ impl<'a> Cx<'a> {
     }
 
     /// INSERT … SELECT where every shard inserts its own rows.
-    fn insert_select(&mut self, anchor: &[Col]) -> Result<Many, Refusal> {
+    fn insert_select(&mut self, anchor: &[KeyCols]) -> Result<Many, Refusal> {
         let target = self
             .graph
             .writes
@@ -371,10 +379,12 @@ impl<'a> Cx<'a> {
             .find(|w| std::ptr::eq(w.query, self.tree))
             .and_then(|w| w.target);
         let target = target.ok_or_else(|| Refusal::new(RefusalCode::InsertSelect))?;
-        let fed = self
-            .graph
-            .feeds(target.key)
-            .is_some_and(|source| anchor.len() == 1 && self.graph.same(anchor[0], source));
+        let fed_by = |(to, from): (&Col, &Col)| {
+            let source = self.graph.feeds(*to);
+            source.is_some_and(|source| self.graph.same(*from, source))
+        };
+        let fed = matches!(anchor, [from] if from.len() == target.key.len()
+            && target.key.iter().zip(from.iter()).all(fed_by));
         let limited = !self.tree.value("limitCount").is_null() || !self.tree.value("limitOffset").is_null();
         if !fed || limited {
             return Err(Refusal::new(RefusalCode::InsertSelect));
@@ -383,7 +393,7 @@ impl<'a> Cx<'a> {
     }
 
     /// UPDATE and DELETE where every shard changes its own rows.
-    fn modify(&mut self, anchor: &[Col]) -> Result<Many, Refusal> {
+    fn modify(&mut self, anchor: &[KeyCols]) -> Result<Many, Refusal> {
         let target = self
             .graph
             .writes

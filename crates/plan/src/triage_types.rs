@@ -140,8 +140,8 @@ pub struct RenamedTable {
 /// How a table is to be sharded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardOptions {
-    /// Key column.
-    pub key: String,
+    /// Key columns, in the order of the key.
+    pub key: Vec<String>,
     /// The table whose map it shares.
     pub colocate_with: Option<QualifiedName>,
     /// The scheme; `None`: `hash`, or that of `colocate_with`.
@@ -278,19 +278,28 @@ pub struct CopyPlan {
 }
 
 /// Where the rows of a COPY are or go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyPlace {
     /// By the key.
     Sharded {
         /// Its map.
         map: catalog::MapId,
-        /// Which field is the key, from 0; `None` for COPY TO, which reads all shards.
-        key_field: Option<usize>,
-        /// The type of the key column.
-        key_type: catalog::KeyType,
+        /// The columns of the key, in its order.
+        key: Vec<CopyKey>,
     },
     /// To every shard, or from the home shard.
     Reference,
+}
+
+/// A column of the key of a table that is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyKey {
+    /// Which field it is, from 0; `None` for one that is NULL in every row, and for COPY TO, which reads all shards.
+    pub field: Option<usize>,
+    /// Its number in the table.
+    pub attnum: i16,
+    /// Its type.
+    pub key_type: catalog::KeyType,
 }
 
 /// EXPLAIN of a statement that has to be planned.

@@ -224,22 +224,75 @@ pub enum KeySource {
         /// The type of the elements.
         key_type: KeyType,
     },
+    /// Keys of several columns: every combination of the values of each.
+    Product {
+        /// The values of each column, in the order of the key; never products themselves.
+        columns: Box<[Vec<KeySource>]>,
+    },
 }
 
 impl KeySource {
-    /// The type of the value that is compared or stored.
-    pub fn key_type(&self) -> KeyType {
+    /// The type of the value that is compared or stored; `None`: it has several columns.
+    pub fn key_type(&self) -> Option<KeyType> {
         match self {
             KeySource::Const { key_type, .. }
             | KeySource::Param { key_type, .. }
             | KeySource::Element { key_type, .. }
-            | KeySource::ParamArray { key_type, .. } => *key_type,
+            | KeySource::ParamArray { key_type, .. } => Some(*key_type),
             KeySource::ConvertedParam { key_type, steps, .. } => {
-                steps.iter().fold(*key_type, |known, step| match step {
+                let target = steps.iter().fold(*key_type, |known, step| match step {
                     KeyStep::To(target) => *target,
                     _ => known,
-                })
+                });
+                Some(target)
             }
+            KeySource::Product { .. } => None,
+        }
+    }
+
+    /// The types of all values that are compared or stored.
+    pub fn column_types(&self) -> Vec<KeyType> {
+        match self {
+            KeySource::Product { columns } => columns
+                .iter()
+                .flatten()
+                .flat_map(KeySource::column_types)
+                .collect(),
+            one => one.key_type().into_iter().collect(),
+        }
+    }
+
+    /// Whether it stands for a single key.
+    pub fn is_single(&self) -> bool {
+        match self {
+            KeySource::Const { .. }
+            | KeySource::Param { .. }
+            | KeySource::ConvertedParam { .. }
+            | KeySource::Element { .. } => true,
+            KeySource::ParamArray { .. } => false,
+            KeySource::Product { columns } => columns
+                .iter()
+                .all(|values| matches!(values.as_slice(), [only] if only.is_single())),
+        }
+    }
+
+    /// The key whose columns are these; the only column itself.
+    pub fn of_columns(mut columns: Vec<KeySource>) -> KeySource {
+        match columns.len() {
+            1 => columns.swap_remove(0),
+            _ => KeySource::Product {
+                columns: columns.into_iter().map(|column| vec![column]).collect(),
+            },
+        }
+    }
+
+    /// Every combination of these values of the columns; the values themselves, where there is one column.
+    pub fn product(mut columns: Vec<Vec<KeySource>>) -> Vec<KeySource> {
+        match columns.len() {
+            1 => columns.swap_remove(0),
+            _ => vec![KeySource::Product {
+                columns: columns.into(),
+            }],
         }
     }
 }

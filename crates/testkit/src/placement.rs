@@ -193,12 +193,13 @@ fn check_rows(
         findings.push(server.finding(&table.name, "its map has no rows"));
         return Ok(());
     }
-    let hash = table.key_type.hash_sql(&table.key);
-    let owner = layout::owner_sql(rows, table.key_type);
+    let hash = table.hash_sql();
+    let owner = layout::owner_sql(rows, &table.key);
+    let key = table.key_sql();
     let sql = format!(
         "SELECT k::text, owner FROM (SELECT k, {owner} AS owner FROM (SELECT {} AS k, coalesce({hash}, 0) AS h FROM {}) \
          AS keys) AS located WHERE owner IS DISTINCT FROM '{}'",
-        table.key,
+        key,
         table.name,
         server.name.replace('\'', "''")
     );
@@ -208,12 +209,7 @@ fn check_rows(
     }
     let quote = |row: &Vec<Option<String>>| {
         let text = |at: usize, none: &str| row.get(at).cloned().flatten().unwrap_or_else(|| none.to_string());
-        format!(
-            "{} = {} belongs to {}",
-            table.key,
-            text(0, "NULL"),
-            text(1, "nobody")
-        )
+        format!("{} = {} belongs to {}", key, text(0, "NULL"), text(1, "nobody"))
     };
     let examples: Vec<String> = rows.iter().take(EXAMPLES).map(quote).collect();
     let problem = format!(

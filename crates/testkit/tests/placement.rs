@@ -39,8 +39,7 @@ fn fixture() -> Fixture {
         primaries: Vec::new(),
         sharded: vec![ShardedTable {
             name: "\"public\".\"t\"".to_string(),
-            key: "\"k\"".to_string(),
-            key_type: KeyType::Int8,
+            key: vec![("\"k\"".to_string(), KeyType::Int8)],
             map: "m".to_string(),
         }],
         reference: vec!["\"public\".\"r\"".to_string()],

@@ -1,6 +1,6 @@
 //! From a path to the statement that reads its row, and from the row to the answer.
 
-use catalog::{KeyType, Placement, Relation, RelationKind, Snapshot};
+use catalog::{KeyShape, KeyType, Placement, Relation, RelationKind, Snapshot};
 use serde::Serialize;
 use topology::ClusterRecord;
 
@@ -51,8 +51,14 @@ pub(super) fn plan<'a>(
     }
     // `t.*` and not `t`: a column may be called t.
     let mut sql = "SELECT pg_catalog.row_to_json(t.*)::pg_catalog.text".to_owned();
-    if let Some(column) = relation.key_column().and_then(|key| relation.column(key.attnum)) {
-        sql.push_str(&format!(", t.{}::pg_catalog.text", quoted(&column.name)));
+    let key: Vec<String> = relation
+        .key_names()
+        .map(|name| format!("t.{}", quoted(name)))
+        .collect();
+    match key.as_slice() {
+        [] => {}
+        [only] => sql.push_str(&format!(", {only}::pg_catalog.text")),
+        several => sql.push_str(&format!(", ROW({})::pg_catalog.text", several.join(", "))),
     }
     sql.push_str(&format!(
         " FROM {}.{} AS t WHERE {}",
@@ -78,10 +84,11 @@ impl Lookup<'_> {
             Placement::Home => (Some(facts.home()), "unsharded"),
             Placement::Reference => (Some(facts.home()), "reference"),
             Placement::Sharded { key, map } => {
-                let key_type = key.first().map(|column| column.key_type);
-                let value = key_type
+                let types: Vec<KeyType> = key.iter().map(|column| column.key_type).collect();
+                let shape = KeyShape::new(types).ok();
+                let value = shape
                     .zip(row.shard_key.as_deref())
-                    .and_then(|(key_type, text)| read(key_type, text));
+                    .and_then(|(shape, text)| shape.from_text(text.as_bytes()).ok());
                 let scheme = facts.map(*map).map_or("hash", catalog::ShardMap::scheme_name);
                 (value.and_then(|value| facts.shard_of(*map, &value)), scheme)
             }
@@ -105,11 +112,6 @@ struct Metadata {
     assigned_shard_id: String,
     routing_mechanism: &'static str,
     routing_version: u64,
-}
-
-/// A column's value as a server printed it.
-fn read(key_type: KeyType, text: &str) -> Option<catalog::KeyValue> {
-    key_type.from_text(text.as_bytes()).ok()
 }
 
 fn unreadable() -> ApiError {

@@ -1,37 +1,41 @@
 //! From a key to its shard.
 
-use catalog::{KeyError, KeyFamily, KeyType, ShardId, ShardMap, Snapshot};
+use catalog::{KeyError, KeyFamily, KeyShape, KeyType, ShardId, ShardMap, Snapshot};
 use topology::ClusterRecord;
 
 use crate::api::{ApiError, ErrorKind, PhysicalConnection, Resolved};
 
-/// The shard of a key of the column that is called `key_type` in every table sharded by it.
+/// The shard of a key of the column that is called `key_type` in every table sharded by it. Of several columns, `key_type` is
+/// their names with commas between them, and the key is written as PostgreSQL prints a record.
 ///
 /// Several tables are fine as long as each value is on the same shard for all of them.
 pub(super) fn shard_of(facts: &Snapshot, key_type: &str, key: &str) -> Result<ShardId, ApiError> {
     let bad = |message: String| ApiError::new(ErrorKind::BadRequest, message);
-    let mut placement: Option<(KeyFamily, &ShardMap)> = None;
-    let mut types: Vec<KeyType> = Vec::new();
+    let wanted: Vec<&str> = key_type.split(',').map(str::trim).collect();
+    let mut placement: Option<(Vec<KeyFamily>, &ShardMap)> = None;
+    let mut shapes: Vec<KeyShape> = Vec::new();
     for relation in facts.relations() {
-        let (Some(column), Some(map)) = (
-            relation.key_column(),
-            relation.map().and_then(|map| facts.map(map)),
-        ) else {
+        let Some(map) = relation.map().and_then(|map| facts.map(map)) else {
             continue;
         };
-        if relation
-            .column(column.attnum)
-            .is_none_or(|named| named.name != key_type)
-        {
+        let names: Vec<&str> = relation.key_names().collect();
+        // A name may itself have a comma in it.
+        if names != wanted && names != [key_type] {
             continue;
         }
-        let this = (column.key_type.family(), map);
-        if *placement.get_or_insert(this) != this {
+        let types: Vec<KeyType> = relation
+            .key_columns()
+            .iter()
+            .map(|column| column.key_type)
+            .collect();
+        let Ok(shape) = KeyShape::new(types) else { continue };
+        let this = (shape.families(), map);
+        if *placement.get_or_insert_with(|| this.clone()) != this {
             return Err(bad(format!(
                 "\"{key_type}\" is ambiguous: it shards tables that place the same key differently"
             )));
         }
-        types.push(column.key_type);
+        shapes.push(shape);
     }
     let Some((_, map)) = placement else {
         return Err(bad(format!(
@@ -40,8 +44,8 @@ pub(super) fn shard_of(facts: &Snapshot, key_type: &str, key: &str) -> Result<Sh
     };
     // Types of one family differ in their range only: the widest decides.
     let mut error = KeyError::Malformed;
-    for key_type in types {
-        match key_type.from_text(key.as_bytes()) {
+    for shape in shapes {
+        match shape.from_text(key.as_bytes()) {
             Ok(value) => return Ok(map.shard_of(&value)),
             Err(KeyError::Malformed) => {}
             Err(other) => error = other,

@@ -106,7 +106,7 @@ fn sharding() -> ShardingInput {
             "public",
             name,
             TableShardingKind::Sharded {
-                column: column.to_owned(),
+                columns: vec![column.to_owned()],
                 map: MapId(map),
             },
         )
@@ -120,7 +120,7 @@ fn sharding() -> ShardingInput {
         table("public", "countries", TableShardingKind::Reference),
     ];
     let region = TableShardingKind::Sharded {
-        column: "user_id".to_owned(),
+        columns: vec!["user_id".to_owned()],
         map: MapId(1),
     };
     tables.push(table("sales", "users", region));

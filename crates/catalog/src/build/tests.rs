@@ -53,7 +53,7 @@ fn function(oid: u32, name: &str, language: &str) -> Function {
 
 fn sharded(name: &str, column: &str, map: u32) -> TableSharding {
     let kind = TableShardingKind::Sharded {
-        column: column.to_owned(),
+        columns: vec![column.to_owned()],
         map: MapId(map),
     };
     TableSharding {
@@ -110,11 +110,11 @@ fn placements_come_from_the_metadata() {
     )
     .unwrap();
     assert_eq!(
-        named(&snapshot, "orders").key_column(),
-        Some(KeyColumn {
+        named(&snapshot, "orders").key_columns(),
+        [KeyColumn {
             attnum: 1,
             key_type: KeyType::Int8
-        })
+        }]
     );
     assert_eq!(named(&snapshot, "words").placement, Placement::Reference);
     assert_eq!(named(&snapshot, "plain").placement, Placement::Home);
@@ -229,7 +229,7 @@ fn children_follow_their_parents() {
         build(builder, tables)
     };
     let snapshot = make(vec![sharded("orders", "k", 1)]).unwrap();
-    assert_eq!(named(&snapshot, "child").key_column().map(|k| k.attnum), Some(2));
+    assert_eq!(named(&snapshot, "child").key_columns()[0].attnum, 2);
     assert!(make(vec![sharded("orders", "k", 1), sharded("child", "k", 1)]).is_ok());
     let error = make(vec![sharded("orders", "k", 1), reference("child")]).unwrap_err();
     assert!(matches!(error, CatalogError::ChildPlacement { .. }));

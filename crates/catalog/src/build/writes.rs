@@ -114,16 +114,10 @@ impl Judge<'_> {
     /// A BEFORE row trigger could move a row to a place where nobody looks for it, or make the copies of a reference
     /// table differ (`now()`, `random()`).
     fn row_change(&self) -> Option<String> {
-        let key = match &self.relation.placement {
+        let sharded = match &self.relation.placement {
             Placement::Home => return None,
-            Placement::Reference => None,
-            Placement::Sharded { .. } => {
-                let key = self
-                    .relation
-                    .key_column()
-                    .and_then(|key| self.relation.column(key.attnum))?;
-                Some(key.name.as_str())
-            }
+            Placement::Reference => false,
+            Placement::Sharded { .. } => true,
         };
         let triggers = self
             .relation
@@ -132,8 +126,8 @@ impl Judge<'_> {
             .filter(|t| t.enabled && t.may_change_row());
         let function = triggers
             .filter_map(|t| self.facts.functions.get(&t.function))
-            .find(|f| !self.is_trusted(f) && !key.is_some_and(|key| self.keeps_key(f, key)))?;
-        let what = if key.is_some() {
+            .find(|f| !self.is_trusted(f) && !(sharded && self.keeps_key(f)))?;
+        let what = if sharded {
             "change the sharding key"
         } else {
             "make copies of a row differ"
@@ -154,9 +148,12 @@ impl Judge<'_> {
                 .contains(&(function.schema.clone(), function.name.clone()))
     }
 
-    fn keeps_key(&self, function: &Function, key: &str) -> bool {
+    fn keeps_key(&self, function: &Function) -> bool {
         match self.facts.bodies.get(&function.oid) {
-            Some(StoredBody::Text { source, .. }) => !may_assign(source, key),
+            Some(StoredBody::Text { source, .. }) => {
+                let mut names = self.relation.key_names();
+                names.all(|key| !may_assign(source, key))
+            }
             _ => false,
         }
     }

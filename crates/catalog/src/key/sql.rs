@@ -44,17 +44,52 @@ fn canonical_sql(key_type: KeyType, column_expr: &str) -> String {
         KeyType::Enum => "text",
         other => other.family().widest().name(),
     };
-    let collate = match key_type.family() {
+    format!("({column_expr})::pg_catalog.{target}{}", collate_sql(key_type))
+}
+
+fn collate_sql(key_type: KeyType) -> &'static str {
+    match key_type.family() {
         // Every deterministic collation hashes the bytes; naming one keeps user-defined ones out of row filters.
         KeyFamily::Text | KeyFamily::Bpchar | KeyFamily::Enum => " COLLATE pg_catalog.\"C\"",
         _ => "",
-    };
-    format!("({column_expr})::pg_catalog.{target}{collate}")
+    }
 }
 
-/// A key column as something that can be compared with [`literal_sql`] by `=`, and by `<` where the family has an order.
-pub(crate) fn order_sql(key_type: KeyType, column_expr: &str) -> String {
-    canonical_sql(key_type, column_expr)
+/// The hash of a key, one column or several: type and SQL text of each.
+pub(crate) fn columns_hash_sql(columns: &[(KeyType, &str)]) -> String {
+    match columns {
+        [(key_type, column)] => hash_sql(*key_type, column),
+        several => record_hash_sql(several.iter().copied()),
+    }
+}
+
+/// A key as something that can be compared with [`key_literal_sql`] by `=`, and by `<` where its only column has an order.
+pub(crate) fn columns_order_sql(columns: &[(KeyType, &str)]) -> String {
+    match columns {
+        [(key_type, column)] => canonical_sql(*key_type, column),
+        several => {
+            let values: Vec<String> = several
+                .iter()
+                .map(|(t, column)| canonical_sql(*t, column))
+                .collect();
+            format!("ROW({})", values.join(", "))
+        }
+    }
+}
+
+/// A key value as SQL, for a key with columns of these types.
+pub fn key_literal_sql(types: &[KeyType], value: &KeyValue) -> String {
+    match (types, value) {
+        ([key_type], value) => literal_sql(*key_type, value),
+        (types, value) => {
+            let columns = types.iter().zip(value.columns());
+            // Columns of records are compared only when both sides name the same collation.
+            let literal =
+                |(t, value): (&KeyType, &KeyValue)| format!("{}{}", literal_sql(*t, value), collate_sql(*t));
+            let columns: Vec<String> = columns.map(literal).collect();
+            format!("ROW({})", columns.join(", "))
+        }
+    }
 }
 
 /// A key value as SQL.
@@ -99,6 +134,14 @@ impl fmt::Display for KeyValue {
         match self {
             KeyValue::Null => f.write_str("NULL"),
             KeyValue::Float(bits) => f.write_str(&float(*bits)),
+            KeyValue::Record(values) => {
+                let mut separator = "(";
+                for value in values {
+                    write!(f, "{separator}{value}")?;
+                    separator = ", ";
+                }
+                f.write_str(")")
+            }
             KeyValue::Date(days) => write!(f, "{days} days"),
             KeyValue::Time(micros) => write!(f, "{micros} us"),
             other => f.write_str(&text_of(other.borrowed())),
@@ -115,7 +158,9 @@ fn text_of(value: KeyRef<'_>) -> String {
         KeyRef::Bool(b) => if b { "t" } else { "f" }.to_owned(),
         KeyRef::Numeric(n) => n.to_string(),
         KeyRef::Bytes(bytes) => format!("\\x{}", hex(bytes)),
-        KeyRef::Null | KeyRef::Date(_) | KeyRef::Time(_) | KeyRef::Float(_) => String::new(),
+        KeyRef::Null | KeyRef::Date(_) | KeyRef::Time(_) | KeyRef::Float(_) | KeyRef::Record(_) => {
+            String::new()
+        }
     }
 }
 

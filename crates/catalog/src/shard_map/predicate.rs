@@ -1,12 +1,15 @@
 //! The rows of a shard, as a condition a server can check.
 
 use super::{Rest, ShardMap};
-use crate::key::order_sql;
-use crate::{KeyType, KeyValue, ShardId, hash_sql, literal_sql};
+use crate::key::{columns_hash_sql, columns_order_sql};
+use crate::{KeyType, KeyValue, ShardId, key_literal_sql};
+
+/// Type and SQL text of each column of a key.
+type Columns<'a> = &'a [(KeyType, &'a str)];
 
 /// Never NULL; true for exactly the keys of the shard.
-pub(super) fn of_shard(map: &ShardMap, shard: ShardId, key_type: KeyType, column_expr: &str) -> String {
-    let rule = of_rule(&map.rest, shard, key_type, column_expr);
+pub(super) fn of_shard(map: &ShardMap, shard: ShardId, columns: Columns<'_>) -> String {
+    let rule = of_rule(&map.rest, shard, columns);
     if map.rows.is_empty() {
         return rule;
     }
@@ -17,22 +20,22 @@ pub(super) fn of_shard(map: &ShardMap, shard: ShardId, key_type: KeyType, column
         .iter()
         .filter(|(_, owner)| *owner == shard)
         .map(|(key, _)| *key);
-    let own = one_of(own, key_type, column_expr);
-    let any = one_of(rows.iter().map(|(key, _)| *key), key_type, column_expr);
+    let own = one_of(own, columns);
+    let any = one_of(rows.iter().map(|(key, _)| *key), columns);
     format!("({own} OR (NOT {any} AND {rule}))")
 }
 
-fn of_rule(rest: &Rest, shard: ShardId, key_type: KeyType, column_expr: &str) -> String {
+fn of_rule(rest: &Rest, shard: ShardId, columns: Columns<'_>) -> String {
     let parts: Vec<String> = match rest {
         Rest::Hash(ranges) => {
-            let hash = hash_sql(key_type, column_expr);
+            let hash = columns_hash_sql(columns);
             let ranges = ranges.of_shard(shard).into_iter();
             ranges
                 .map(|(first, last)| format!("{hash} BETWEEN {} AND {}", int8_sql(first), int8_sql(last)))
                 .collect()
         }
         Rest::Modulo(owners) => {
-            let hash = hash_sql(key_type, column_expr);
+            let hash = columns_hash_sql(columns);
             let count = owners.len();
             let owned = owners.iter().enumerate().filter(|(_, owner)| **owner == shard);
             let owned: Vec<String> = owned.map(|(at, _)| at.to_string()).collect();
@@ -46,16 +49,16 @@ fn of_rule(rest: &Rest, shard: ShardId, key_type: KeyType, column_expr: &str) ->
             }
         }
         Rest::Range(ranges) => {
-            let key = order_sql(key_type, column_expr);
+            let (key, types) = (columns_order_sql(columns), types_of(columns));
             let owned = ranges.iter().filter(|range| range.shard == shard);
             owned
                 .map(|range| {
                     let first = range.first.map(|first| {
-                        format!("{key} OPERATOR(pg_catalog.>=) {}", literal_sql(key_type, first))
+                        format!("{key} OPERATOR(pg_catalog.>=) {}", key_literal_sql(&types, first))
                     });
                     let end = range
                         .end
-                        .map(|end| format!("{key} OPERATOR(pg_catalog.<) {}", literal_sql(key_type, end)));
+                        .map(|end| format!("{key} OPERATOR(pg_catalog.<) {}", key_literal_sql(&types, end)));
                     // NULL is in the last range: every comparison with it is NULL.
                     let null = range.end.is_none();
                     let both: Vec<String> = first.into_iter().chain(end).collect();
@@ -78,22 +81,27 @@ fn of_rule(rest: &Rest, shard: ShardId, key_type: KeyType, column_expr: &str) ->
     }
 }
 
+fn types_of(columns: Columns<'_>) -> Vec<KeyType> {
+    columns.iter().map(|(key_type, _)| *key_type).collect()
+}
+
 /// True for these keys, false for all others, NULL among either.
-fn one_of<'a>(keys: impl Iterator<Item = &'a KeyValue>, key_type: KeyType, column_expr: &str) -> String {
-    let key = order_sql(key_type, column_expr);
+fn one_of<'a>(keys: impl Iterator<Item = &'a KeyValue>, columns: Columns<'_>) -> String {
+    let (key, types) = (columns_order_sql(columns), types_of(columns));
     let (mut null, mut list) = (false, Vec::new());
     for value in keys {
         match value {
             KeyValue::Null => null = true,
-            value => list.push(literal_sql(key_type, value)),
+            value => list.push(key_literal_sql(&types, value)),
         }
     }
     if list.is_empty() {
-        return match null {
-            true => format!("({column_expr}) IS NULL"),
-            false => "false".to_owned(),
+        return match (null, columns) {
+            (true, [(_, column)]) => format!("({column}) IS NULL"),
+            _ => "false".to_owned(),
         };
     }
+    // Records are compared column by column, and there two NULLs are equal.
     format!(
         "coalesce({key} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]), {null})",
         list.join(", ")

@@ -169,18 +169,19 @@ fn broken_maps_are_refused() {
 fn predicate_joins_neighbours() {
     let (a, b) = (ShardId(1), ShardId(2));
     let map = ShardMap::from_starts([(i64::MIN, a), (-5, b), (0, b), (10, a)]).unwrap();
-    let key = KeyColumn {
-        attnum: 1,
-        key_type: KeyType::Int8,
-    };
-    let sql = map.predicate_sql(b, key, "\"k\"");
+    let sql = map.predicate_sql(b, &[(KeyType::Int8, "\"k\"")]);
     assert_eq!(
         sql,
         "(coalesce(pg_catalog.hashint8extended((\"k\")::pg_catalog.int8, 0), 0::pg_catalog.int8) \
          BETWEEN '-5'::pg_catalog.int8 AND '9'::pg_catalog.int8)"
     );
-    assert_eq!(map.predicate_sql(a, key, "k").matches(" OR ").count(), 1);
-    assert_eq!(map.predicate_sql(ShardId(9), key, "k"), "false");
+    assert_eq!(
+        map.predicate_sql(a, &[(KeyType::Int8, "k")])
+            .matches(" OR ")
+            .count(),
+        1
+    );
+    assert_eq!(map.predicate_sql(ShardId(9), &[(KeyType::Int8, "k")]), "false");
 }
 
 proptest! {

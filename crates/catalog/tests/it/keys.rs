@@ -1,8 +1,7 @@
 //! Every key type beside the server: its text and binary forms, hash, order and SQL.
 
 use catalog::{
-    KeyColumn, KeyError, KeyType, KeyValue, ShardId, ShardMap, hash_sql, literal_sql, record_hash,
-    record_hash_sql,
+    KeyError, KeyType, KeyValue, ShardId, ShardMap, hash_sql, literal_sql, record_hash, record_hash_sql,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -262,11 +261,10 @@ async fn check_placement(
     printed: &[Vec<Option<String>>],
     value: &impl Fn(&Vec<Option<String>>) -> Result<KeyValue, KeyError>,
 ) {
-    let key = KeyColumn { attnum: 1, key_type };
     let columns: Vec<String> = map
         .shards()
         .iter()
-        .map(|s| map.predicate_sql(*s, key, "v"))
+        .map(|s| map.predicate_sql(*s, &[(key_type, "v")]))
         .collect();
     let sql = format!("SELECT {} FROM k ORDER BY ctid", columns.join(", "));
     let answer = rows(client, &sql).await;
@@ -284,7 +282,7 @@ async fn check_placement(
             assert_eq!(mine, [map.shard_of(&value)], "{scheme} {key_type:?} {text:?}");
         }
     }
-    let nobody = map.predicate_sql(ShardId(99), key, "v");
+    let nobody = map.predicate_sql(ShardId(99), &[(key_type, "v")]);
     let none = rows(client, &format!("SELECT count(*) FROM k WHERE {nobody}")).await;
     assert_eq!(none[0][0].as_deref(), Some("0"));
 }

@@ -72,7 +72,7 @@ fn sharding() -> ShardingInput {
         schema: schema.to_owned(),
         name: name.to_owned(),
         kind: TableShardingKind::Sharded {
-            column: column.to_owned(),
+            columns: vec![column.to_owned()],
             map: MapId(1),
         },
     };
@@ -84,7 +84,7 @@ fn sharding() -> ShardingInput {
         sharded("app", "loose", "tenant"),
         TableSharding {
             kind: TableShardingKind::Sharded {
-                column: "code".to_owned(),
+                columns: vec!["code".to_owned()],
                 map: MapId(2),
             },
             ..sharded("app", "folded", "code")
@@ -255,11 +255,11 @@ fn relations_have_their_facts() {
         let orders = table(&snapshot, "orders");
         assert_eq!(orders.map(), Some(MapId(1)));
         assert_eq!(
-            orders.key_column(),
-            Some(KeyColumn {
+            orders.key_columns(),
+            [KeyColumn {
                 attnum: 2,
                 key_type: KeyType::Int8
-            })
+            }]
         );
         assert!(orders.column_named("id").unwrap().home_sequence);
         assert!(orders.columns.iter().any(|c| c.dropped));
@@ -279,13 +279,13 @@ fn relations_have_their_facts() {
         // Partitions follow their parent though their columns have other numbers.
         let part = table(&snapshot, "events_b");
         assert_eq!(
-            part.key_column(),
-            Some(KeyColumn {
+            part.key_columns(),
+            [KeyColumn {
                 attnum: 2,
                 key_type: KeyType::Int8
-            })
+            }]
         );
-        assert_eq!(table(&snapshot, "events").key_column().map(|k| k.attnum), Some(1));
+        assert_eq!(table(&snapshot, "events").key_columns()[0].attnum, 1);
         assert_eq!(table(&snapshot, "countries").placement, Placement::Reference);
         assert_eq!(table(&snapshot, "accounts").placement, Placement::Home);
         assert!(snapshot.relation_in("pg_catalog", "pg_class").unwrap().system);
@@ -488,8 +488,7 @@ fn range_predicates_place_rows_as_the_map_does() {
         for (column, key_type) in [("k", KeyType::Int8), ("t", KeyType::Text)] {
             let mut seen = 0;
             for shard in map.shards() {
-                let key = KeyColumn { attnum: 1, key_type };
-                let predicate = map.predicate_sql(*shard, key, column);
+                let predicate = map.predicate_sql(*shard, &[(key_type, column)]);
                 for row in rows(&client, &format!("SELECT {column} FROM keys WHERE {predicate}")).await {
                     let key = match &row[0] {
                         Some(text) => key_type.from_text(text.as_bytes()).unwrap(),
@@ -502,14 +501,7 @@ fn range_predicates_place_rows_as_the_map_does() {
             assert_eq!(seen, 2001);
         }
         // What a publication's row filter must accept.
-        let predicate = map.predicate_sql(
-            ShardId(1),
-            KeyColumn {
-                attnum: 1,
-                key_type: KeyType::Text,
-            },
-            "t",
-        );
+        let predicate = map.predicate_sql(ShardId(1), &[(KeyType::Text, "t")]);
         client
             .batch_execute(&format!(
                 "CREATE PUBLICATION p FOR TABLE keys WHERE ({predicate})"

@@ -66,7 +66,7 @@ pub(super) fn between(cx: &Cx<'_>, map: MapId) -> Option<Target> {
     }
     let (mut keys, mut uses) = (Vec::new(), Vec::new());
     for sharded in &cx.graph.sharded {
-        let bounds = cx.graph.bounds_of(sharded.key);
+        let bounds = cx.graph.bounds_of(sharded.key.single()?);
         if bounds.is_empty() {
             return None;
         }

@@ -158,9 +158,10 @@ fn as_character(source: KeySource) -> Option<KeySource> {
             key_type: KeyType::Bpchar,
         },
         // What was cut to a length as a text may end with blanks that count for the length.
-        KeySource::ConvertedParam { .. } | KeySource::Element { .. } | KeySource::ParamArray { .. } => {
-            return None;
-        }
+        KeySource::ConvertedParam { .. }
+        | KeySource::Element { .. }
+        | KeySource::ParamArray { .. }
+        | KeySource::Product { .. } => return None,
     })
 }
 
@@ -244,7 +245,7 @@ fn converted(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
             key_type,
             steps: steps.iter().copied().chain([step]).collect(),
         }),
-        KeySource::Element { .. } | KeySource::ParamArray { .. } => None,
+        KeySource::Element { .. } | KeySource::ParamArray { .. } | KeySource::Product { .. } => None,
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use catalog::{KeyFamily, MapId, Oid, Placement, Relation, Snapshot};
+use catalog::{KEY_COLUMNS_MAX, KeyFamily, MapId, Oid, Placement, Relation, Snapshot};
 use sql::Node;
 
 use crate::{KeySource, Refusal, RefusalCode, Side};
@@ -21,11 +21,49 @@ const INSTANCES_MAX: usize = 2_000;
 /// A node: a column of an instance.
 pub(super) type Col = usize;
 
+/// The key columns of a use of a sharded table, in the order of its key; at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyCols {
+    cols: [Col; KEY_COLUMNS_MAX],
+    len: usize,
+}
+
+impl KeyCols {
+    /// Of these columns, of which there are at most [`KEY_COLUMNS_MAX`].
+    pub fn new(columns: impl IntoIterator<Item = Col>) -> KeyCols {
+        let mut key = KeyCols {
+            cols: [0; KEY_COLUMNS_MAX],
+            len: 0,
+        };
+        for (place, col) in key.cols.iter_mut().zip(columns) {
+            *place = col;
+            key.len += 1;
+        }
+        key
+    }
+
+    /// The only column of a key of one.
+    pub fn single(&self) -> Option<Col> {
+        match **self {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+}
+
+impl std::ops::Deref for KeyCols {
+    type Target = [Col];
+
+    fn deref(&self) -> &[Col] {
+        &self.cols[..self.len]
+    }
+}
+
 /// A use of a sharded table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sharded {
-    /// Its key column.
-    pub key: Col,
+    /// Its key columns.
+    pub key: KeyCols,
     /// Its map.
     pub map: MapId,
     /// Its OID.
@@ -155,12 +193,12 @@ impl<'a> Graph<'a> {
                 if !relation.children.is_empty() || !relation.parents.is_empty() {
                     return Err(Refusal::with(RefusalCode::Partitioned, &relation.name));
                 }
-                let [key] = key.as_slice() else {
-                    return Err(Refusal::with(RefusalCode::ShardKeyColumn, &relation.name));
-                };
-                let col = self.column(instance, i32::from(key.attnum));
+                let columns = key
+                    .iter()
+                    .map(|column| self.column(instance, i32::from(column.attnum)));
+                let key = KeyCols::new(columns);
                 self.sharded.push(Sharded {
-                    key: col,
+                    key,
                     map: *map,
                     table: oid,
                 });
@@ -184,6 +222,14 @@ impl<'a> Graph<'a> {
             }
         }
         seen
+    }
+
+    /// Whether every column of `key` is pinned to what the same column of one of `from` is pinned to.
+    pub fn reaches(&self, from: &[KeyCols], key: &KeyCols) -> bool {
+        from.iter().any(|from| {
+            let mut pairs = from.iter().zip(key.iter());
+            from.len() == key.len() && pairs.all(|(from, to)| self.reach(&[*from])[*to])
+        })
     }
 
     /// Whether two columns have equal values in every row that matters.

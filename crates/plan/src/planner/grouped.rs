@@ -7,14 +7,14 @@ use super::Cx;
 use super::aggregate::{each_aggregate, split};
 use super::columns::type_of;
 use super::expr::{as_var, contains, same_expr, strip_casts};
-use super::graph::Col;
+use super::graph::KeyCols;
 use super::level::{Env, Level};
 use super::names::Names;
 use super::rows::{Finish, order_element, sort_clause, unknown_type};
 use crate::{Combine, Many, Refusal, RefusalCode, RowsPlan};
 
 /// Plans a grouped query whose groups can span shards.
-pub(super) fn plan(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
+pub(super) fn plan(cx: &mut Cx<'_>, anchor: &[KeyCols]) -> Result<Many, Refusal> {
     let query = cx.tree;
     if query.bool("hasTargetSRFs")? {
         return Err(Refusal::with(
@@ -41,7 +41,7 @@ pub(super) fn plan(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
 }
 
 /// Partial groups from the shards.
-fn halves(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
+fn halves(cx: &mut Cx<'_>, anchor: &[KeyCols]) -> Result<Many, Refusal> {
     let query = cx.tree;
     let replace = cx.replace()?;
     let names = Names(cx.snapshot);
@@ -275,8 +275,9 @@ fn aggregates(query: &Node) -> Vec<&Node> {
 }
 
 /// Whether a DISTINCT aggregate is over the shard key: then no value occurs on two shards.
-fn distinct_is_key(cx: &mut Cx<'_>, agg: &Node, anchor: &[Col]) -> bool {
-    let [anchor] = anchor else { return false };
+fn distinct_is_key(cx: &mut Cx<'_>, agg: &Node, anchor: &[KeyCols]) -> bool {
+    let [key] = anchor else { return false };
+    let Some(key) = key.single() else { return false };
     let Ok(args) = agg.nodes("args") else { return false };
     let [arg] = args.as_slice() else { return false };
     let Some(var) = arg.value("expr").as_node().map(strip_casts).and_then(as_var) else {
@@ -298,7 +299,7 @@ fn distinct_is_key(cx: &mut Cx<'_>, agg: &Node, anchor: &[Col]) -> bool {
         outer: None,
     };
     match cx.graph.resolve(var, &env) {
-        Some((col, _)) => cx.graph.same(*anchor, col),
+        Some((col, _)) => cx.graph.same(key, col),
         None => false,
     }
 }

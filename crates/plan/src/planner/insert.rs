@@ -4,7 +4,7 @@ mod drawn;
 
 use std::collections::HashSet;
 
-use catalog::{Identity, KeyType, KeyValue, Oid, Placement, Relation};
+use catalog::{Identity, KeyColumn, KeyType, KeyValue, Oid, Placement, Relation};
 use sql::{Deparser, Detail, Node, Value, quote_ident};
 
 use super::Cx;
@@ -115,12 +115,14 @@ pub(super) fn sharded<'a>(
     cx: &mut Cx<'a>,
     rows: &Rows<'a>,
 ) -> Result<(Target, Option<String>, Many), Refusal> {
-    let (Some(key), Placement::Sharded { map, .. }) = (rows.relation.key_column(), &rows.relation.placement)
-    else {
+    let Placement::Sharded { map, key } = &rows.relation.placement else {
         return Err(Refusal::new(RefusalCode::ShardKeyColumn));
     };
-    let position = rows.columns.iter().position(|c| *c == key.attnum);
-    let computed = computed_keys(cx, rows, position, key.key_type);
+    let places: Vec<KeyPlace> = key.iter().map(|column| KeyPlace::of(*column, rows)).collect();
+    let mut computed = HashSet::new();
+    for place in &places {
+        computed.extend(computed_keys(cx, rows, *place));
+    }
     let draws = !rows.sequence_nodes().is_empty() || !computed.is_empty();
     let mut keys = Vec::new();
     let printed = if draws {
@@ -128,25 +130,10 @@ pub(super) fn sharded<'a>(
     } else {
         None
     };
-    for (at, row) in rows.rows.iter().enumerate() {
-        let source = match position.map(|p| row[p]) {
-            None => KeySource::Const {
-                value: KeyValue::Null,
-                location: None,
-                key_type: key.key_type,
-            },
-            Some(expr) if computed.contains(&std::ptr::from_ref(expr)) => printed
-                .as_ref()
-                .and_then(|printed| printed.drawn.of(at, expr))
-                .map(|drawn| drawn.key(key.key_type))
-                .ok_or_else(|| Refusal::new(RefusalCode::Unreadable))?,
-            Some(expr) => match printed.as_ref().and_then(|p| p.drawn.of(at, strip_casts(expr))) {
-                Some(drawn) => drawn.key(KeyType::Int8),
-                None => lasting_key(cx, expr)
-                    .ok_or_else(|| Refusal::with(RefusalCode::KeyExpression, format!("row {}", at + 1)))?,
-            },
-        };
-        keys.push(source);
+    for at in 0..rows.rows.len() {
+        let column = |place: &KeyPlace| key_of(cx, rows, at, *place, &computed, printed.as_ref());
+        let columns = places.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        keys.push(KeySource::of_columns(columns));
     }
     let target = Target::Keys {
         map: *map,
@@ -177,6 +164,50 @@ pub(super) fn sharded<'a>(
         Err(refusal) => Many::Refuse(refusal),
     };
     Ok((target, None, many))
+}
+
+/// A column of the key, and where the rows have it.
+#[derive(Debug, Clone, Copy)]
+struct KeyPlace {
+    key_type: KeyType,
+    /// Among the columns of the rows; `None`: it is NULL in all of them.
+    position: Option<usize>,
+}
+
+impl KeyPlace {
+    fn of(column: KeyColumn, rows: &Rows<'_>) -> KeyPlace {
+        KeyPlace {
+            key_type: column.key_type,
+            position: rows.columns.iter().position(|known| *known == column.attnum),
+        }
+    }
+}
+
+/// The value of a key column in a row.
+fn key_of(
+    cx: &Cx<'_>,
+    rows: &Rows<'_>,
+    at: usize,
+    place: KeyPlace,
+    computed: &HashSet<*const Node>,
+    printed: Option<&Printed>,
+) -> Result<KeySource, Refusal> {
+    let drawn = |node: &Node| printed.and_then(|printed| printed.drawn.of(at, node));
+    match place.position.map(|position| rows.rows[at][position]) {
+        None => Ok(KeySource::Const {
+            value: KeyValue::Null,
+            location: None,
+            key_type: place.key_type,
+        }),
+        Some(expr) if computed.contains(&std::ptr::from_ref(expr)) => drawn(expr)
+            .map(|drawn| drawn.key(place.key_type))
+            .ok_or_else(|| Refusal::new(RefusalCode::Unreadable)),
+        Some(expr) => match drawn(strip_casts(expr)) {
+            Some(drawn) => Ok(drawn.key(KeyType::Int8)),
+            None => lasting_key(cx, expr)
+                .ok_or_else(|| Refusal::with(RefusalCode::KeyExpression, format!("row {}", at + 1))),
+        },
+    }
 }
 
 /// A key that is the same when the text runs.
@@ -210,15 +241,11 @@ fn can_split(cx: &Cx<'_>) -> bool {
 
 /// Keys that are neither constants nor parameters, but whose value PostgreSQL can say before any row is sent: the home
 /// shard computes them, once for each row and with the conversion to the column's type, and the rows carry the result.
-fn computed_keys(
-    cx: &Cx<'_>,
-    rows: &Rows<'_>,
-    position: Option<usize>,
-    key_type: KeyType,
-) -> HashSet<*const Node> {
-    let Some(position) = position else {
+fn computed_keys(cx: &Cx<'_>, rows: &Rows<'_>, place: KeyPlace) -> HashSet<*const Node> {
+    let Some(position) = place.position else {
         return HashSet::new();
     };
+    let key_type = place.key_type;
     let cells = rows.rows.iter().map(|row| row[position]);
     let computable = cells.filter(|expr| {
         let of_key_type = super::columns::type_of(expr)

@@ -4,12 +4,12 @@ use catalog::{KeyType, Oid};
 use sql::{Node, Value};
 
 use super::expr::{as_var, conjuncts, each_sublink, key_source, strip_casts, sublink_column};
-use super::graph::{Col, Graph};
+use super::graph::{Col, Graph, KeyCols};
 use super::level::Env;
 use crate::{KeySource, Refusal, RefusalCode};
 
 /// Most members of an IN list that are taken as keys.
-const KEYS_MAX: usize = 10_000;
+pub(super) const KEYS_MAX: usize = 10_000;
 
 /// Part of the join tree.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Joined {
     /// Range table entries in it.
     pub entries: Vec<usize>,
     /// See [`Built::anchors`](super::level::Built).
-    pub anchors: Vec<Vec<Col>>,
+    pub anchors: Vec<Vec<KeyCols>>,
     /// Entries that an outer join may fill with NULLs.
     pub nullable: Vec<usize>,
 }
@@ -159,10 +159,7 @@ impl<'a> Graph<'a> {
                 let equalities = self.equalities(quals, env);
                 for a in &left.anchors {
                     for b in &right.anchors {
-                        let meet = equalities.iter().any(|(x, y)| {
-                            (a.contains(x) && b.contains(y)) || (a.contains(y) && b.contains(x))
-                        });
-                        if meet {
+                        if meet(a, b, &equalities) {
                             joined.anchors.push(a.iter().chain(b).copied().collect());
                         }
                     }
@@ -426,7 +423,15 @@ pub(super) fn same_family(column: &Node, key: &KeySource, graph: &Graph<'_>) -> 
     let Ok(type_oid) = column.oid("vartype") else {
         return false;
     };
-    super::expr::family(type_oid, graph.snapshot) == Some(key.key_type().family())
+    super::expr::family(type_oid, graph.snapshot) == key.key_type().map(KeyType::family)
+}
+
+/// Whether a key of one side is compared with one of the other, column for column.
+fn meet(left: &[KeyCols], right: &[KeyCols], equalities: &[(Col, Col)]) -> bool {
+    let equal = |a: Col, b: Col| equalities.iter().any(|pair| *pair == (a, b) || *pair == (b, a));
+    let keys = left.iter().flat_map(|a| right.iter().map(move |b| (a, b)));
+    keys.filter(|(a, b)| a.len() == b.len())
+        .any(|(a, b)| a.iter().zip(b.iter()).all(|(a, b)| equal(*a, *b)))
 }
 
 fn entries_of(node: &Node, out: &mut Vec<usize>) {

@@ -3,7 +3,7 @@
 use sql::{Node, Value};
 
 use super::expr::{Var, as_var, contains, each_sublink, strip_casts};
-use super::graph::{Col, Graph};
+use super::graph::{Col, Graph, KeyCols};
 use crate::{Refusal, RefusalCode};
 
 /// Deepest nesting of query levels.
@@ -42,9 +42,9 @@ pub(super) struct Built {
     pub outputs: Vec<Output>,
     /// Keys of tables whose rows are each on one shard and in the result once: pinning one of these splits the input of
     /// the level by shard. (More than one node: the two sides of a full join.)
-    pub anchors: Vec<Vec<Col>>,
-    /// Output columns that are such keys.
-    pub physical: Vec<usize>,
+    pub anchors: Vec<Vec<KeyCols>>,
+    /// Output columns that are such keys: for each key the positions of its columns.
+    pub physical: Vec<Vec<usize>>,
     /// Output nodes of RETURNING or the select list by `ressortgroupref`.
     pub by_ref: Vec<(u32, Option<Col>)>,
     /// Instances of the range table entries.
@@ -171,7 +171,7 @@ impl<'a> Graph<'a> {
     }
 
     /// A range table entry that is used in FROM. Returns its anchors, and whether it is a plain relation.
-    pub fn entry(&mut self, rtindex: usize, env: &Env<'_, 'a>) -> Result<Vec<Vec<Col>>, Refusal> {
+    pub fn entry(&mut self, rtindex: usize, env: &Env<'_, 'a>) -> Result<Vec<Vec<KeyCols>>, Refusal> {
         let level = env.level;
         let unreadable = || Refusal::new(RefusalCode::Unreadable);
         let rte = *level.rtable.get(rtindex.wrapping_sub(1)).ok_or_else(unreadable)?;
@@ -228,7 +228,7 @@ impl<'a> Graph<'a> {
         instance: usize,
         rte: &Node,
         env: &Env<'_, 'a>,
-    ) -> Result<Vec<Vec<Col>>, Refusal> {
+    ) -> Result<Vec<Vec<KeyCols>>, Refusal> {
         self.shapes.subqueries += 1;
         if rte.bool("self_reference")? {
             return Ok(Vec::new());
@@ -257,8 +257,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Ties the columns of an entry to the outputs of its query; returns the entry's anchors.
-    fn link_outputs(&mut self, instance: usize, built: &Built) -> Vec<Vec<Col>> {
-        let mut anchors = Vec::new();
+    fn link_outputs(&mut self, instance: usize, built: &Built) -> Vec<Vec<KeyCols>> {
         for (at, output) in built.outputs.iter().enumerate() {
             let outer = self.column(instance, i32::try_from(at + 1).unwrap_or(i32::MAX));
             if let Some(inner) = output.col {
@@ -270,11 +269,12 @@ impl<'a> Graph<'a> {
                     self.edge(outer, inner);
                 }
             }
-            if built.physical.contains(&at) {
-                anchors.push(vec![outer]);
-            }
         }
-        anchors
+        let outer = |at: &usize| self.column(instance, i32::try_from(at + 1).unwrap_or(i32::MAX));
+        let mut outer = outer;
+        let keys = built.physical.iter();
+        keys.map(|key| vec![KeyCols::new(key.iter().map(&mut outer))])
+            .collect()
     }
 
     /// Set operations: no anchors, but a restriction of an output column restricts every arm.
@@ -346,16 +346,29 @@ impl<'a> Graph<'a> {
             if target.bool("resjunk")? {
                 continue;
             }
-            let is_anchor = output.col.is_some_and(|col| {
-                let mut single = built.anchors.iter().filter(|a| a.len() == 1);
-                single.any(|a| self.same(a[0], col))
-            });
-            if is_anchor && output.pushable {
-                built.physical.push(built.outputs.len());
-            }
             built.outputs.push(output);
         }
+        self.physical(built);
         Ok(())
+    }
+
+    /// Finds keys of tables among the outputs: all columns, each of which can be restricted.
+    fn physical(&self, built: &mut Built) {
+        let is =
+            |output: &Output, col: Col| output.pushable && output.col.is_some_and(|own| self.same(col, own));
+        for anchor in &built.anchors {
+            let [key] = anchor.as_slice() else { continue };
+            if let Some(col) = key.single() {
+                let outputs = built.outputs.iter().enumerate();
+                let found = outputs.filter(|(_, output)| is(output, col));
+                built.physical.extend(found.map(|(at, _)| vec![at]));
+                continue;
+            }
+            let places = key
+                .iter()
+                .map(|col| built.outputs.iter().position(|output| is(output, *col)));
+            built.physical.extend(places.collect::<Option<Vec<usize>>>());
+        }
     }
 
     /// A subquery without sharded tables must give the same rows on every shard.

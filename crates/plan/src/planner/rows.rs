@@ -6,14 +6,14 @@ use sql::{Deparser, Node, SelectParts};
 
 use super::columns::{collate_sql, comparable, travelling, type_of};
 use super::expr::{const_int, contains, extern_param, is_null_const, strip_casts};
-use super::graph::Col;
+use super::graph::{Col, KeyCols};
 use super::names::Names;
 use super::rewrite::Replace;
 use super::{Cx, grouped};
 use crate::{Combine, InputColumn, LimitPlan, LimitValue, Many, Refusal, RefusalCode, RowsPlan, SortKey};
 
 /// Plans a SELECT whose input is split by `anchor`.
-pub(super) fn select(cx: &mut Cx<'_>, anchor: &[Col]) -> Result<Many, Refusal> {
+pub(super) fn select(cx: &mut Cx<'_>, anchor: &[KeyCols]) -> Result<Many, Refusal> {
     let query = cx.tree;
     if !query.value("groupingSets").is_null() {
         return Err(Refusal::new(RefusalCode::GroupingSets));
@@ -44,18 +44,18 @@ struct Keyed {
 }
 
 impl Keyed {
-    fn of(cx: &Cx<'_>, anchor: &[Col]) -> Result<Keyed, Refusal> {
+    fn of(cx: &Cx<'_>, anchor: &[KeyCols]) -> Result<Keyed, Refusal> {
         let query = cx.tree;
-        let is_key = |reference: u32| {
-            let found = cx.built.by_ref.iter().find(|(r, _)| *r == reference);
-            found
-                .and_then(|(_, col)| *col)
-                .is_some_and(|col| anchor.iter().any(|a| anchor.len() == 1 && cx.graph.same(*a, col)))
+        let column_of = |clause: &&Node| -> Option<Col> {
+            let reference = clause.oid("tleSortGroupRef").ok().filter(|r| *r != 0)?;
+            let mut known = cx.built.by_ref.iter();
+            known.find(|(r, _)| *r == reference).and_then(|(_, col)| *col)
         };
+        // All columns of the key.
         let any = |clauses: Vec<&Node>| {
-            clauses
-                .iter()
-                .any(|c| c.oid("tleSortGroupRef").is_ok_and(|r| r != 0 && is_key(r)))
+            let columns: Vec<Col> = clauses.iter().filter_map(column_of).collect();
+            let is_there = |key: &Col| columns.iter().any(|col| cx.graph.same(*key, *col));
+            matches!(anchor, [key] if key.iter().all(is_there))
         };
         let windows = query.nodes("windowClause")?;
         let windows = windows

@@ -1,10 +1,10 @@
 //! INSERT, UPDATE, DELETE: the target's key, and what may be written where.
 
-use catalog::{KeyValue, Placement, Relation};
+use catalog::{KeyColumn, KeyValue, Placement, Relation};
 use sql::{Node, Value};
 
 use super::expr::{as_var, key_source, strip_casts};
-use super::graph::{Graph, Sharded};
+use super::graph::{Col, Graph, KeyCols, Sharded};
 use super::level::Env;
 use crate::triage::{writable, writable_at_once};
 use crate::{KeySource, Refusal, RefusalCode};
@@ -58,10 +58,14 @@ impl<'a> Graph<'a> {
             }
             relation
         };
-        let key = relation
-            .and_then(Relation::key_column)
-            .map(|k| self.column(instance, i32::from(k.attnum)));
-        let target = key.and_then(|key| self.sharded.iter().find(|s| s.key == key).copied());
+        let columns = relation.map_or(&[][..], Relation::key_columns).iter();
+        let key = KeyCols::new(columns.map(|k| self.column(instance, i32::from(k.attnum))));
+        // Columns belong to one use of a table: no other has them.
+        let target = self
+            .sharded
+            .iter()
+            .find(|s| !key.is_empty() && s.key == key)
+            .copied();
         self.writes.push(Write {
             query,
             relation,
@@ -77,9 +81,14 @@ impl<'a> Graph<'a> {
         sharded: Sharded,
         relation: Option<&Relation>,
     ) -> Result<(), Refusal> {
-        let Some(key) = relation.and_then(Relation::key_column) else {
-            return Ok(());
-        };
+        let columns = relation.map_or(&[][..], Relation::key_columns);
+        for (column, key) in columns.iter().zip(sharded.key.iter()) {
+            self.insert_column(env, *column, *key)?;
+        }
+        Ok(())
+    }
+
+    fn insert_column(&mut self, env: &Env<'_, 'a>, key: KeyColumn, node: Col) -> Result<(), Refusal> {
         let targets = env.level.query.nodes("targetList")?;
         let entry = targets
             .into_iter()
@@ -91,17 +100,17 @@ impl<'a> Graph<'a> {
                 key_type: key.key_type,
             };
             let source = self.constant(vec![null]);
-            self.edge(source, sharded.key);
+            self.edge(source, node);
             return Ok(());
         };
         let expr = entry.node("expr")?;
         if let Some(source) = key_source(expr, self.snapshot) {
             let source = self.constant(vec![source]);
-            self.edge(source, sharded.key);
+            self.edge(source, node);
         } else if let Some((col, rtindex)) = self.column_of(expr, env) {
             let filled = self.null_extended.contains(&col) || rtindex.is_none();
             if !filled {
-                self.edge(col, sharded.key);
+                self.edge(col, node);
             }
         }
         Ok(())
@@ -136,12 +145,21 @@ pub(super) fn may_be_spread(graph: &Graph<'_>) -> Result<(), Refusal> {
 
 /// UPDATE and ON CONFLICT DO UPDATE must leave the key as it is.
 fn key_kept(write: &Write<'_>, relation: &Relation, known: &[Option<&[KeySource]>]) -> Result<(), Refusal> {
-    let Some(key) = relation.key_column() else {
-        return Ok(());
-    };
-    let attno = i64::from(key.attnum);
+    for (at, key) in relation.key_columns().iter().enumerate() {
+        let node = write.target.and_then(|target| target.key.get(at).copied());
+        let pinned = node.and_then(|node| known[node]);
+        column_kept(write, relation, i64::from(key.attnum), pinned)?;
+    }
+    Ok(())
+}
+
+fn column_kept(
+    write: &Write<'_>,
+    relation: &Relation,
+    attno: i64,
+    pinned: Option<&[KeySource]>,
+) -> Result<(), Refusal> {
     let result = write.query.i64("resultRelation")?;
-    let pinned = write.target.and_then(|t| known[t.key]);
     if write.query.value("commandType").as_str() == Some("2") {
         let list = write.query.value("targetList");
         if let Some(expr) = assigned(list, attno)

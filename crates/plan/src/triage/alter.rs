@@ -6,7 +6,7 @@ use sql::{AlterAction, AlterKind, AlterTable, Detail, ObjectKind, RawStatement};
 use super::Decision;
 use super::create::{NewTable, check_constraint};
 use super::objects::{relation_plan, statistics_plan};
-use super::resolve::{RelationPlace, Resolver, key_name, name_of};
+use super::resolve::{RelationPlace, Resolver, name_of};
 use crate::triage_types::{DdlPlace, DdlPlan};
 use crate::{Refusal, RefusalCode};
 
@@ -133,7 +133,7 @@ fn check_action(
     let is_key = action
         .name
         .as_deref()
-        .is_some_and(|name| key_name(relation) == Some(name));
+        .is_some_and(|name| relation.key_names().any(|key| key == name));
     for constraint in &action.constraints {
         check_constraint(constraint, &NewTable::of(relation), cx)?;
     }

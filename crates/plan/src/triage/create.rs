@@ -4,13 +4,29 @@ use catalog::{KeyType, Relation};
 use sql::{ConstraintDef, ConstraintKind, CreateTable, Detail, IndexElement, QualifiedName, RawStatement};
 
 use super::objects::relation_plan;
-use super::resolve::{RelationPlace, Resolver, key_name, name_of};
+use super::resolve::{RelationPlace, Resolver, name_of};
 use super::{Decision, drover};
 use crate::triage_types::{DdlPlace, DdlPlan, DdlStep, MetadataEffect};
 use crate::{Refusal, RefusalCode, ShardOptions};
 
 fn unreadable<T>() -> Result<T, Refusal> {
     Err(Refusal::new(RefusalCode::Unreadable))
+}
+
+/// Checks a column of the key of a new table.
+fn key_column(create: &CreateTable, name: &str, cx: &Resolver<'_>) -> Result<(), Refusal> {
+    let refuse = |detail: &str| Err(Refusal::with(RefusalCode::ShardKeyColumn, detail));
+    let Some(column) = create.columns.iter().find(|c| c.name == name) else {
+        return refuse(name);
+    };
+    let known = |t: &sql::TypeRef| t.dimensions == 0 && is_key_type(&t.name, cx);
+    if !column.type_ref.as_ref().is_some_and(known) {
+        return refuse(name);
+    }
+    if column.generated {
+        return refuse(&format!("{name} is generated"));
+    }
+    Ok(())
 }
 
 /// What becomes of a new table.
@@ -29,26 +45,12 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         NewPlace::Home => home_table(raw, create, cx),
         NewPlace::Sharded(options) => {
             plain_kind(create)?;
-            let key = create.columns.iter().find(|c| c.name == options.key);
-            let Some(key) = key else {
-                return Err(Refusal::with(RefusalCode::ShardKeyColumn, &options.key));
-            };
-            if !key
-                .type_ref
-                .as_ref()
-                .is_some_and(|t| t.dimensions == 0 && is_key_type(&t.name, cx))
-            {
-                return Err(Refusal::with(RefusalCode::ShardKeyColumn, &options.key));
-            }
-            if key.generated {
-                return Err(Refusal::with(
-                    RefusalCode::ShardKeyColumn,
-                    format!("{} is generated", options.key),
-                ));
+            for column in &options.key {
+                key_column(create, column, cx)?;
             }
             let new = NewTable {
                 name: create.table.name.clone(),
-                key: Some(options.key.clone()),
+                key: options.key.clone(),
                 colocated: options.colocate_with.clone(),
             };
             for constraint in &create.constraints {
@@ -64,7 +66,7 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
             plain_kind(create)?;
             let new = NewTable {
                 name: create.table.name.clone(),
-                key: None,
+                key: Vec::new(),
                 colocated: None,
             };
             for constraint in &create.constraints {
@@ -198,8 +200,8 @@ fn is_key_type(name: &QualifiedName, cx: &Resolver<'_>) -> bool {
 /// A table about to get a constraint.
 pub(super) struct NewTable {
     pub name: String,
-    /// Key column; `None` for a reference table.
-    pub key: Option<String>,
+    /// Key columns; none for a reference table.
+    pub key: Vec<String>,
     pub colocated: Option<QualifiedName>,
 }
 
@@ -207,7 +209,7 @@ impl NewTable {
     pub fn of(relation: &Relation) -> NewTable {
         NewTable {
             name: relation.name.clone(),
-            key: key_name(relation).map(str::to_owned),
+            key: relation.key_names().map(str::to_owned).collect(),
             colocated: Some(QualifiedName::qualified(&relation.schema, &relation.name)),
         }
     }
@@ -219,7 +221,7 @@ pub(super) fn check_constraint(
     table: &NewTable,
     cx: &Resolver<'_>,
 ) -> Result<(), Refusal> {
-    let has_key = |columns: &[String]| table.key.as_ref().is_none_or(|key| columns.contains(key));
+    let has_key = |columns: &[String]| table.key.iter().all(|key| columns.contains(key));
     match &constraint.kind {
         ConstraintKind::Check | ConstraintKind::NotNull | ConstraintKind::Other => Ok(()),
         ConstraintKind::PrimaryKey | ConstraintKind::Unique => {
@@ -232,7 +234,9 @@ pub(super) fn check_constraint(
                 constraint.columns.join(", "),
             ))
         }
-        ConstraintKind::Exclusion { .. } if table.key.is_some() => Err(Refusal::new(RefusalCode::Exclusion)),
+        ConstraintKind::Exclusion { .. } if !table.key.is_empty() => {
+            Err(Refusal::new(RefusalCode::Exclusion))
+        }
         ConstraintKind::Exclusion { .. } => Ok(()),
         ConstraintKind::ForeignKey {
             table: target,
@@ -250,25 +254,25 @@ fn foreign_key(
     cx: &Resolver<'_>,
 ) -> Result<(), Refusal> {
     let refuse = |why: &str| Err(Refusal::with(RefusalCode::ForeignKey, why));
-    if target.name == table.name && table.key.is_none() {
+    if target.name == table.name && table.key.is_empty() {
         return Ok(());
     }
     let Some(referenced) = cx.spread(target)? else {
         let itself = target.name == table.name && cx.relation(target).is_none();
-        return match &table.key {
-            Some(key) if itself && pairs_key(&constraint.columns, columns, key, key) => Ok(()),
-            _ => refuse(&format!("{target} is not a colocated or reference table")),
+        return match itself && pairs_keys(&constraint.columns, columns, &table.key, &table.key) {
+            true => Ok(()),
+            false => refuse(&format!("{target} is not a colocated or reference table")),
         };
     };
     let Some(map) = referenced.map() else {
         return Ok(());
     };
-    let Some(key) = &table.key else {
+    if table.key.is_empty() {
         return refuse(&format!(
             "{} is sharded, this is a reference table",
             name_of(referenced)
         ));
-    };
+    }
     let colocated = table
         .colocated
         .as_ref()
@@ -277,24 +281,28 @@ fn foreign_key(
     if colocated.is_none_or(|m| m != map) {
         return refuse(&format!("{} is not colocated", name_of(referenced)));
     }
-    let referenced_key = key_name(referenced).unwrap_or_default();
-    if pairs_key(&constraint.columns, columns, key, referenced_key) {
-        return Ok(());
-    }
     // Without a column list the primary key is meant.
     let primary = referenced.unique_indexes.iter().find(|i| i.primary);
-    let position = primary.and_then(|index| {
-        let key = referenced.key_column()?.attnum;
-        index.columns.iter().position(|c| *c == key)
-    });
-    match position {
-        Some(at) if columns.is_empty() && constraint.columns.get(at) == Some(key) => Ok(()),
-        _ => refuse("the shard keys do not refer to each other"),
+    let of_primary = |attnum: &i16| {
+        referenced
+            .column(*attnum)
+            .map_or(String::new(), |c| c.name.clone())
+    };
+    let columns = match (columns, primary) {
+        ([], Some(index)) => index.columns.iter().map(of_primary).collect(),
+        _ => columns.to_vec(),
+    };
+    let referenced_key: Vec<String> = referenced.key_names().map(str::to_owned).collect();
+    match pairs_keys(&constraint.columns, &columns, &table.key, &referenced_key) {
+        true => Ok(()),
+        false => refuse("the shard keys do not refer to each other"),
     }
 }
 
-fn pairs_key(from: &[String], to: &[String], from_key: &str, to_key: &str) -> bool {
-    from.iter().zip(to).any(|(a, b)| a == from_key && b == to_key)
+/// Whether every column of one key refers to the same column of the other.
+fn pairs_keys(from: &[String], to: &[String], from_key: &[String], to_key: &[String]) -> bool {
+    let refers = |(a, b): (&String, &String)| from.iter().zip(to).any(|(x, y)| x == a && y == b);
+    !from_key.is_empty() && from_key.len() == to_key.len() && from_key.iter().zip(to_key).all(refers)
 }
 
 pub(super) fn index(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
@@ -304,12 +312,9 @@ pub(super) fn index(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let Some(table) = cx.spread(&index.table)? else {
         return Ok(DdlPlan::at_home_alone(index.concurrently, cx).into_triage());
     };
-    let key = key_name(table);
-    let has_key = key.is_none_or(|key| {
-        index
-            .elements
-            .iter()
-            .any(|e| matches!(e, IndexElement::Column(name) if name == key))
+    let has_key = table.key_names().all(|key| {
+        let mut elements = index.elements.iter();
+        elements.any(|element| matches!(element, IndexElement::Column(name) if name == key))
     });
     if index.unique && !has_key {
         return Err(Refusal::with(RefusalCode::UniqueWithoutKey, name_of(table)));

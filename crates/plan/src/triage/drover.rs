@@ -2,6 +2,8 @@
 
 use sql::{DroverArg, DroverCall, DroverForm, QualifiedName};
 
+use catalog::KEY_COLUMNS_MAX;
+
 use super::places;
 use crate::{DroverStatement, DroverView, Refusal, RefusalCode, SchemeOption, ShardOptions};
 
@@ -98,10 +100,7 @@ pub(super) fn shard_options<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result
         return Err(Refusal::with(RefusalCode::DroverOption, "salt"));
     }
     let key = get("key").ok_or_else(|| bad("a shard key is needed"))?;
-    let key = match parse_name(key) {
-        Some(QualifiedName { schema: None, name }) => name,
-        _ => return Err(Refusal::with(RefusalCode::ShardKeyColumn, key)),
-    };
+    let key = key_columns(key)?;
     let colocate_with = match get("colocate_with") {
         Some(text) => Some(parse_name(text).ok_or_else(|| bad(format!("colocate_with => '{text}'")))?),
         None => None,
@@ -118,6 +117,33 @@ pub(super) fn shard_options<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result
         colocate_with,
         scheme,
     })
+}
+
+/// The columns of a key: one name, or several with commas between them.
+fn key_columns(text: &str) -> Result<Vec<String>, Refusal> {
+    let refuse = |detail: String| Refusal::with(RefusalCode::ShardKeyColumn, detail);
+    let (mut columns, mut rest) = (Vec::new(), text.trim());
+    loop {
+        let (name, tail) = parse_identifier(rest).ok_or_else(|| refuse(text.to_owned()))?;
+        if columns.contains(&name) {
+            return Err(refuse(format!("{name} is named twice")));
+        }
+        columns.push(name);
+        rest = tail.trim_start();
+        if rest.is_empty() {
+            break;
+        }
+        rest = match rest.strip_prefix(',') {
+            Some(rest) => rest.trim_start(),
+            None => return Err(refuse(text.to_owned())),
+        };
+    }
+    match columns.len() {
+        ..=KEY_COLUMNS_MAX => Ok(columns),
+        many => Err(refuse(format!(
+            "{many} columns; a key has at most {KEY_COLUMNS_MAX}"
+        ))),
+    }
 }
 
 fn scheme(name: Option<&str>, places: Option<&str>) -> Result<Option<SchemeOption>, Refusal> {

@@ -4,7 +4,7 @@ use catalog::{Relation, RelationKind};
 use sql::{Detail, Grant, ObjectKind, QualifiedName, RawStatement, Rename, StatementNode};
 
 use super::Decision;
-use super::resolve::{RelationPlace, Resolver, is_spread, key_name};
+use super::resolve::{RelationPlace, Resolver, is_spread};
 use crate::triage_types::{DdlPlace, DdlPlan, MetadataEffect, RenamedTable};
 use crate::{Refusal, RefusalCode};
 
@@ -107,7 +107,10 @@ fn alter_relation(node: StatementNode, rename: &Rename, name: &QualifiedName, cx
         && node != StatementNode::AlterOwnerStmt
     {
         match rename.object {
-            ObjectKind::Column if rename.sub_name.as_deref() != key_name(relation) => {}
+            ObjectKind::Column
+                if relation
+                    .key_names()
+                    .all(|key| rename.sub_name.as_deref() != Some(key)) => {}
             ObjectKind::TableConstraint | ObjectKind::Trigger | ObjectKind::Policy => {}
             // The table itself, its schema, or a key column.
             _ => plan.effects.push(MetadataEffect::Renamed {

@@ -1,6 +1,6 @@
 //! Names to relations.
 
-use catalog::{PartKind, Placement, Proof, Relation, RelationKind, Snapshot};
+use catalog::{PartKind, Proof, Relation, RelationKind, Snapshot};
 use sql::{QualifiedName, RawStatement};
 
 use crate::triage_types::{DdlPlace, DdlPlan, DdlStep};
@@ -189,14 +189,6 @@ pub(super) fn is_spread(relation: &Relation) -> bool {
 /// The name of a relation, quoted and qualified.
 pub(super) fn name_of(relation: &Relation) -> String {
     QualifiedName::qualified(&relation.schema, &relation.name).to_string()
-}
-
-/// The key column's name of a sharded table.
-pub(super) fn key_name(relation: &Relation) -> Option<&str> {
-    let Placement::Sharded { key, .. } = &relation.placement else {
-        return None;
-    };
-    relation.column(key.first()?.attnum).map(|c| c.name.as_str())
 }
 
 impl DdlPlan {

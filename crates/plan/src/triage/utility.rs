@@ -1,11 +1,11 @@
 //! COPY, maintenance and other statements that run without defining anything.
 
-use catalog::{Placement, Proof, Relation};
+use catalog::{KeyColumn, Placement, Proof, Relation};
 use sql::{CopyEndpoint, Detail, DoBlock, Maintenance, QualifiedName, RawStatement, StatementKind as Kind};
 
 use super::Decision;
-use super::resolve::{RelationPlace, Resolver, key_name, name_of};
-use crate::triage_types::{CopyPlace, CopyPlan, DdlPlace, DdlPlan};
+use super::resolve::{RelationPlace, Resolver, name_of};
+use crate::triage_types::{CopyKey, CopyPlace, CopyPlan, DdlPlace, DdlPlan};
 use crate::{Refusal, RefusalCode, Triage};
 
 pub(super) fn copy(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
@@ -85,25 +85,26 @@ fn copy_place(table: &Relation, columns: &[String], from: bool) -> Result<CopyPl
     let Placement::Sharded { key, map } = &table.placement else {
         return Ok(CopyPlace::Reference);
     };
-    let (Some(key_column), Some(name)) = (key.first(), key_name(table)) else {
-        return Err(Refusal::with(RefusalCode::ShardKeyColumn, name_of(table)));
+    let copied = |key: &KeyColumn| {
+        let Some(column) = table.column(key.attnum) else {
+            return Err(Refusal::with(RefusalCode::ShardKeyColumn, name_of(table)));
+        };
+        let field = columns.iter().position(|name| *name == column.name);
+        if from && field.is_none() && (column.default.is_some() || column.identity.is_some()) {
+            return Err(Refusal::with(
+                RefusalCode::CopyOption,
+                format!("the shard key {} is not among the columns", column.name),
+            ));
+        }
+        Ok(CopyKey {
+            field: field.filter(|_| from),
+            attnum: key.attnum,
+            key_type: key.key_type,
+        })
     };
-    let field = columns.iter().position(|c| c == name);
-    if from
-        && field.is_none()
-        && table
-            .column(key_column.attnum)
-            .is_some_and(|c| c.default.is_some() || c.identity.is_some())
-    {
-        return Err(Refusal::with(
-            RefusalCode::CopyOption,
-            format!("the shard key {name} is not among the columns"),
-        ));
-    }
     Ok(CopyPlace::Sharded {
         map: *map,
-        key_field: field.filter(|_| from),
-        key_type: key_column.key_type,
+        key: key.iter().map(copied).collect::<Result<_, _>>()?,
     })
 }
 

@@ -143,9 +143,10 @@ fn filled(shard: Option<ShardId>, lab: &Lab) -> Client {
         None => "true".to_owned(),
         Some(shard) => {
             let relation = lab.snapshot.relation_in("public", table).unwrap();
-            let (key, map) = (relation.key_column().unwrap(), relation.map().unwrap());
-            assert!(!hash_sql(key.key_type, expr).is_empty());
-            lab.snapshot.map(map).unwrap().predicate_sql(shard, key, expr)
+            let (key_type, map) = (relation.key_columns()[0].key_type, relation.map().unwrap());
+            assert!(!hash_sql(key_type, expr).is_empty());
+            let map = lab.snapshot.map(map).unwrap();
+            map.predicate_sql(shard, &[(key_type, expr)])
         }
     };
     let rows = ROWS

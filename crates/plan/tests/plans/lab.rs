@@ -190,7 +190,7 @@ fn sharding() -> ShardingInput {
         table(
             name,
             TableShardingKind::Sharded {
-                column: column.to_owned(),
+                columns: vec![column.to_owned()],
                 map: MapId(map),
             },
         )

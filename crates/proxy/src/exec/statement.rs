@@ -88,9 +88,9 @@ impl Planned {
     /// Whether the shards are known only once the plan's prelude has been computed.
     pub fn keys_are_computed(&self) -> bool {
         let own = usize::from(self.plan.param_count);
-        self.keys
-            .iter()
-            .any(|key| matches!(key, Key::Param { index, .. } | Key::Element { index, .. } if *index >= own))
+        let computed =
+            |key: &Key| matches!(key, Key::Param { index, .. } | Key::Element { index, .. } if *index >= own);
+        self.keys.iter().any(|key| key.any(&computed))
     }
 }
 
@@ -131,6 +131,21 @@ pub enum Key {
         /// The elements' type.
         key_type: KeyType,
     },
+    /// Keys of several columns: every combination of the values of each.
+    Product {
+        /// The values of each column; never products themselves.
+        columns: Box<[Vec<Key>]>,
+    },
+}
+
+impl Key {
+    /// Whether the condition holds for it, or for a value of one of its columns.
+    pub fn any(&self, condition: &impl Fn(&Key) -> bool) -> bool {
+        match self {
+            Key::Product { columns } => columns.iter().flatten().any(|key| key.any(condition)),
+            key => condition(key),
+        }
+    }
 }
 
 /// The number under which an element of a parameter is asked for, both from 0.
@@ -198,11 +213,14 @@ pub fn resolve<'a>(
         Target::Keys { map, nulls, .. } => {
             let mut shards = ShardList::default();
             for key in &planned.keys {
-                for_each_value(key, literals, &param, |value| {
-                    if value != KeyValue::Null || *nulls == NullKeys::Placed {
+                let all = for_each_value(key, literals, &param, |value| {
+                    if *nulls == NullKeys::Placed || !value.has_null() {
                         shards.add(snapshot.shard_of(*map, &value).unwrap_or(snapshot.home()));
                     }
                 })?;
+                if all == Values::TooMany {
+                    return Ok(Shards::from_list(snapshot.shards_of(*map).to_vec()));
+                }
             }
             Ok(shards.into_shards())
         }
@@ -220,10 +238,23 @@ pub fn tenant_of<'a>(
     };
     let mut found = Vec::new();
     for_each_value(key, literals, &param, |value| found.push(value)).ok()?;
-    match found.as_slice() {
-        [KeyValue::Int(number)] => Some(number.to_string()),
-        [KeyValue::Text(bytes)] => Some(String::from_utf8_lossy(bytes).chars().take(256).collect()),
-        [KeyValue::Uuid(bytes)] => {
+    let [key] = found.as_slice() else { return None };
+    let columns: Option<Vec<String>> = key.columns().iter().map(column_text).collect();
+    match columns?.as_slice() {
+        [only] => Some(only.clone()),
+        several => {
+            let fields: Vec<Option<&str>> = several.iter().map(|text| Some(text.as_str())).collect();
+            Some(catalog::record_text(&fields))
+        }
+    }
+}
+
+/// A value of the kinds that keys usually are.
+fn column_text(value: &KeyValue) -> Option<String> {
+    match value {
+        KeyValue::Int(number) => Some(number.to_string()),
+        KeyValue::Text(bytes) => Some(String::from_utf8_lossy(bytes).chars().take(256).collect()),
+        KeyValue::Uuid(bytes) => {
             let hex = crate::trace::hex_of(bytes);
             let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
             Some(parts.join("-"))
@@ -234,10 +265,11 @@ pub fn tenant_of<'a>(
 
 /// Whether the literals among a statement's keys can be understood without PostgreSQL.
 pub fn readable(planned: &Planned, literals: Literals<'_>) -> bool {
-    planned.keys.iter().all(|key| match key {
-        Key::Literal { .. } => for_each_value(key, literals, &|_| None, |_| {}).is_ok(),
-        _ => true,
-    })
+    let unreadable = |key: &Key| match key {
+        Key::Literal { .. } => for_each_value(key, literals, &|_| None, |_| {}).is_err(),
+        _ => false,
+    };
+    !planned.keys.iter().any(|key| key.any(&unreadable))
 }
 
 /// The place of one key (for split INSERTs).
@@ -319,13 +351,62 @@ impl ShardList {
     }
 }
 
+/// Most combinations of the values of several columns that are looked at one by one.
+const COMBINATIONS_MAX: usize = 10_000;
+
+/// Whether the values of a key were all given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Values {
+    All,
+    /// None was: there are more than [`COMBINATIONS_MAX`] combinations.
+    TooMany,
+}
+
 fn for_each_value<'a>(
+    key: &Key,
+    literals: Literals<'_>,
+    param: &impl Fn(usize) -> Option<ParamValue<'a>>,
+    each: impl FnMut(KeyValue),
+) -> Result<Values, KeyProblem> {
+    match key {
+        Key::Product { columns } => for_each_combination(columns, literals, param, each),
+        key => for_each_column_value(key, literals, param, each).map(|()| Values::All),
+    }
+}
+
+/// Every key that has one of the values of each column.
+fn for_each_combination<'a>(
+    columns: &[Vec<Key>],
+    literals: Literals<'_>,
+    param: &impl Fn(usize) -> Option<ParamValue<'a>>,
+    each: impl FnMut(KeyValue),
+) -> Result<Values, KeyProblem> {
+    let mut values = Vec::with_capacity(columns.len());
+    let mut combinations: usize = 1;
+    for column in columns {
+        let mut of_column = Vec::with_capacity(column.len());
+        for key in column {
+            for_each_column_value(key, literals, param, |value| of_column.push(value))?;
+        }
+        combinations = combinations.saturating_mul(of_column.len());
+        values.push(of_column);
+    }
+    if combinations > COMBINATIONS_MAX {
+        return Ok(Values::TooMany);
+    }
+    plan::combinations(&values).into_iter().for_each(each);
+    Ok(Values::All)
+}
+
+fn for_each_column_value<'a>(
     key: &Key,
     literals: Literals<'_>,
     param: &impl Fn(usize) -> Option<ParamValue<'a>>,
     mut each: impl FnMut(KeyValue),
 ) -> Result<(), KeyProblem> {
     match key {
+        // Products are made of columns, not of products.
+        Key::Product { .. } => return Err(KeyProblem::Param),
         Key::Const(value) => each(value.clone()),
         Key::Literal { index, key_type } => {
             let literal = literals.literals.get(*index).ok_or(KeyProblem::Literal)?;
@@ -478,6 +559,12 @@ fn fixed_key(source: &KeySource) -> Key {
             index: usize::from(index.saturating_sub(1)),
             key_type: *key_type,
         },
+        KeySource::Product { columns } => Key::Product {
+            columns: columns
+                .iter()
+                .map(|column| column.iter().map(fixed_key).collect())
+                .collect(),
+        },
     }
 }
 
@@ -506,33 +593,43 @@ pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>)
     let (Target::Keys { keys, .. } | Target::Between { keys, .. }) = &plan.target else {
         return matches!(plan.target, Target::All { .. } | Target::Any | Target::Home).then(Vec::new);
     };
-    keys.iter()
-        .map(|source| match source {
-            KeySource::Const {
-                value,
-                location,
-                key_type,
-            } => {
-                let location = (*location)?;
-                let index = literals
-                    .literals
-                    .iter()
-                    .position(|literal| literal.start == location)?;
-                let literal = &literals.literals[index];
-                // The same rule that will read the next text must read this one, and agree.
-                let read = literal_value(literal, literals.text, *key_type).ok()?;
-                let alone = literals.literals.iter().enumerate().all(|(other, literal)| {
-                    other == index || literal_value(literal, literals.text, *key_type).as_ref() != Ok(value)
-                });
-                let trusted = literal.kind != LiteralKind::Numeric && read == *value && alone;
-                trusted.then_some(Key::Literal {
-                    index,
-                    key_type: *key_type,
-                })
-            }
-            other => Some(fixed_key(other)),
-        })
-        .collect()
+    keys.iter().map(|source| shared_key(source, literals)).collect()
+}
+
+fn shared_key(source: &KeySource, literals: Literals<'_>) -> Option<Key> {
+    match source {
+        KeySource::Const {
+            value,
+            location,
+            key_type,
+        } => {
+            let location = (*location)?;
+            let index = literals
+                .literals
+                .iter()
+                .position(|literal| literal.start == location)?;
+            let literal = &literals.literals[index];
+            // The same rule that will read the next text must read this one, and agree.
+            let read = literal_value(literal, literals.text, *key_type).ok()?;
+            let alone = literals.literals.iter().enumerate().all(|(other, literal)| {
+                other == index || literal_value(literal, literals.text, *key_type).as_ref() != Ok(value)
+            });
+            let trusted = literal.kind != LiteralKind::Numeric && read == *value && alone;
+            trusted.then_some(Key::Literal {
+                index,
+                key_type: *key_type,
+            })
+        }
+        KeySource::Product { columns } => {
+            let column =
+                |column: &Vec<KeySource>| column.iter().map(|key| shared_key(key, literals)).collect();
+            let columns: Option<Vec<Vec<Key>>> = columns.iter().map(column).collect();
+            Some(Key::Product {
+                columns: columns?.into(),
+            })
+        }
+        other => Some(fixed_key(other)),
+    }
 }
 
 fn uses_client_text(plan: &Plan) -> bool {

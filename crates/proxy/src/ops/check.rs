@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use catalog::{KeyColumn, MapId, Oid, Relation, RelationKind, ShardId, ShardMap, Snapshot};
+use catalog::{KeyType, MapId, Oid, Relation, RelationKind, ShardId, ShardMap, Snapshot};
 use plan::RefusalCode;
 use sql::quote_ident;
 use topology::ClusterRecord;
 use topology::records::{TableKind, TableState};
 
 use super::OpError;
-use super::effects::{NewKind, NewTable, find_colocated, key_type_of, key_type_sql, text_sql};
+use super::effects::{NewKind, NewTable, find_colocated, key_type_of, key_type_sql, shape_of, text_sql};
 use super::join::try_join_all;
 use super::part::shard_name;
 use super::relocate::Wanted;
@@ -33,23 +33,30 @@ pub(super) struct Movable {
 /// Which rows belong where.
 pub(super) struct Division {
     map: ShardMap,
-    key: KeyColumn,
-    /// Name of the key column.
-    column: String,
+    /// Types and names of the key columns.
+    key: Vec<(KeyType, String)>,
 }
 
 impl Division {
     /// True for the rows of this shard and no others; never NULL.
     pub(super) fn predicate(&self, shard: ShardId) -> String {
-        self.map
-            .predicate_sql(shard, self.key, &quote_ident(&self.column))
+        let key: Vec<(KeyType, String)> = self.key.iter().map(|(t, name)| (*t, quote_ident(name))).collect();
+        self.map.predicate_sql(shard, &borrowed(&key))
     }
 
     /// The same of the row that a trigger looks at.
     pub(super) fn owns_new_row(&self, shard: ShardId) -> String {
-        let column = super::guards::new_column(&self.column);
-        self.map.predicate_sql(shard, self.key, &column)
+        let new = |(key_type, name): &(KeyType, String)| (*key_type, super::guards::new_column(name));
+        let key: Vec<(KeyType, String)> = self.key.iter().map(new).collect();
+        self.map.predicate_sql(shard, &borrowed(&key))
     }
+}
+
+/// Columns of a key as the map takes them.
+pub(super) fn borrowed(key: &[(KeyType, String)]) -> Vec<(KeyType, &str)> {
+    key.iter()
+        .map(|(key_type, sql)| (*key_type, sql.as_str()))
+        .collect()
 }
 
 /// Looks at everything before other proxies are bothered.
@@ -105,13 +112,16 @@ pub(super) async fn look(
     let kind = match wanted.options {
         None => NewKind::Reference,
         Some(options) => {
-            let row = link.rows(&key_type_sql(oid, &options.key)).await.map_err(&on)?;
-            let key_type = key_type_of(row.first().map(Vec::as_slice), &options.key)?;
+            let mut types = Vec::with_capacity(options.key.len());
+            for column in &options.key {
+                let row = link.rows(&key_type_sql(oid, column)).await.map_err(&on)?;
+                types.push(key_type_of(row.first().map(Vec::as_slice), column)?);
+            }
             let other = options.colocate_with.as_ref();
             let other = other.map(|other| find_colocated(record, wanted.database, other, wanted.schema));
             NewKind::Sharded {
-                column: options.key.clone(),
-                key_type,
+                columns: options.key.clone(),
+                shape: shape_of(types)?,
                 colocate_with: other.transpose()?,
                 scheme: options.scheme.clone(),
             }
@@ -339,15 +349,14 @@ fn division(
     map: MapId,
     wanted: &Wanted<'_>,
 ) -> Result<Division, OpError> {
-    let key = relation.key_column();
-    let column = key.and_then(|key| relation.column(key.attnum));
-    match (snapshot.map(map), key, column) {
-        (Some(map), Some(key), Some(column)) => Ok(Division {
+    let types = relation.key_columns().iter().map(|key| key.key_type);
+    let names = relation.key_names().map(str::to_owned);
+    match snapshot.map(map) {
+        Some(map) => Ok(Division {
             map: map.clone(),
-            key,
-            column: column.name.clone(),
+            key: types.zip(names).collect(),
         }),
-        _ => Err(OpError::refused(
+        None => Err(OpError::refused(
             "XX000",
             format!("the shard map of {} cannot be found", wanted.title()),
         )),

@@ -1,6 +1,6 @@
 //! What a statement means for the cluster record.
 
-use catalog::{KeyType, MapId, Oid};
+use catalog::{KeyShape, KeyType, MapId, Oid};
 use plan::{MetadataEffect, RefusalCode, SchemeOption, ShardOptions};
 use sql::QualifiedName;
 use topology::ClusterRecord;
@@ -55,10 +55,10 @@ pub(super) struct NewTable {
 /// How it is placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NewKind {
-    /// By this column.
+    /// By these columns.
     Sharded {
-        column: String,
-        key_type: KeyType,
+        columns: Vec<String>,
+        shape: KeyShape,
         colocate_with: Option<(String, String)>,
         scheme: Option<SchemeOption>,
     },
@@ -166,14 +166,18 @@ impl NewTable {
         let kind = match &self.kind {
             NewKind::Reference => TableKind::Reference,
             NewKind::Sharded {
-                column,
-                key_type,
+                columns,
+                shape,
                 colocate_with,
                 scheme,
             } => TableKind::Sharded {
-                columns: vec![column.clone()],
-                key_types: vec![key_type.name().to_owned()],
-                map: self.map(record, *key_type, colocate_with.as_ref(), scheme.as_ref())?,
+                columns: columns.clone(),
+                key_types: shape
+                    .types()
+                    .iter()
+                    .map(|known| known.name().to_owned())
+                    .collect(),
+                map: self.map(record, shape, colocate_with.as_ref(), scheme.as_ref())?,
             },
         };
         record.tables.retain(|table| !self.is(table));
@@ -196,12 +200,12 @@ impl NewTable {
     fn map(
         &self,
         record: &mut ClusterRecord,
-        key_type: KeyType,
+        shape: &KeyShape,
         colocate_with: Option<&(String, String)>,
         scheme: Option<&SchemeOption>,
     ) -> Result<MapId, OpError> {
         if let Some((schema, name)) = colocate_with {
-            let map = colocated_map(record, &self.database, schema, name, key_type)?;
+            let map = colocated_map(record, &self.database, schema, name, shape)?;
             let of = record.map(map).map_or("", |map| map.scheme.name());
             if scheme.is_some() && of != "hash" {
                 return Err(OpError::refused(
@@ -211,7 +215,7 @@ impl NewTable {
             }
             return Ok(map);
         }
-        let wanted = schemes::wanted(record, key_type, scheme)?;
+        let wanted = schemes::wanted(record, shape, scheme)?;
         // Tables without other wishes share a map as far as their keys can be compared.
         let fits = |map: MapId| {
             record
@@ -219,16 +223,17 @@ impl NewTable {
                 .iter()
                 .filter(|table| table.database == self.database && !self.is(table))
                 .filter_map(|table| sharded_by(table).filter(|(of, _)| *of == map))
-                .all(|(_, known)| known.is_some_and(|known| known.family() == key_type.family()))
+                .all(|(_, known)| known.is_some_and(|known| known.is_like(shape)))
         };
         let same = |known: &Scheme| {
-            let family = known.family().is_none_or(|family| family == key_type.family());
-            family
-                && match (&wanted, known.unpinned()) {
-                    // Whatever its ranges have become.
-                    (Scheme::Hash { .. }, Scheme::Hash { .. }) => true,
-                    (wanted, known) => wanted == known,
-                }
+            let like = known
+                .families()
+                .is_none_or(|families| families == shape.families());
+            like && match (&wanted, known.unpinned()) {
+                // Whatever its ranges have become.
+                (Scheme::Hash { .. }, Scheme::Hash { .. }) => true,
+                (wanted, known) => wanted == known,
+            }
         };
         let mut maps = record.maps.iter().filter(|map| same(&map.scheme));
         if let Some(map) = maps.find(|map| fits(map.id)) {
@@ -245,7 +250,7 @@ fn colocated_map(
     database: &str,
     schema: &str,
     name: &str,
-    key_type: KeyType,
+    shape: &KeyShape,
 ) -> Result<MapId, OpError> {
     let Some(other) = record.table(database, schema, name) else {
         return Err(OpError::refused(
@@ -261,32 +266,31 @@ fn colocated_map(
             ),
         ));
     };
-    if known.is_none_or(|known| known.family() != key_type.family()) {
-        let of = known.map_or("of an unknown type", KeyType::name);
+    if known.as_ref().is_none_or(|known| !known.is_like(shape)) {
+        let of = known.map_or("of an unknown type".to_owned(), |known| known.name());
         return Err(OpError::refused(
             "42804",
             format!(
                 "a key of type {} cannot be colocated with {schema}.{name}, whose key is {of}",
-                key_type.name()
+                shape.name()
             ),
         ));
     }
     Ok(map)
 }
 
-/// Map and key type of a sharded table.
-fn sharded_by(table: &TableRecord) -> Option<(MapId, Option<KeyType>)> {
+/// Map and types of the key of a sharded table.
+fn sharded_by(table: &TableRecord) -> Option<(MapId, Option<KeyShape>)> {
     match &table.kind {
-        TableKind::Sharded { key_types, map, .. } => {
-            Some((*map, key_types.first().and_then(|name| key_type_named(name))))
-        }
+        TableKind::Sharded { key_types, map, .. } => Some((*map, shape_named(key_types))),
         TableKind::Reference => None,
     }
 }
 
-/// The key type of this name in the record.
-pub(super) fn key_type_named(name: &str) -> Option<KeyType> {
-    KeyType::named(name)
+/// The types of a key in the record.
+pub(super) fn shape_named(key_types: &[String]) -> Option<KeyShape> {
+    let types: Option<Vec<KeyType>> = key_types.iter().map(|name| KeyType::named(name)).collect();
+    KeyShape::new(types?).ok()
 }
 
 /// The table that `colocate_with` means: with a schema that one; without, the one of its name in `preferred`, or else
@@ -409,8 +413,8 @@ impl Resolver<'_> {
         let mut options = options.cloned();
         let (found, name) = match renamed {
             Some((oid, now)) => {
-                if let (Some(options), [key]) = (&mut options, now.columns.as_slice()) {
-                    options.key.clone_from(key);
+                if let Some(options) = options.as_mut().filter(|o| o.key.len() == now.columns.len()) {
+                    options.key.clone_from(&now.columns);
                 }
                 let schema = now.schema;
                 (Found { oid, schema }, now.name)
@@ -423,8 +427,8 @@ impl Resolver<'_> {
         let kind = match &options {
             None => NewKind::Reference,
             Some(options) => NewKind::Sharded {
-                column: options.key.clone(),
-                key_type: self.key_type(&found, &options.key).await?,
+                columns: options.key.clone(),
+                shape: self.shape(&found, &options.key).await?,
                 colocate_with: options
                     .colocate_with
                     .as_ref()
@@ -472,10 +476,13 @@ impl Resolver<'_> {
         }))
     }
 
-    async fn key_type(&mut self, table: &Found, column: &str) -> Result<KeyType, OpError> {
-        let sql = key_type_sql(table.oid, column);
-        let rows = self.rows(&sql).await?;
-        key_type_of(rows.first().map(Vec::as_slice), column)
+    async fn shape(&mut self, table: &Found, columns: &[String]) -> Result<KeyShape, OpError> {
+        let mut types = Vec::with_capacity(columns.len());
+        for column in columns {
+            let rows = self.rows(&key_type_sql(table.oid, column)).await?;
+            types.push(key_type_of(rows.first().map(Vec::as_slice), column)?);
+        }
+        shape_of(types)
     }
 
     pub(super) async fn rows(&mut self, sql: &str) -> Result<Vec<link::TextRow>, OpError> {
@@ -538,6 +545,12 @@ pub(super) fn key_type_of(row: Option<&[Option<String>]>, column: &str) -> Resul
         ));
     }
     Ok(key_type)
+}
+
+/// The shape of a key with columns of these types.
+pub(super) fn shape_of(types: Vec<KeyType>) -> Result<KeyShape, OpError> {
+    KeyShape::new(types)
+        .map_err(|error| OpError::not_done(RefusalCode::ShardKeyColumn, error.to_string(), None))
 }
 
 /// A text as SQL that means the same whatever the session's encoding and lexical settings are.

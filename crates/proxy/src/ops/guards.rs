@@ -16,12 +16,13 @@
 //! statement has created it, before the cluster is told; and from time to time, for what had failed and for tables that an
 //! earlier version made.
 
-use catalog::{KeyColumn, ShardId, ShardMap};
+use catalog::{KeyType, ShardId, ShardMap};
 use sql::quote_ident;
 use topology::ClusterRecord;
 use topology::records::{TableKind, TableRecord, TableState};
 
-use super::effects::{key_type_named, text_sql};
+use super::check::borrowed;
+use super::effects::{shape_named, text_sql};
 use super::join::try_join_all;
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
@@ -89,8 +90,7 @@ pub(super) fn new_column(column: &str) -> String {
 /// A table, and who owns which of its rows.
 struct Guarded<'a> {
     table: &'a TableRecord,
-    column: &'a str,
-    key: KeyColumn,
+    key: Vec<(KeyType, &'a str)>,
     map: ShardMap,
 }
 
@@ -104,11 +104,11 @@ fn guarded<'a>(record: &'a ClusterRecord, database: &str) -> Vec<Guarded<'a>> {
         else {
             return None;
         };
-        let key_type = key_types.first().and_then(|name| key_type_named(name))?;
+        let shape = shape_named(key_types).filter(|shape| shape.types().len() == columns.len())?;
+        let names = columns.iter().map(String::as_str);
         Some(Guarded {
             table,
-            column: columns.first()?,
-            key: KeyColumn { attnum: 0, key_type },
+            key: shape.types().iter().copied().zip(names).collect(),
             map: record.map(*map)?.scheme.to_shard_map().ok()?,
         })
     };
@@ -131,8 +131,13 @@ async fn ensure_on(
         let Some(guarded) = at.parse().ok().and_then(|at: usize| tables.get(at)) else {
             continue;
         };
-        let column = new_column(guarded.column);
-        let owns = guarded.map.predicate_sql(shard, guarded.key, &column);
+        let new = guarded
+            .key
+            .iter()
+            .map(|(key_type, name)| (*key_type, new_column(name)));
+        let owns = guarded
+            .map
+            .predicate_sql(shard, &borrowed(&new.collect::<Vec<_>>()));
         // Neither event triggers nor a time-out of the role's own has a say.
         let sql = format!(
             "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL statement_timeout = 0; \

@@ -10,14 +10,15 @@
 //! | the guards are dropped | the old record holds; whoever looks next makes the guards again |
 //! | the record is published | the new record holds; whoever looks next makes the guards again |
 
-use catalog::{KeyColumn, KeyType, KeyValue, MapId, ShardId, ShardMap};
+use catalog::{KeyShape, KeyType, KeyValue, MapId, ShardId, ShardMap};
 use plan::RefusalCode;
 use sql::quote_ident;
 use topology::records::{Scheme, TableKind, TableRecord, TableState};
 use topology::{ChangeScope, ClusterRecord};
 use wire::backend::ErrorFields;
 
-use super::effects::key_type_named;
+use super::check::borrowed;
+use super::effects::shape_named;
 use super::part::{Part, shard_name};
 use super::{LOCK_TIMEOUT, OpError, guards, schemes};
 use crate::cluster::{Cluster, change_deadline};
@@ -49,9 +50,9 @@ struct Change {
     scheme: Scheme,
     /// Where the key was and where it will be.
     shards: (ShardId, ShardId),
-    /// True of a row with this key, as `{column}` in SQL.
+    /// The key, and the types of its columns.
     key: KeyValue,
-    key_type: KeyType,
+    shape: KeyShape,
 }
 
 async fn run(cluster: &Cluster, pin: Pin<'_>) -> Result<(), OpError> {
@@ -103,17 +104,16 @@ fn plan_of(record: &ClusterRecord, pin: Pin<'_>) -> Result<Change, OpError> {
     let TableKind::Sharded { key_types, map, .. } = &table.kind else {
         return Err(not_sharded());
     };
-    let known = key_types.first().and_then(|name| key_type_named(name));
-    let (Some(key_type), Some(map)) = (known, record.map(*map)) else {
+    let (Some(shape), Some(map)) = (shape_named(key_types), record.map(*map)) else {
         return Err(OpError::refused(
             "XX000",
             format!("the shard map of {title} cannot be found"),
         ));
     };
-    let text = schemes::key(key_type, pin.key)?;
+    let text = schemes::key(&shape, pin.key)?;
     let shard = pin.shard.map(|name| schemes::shard(record, name)).transpose()?;
-    let widest = key_type.family().widest();
-    let scheme = map.scheme.pin(widest, &text, shard);
+    let widest = shape.widest();
+    let scheme = map.scheme.pin(&widest, &text, shard);
     let built = |scheme: &Scheme| {
         let made = scheme.to_shard_map();
         made.map_err(|error| OpError::refused("22023", format!("no shard map can be made: {error}")))
@@ -133,7 +133,7 @@ fn plan_of(record: &ClusterRecord, pin: Pin<'_>) -> Result<Change, OpError> {
         scheme,
         shards,
         key,
-        key_type,
+        shape,
     })
 }
 
@@ -197,16 +197,13 @@ async fn free_in(part: &mut Part, change: &Change, table: &TableRecord) -> Resul
     let TableKind::Sharded { columns, .. } = &table.kind else {
         return Ok(());
     };
-    let Some(column) = columns.first() else {
-        return Ok(());
-    };
     let name = format!("{}.{}", quote_ident(&table.schema), quote_ident(&table.name));
     let lock = format!(
         "SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
         LOCK_TIMEOUT.as_millis()
     );
     part.run(&lock).await?;
-    let is_key = is_key_sql(change, &quote_ident(column))?;
+    let is_key = is_key_sql(change, columns)?;
     let [rows] = part
         .counts(&format!(
             "SELECT pg_catalog.count(*) FROM ONLY {name} WHERE {is_key}"
@@ -226,13 +223,11 @@ async fn free_in(part: &mut Part, change: &Change, table: &TableRecord) -> Resul
 }
 
 /// True of the rows with the key.
-fn is_key_sql(change: &Change, column: &str) -> Result<String, OpError> {
+fn is_key_sql(change: &Change, columns: &[String]) -> Result<String, OpError> {
     let (here, elsewhere) = (ShardId(1), ShardId(0));
     let only = ShardMap::one(elsewhere).with_rows([(change.key.clone(), here)]);
     let only = only.map_err(|error| OpError::refused("XX000", error.to_string()))?;
-    let key = KeyColumn {
-        attnum: 0,
-        key_type: change.key_type,
-    };
-    Ok(only.predicate_sql(here, key, column))
+    let names = columns.iter().map(|name| quote_ident(name));
+    let key: Vec<(KeyType, String)> = change.shape.types().iter().copied().zip(names).collect();
+    Ok(only.predicate_sql(here, &borrowed(&key)))
 }

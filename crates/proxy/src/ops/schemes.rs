@@ -1,8 +1,8 @@
 //! A scheme as somebody asked for it becomes one that can be recorded: names of shards become numbers, keys are checked
 //! against the type of the key column.
 
-use catalog::{KeyError, KeyType, KeyValue, ShardId};
-use plan::{ListedKey, SchemeOption};
+use catalog::{KeyError, KeyShape, KeyValue, ShardId, record_fields, record_text};
+use plan::{ListedKey, RefusalCode, SchemeOption};
 use topology::ClusterRecord;
 use topology::records::{KeyPlace, Scheme};
 
@@ -14,28 +14,35 @@ const KEYS_MAX: usize = 10_000;
 /// The scheme, as yet without a map.
 pub(super) fn wanted(
     record: &ClusterRecord,
-    key_type: KeyType,
+    shape: &KeyShape,
     option: Option<&SchemeOption>,
 ) -> Result<Scheme, OpError> {
     let shards: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
     let no_map = |error: catalog::ShardMapError| {
         OpError::refused("22023", format!("no shard map can be made: {error}"))
     };
-    let widest = key_type.family().widest().name().to_owned();
+    let widest = shape.widest().name();
     let scheme = match option {
         None | Some(SchemeOption::Hash) => Scheme::even_hash(&shards).map_err(no_map)?,
         Some(SchemeOption::Modulo) => Scheme::Modulo {
             owners: shards.iter().map(|shard| shard.0).collect(),
         },
         Some(SchemeOption::Directory { keys }) => {
-            let rows = places(record, key_type, keys)?;
-            Scheme::even_directory(&shards, key_type, rows).map_err(no_map)?
+            let rows = places(record, shape, keys)?;
+            Scheme::even_directory(&shards, shape, rows).map_err(no_map)?
         }
         Some(SchemeOption::List { keys, rest }) => Scheme::List {
             key_type: widest,
-            rows: places(record, key_type, keys)?,
+            rows: places(record, shape, keys)?,
             rest: shard(record, rest)?,
         },
+        Some(SchemeOption::Range { .. }) if shape.single().is_none() => {
+            return Err(OpError::not_done(
+                RefusalCode::ShardKeyColumn,
+                "keys of several columns cannot be placed by range".to_owned(),
+                Some("Shard by one column, or take another scheme."),
+            ));
+        }
         Some(SchemeOption::Range { ends, last }) => {
             if ends.len() > KEYS_MAX {
                 return Err(too_many());
@@ -51,7 +58,7 @@ pub(super) fn wanted(
                 starts: starts
                     .map(|(end, shard)| {
                         Ok(KeyPlace {
-                            key: Some(key(key_type, &end.below)?),
+                            key: Some(key(shape, &end.below)?),
                             shard: shard?,
                         })
                     })
@@ -85,17 +92,13 @@ pub(super) fn shard(record: &ClusterRecord, name: &str) -> Result<ShardId, OpErr
     })
 }
 
-fn places(record: &ClusterRecord, key_type: KeyType, keys: &[ListedKey]) -> Result<Vec<KeyPlace>, OpError> {
+fn places(record: &ClusterRecord, shape: &KeyShape, keys: &[ListedKey]) -> Result<Vec<KeyPlace>, OpError> {
     if keys.len() > KEYS_MAX {
         return Err(too_many());
     }
     let place = |listed: &ListedKey| {
         Ok(KeyPlace {
-            key: listed
-                .key
-                .as_deref()
-                .map(|text| key(key_type, text))
-                .transpose()?,
+            key: listed.key.as_deref().map(|text| key(shape, text)).transpose()?,
             shard: shard(record, &listed.shard)?,
         })
     };
@@ -103,26 +106,50 @@ fn places(record: &ClusterRecord, key_type: KeyType, keys: &[ListedKey]) -> Resu
 }
 
 /// The key as it is recorded: as PostgreSQL prints a value of the column.
-pub(super) fn key(key_type: KeyType, text: &str) -> Result<String, OpError> {
-    match key_type.from_text(text.as_bytes()) {
-        // Printed again: blanks at the end of a character mean nothing.
-        Ok(KeyValue::Text(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Ok(_) => Ok(text.to_owned()),
+pub(super) fn key(shape: &KeyShape, text: &str) -> Result<String, OpError> {
+    match shape.from_text(text.as_bytes()) {
+        Ok(KeyValue::Record(values)) => Ok(record(&values, text)),
+        Ok(value) => Ok(printed(&value, text)),
         Err(KeyError::OutOfRange) => Err(OpError::refused(
             "22003",
-            format!("key {text} is out of range for type {}", key_type.name()),
+            format!("key {text} is out of range for type {}", shape.name()),
         )),
         Err(KeyError::NotCanonical | KeyError::Malformed) => Err(OpError::refused_with(
             "22P02",
-            format!("key \"{text}\" is not a value of type {}", key_type.name()),
-            "Write it as PostgreSQL prints it.",
+            format!("key \"{text}\" is not a value of type {}", shape.name()),
+            match shape.single() {
+                Some(_) => "Write it as PostgreSQL prints it.",
+                None => "Write it as PostgreSQL prints a record: (1,acme).",
+            },
         )),
     }
+}
+
+/// A value as it is recorded, from what was written.
+fn printed(value: &KeyValue, text: &str) -> String {
+    match value {
+        // Printed again: blanks at the end of a character mean nothing.
+        KeyValue::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => text.to_owned(),
+    }
+}
+
+/// The same of a record, so that one key has one form.
+fn record(values: &[KeyValue], text: &str) -> String {
+    let fields = record_fields(text).unwrap_or_default();
+    let printed: Vec<Option<String>> = values
+        .iter()
+        .zip(&fields)
+        .map(|(value, field)| field.as_deref().map(|text| printed(value, text)))
+        .collect();
+    let printed: Vec<Option<&str>> = printed.iter().map(Option::as_deref).collect();
+    record_text(&printed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use catalog::KeyType;
     use plan::RangeEnd;
     use topology::records::{NodeRecord, ShardRecord};
 
@@ -155,7 +182,7 @@ mod tests {
     }
 
     fn check(key_type: KeyType, option: &SchemeOption) -> Result<Scheme, String> {
-        wanted(&record(), key_type, Some(option)).map_err(|error| error.into_fields().code)
+        wanted(&record(), &KeyShape::one(key_type), Some(option)).map_err(|error| error.into_fields().code)
     }
 
     #[test]

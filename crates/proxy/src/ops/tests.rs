@@ -252,7 +252,7 @@ fn start(store: &Arc<MemoryStore>, proxy: &str, record: ClusterRecord, config: &
 
 fn options(key: &str, colocate_with: Option<&str>) -> ShardOptions {
     ShardOptions {
-        key: key.to_owned(),
+        key: key.split(", ").map(str::to_owned).collect(),
         colocate_with: colocate_with.map(QualifiedName::bare),
         scheme: None,
     }

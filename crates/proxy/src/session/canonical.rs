@@ -20,18 +20,7 @@ impl Session {
     ) -> Result<Vec<Option<Vec<u8>>>, Fault> {
         self.settle_batch_for_question().await?;
         let mut columns = vec!["NULL".to_owned(); planned.param_types.len()];
-        for key in &planned.keys {
-            let (index, sql) = match key {
-                Key::Param { index, key_type, .. } => {
-                    (*index, hex_sql(*key_type, &format!("${}", index + 1)))
-                }
-                Key::ParamArray { index, .. } => (*index, array_hex_sql(&format!("${}", index + 1))),
-                Key::Const(_) | Key::Literal { .. } | Key::Element { .. } => continue,
-            };
-            if let Some(column) = columns.get_mut(index) {
-                *column = sql;
-            }
-        }
+        planned.keys.iter().for_each(|key| asked_for(key, &mut columns));
         let sql = format!("SELECT {}", columns.join(", "));
         let params: Vec<(Option<&[u8]>, FormatCode)> = (0..bind.params.len())
             .map(|index| {
@@ -61,6 +50,22 @@ impl Session {
         let row = rows.into_iter().next().unwrap_or_default();
         let value = |hex: Option<String>| hex.map(|hex| unhex(&hex).ok_or_else(unreadable)).transpose();
         row.into_iter().map(value).collect()
+    }
+}
+
+/// Puts what asks for the parameters of a key in their places.
+fn asked_for(key: &Key, columns: &mut [String]) {
+    let (index, sql) = match key {
+        Key::Param { index, key_type, .. } => (*index, hex_sql(*key_type, &format!("${}", index + 1))),
+        Key::ParamArray { index, .. } => (*index, array_hex_sql(&format!("${}", index + 1))),
+        Key::Const(_) | Key::Literal { .. } | Key::Element { .. } => return,
+        Key::Product { columns: values } => {
+            values.iter().flatten().for_each(|key| asked_for(key, columns));
+            return;
+        }
+    };
+    if let Some(column) = columns.get_mut(index) {
+        *column = sql;
     }
 }
 

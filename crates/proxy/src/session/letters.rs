@@ -58,19 +58,22 @@ pub(super) fn check_params<'a>(
 fn has_keys_of_letters(planned: &Planned) -> bool {
     let is_letters =
         |family: KeyFamily| matches!(family, KeyFamily::Text | KeyFamily::Bpchar | KeyFamily::Enum);
-    let known = planned.keys.iter().any(|key| match key {
+    let of_letters = |key: &Key| match key {
         // Compared when the plan was made, for a text without such letters.
         Key::Const(_) => false,
         Key::Literal { key_type, .. }
         | Key::Param { key_type, .. }
         | Key::Element { key_type, .. }
         | Key::ParamArray { key_type, .. } => is_letters(key_type.family()),
-    });
+        // Its columns are asked.
+        Key::Product { .. } => false,
+    };
+    let known = planned.keys.iter().any(|key| key.any(&of_letters));
     let split = match &planned.plan.many {
-        Many::SplitInsert(split) => split
-            .rows
-            .iter()
-            .any(|row| is_letters(row.key.key_type().family())),
+        Many::SplitInsert(split) => split.rows.iter().any(|row| {
+            let mut types = row.key.column_types().into_iter();
+            types.any(|key_type| is_letters(key_type.family()))
+        }),
         _ => false,
     };
     known || split || planned.keys_are_computed()

@@ -138,6 +138,7 @@ fn key(key_type: &str, key: Option<&str>) -> String {
     match key {
         None => "NULL".to_owned(),
         Some(number) if KeyType::named(key_type) == Some(KeyType::Int8) => number.to_owned(),
+        // A record is the text that pins and places are written with.
         Some(text) => sql::quote_literal(text),
     }
 }

@@ -34,10 +34,8 @@ pub struct Primary {
 pub struct ShardedTable {
     /// Name, quoted as SQL needs it, with schema.
     pub name: String,
-    /// Key column, quoted as SQL needs it.
-    pub key: String,
-    /// Type of the key.
-    pub key_type: KeyType,
+    /// Key columns, quoted as SQL needs them, with their types.
+    pub key: Vec<(String, KeyType)>,
     /// Name of its map.
     pub map: String,
 }
@@ -70,13 +68,41 @@ impl MapRow {
     }
 }
 
+impl ShardedTable {
+    /// SQL of the key: the column, or a record of several.
+    pub(super) fn key_sql(&self) -> String {
+        match self.key.as_slice() {
+            [(only, _)] => only.clone(),
+            several => {
+                let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
+                format!("ROW({})", names.join(", "))
+            }
+        }
+    }
+
+    /// SQL of what places a row.
+    pub(super) fn hash_sql(&self) -> String {
+        match self.key.as_slice() {
+            [(name, key_type)] => key_type.hash_sql(name),
+            several => {
+                let values: Vec<String> = several
+                    .iter()
+                    .map(|(name, key_type)| key_type.in_record(name))
+                    .collect();
+                format!("hash_record_extended(ROW({}), 0)", values.join(", "))
+            }
+        }
+    }
+}
+
 /// SQL of the shard that a row belongs to, from the columns `h` (its hash) and `k` (its key): a name, or NULL.
-pub(super) fn owner_sql(rows: &[MapRow], key_type: KeyType) -> String {
+pub(super) fn owner_sql(rows: &[MapRow], key: &[(String, KeyType)]) -> String {
     // By bytes, whatever the collation of the column.
-    let key = match key_type {
-        KeyType::Text | KeyType::Bpchar => "k COLLATE \"C\"",
-        KeyType::Enum => "k::text",
-        _ => "k",
+    let key = match key {
+        [(_, KeyType::Text | KeyType::Bpchar)] => "k COLLATE \"C\"",
+        [(_, KeyType::Enum)] => "k::text",
+        [_] => "k",
+        _ => "k::text",
     };
     // A key's own row counts before any rule.
     let (own, rules): (Vec<&MapRow>, Vec<&MapRow>) = rows.iter().partition(|row| row.key.is_some());
@@ -152,6 +178,16 @@ impl KeyType {
             "enum" => KeyType::Enum,
             _ => return None,
         })
+    }
+
+    /// A column as it is in a record whose hash is the same on every server and for all types of a family.
+    fn in_record(self, column: &str) -> String {
+        match self {
+            KeyType::Int2 | KeyType::Int4 | KeyType::Int8 => format!("{column}::int8"),
+            KeyType::Text | KeyType::Enum => format!("{column}::text"),
+            KeyType::Float => format!("{column}::float8"),
+            KeyType::Bpchar | KeyType::Uuid | KeyType::Record => column.to_string(),
+        }
     }
 
     /// The expression whose value places a row, for a key expression.
@@ -237,14 +273,12 @@ impl Layout {
             match kinds[at].as_str() {
                 "reference" => self.reference.push(name),
                 "sharded" => {
-                    let key_type = key_type(client, &name, &keys[at])?;
-                    let (key, map) = (quote(&keys[at]), maps[at].clone());
-                    self.sharded.push(ShardedTable {
-                        name,
-                        key,
-                        key_type,
-                        map,
-                    });
+                    let mut key = Vec::new();
+                    for column in keys[at].split(", ") {
+                        key.push((quote(column), key_type(client, &name, column)?));
+                    }
+                    let map = maps[at].clone();
+                    self.sharded.push(ShardedTable { name, key, map });
                 }
                 _ => {}
             }

@@ -1,7 +1,8 @@
 //! What the cluster record says, and whether it makes sense.
 
 use catalog::{
-    Epoch, KeyType, MapId, ShardId, ShardMap, ShardMapError, ShardingInput, TableSharding, TableShardingKind,
+    Epoch, KEY_COLUMNS_MAX, KeyShape, MapId, ShardId, ShardMap, ShardMapError, ShardingInput, TableSharding,
+    TableShardingKind,
 };
 
 use super::{
@@ -47,8 +48,8 @@ pub enum ClusterRecordError {
     /// The same thing twice.
     #[error("{0} is there twice")]
     Twice(String),
-    /// Composite keys are not supported.
-    #[error("table {table} needs exactly one key column")]
+    /// No key column, too many, or columns without types.
+    #[error("table {table} needs one to {KEY_COLUMNS_MAX} key columns, each with its type")]
     KeyColumns {
         /// `schema.name`.
         table: String,
@@ -214,18 +215,21 @@ impl ClusterRecord {
                         map: *map,
                     });
                 };
-                let ([column], 1) = (columns.as_slice(), key_types.len()) else {
+                if !(1..=KEY_COLUMNS_MAX).contains(&columns.len()) || columns.len() != key_types.len() {
                     return Err(ClusterRecordError::KeyColumns { table: full_name() });
-                };
-                let of_key = KeyType::named(&key_types[0]).map(KeyType::family);
-                if known.scheme.family().is_some_and(|family| Some(family) != of_key) {
+                }
+                let of_key = KeyShape::named(&key_types.join(","))
+                    .filter(|shape| shape.types().len() == columns.len());
+                let of_key = of_key.map(|shape| shape.families());
+                let of_map = known.scheme.families();
+                if of_map.is_some_and(|families| Some(families) != of_key) {
                     return Err(ClusterRecordError::MapFamily {
                         table: full_name(),
                         map: *map,
                     });
                 }
                 TableShardingKind::Sharded {
-                    column: column.clone(),
+                    columns: columns.clone(),
                     map: *map,
                 }
             }

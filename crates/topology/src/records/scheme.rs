@@ -1,13 +1,14 @@
 //! Sharding schemes as they are stored (docs/decisions/0021).
 
-use catalog::{KeyFamily, KeyType, KeyValue, ShardId, ShardMap, ShardMapError};
+use catalog::{KeyFamily, KeyShape, KeyValue, ShardId, ShardMap, ShardMapError};
 use serde::{Deserialize, Serialize};
 
 use super::ids;
 
 /// How a key becomes a shard.
 ///
-/// Keys are written as PostgreSQL prints them, as values of `key_type`: the name of the widest type of their family.
+/// Keys are written as PostgreSQL prints them, as values of `key_type`: the name of the widest type of their family. Keys of
+/// several columns are records, and `key_type` has the names of the columns' types, separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Scheme {
@@ -94,7 +95,7 @@ pub enum SchemeError {
     KeyType(String),
     /// Keys of this type have no order of their own.
     #[error("keys of type {0} cannot be placed by range")]
-    NoOrder(&'static str),
+    NoOrder(String),
     /// Pins upon pins.
     #[error("a pinned scheme is pinned again")]
     PinnedTwice,
@@ -104,7 +105,7 @@ pub enum SchemeError {
         /// The key.
         key: String,
         /// Its type.
-        key_type: &'static str,
+        key_type: String,
     },
 }
 
@@ -117,11 +118,11 @@ impl Scheme {
     /// As [`Scheme::even_hash`], with these keys placed one by one.
     pub fn even_directory(
         shards: &[ShardId],
-        key_type: KeyType,
+        shape: &KeyShape,
         rows: Vec<KeyPlace>,
     ) -> Result<Scheme, ShardMapError> {
         Ok(Scheme::Directory {
-            key_type: key_type.family().widest().name().to_owned(),
+            key_type: shape.widest().name(),
             rows,
             ranges: even_ranges(shards)?,
         })
@@ -139,14 +140,14 @@ impl Scheme {
         }
     }
 
-    /// The family its keys are of; `None`: any, or a type that is not known.
-    pub fn family(&self) -> Option<KeyFamily> {
+    /// The families of the columns of its keys; `None`: any, or types that are not known.
+    pub fn families(&self) -> Option<Vec<KeyFamily>> {
         match self {
             Scheme::Hash { .. } | Scheme::Modulo { .. } => None,
             Scheme::Range { key_type, .. }
             | Scheme::List { key_type, .. }
             | Scheme::Directory { key_type, .. }
-            | Scheme::Pinned { key_type, .. } => KeyType::named(key_type).map(KeyType::family),
+            | Scheme::Pinned { key_type, .. } => KeyShape::named(key_type).map(|shape| shape.families()),
         }
     }
 
@@ -160,20 +161,20 @@ impl Scheme {
                 first,
                 starts,
             } => {
-                let key_type = type_named(key_type)?;
-                if !key_type.family().has_order() {
-                    return Err(SchemeError::NoOrder(key_type.name()));
+                let shape = shape_named(key_type)?;
+                if !shape.single().is_some_and(|only| only.family().has_order()) {
+                    return Err(SchemeError::NoOrder(shape.name()));
                 }
-                ShardMap::by_range(*first, places(key_type, starts)?)?
+                ShardMap::by_range(*first, places(&shape, starts)?)?
             }
             Scheme::List { key_type, rows, rest } => {
-                ShardMap::one(*rest).with_rows(places(type_named(key_type)?, rows)?)?
+                ShardMap::one(*rest).with_rows(places(&shape_named(key_type)?, rows)?)?
             }
             Scheme::Directory {
                 key_type,
                 rows,
                 ranges,
-            } => hash_map(ranges)?.with_rows(places(type_named(key_type)?, rows)?)?,
+            } => hash_map(ranges)?.with_rows(places(&shape_named(key_type)?, rows)?)?,
             Scheme::Pinned {
                 key_type,
                 rows,
@@ -182,7 +183,7 @@ impl Scheme {
                 if matches!(**under, Scheme::Pinned { .. }) {
                     return Err(SchemeError::PinnedTwice);
                 }
-                let pins = places(type_named(key_type)?, rows)?;
+                let pins = places(&shape_named(key_type)?, rows)?;
                 under.to_shard_map()?.with_pins(pins)?
             }
         })
@@ -197,7 +198,7 @@ impl Scheme {
     }
 
     /// The scheme with a key, as PostgreSQL prints it, pinned to a shard, or with `None` no longer pinned.
-    pub fn pin(&self, key_type: KeyType, key: &str, shard: Option<ShardId>) -> Scheme {
+    pub fn pin(&self, shape: &KeyShape, key: &str, shard: Option<ShardId>) -> Scheme {
         let mut rows = match self {
             Scheme::Pinned { rows, .. } => rows.clone(),
             _ => Vec::new(),
@@ -211,7 +212,7 @@ impl Scheme {
         match rows.is_empty() {
             true => under,
             false => Scheme::Pinned {
-                key_type: key_type.family().widest().name().to_owned(),
+                key_type: shape.widest().name(),
                 rows,
                 under: Box::new(under),
             },
@@ -232,20 +233,18 @@ fn hash_map(ranges: &[HashRange]) -> Result<ShardMap, ShardMapError> {
     ShardMap::from_starts(ranges.iter().map(|range| (range.start, range.shard)))
 }
 
-fn type_named(name: &str) -> Result<KeyType, SchemeError> {
-    KeyType::named(name).ok_or_else(|| SchemeError::KeyType(name.to_owned()))
+fn shape_named(name: &str) -> Result<KeyShape, SchemeError> {
+    KeyShape::named(name).ok_or_else(|| SchemeError::KeyType(name.to_owned()))
 }
 
-fn places(key_type: KeyType, places: &[KeyPlace]) -> Result<Vec<(KeyValue, ShardId)>, SchemeError> {
+fn places(shape: &KeyShape, places: &[KeyPlace]) -> Result<Vec<(KeyValue, ShardId)>, SchemeError> {
     let place = |place: &KeyPlace| {
         let key = match &place.key {
             None => KeyValue::Null,
-            Some(text) => key_type
-                .from_text(text.as_bytes())
-                .map_err(|_| SchemeError::Key {
-                    key: text.clone(),
-                    key_type: key_type.name(),
-                })?,
+            Some(text) => shape.from_text(text.as_bytes()).map_err(|_| SchemeError::Key {
+                key: text.clone(),
+                key_type: shape.name(),
+            })?,
         };
         Ok((key, place.shard))
     };

@@ -1,5 +1,5 @@
 use super::*;
-use catalog::{KeyType, KeyValue};
+use catalog::{KeyShape, KeyType, KeyValue};
 
 fn node(port: u16) -> NodeRecord {
     NodeRecord::new("127.0.0.1", port)
@@ -93,11 +93,16 @@ fn schemes() -> ClusterRecord {
             rows: vec![place(Some("eu"), 2), place(None, 3)],
             rest: ShardId(1),
         },
-        Scheme::even_directory(&ids, KeyType::Varchar, vec![place(Some("acme"), 4)]).unwrap(),
+        Scheme::even_directory(
+            &ids,
+            &KeyShape::one(KeyType::Varchar),
+            vec![place(Some("acme"), 4)],
+        )
+        .unwrap(),
         Scheme::Modulo {
             owners: ids.iter().map(|id| id.0).collect(),
         }
-        .pin(KeyType::Int4, "7", Some(ShardId(2))),
+        .pin(&KeyShape::one(KeyType::Int4), "7", Some(ShardId(2))),
     ];
     for scheme in schemes {
         let id = record.next_map_id();
@@ -145,14 +150,16 @@ fn pins_lie_over_any_scheme_and_come_off_again() {
         let scheme = &record.maps[map].scheme;
         let key_type = if map < 3 { KeyType::Int8 } else { KeyType::Text };
         for shard in [1, 2, 3, 4] {
-            let pinned = scheme
-                .pin(key_type, "x", None)
-                .pin(key_type, key, Some(ShardId(shard)));
+            let pinned = scheme.pin(&KeyShape::one(key_type), "x", None).pin(
+                &KeyShape::one(key_type),
+                key,
+                Some(ShardId(shard)),
+            );
             assert_eq!(owner(&pinned, &value), shard, "{scheme:?}");
             assert_eq!((pinned.name(), pinned.unpinned()), (scheme.name(), scheme));
-            let again = pinned.pin(key_type, key, Some(ShardId(1)));
+            let again = pinned.pin(&KeyShape::one(key_type), key, Some(ShardId(1)));
             assert_eq!(owner(&again, &value), 1);
-            assert_eq!(again.pin(key_type, key, None), *scheme);
+            assert_eq!(again.pin(&KeyShape::one(key_type), key, None), *scheme);
         }
     }
     assert_eq!(owner(&record.maps[5].scheme, &KeyValue::Int(7)), 2);

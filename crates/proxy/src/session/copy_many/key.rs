@@ -34,19 +34,26 @@ pub(in crate::session) enum KeyProblem {
     Forced,
 }
 
-/// Which field is the key, and how it reads.
+/// Which fields are the key, and how they read.
 #[derive(Debug, Clone)]
 pub(in crate::session) struct KeyReader {
     /// How the stream is written.
     pub options: CopyOptions,
+    /// The columns of the key, in its order.
+    pub columns: Vec<KeyField>,
+    /// `FORCE_NULL` or `FORCE_NOT_NULL` is given, perhaps for the key.
+    pub forced: bool,
+}
+
+/// A column of the key.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::session) struct KeyField {
     /// Its position in a row, from 0; `None`: no row has it, so it is always NULL.
     pub field: Option<usize>,
     /// Its type.
     pub key_type: KeyType,
     /// What the modifier of its type does to a value.
     pub step: Option<KeyStep>,
-    /// `FORCE_NULL` or `FORCE_NOT_NULL` is given, perhaps for the key.
-    pub forced: bool,
 }
 
 impl KeyReader {
@@ -56,7 +63,27 @@ impl KeyReader {
         row: &[u8],
         at: impl FnOnce(KeyRef<'_>) -> P,
     ) -> Result<Place<P>, KeyProblem> {
-        let Some(index) = self.field else {
+        if let [only] = self.columns.as_slice() {
+            return self.place_by(only, row, at);
+        }
+        let mut record = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            match self.place_by(column, row, |key| key.to_value())? {
+                Place::At(value) => record.push(value),
+                Place::Faulty => return Ok(Place::Faulty),
+            }
+        }
+        Ok(Place::At(at(KeyRef::Record(&record))))
+    }
+
+    /// As [`Self::place`], by one column.
+    fn place_by<P>(
+        &self,
+        column: &KeyField,
+        row: &[u8],
+        at: impl FnOnce(KeyRef<'_>) -> P,
+    ) -> Result<Place<P>, KeyProblem> {
+        let Some(index) = column.field else {
             return Ok(Place::At(at(KeyRef::Null)));
         };
         let field = match self.unquoted(row, index) {
@@ -68,8 +95,10 @@ impl KeyReader {
             None => Ok(Place::Faulty),
             Some(Field::Null) => Ok(Place::At(at(KeyRef::Null))),
             Some(Field::Default) => Err(KeyProblem::Default),
-            Some(Field::Value(value)) if self.options.format == CopyFormat::Binary => self.binary(&value, at),
-            Some(Field::Value(value)) => self.text(&value, at),
+            Some(Field::Value(value)) if self.options.format == CopyFormat::Binary => {
+                column.binary(&value, at)
+            }
+            Some(Field::Value(value)) => column.text(&value, self.options.server_major, at),
         }
     }
 
@@ -128,7 +157,9 @@ impl KeyReader {
         }
         Ok(plain)
     }
+}
 
+impl KeyField {
     fn binary<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Result<Place<P>, KeyProblem> {
         match self.key_type.family() {
             KeyFamily::Text | KeyFamily::Bpchar => Ok(self.characters(value, at)),
@@ -139,11 +170,16 @@ impl KeyReader {
         }
     }
 
-    fn text<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Result<Place<P>, KeyProblem> {
+    fn text<P>(
+        &self,
+        value: &[u8],
+        server_major: u16,
+        at: impl FnOnce(KeyRef<'_>) -> P,
+    ) -> Result<Place<P>, KeyProblem> {
         match self.key_type.family() {
             KeyFamily::Text | KeyFamily::Bpchar => Ok(self.characters(value, at)),
             KeyFamily::Uuid => Ok(uuid(value).map_or(Place::Faulty, |key| Place::At(at(KeyRef::Uuid(&key))))),
-            KeyFamily::Integer => self.integer(value, at),
+            KeyFamily::Integer => self.integer(value, server_major, at),
             _ => placed(
                 self.key_type.from_text(value).and_then(|key| self.stored(key)),
                 at,
@@ -182,11 +218,16 @@ impl KeyReader {
         Place::At(at(KeyRef::Text(kept.as_bytes())))
     }
 
-    fn integer<P>(&self, value: &[u8], at: impl FnOnce(KeyRef<'_>) -> P) -> Result<Place<P>, KeyProblem> {
+    fn integer<P>(
+        &self,
+        value: &[u8],
+        server_major: u16,
+        at: impl FnOnce(KeyRef<'_>) -> P,
+    ) -> Result<Place<P>, KeyProblem> {
         let number = match integer(value) {
             Number::Value(number) => number,
             Number::Wrong => return Ok(Place::Faulty),
-            Number::New if self.options.server_major < 16 => return Ok(Place::Faulty),
+            Number::New if server_major < 16 => return Ok(Place::Faulty),
             Number::New => return Err(KeyProblem::Form),
         };
         match self.key_type.from_i64(number) {
@@ -284,9 +325,11 @@ mod tests {
     fn reader(key_type: KeyType) -> KeyReader {
         KeyReader {
             options: CopyOptions::csv(15),
-            field: Some(1),
-            key_type,
-            step: None,
+            columns: vec![KeyField {
+                field: Some(1),
+                key_type,
+                step: None,
+            }],
             forced: false,
         }
     }
@@ -358,7 +401,7 @@ mod tests {
         check(&reader(KeyType::Text), "x,a b ", text("a b "));
         check(&reader(KeyType::Bpchar), "x,a b  ", text("a b"));
         let mut varchar = reader(KeyType::Varchar);
-        varchar.step = Some(KeyStep::Chars(3));
+        varchar.columns[0].step = Some(KeyStep::Chars(3));
         check(&varchar, "x,äb ", text("äb "));
         check(&varchar, "x,äb     ,", text("äb "));
         check(&varchar, "x,äbcd", Ok(Place::Faulty));
@@ -380,7 +423,7 @@ mod tests {
         key.options.default = Some(b"\\D".to_vec());
         check(&key, "x,\\D", Err(KeyProblem::Default));
         check(&key, "x,\"\\D\"", at(KeyValue::Text(b"\\D"[..].into())));
-        key.field = None;
+        key.columns[0].field = None;
         check(&key, "x,\\D", at(KeyValue::Null));
     }
 }

@@ -1,10 +1,10 @@
 //! What a COPY statement says about its stream, and what of that is refused over several shards.
 
 use catalog::{KeyStep, Relation, Snapshot, TypeKind};
-use plan::{CopyPlace, CopyPlan, Refusal, RefusalCode};
+use plan::{CopyKey, CopyPlace, CopyPlan, Refusal, RefusalCode};
 use wire::copy::{CopyFormat, CopyOptions};
 
-use super::key::KeyReader;
+use super::key::{KeyField, KeyReader};
 use crate::session::Fault;
 
 /// A COPY statement as it is carried out.
@@ -133,7 +133,7 @@ pub(super) fn check(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) -> Re
             );
         }
     }
-    if matches!(plan.place, CopyPlace::Sharded { key_field: None, .. }) && key_is_domain(table, snapshot) {
+    if has_absent_domain(plan, table, snapshot) {
         return refuse(
             RefusalCode::CopyOption,
             "the shard key has a domain type and is not among the columns",
@@ -147,22 +147,22 @@ fn varies(default: &str) -> bool {
     default.contains('(') || default.contains("CURRENT_") || default.contains("LOCALTIME")
 }
 
-fn key_is_domain(table: &Relation, snapshot: &Snapshot) -> bool {
-    key_type_oid(table)
-        .and_then(|oid| snapshot.type_info(oid))
-        .is_some_and(|facts| facts.kind == TypeKind::Domain)
-}
-
-fn key_type_oid(table: &Relation) -> Option<catalog::Oid> {
-    Some(table.column(table.key_column()?.attnum)?.type_oid)
+/// Whether a column of the key is of a domain, which may have a default, and is in no row.
+fn has_absent_domain(plan: &CopyPlan, table: &Relation, snapshot: &Snapshot) -> bool {
+    let CopyPlace::Sharded { key, .. } = &plan.place else {
+        return false;
+    };
+    let is_domain = |attnum: i16| {
+        let column = table.column(attnum)?;
+        Some(snapshot.type_info(column.type_oid)?.kind == TypeKind::Domain)
+    };
+    key.iter()
+        .any(|column| column.field.is_none() && is_domain(column.attnum) == Some(true))
 }
 
 /// How the key is read from a row.
 pub(super) fn key_reader(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) -> Result<KeyReader, Fault> {
-    let CopyPlace::Sharded {
-        key_field, key_type, ..
-    } = plan.place
-    else {
+    let CopyPlace::Sharded { key, .. } = &plan.place else {
         return Err(Fault::error("XX000", "a reference table has no shard key"));
     };
     let table = snapshot.relation_in(&plan.schema, &plan.table);
@@ -172,17 +172,20 @@ pub(super) fn key_reader(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) 
         .others
         .iter()
         .any(|name| name.starts_with("force_n"));
+    let field = |column: &CopyKey| KeyField {
+        field: column.field,
+        key_type: column.key_type,
+        step: table.and_then(|table| key_step(table, column.attnum, snapshot)),
+    };
     Ok(KeyReader {
         options: stream.options.clone(),
-        field: key_field,
-        key_type,
-        step: table.and_then(|table| key_step(table, snapshot)),
+        columns: key.iter().map(field).collect(),
         forced,
     })
 }
 
-/// What the modifier of the key column does to a value.
-fn key_step(table: &Relation, snapshot: &Snapshot) -> Option<KeyStep> {
-    let column = table.column(table.key_column()?.attnum)?;
+/// What the modifier of a column does to a value.
+fn key_step(table: &Relation, attnum: i16, snapshot: &Snapshot) -> Option<KeyStep> {
+    let column = table.column(attnum)?;
     snapshot.key_step(column.type_oid, column.typmod)
 }

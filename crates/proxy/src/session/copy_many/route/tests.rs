@@ -2,6 +2,7 @@ use catalog::{KeyType, KeyValue};
 use wire::frame::Message;
 use wire::frontend::Frontend;
 
+use super::super::key::KeyField;
 use super::*;
 
 fn map() -> ShardMap {
@@ -11,9 +12,11 @@ fn map() -> ShardMap {
 fn key(options: CopyOptions, key_type: KeyType) -> KeyReader {
     KeyReader {
         options,
-        field: Some(1),
-        key_type,
-        step: None,
+        columns: vec![KeyField {
+            field: Some(1),
+            key_type,
+            step: None,
+        }],
         forced: false,
     }
 }
