@@ -290,7 +290,7 @@ refusals! {
         "CREATE TEMP TABLE t (k int) WITH (drover.shard_key = 'k')",
         "use a plain, logged or unlogged table";
     ShardKeyColumn = "DRV6015",
-        "the shard key must be one column of a type whose values have a place: not json, arrays, ranges or made-up base types",
+        "the columns of a shard key must be of types whose values have a place: not json, arrays, ranges or made-up base types",
         "CREATE TABLE t (k jsonb) WITH (drover.shard_key = 'k')",
         "choose a column of one of these types";
     OtherDdl = "DRV6016",
