@@ -29,6 +29,8 @@ pub struct TableDdl {
     pub create: Vec<String>,
     /// To run after rows are loaded, in order: indexes, constraints, triggers, policies.
     pub after_load: Vec<String>,
+    /// How many of these, from the first, are about the table alone: indexes and what stands on them.
+    pub indexes: usize,
     /// Columns (unquoted names) whose default was left out because it takes values from a sequence, or which are identity
     /// columns: their values come from the home shard.
     pub home_sequences: Vec<String>,
@@ -102,6 +104,11 @@ pub fn assemble(rows: &[(DdlQueryId, Rows)]) -> Result<TableDdl, DdlError> {
         match phase {
             "index" if early => ddl.create.push(sql),
             "table" => ddl.create.push(sql),
+            "index" => {
+                ddl.after_load.push(sql);
+                // They come before all others.
+                ddl.indexes = ddl.after_load.len();
+            }
             _ => ddl.after_load.push(sql),
         }
     }

@@ -19,7 +19,7 @@ pub use explain::{between, combinations, explain_route};
 pub use planner::plan;
 pub use read_place::{PrimaryOnly, PrimaryReason, ReadPlace, read_place};
 pub use refusal::{Refusal, RefusalCode};
-pub use triage::triage;
+pub use triage::{recorded, triage};
 pub use triage_types::{
     CopyKey, CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan,
     ListedKey, MetadataEffect, RangeEnd, RenamedTable, SchemeOption, SessionFacts, ShardOptions, Triage,

@@ -32,6 +32,14 @@ pub fn triage(raw: &RawStatement, snapshot: &Snapshot, session: &SessionFacts) -
 /// A step of triage: a decision, or the reason against the statement.
 type Decision = Result<Triage, Refusal>;
 
+/// A statement on schema `drover` as it was written once and recorded; `None`: it is none.
+pub fn recorded(raw: &RawStatement) -> Option<Result<DroverStatement, Refusal>> {
+    match &raw.detail {
+        Detail::Drover(call) => Some(drover::statement(call)),
+        _ => None,
+    }
+}
+
 fn decide(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     match &raw.detail {
         Detail::Transaction(command) => return Ok(Triage::Transaction(command.clone())),

@@ -203,6 +203,13 @@ pub enum DroverStatement {
         table: QualifiedName,
         /// How.
         options: ShardOptions,
+        /// While the table is in use, or in one transaction; `None`: as its size suggests.
+        online: Option<bool>,
+    },
+    /// `drover.cancel_move(…)`
+    CancelMove {
+        /// The table that is being moved.
+        table: QualifiedName,
     },
     /// `drover.reference_table(…)`
     ReferenceTable {
@@ -255,6 +262,8 @@ pub enum DroverView {
     Pools,
     /// `drover.queries`
     Queries,
+    /// `drover.reshardings`
+    Reshardings,
 }
 
 /// COPY of a sharded or reference table.

@@ -56,15 +56,27 @@ impl AdminLink {
         admin: &AdminConfig,
         database: &str,
     ) -> Result<Self, AdminError> {
+        Self::connect_with(address, tls, admin, database, &[]).await
+    }
+
+    /// The same with more start-up parameters.
+    pub async fn connect_with(
+        address: Address,
+        tls: Arc<ServerTls>,
+        admin: &AdminConfig,
+        database: &str,
+        more: &[(&str, &str)],
+    ) -> Result<Self, AdminError> {
         let dialler = Dialler {
             address,
             startup: Startup {
                 user: admin.user.clone(),
                 database: database.to_owned(),
-                params: vec![
-                    ("client_encoding".to_owned(), "UTF8".to_owned()),
-                    ("application_name".to_owned(), "drover".to_owned()),
-                ],
+                params: [("client_encoding", "UTF8"), ("application_name", "drover")]
+                    .iter()
+                    .chain(more)
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
             },
             secret: admin.password.clone().map_or(Secret::None, Secret::Password),
             protocol: ProtocolVersion::V3_0,

@@ -223,6 +223,27 @@ impl Cluster {
         self.admin_link_to(&shard.name, address, database).await
     }
 
+    /// A connection to a shard's primary that reads its log.
+    pub(crate) async fn replication_link(
+        &self,
+        shard: ShardId,
+        database: &str,
+    ) -> Result<AdminLink, AdminError> {
+        let record = self.record();
+        let Some(shard) = record.shard(shard) else {
+            return Err(AdminError::State(format!("there is no shard {shard}")));
+        };
+        let address = self.nodes.primary(shard.id.0).map_err(AdminError::State)?;
+        let tls = self.tls.server(&shard.name);
+        let more = [("replication", "database")];
+        AdminLink::connect_with(address, tls, &self.admin, database, &more).await
+    }
+
+    /// This proxy's registration; `None` before it has one.
+    pub(crate) fn membership(&self) -> Option<&Arc<Membership>> {
+        self.membership.get()
+    }
+
     /// A connection for looking at one server of a shard, be it the primary or not.
     pub(crate) async fn watch_link(&self, shard: u32, address: &Address) -> Result<AdminLink, AdminError> {
         let record = self.record();

@@ -21,6 +21,7 @@ mod error;
 mod faults;
 pub(crate) mod guards;
 mod join;
+pub(crate) mod online;
 mod part;
 mod pins;
 mod progress;
@@ -33,6 +34,7 @@ mod tests;
 mod views;
 
 pub use effects::{RecordChange, resolve_effects, resolve_effects_on};
+pub(crate) use online::{all as moves, cancel as cancel_move};
 pub use pins::{Pin, pin_key};
 pub use repair::{is_unfinished, repair};
 
@@ -50,6 +52,15 @@ use faults::Faults;
 /// How long a move waits for transactions that hold locks on the table.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How a move is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner<'a> {
+    /// The statement that asks for it.
+    pub statement: &'a str,
+    /// While the table is in use, or in one transaction; `None`: as its size suggests.
+    pub online: Option<bool>,
+}
+
 /// Shards an existing table, its rows included. `progress` gets a line at most once per second; the statement that
 /// asked for this must not count as running meanwhile, because the cluster is paused.
 pub async fn shard_table(
@@ -58,9 +69,11 @@ pub async fn shard_table(
     schema: &str,
     table: &str,
     options: &ShardOptions,
+    manner: Manner<'_>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), ErrorFields> {
-    move_table(cluster, database, (schema, table), Some(options), progress).await
+    let options = Some(options);
+    move_table(cluster, database, (schema, table), options, manner, progress).await
 }
 
 /// Makes an existing table a reference table: all its rows on every shard. `progress` as for [`shard_table`].
@@ -69,9 +82,10 @@ pub async fn reference_table(
     database: &str,
     schema: &str,
     table: &str,
+    manner: Manner<'_>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), ErrorFields> {
-    move_table(cluster, database, (schema, table), None, progress).await
+    move_table(cluster, database, (schema, table), None, manner, progress).await
 }
 
 async fn move_table(
@@ -79,6 +93,7 @@ async fn move_table(
     database: &str,
     (schema, table): (&str, &str),
     options: Option<&ShardOptions>,
+    manner: Manner<'_>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), ErrorFields> {
     let wanted = relocate::Wanted {
@@ -87,9 +102,19 @@ async fn move_table(
         table,
         options,
     };
-    relocate::run(cluster, &wanted, progress, &Faults::default())
-        .await
-        .map_err(OpError::into_fields)
+    let faults = Faults::default();
+    let moved = async {
+        let online = match manner.online {
+            Some(online) => online,
+            None => online::is_better(cluster, &wanted).await?,
+        };
+        if online {
+            online::run(cluster, &wanted, manner.statement, progress, &faults).await
+        } else {
+            relocate::run(cluster, &wanted, progress, &faults).await
+        }
+    };
+    moved.await.map_err(OpError::into_fields)
 }
 
 /// Takes the operator's word that a function, all its overloads, touches no sharded table.

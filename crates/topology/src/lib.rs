@@ -18,6 +18,7 @@ pub mod follow;
 mod key;
 pub mod membership;
 pub mod memory;
+pub mod movements;
 pub mod records;
 mod salt;
 mod store;

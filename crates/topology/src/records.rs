@@ -11,12 +11,14 @@ use crate::{Key, StoreError};
 mod cluster;
 mod ids;
 mod journal;
+mod movement;
 mod scheme;
 #[cfg(test)]
 mod tests;
 
 pub use cluster::ClusterRecordError;
 pub use journal::SchemaJournal;
+pub use movement::StoredMovement;
 pub use scheme::{HashRange, KeyPlace, Scheme, SchemeError};
 
 /// Prefix of the keys that [`crate::ClusterWatch`] follows.

@@ -19,6 +19,7 @@ const RINGS: &[(&str, Option<u8>)] = &[
     ("pool", Some(0)),
     ("replica", Some(0)),
     ("commit", Some(0)),
+    ("movement", Some(0)),
     ("topology", Some(1)),
     ("proxy", Some(1)),
     ("agent", Some(1)),

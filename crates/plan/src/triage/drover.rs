@@ -17,6 +17,7 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             "shard_map" => DroverView::ShardMap,
             "pools" => DroverView::Pools,
             "queries" => DroverView::Queries,
+            "reshardings" => DroverView::Reshardings,
             other => {
                 return Err(Refusal::with(
                     RefusalCode::UnknownDrover,
@@ -36,17 +37,30 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
         "shard_table" => {
             let args = Arguments::new(
                 call,
-                &["table", "key", "scheme", "colocate_with", "salt", "places"],
+                &[
+                    "table",
+                    "key",
+                    "scheme",
+                    "colocate_with",
+                    "salt",
+                    "places",
+                    "online",
+                ],
             )?;
             let options = shard_options(|name| args.text(name))?;
             Ok(DroverStatement::ShardTable {
                 table: args.table()?,
                 options,
+                online: args.flag("online")?,
             })
         }
         "reference_table" => {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::ReferenceTable { table: args.table()? })
+        }
+        "cancel_move" => {
+            let args = Arguments::new(call, &["table"])?;
+            Ok(DroverStatement::CancelMove { table: args.table()? })
         }
         "pin_key" => pin(call, true),
         "unpin_key" => pin(call, false),
@@ -229,6 +243,15 @@ impl<'a> Arguments<'a> {
 
     fn required(&self, name: &str) -> Result<&'a str, Refusal> {
         self.text(name).ok_or_else(|| bad(format!("{name} is missing")))
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
+        match self.text(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(bad(format!("{name} => '{other}'"))),
+        }
     }
 
     fn table(&self) -> Result<QualifiedName, Refusal> {

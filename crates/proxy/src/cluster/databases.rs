@@ -26,7 +26,7 @@ use topology::{ClusterRecord, Epoch, TopologyStore};
 
 use super::Cluster;
 use crate::admin_link::AdminError;
-use crate::ops::guards;
+use crate::ops::{guards, online};
 
 /// How long the proxy may take to load a record with a new database.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -255,7 +255,11 @@ pub(super) async fn bootstrap_all(
 async fn make_objects(cluster: &Cluster, shard: ShardId, database: &str) -> Result<(), AdminError> {
     let mut link = cluster.admin_link(shard, database).await?;
     link.run("BEGIN").await?;
-    for statement in commit::sql::BOOTSTRAP.iter().chain(guards::BOOTSTRAP) {
+    for statement in commit::sql::BOOTSTRAP
+        .iter()
+        .chain(guards::BOOTSTRAP)
+        .chain(online::BOOTSTRAP)
+    {
         link.run(statement).await?;
     }
     for statement in crate::ids::bootstrap(shard) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use catalog::{KeyType, MapId, Oid, Relation, RelationKind, ShardId, ShardMap, Snapshot};
+use catalog::{KeyError, KeyType, KeyValue, MapId, Oid, Relation, RelationKind, ShardId, ShardMap, Snapshot};
 use plan::RefusalCode;
 use sql::quote_ident;
 use topology::ClusterRecord;
@@ -42,6 +42,25 @@ impl Division {
     pub(super) fn predicate(&self, shard: ShardId) -> String {
         let key: Vec<(KeyType, String)> = self.key.iter().map(|(t, name)| (*t, quote_ident(name))).collect();
         self.map.predicate_sql(shard, &borrowed(&key))
+    }
+
+    /// The shard of a row by the values of [`Self::key_columns`] as a server prints them, in the same order.
+    pub(super) fn shard_of(&self, values: &[Option<&[u8]>]) -> Result<ShardId, KeyError> {
+        let value = |((key_type, _), value): (&(KeyType, String), &Option<&[u8]>)| match value {
+            Some(text) => key_type.from_text(text),
+            None => Ok(KeyValue::Null),
+        };
+        let mut key: Vec<KeyValue> = self.key.iter().zip(values).map(value).collect::<Result<_, _>>()?;
+        let key = match key.pop() {
+            Some(only) if key.is_empty() => only,
+            last => KeyValue::Record(key.into_iter().chain(last).collect()),
+        };
+        Ok(self.map.shard_of(&key))
+    }
+
+    /// Names of the columns that place a row.
+    pub(super) fn key_columns(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().map(|(_, name)| name.as_str())
     }
 
     /// The same of the row that a trigger looks at.

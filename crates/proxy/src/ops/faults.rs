@@ -29,6 +29,30 @@ pub(super) enum Step {
     HalfFinished,
     /// Every shard has committed; the record is still pending.
     Finished,
+    /// A move of the online kind is recorded, and nothing else done.
+    Begun,
+    /// Earlier attempts can do nothing any more.
+    Fenced,
+    /// The publication is there.
+    Published,
+    /// The slot is there.
+    SlotMade,
+    /// All targets have their copies; the workflow does not say so yet.
+    Copied,
+    /// Changes have been applied.
+    Streamed,
+    /// Both sides were compared.
+    Compared,
+    /// The workflow says that the cutover may be under way.
+    Cutting,
+    /// All changes are on the targets, and everybody waits.
+    Drained,
+    /// The table is where it belongs; the workflow does not say so yet.
+    CutOver,
+    /// Some of the tools are removed.
+    HalfCleaned,
+    /// All are removed; the workflow does not say so yet.
+    Cleaned,
 }
 
 /// What goes wrong: nothing, outside of tests.

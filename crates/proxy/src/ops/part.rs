@@ -50,6 +50,33 @@ impl Part {
         Ok(part)
     }
 
+    /// Connects and opens a transaction that reads what an exported snapshot sees.
+    pub(super) async fn begin_at(
+        cluster: &Cluster,
+        shard: ShardId,
+        database: &str,
+        snapshot: &str,
+    ) -> Result<Part, OpError> {
+        let name = shard_name(cluster, shard);
+        let link = cluster
+            .admin_link(shard, database)
+            .await
+            .map_err(OpError::on(&name))?;
+        let mut part = Part {
+            shard,
+            name,
+            link,
+            copying: false,
+        };
+        let settings = PREAMBLE.split_once(';').map_or("", |(_, rest)| rest);
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {settings}; {SETTINGS}",
+            sql::quote_literal(snapshot)
+        );
+        part.run(&begin).await?;
+        Ok(part)
+    }
+
     /// Runs a text and gives its rows.
     pub(super) async fn rows(&mut self, sql: &str) -> Result<Vec<TextRow>, OpError> {
         self.link.rows(sql).await.map_err(OpError::on(&self.name))

@@ -69,6 +69,7 @@ pub(super) async fn attempt(
     faults: &Faults,
 ) -> Result<(), OpError> {
     check::preflight(cluster, wanted).await?;
+    super::online::refuse_second(cluster, wanted).await?;
     let mut guard = cluster.change_alone(ChangeScope::Everything).await?;
     faults.reached(Step::Paused).await?;
     let result = relocate(cluster, &mut guard, wanted, line, faults).await;
@@ -156,7 +157,7 @@ async fn move_rows(
     Ok(movable)
 }
 
-async fn lock(home: &mut Part, wanted: &Wanted<'_>) -> Result<(), OpError> {
+pub(super) async fn lock(home: &mut Part, wanted: &Wanted<'_>) -> Result<(), OpError> {
     let name = format!(
         "{}.{}",
         sql::quote_ident(wanted.schema),
@@ -179,7 +180,7 @@ async fn lock(home: &mut Part, wanted: &Wanted<'_>) -> Result<(), OpError> {
     })
 }
 
-async fn read_ddl(home: &mut Part, table: &NewTable) -> Result<TableDdl, OpError> {
+pub(super) async fn read_ddl(home: &mut Part, table: &NewTable) -> Result<TableDdl, OpError> {
     let mut rows = Vec::new();
     for (id, sql) in table_ddl_queries(table.home_oid) {
         rows.push((id, home.rows(&sql).await?));
@@ -187,7 +188,7 @@ async fn read_ddl(home: &mut Part, table: &NewTable) -> Result<TableDdl, OpError
     assemble(&rows).map_err(|error| home.failed(AdminError::State(error.to_string())))
 }
 
-async fn run_each(part: &mut Part, statements: &[String]) -> Result<(), OpError> {
+pub(super) async fn run_each(part: &mut Part, statements: &[String]) -> Result<(), OpError> {
     for statement in statements {
         part.run(statement).await?;
     }
@@ -255,7 +256,7 @@ async fn copy_everything(
     Ok(shards.into_iter().map(|shard| (shard, rows)).collect())
 }
 
-fn select_sql(movable: &Movable, predicate: Option<&str>) -> String {
+pub(super) fn select_sql(movable: &Movable, predicate: Option<&str>) -> String {
     let filter = predicate.map_or(String::new(), |predicate| format!(" WHERE {predicate}"));
     format!(
         "COPY (SELECT {} FROM ONLY {}{filter}) TO STDOUT",
@@ -263,7 +264,7 @@ fn select_sql(movable: &Movable, predicate: Option<&str>) -> String {
     )
 }
 
-fn into_sql(movable: &Movable) -> String {
+pub(super) fn into_sql(movable: &Movable) -> String {
     format!("COPY {} ({}) FROM STDIN", movable.sql_name, movable.columns)
 }
 
@@ -287,7 +288,7 @@ async fn verify(part: &mut Part, movable: &Movable, taken: &BTreeMap<ShardId, u6
 }
 
 /// Deletes on the home shard what has moved. Not TRUNCATE: that would empty the table for older snapshots too.
-async fn leave_home(
+pub(super) async fn leave_home(
     home: &mut Part,
     movable: &Movable,
     division: &Division,
@@ -310,7 +311,7 @@ async fn leave_home(
 }
 
 /// New statistics, and room again on the home shard. The move is complete without.
-async fn statistics(cluster: &Cluster, wanted: &Wanted<'_>, sql_name: &str) {
+pub(super) async fn statistics(cluster: &Cluster, wanted: &Wanted<'_>, sql_name: &str) {
     let record = cluster.record();
     let tasks = record.shards.iter().map(|shard| shard.id).map(async |shard| {
         let mut link = cluster.admin_link(shard, wanted.database).await?;

@@ -75,7 +75,7 @@ fn is_pending_in(table: &TableRecord, database: &str) -> bool {
     table.database == database && table.state != TableState::Active
 }
 
-async fn finish(cluster: &Cluster, database: &str) -> Result<(), OpError> {
+pub(super) async fn finish(cluster: &Cluster, database: &str) -> Result<(), OpError> {
     // The barrier keeps other changes and other repairs away, and shows that no leader is left.
     let mut guard = cluster.change(ChangeScope::Nothing).await?;
     let mut verdicts = Vec::new();

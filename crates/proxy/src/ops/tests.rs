@@ -1,6 +1,7 @@
 //! Moves on real servers.
 
 mod effects;
+mod online;
 mod pins;
 mod renames;
 

@@ -7,6 +7,7 @@ use wire::backend::{Column, ErrorFields, encode};
 
 use super::{Fault, Session, queries, views};
 use crate::exec::link;
+use crate::ops::Manner;
 
 use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
 
@@ -24,35 +25,29 @@ impl Session {
                 let piece = text.get(inner.clone()).unwrap_or_default();
                 self.explain_route(piece, triage).await
             }
-            DroverStatement::ShardTable { table, options } => {
-                self.outside_blocks("drover.shard_table")?;
-                let (schema, name) = self.own_table(table).await?;
-                let mut notices = BytesMut::new();
-                let cluster = std::sync::Arc::clone(&self.engine.cluster);
-                self.engine.running.leave();
-                let result =
-                    crate::ops::shard_table(&cluster, &self.database, &schema, &name, options, &mut |line| {
-                        encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
-                    })
-                    .await;
-                self.engine.running.enter_anyway();
-                self.client.conn.out().extend_from_slice(&notices);
-                self.done("shard_table", result)
+            DroverStatement::ShardTable {
+                table,
+                options,
+                online,
+            } => {
+                let manner = Manner {
+                    statement: text,
+                    online: *online,
+                };
+                self.move_table(table, Some(options), manner).await
             }
             DroverStatement::ReferenceTable { table } => {
-                self.outside_blocks("drover.reference_table")?;
+                let manner = Manner {
+                    statement: text,
+                    online: None,
+                };
+                self.move_table(table, None, manner).await
+            }
+            DroverStatement::CancelMove { table } => {
                 let (schema, name) = self.own_table(table).await?;
-                let mut notices = BytesMut::new();
                 let cluster = std::sync::Arc::clone(&self.engine.cluster);
-                self.engine.running.leave();
-                let result =
-                    crate::ops::reference_table(&cluster, &self.database, &schema, &name, &mut |line| {
-                        encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
-                    })
-                    .await;
-                self.engine.running.enter_anyway();
-                self.client.conn.out().extend_from_slice(&notices);
-                self.done("reference_table", result)
+                let result = crate::ops::cancel_move(&cluster, &self.database, &schema, &name).await;
+                self.done("cancel_move", result)
             }
             DroverStatement::PinKey { table, key, shard } => self.pin_key(table, key, shard.as_deref()).await,
             DroverStatement::DeclareLocal { function, .. } => {
@@ -84,6 +79,36 @@ impl Session {
                 self.done("declare_local", result)
             }
         }
+    }
+
+    async fn move_table(
+        &mut self,
+        table: &sql::QualifiedName,
+        options: Option<&plan::ShardOptions>,
+        manner: Manner<'_>,
+    ) -> Result<(), Fault> {
+        let what = match options {
+            Some(_) => "shard_table",
+            None => "reference_table",
+        };
+        self.outside_blocks(&format!("drover.{what}"))?;
+        let (schema, name) = self.own_table(table).await?;
+        let mut notices = BytesMut::new();
+        let mut line = |line: &str| {
+            encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
+        };
+        let cluster = std::sync::Arc::clone(&self.engine.cluster);
+        self.engine.running.leave();
+        let database = &self.database;
+        let result = match options {
+            Some(options) => {
+                crate::ops::shard_table(&cluster, database, &schema, &name, options, manner, &mut line).await
+            }
+            None => crate::ops::reference_table(&cluster, database, &schema, &name, manner, &mut line).await,
+        };
+        self.engine.running.enter_anyway();
+        self.client.conn.out().extend_from_slice(&notices);
+        self.done(what, result)
     }
 
     async fn pin_key(
@@ -204,6 +229,13 @@ impl Session {
                 views::pools(&pools, |place| self.engine.shared.name_of(place))
             }
             DroverView::Nodes => super::node_rows::rows(&self.engine.shared.nodes),
+            DroverView::Reshardings => {
+                let moves = crate::ops::moves(&self.engine.cluster).await;
+                views::moves(
+                    &moves.map_err(|fields| Fault::Statement(Box::new(fields)))?,
+                    &self.database,
+                )
+            }
             DroverView::Queries => queries::rows(
                 &self.engine.shared.metrics,
                 (!self.sees_all_queries()).then_some((&*self.database, &*self.user)),
@@ -378,6 +410,7 @@ impl Session {
                 Triage::Drover(DroverStatement::View(view)) => Some(views::columns(*view).to_vec()),
                 Triage::Drover(DroverStatement::ShardTable { .. }) => Some(vec!["shard_table"]),
                 Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
+                Triage::Drover(DroverStatement::CancelMove { .. }) => Some(vec!["cancel_move"]),
                 Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
                 Triage::Drover(DroverStatement::PinKey { shard, .. }) => {
                     Some(vec![pin_function(shard.as_deref()).trim_start_matches("drover.")])

@@ -2,6 +2,7 @@
 
 use crate::admin_api::PoolFigures;
 use crate::pools::Place;
+use movement::workflow::{Phase, Workflow};
 use plan::DroverView;
 use topology::records::{ClusterRecord, TableKind, TableRecord, TableState};
 
@@ -34,6 +35,22 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
             "server_user",
         ],
         DroverView::Queries => super::queries::COLUMNS,
+        DroverView::Reshardings => &[
+            "id",
+            "schema",
+            "table",
+            "statement",
+            "phase",
+            "attempt",
+            "rows",
+            "copied",
+            "changes",
+            "rows_per_second",
+            "seconds_left",
+            "pause_us",
+            "cancelled",
+            "reason",
+        ],
     }
 }
 
@@ -52,7 +69,35 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
         DroverView::Pools => Vec::new(),
         // Of no cluster record: see `queries`.
         DroverView::Queries => Vec::new(),
+        // Of records of their own: see `moves`.
+        DroverView::Reshardings => Vec::new(),
     }
+}
+
+/// The rows of `drover.reshardings` as a session of `database` sees them.
+pub(super) fn moves(moves: &[Workflow], database: &str) -> Vec<Row> {
+    let row = |workflow: &Workflow| {
+        let progress = &workflow.progress;
+        let copying = (workflow.phase == Phase::Preparing).then(|| progress.seconds_left().to_string());
+        vec![
+            Some(workflow.id.clone()),
+            Some(workflow.schema.clone()),
+            Some(workflow.table.clone()),
+            Some(workflow.statement.clone()),
+            Some(workflow.phase.name().to_owned()),
+            Some(workflow.attempt.to_string()),
+            Some(progress.rows.to_string()),
+            Some(progress.copied.to_string()),
+            Some(progress.changes.to_string()),
+            Some(progress.rate().to_string()),
+            copying,
+            progress.pause_us.map(|pause| pause.to_string()),
+            Some(workflow.cancelled.to_string()),
+            workflow.reason.clone(),
+        ]
+    };
+    let here = moves.iter().filter(|workflow| workflow.database == database);
+    here.map(row).collect()
 }
 
 /// The rows of `drover.pools`.

@@ -1,0 +1,207 @@
+//! The pause: from the last change on the source to the new epoch.
+//!
+//! Everything up to the decision can be taken back by closing connections. The decision is that of any move
+//! (`ops::decide`): one transaction over all shards, named in a pending record of the table.
+
+use std::time::Instant;
+
+use movement::workflow::Event;
+use topology::records::TableState;
+use topology::{ChangeError, ChangeGuard, ChangeScope};
+
+use super::look::{Look, look};
+use super::stream::{Stream, changed};
+use super::{Job, Trouble, wanted};
+use crate::admin_link::AdminError;
+use crate::cluster::change_deadline;
+use crate::ops::decide::{self, Parts};
+use crate::ops::faults::Step;
+use crate::ops::join::try_join_all;
+use crate::ops::part::Part;
+use crate::ops::{OpError, guards, relocate, repair, views};
+
+/// Cuts over. Afterwards the workflow is where the outcome puts it; an error says what is to be made of it.
+pub(super) async fn run(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Trouble> {
+    job.check_wanted()?;
+    job.advance(&Event::Cutting).await?;
+    job.faults.reached(Step::Cutting).await?;
+    let began = Instant::now();
+    let ended = pause(job, stream).await;
+    let pause_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    match ended {
+        Ok(()) => {
+            job.faults.reached(Step::CutOver).await?;
+            job.advance(&Event::Decided).await?;
+            job.lead
+                .save(|workflow| workflow.progress.pause_us = Some(pause_us))
+                .await?;
+            let waited = pause_us as f64 / 1e6;
+            job.say(&format!("moved; statements waited for {waited:.3} s"));
+            Ok(())
+        }
+        // It is asked what became of it.
+        Err(Trouble::Op(OpError::Unfinished(what))) => {
+            tracing::warn!(movement = %job.workflow().id, "a cutover has an uncertain end: {what}");
+            Ok(())
+        }
+        Err(trouble @ (Trouble::Op(OpError::Died) | Trouble::Lost)) => Err(trouble),
+        Err(trouble) => {
+            job.advance(&Event::NotCut).await?;
+            Err(trouble)
+        }
+    }
+}
+
+/// Everything that others wait for.
+async fn pause(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Trouble> {
+    let mut guard = job
+        .cluster
+        .change_alone(ChangeScope::Everything)
+        .await
+        .map_err(OpError::from)?;
+    let ended = with_barrier(job, stream, &mut guard).await;
+    if matches!(ended, Err(Trouble::Op(OpError::Died))) {
+        return ended;
+    }
+    if let Err(error) = guard.finish(change_deadline()).await {
+        // What was published counts; a proxy that has not loaded it serves nothing.
+        tracing::warn!(%error, "the change was not acknowledged by every proxy");
+    }
+    ended
+}
+
+async fn with_barrier(
+    job: &mut Job<'_>,
+    stream: &mut Stream,
+    guard: &mut ChangeGuard,
+) -> Result<(), Trouble> {
+    // This proxy still leads, now that nobody else can cut over.
+    job.note(|_| {}).await?;
+    let record = guard.cluster().clone();
+    let mut home = Part::begin(job.cluster, record.home, &job.workflow().database).await?;
+    let wanted = wanted(job.lead.workflow(), job.options.as_ref());
+    let looked = async {
+        relocate::lock(&mut home, &wanted).await?;
+        look(&mut home, &record, &wanted).await
+    }
+    .await;
+    let look = match looked {
+        Ok(look) => look,
+        Err(error) => {
+            home.roll_back().await;
+            return Err(error.into());
+        }
+    };
+    let mut parts = Parts {
+        home,
+        others: Vec::new(),
+    };
+    match finish_targets(job, stream, &mut parts, &look).await {
+        Ok(()) => {
+            decide::commit(job.cluster, guard, parts, &look.movable.table, job.faults).await?;
+            Ok(())
+        }
+        Err(Trouble::Op(OpError::Died)) => Err(OpError::Died.into()),
+        Err(trouble) => {
+            parts.roll_back().await;
+            Err(trouble)
+        }
+    }
+}
+
+/// The last changes, and everything that only now can be made. Leaves a transaction open on every shard.
+async fn finish_targets(
+    job: &mut Job<'_>,
+    stream: &mut Stream,
+    parts: &mut Parts,
+    look: &Look,
+) -> Result<(), Trouble> {
+    if Some(&look.digest) != job.workflow().digest.as_ref() {
+        return Err(changed());
+    }
+    let views = views::dependent(&mut parts.home, &look.movable).await?;
+    // Nobody writes the table any more: whoever could has committed, and is before the marker.
+    let marker = stream.mark(job).await?;
+    stream.reach(job, &marker).await?;
+    job.faults.reached(Step::Drained).await?;
+    let database = job.workflow().database.clone();
+    let lanes: Vec<_> = stream
+        .lanes
+        .iter()
+        .map(|lane| (lane.shard, lane.row_sql()))
+        .collect();
+    let begun = try_join_all(lanes.into_iter().map(async |(shard, row)| {
+        let mut part = Part::begin(job.cluster, shard, &database).await?;
+        let sql = format!("SELECT 1 FROM drover_internal.movements WHERE {row} FOR UPDATE");
+        match part.rows(&sql).await {
+            Ok(rows) if rows.is_empty() => {
+                part.roll_back().await;
+                Err(OpError::from(ChangeError::Lost))
+            }
+            Ok(_) => Ok(part),
+            Err(error) => {
+                part.roll_back().await;
+                Err(error)
+            }
+        }
+    }))
+    .await;
+    parts.others = begun?;
+    let late: Vec<String> = look
+        .ddl
+        .after_load
+        .iter()
+        .skip(look.ddl.indexes)
+        .chain(&views)
+        .cloned()
+        .collect();
+    try_join_all(
+        parts
+            .others
+            .iter_mut()
+            .map(|part| relocate::run_each(part, &late)),
+    )
+    .await?;
+    let Some(division) = &look.movable.division else {
+        return Ok(());
+    };
+    let moved: i64 = stream.lanes.iter().map(|lane| lane.rows()).sum();
+    let moved = u64::try_from(moved).map_err(|_| {
+        parts
+            .home
+            .failed(AdminError::State("rows were counted wrongly".to_owned()))
+    })?;
+    let count = format!("SELECT pg_catalog.count(*) FROM ONLY {}", look.movable.sql_name);
+    let [before] = parts.home.counts(&count).await?;
+    relocate::leave_home(&mut parts.home, &look.movable, division, before, moved).await?;
+    for part in parts.others.iter_mut().chain([&mut parts.home]) {
+        let owns = division.owns_new_row(part.shard);
+        part.run(&guards::create_sql(&look.movable.sql_name, &owns))
+            .await?;
+    }
+    Ok(())
+}
+
+/// What became of a cutover.
+pub(super) async fn settle(job: &mut Job<'_>) -> Result<(), Trouble> {
+    let workflow = job.workflow();
+    let database = workflow.database.clone();
+    let guard = job
+        .cluster
+        .change(ChangeScope::Nothing)
+        .await
+        .map_err(OpError::from)?;
+    let state = guard
+        .cluster()
+        .table(&database, &workflow.schema, &workflow.table)
+        .map(|table| table.state.clone());
+    guard.finish(change_deadline()).await.map_err(OpError::from)?;
+    match state {
+        Some(TableState::Active) => job.advance(&Event::Decided).await,
+        None => job.advance(&Event::NotCut).await,
+        Some(TableState::Pending { .. }) => {
+            repair::finish(job.cluster, &database).await?;
+            Ok(())
+        }
+    }
+}
