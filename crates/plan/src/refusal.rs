@@ -410,14 +410,14 @@ refusals! {
         "letters would have to be hashed, compared or written anew here, and the client's encoding is not UTF-8",
         "SET client_encoding = 'LATIN1'; SELECT count(*) FROM words WHERE word LIKE 'café%'",
         "SET client_encoding = 'UTF8'";
-    NotOnline = "DRV7070",
-        "the table cannot be moved while it is in use",
-        "SELECT drover.shard_table('unlogged_table', 'k', online => true)",
-        "move it in one transaction: online => false";
     PinWithRows = "DRV7030",
         "a key that has rows cannot be pinned or unpinned: they would have to move",
         "SELECT drover.pin_key('orders', 'acme', shard => 'shard_9')",
         "pin a key before its first row is written, or delete its rows and write them again afterwards";
+    NotOnline = "DRV7070",
+        "the table cannot be moved while it is in use",
+        "SELECT drover.shard_table('unlogged_table', 'k', online => true)",
+        "move it in one transaction: online => false";
 }
 
 impl RefusalCode {
