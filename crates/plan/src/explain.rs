@@ -253,10 +253,9 @@ fn many(many: &Many, out: &mut Vec<String>) {
             out.push("Combine: add up the row counts".to_owned());
         }
         Many::Rows(rows) => {
-            out.push(format!(
-                "Each shard: {}",
-                rows.shard_sql.as_deref().unwrap_or("the statement itself")
-            ));
+            let text = rows.shard_sql.as_deref().unwrap_or("the statement itself");
+            let text = rows.with_conditions(text, |own| Some(format!("{} is of this shard", own.column)));
+            out.push(format!("Each shard: {}", text.unwrap_or_default()));
             out.push(format!("Combine: {}", combine(&rows.combine)));
         }
         Many::SplitInsert(split) => {

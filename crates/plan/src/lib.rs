@@ -26,6 +26,6 @@ pub use triage_types::{
 };
 pub use types::{
     Analyzed, Bound, Combine, DrawnValue, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys,
-    Plan, PreludeSource, PreludeValue, ResultColumn, RowsPlan, Side, SortKey, SplitInsert, SplitRow,
+    OwnRows, Plan, PreludeSource, PreludeValue, ResultColumn, RowsPlan, Side, SortKey, SplitInsert, SplitRow,
     StatementKind, Target,
 };

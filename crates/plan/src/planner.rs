@@ -14,6 +14,7 @@ mod insert;
 mod joins;
 mod level;
 mod names;
+mod own;
 mod reference;
 mod rewrite;
 mod rows;
@@ -30,6 +31,7 @@ use calls::{Calls, calls, has_relative_time};
 use graph::{Col, Graph, KeyCols};
 use insert::Rows;
 use level::Built;
+use own::Own;
 use rewrite::Prelude;
 
 /// Plans a statement that [`triage`](crate::triage()) sent to be analyzed.
@@ -38,15 +40,29 @@ use rewrite::Prelude;
 /// The statement is not proved to give what one PostgreSQL would give.
 pub fn plan(analyzed: &Analyzed<'_>, snapshot: &Snapshot) -> Result<Plan, Refusal> {
     match analyzed.trees {
-        [tree] => Cx::new(analyzed, snapshot, tree)?.plan(),
+        [tree] => one(analyzed, snapshot, tree),
         trees => several(analyzed, snapshot, trees),
+    }
+}
+
+fn one(analyzed: &Analyzed<'_>, snapshot: &Snapshot, tree: &Node) -> Result<Plan, Refusal> {
+    let mut cx = Cx::new(analyzed, snapshot, tree, Vec::new())?;
+    let own = own::candidates(&mut cx);
+    let first = cx.plan();
+    if own.is_empty() || !own::is_worth_trying(&first) {
+        return first;
+    }
+    let second = Cx::new(analyzed, snapshot, tree, own).and_then(Cx::plan);
+    match second {
+        Ok(plan) if own::is_better(&first, &plan) => Ok(plan),
+        _ => first,
     }
 }
 
 /// A rule made none or several statements of one: only when nothing sharded is concerned.
 fn several(analyzed: &Analyzed<'_>, snapshot: &Snapshot, trees: &[Node]) -> Result<Plan, Refusal> {
     for tree in trees {
-        let cx = Cx::new(analyzed, snapshot, tree)?;
+        let cx = Cx::new(analyzed, snapshot, tree, Vec::new())?;
         if !cx.graph.sharded.is_empty() || cx.graph.reference > 0 {
             return Err(Refusal::new(RefusalCode::Rules));
         }
@@ -96,7 +112,13 @@ struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
-    fn new(analyzed: &'a Analyzed<'a>, snapshot: &'a Snapshot, tree: &'a Node) -> Result<Cx<'a>, Refusal> {
+    /// `own`: uses of reference tables to be cut by shard.
+    fn new(
+        analyzed: &'a Analyzed<'a>,
+        snapshot: &'a Snapshot,
+        tree: &'a Node,
+        own: Vec<Own<'a>>,
+    ) -> Result<Cx<'a>, Refusal> {
         let kind = match tree.str("commandType")? {
             "1" => StatementKind::Select,
             "2" => StatementKind::Update,
@@ -106,6 +128,7 @@ impl<'a> Cx<'a> {
             _ => return Err(Refusal::new(RefusalCode::Unreadable)),
         };
         let mut graph = Graph::new(snapshot);
+        graph.own = own;
         let built = graph.query(tree, None)?;
         let target = graph
             .writes
@@ -295,9 +318,9 @@ impl<'a> Cx<'a> {
         self.clocked
     }
 
-    /// Whether the client's text would give each shard a clock of its own.
+    /// Whether the client's text would give each shard a clock of its own, or whole tables where it must count its own rows.
     fn needs_text(&self) -> bool {
-        self.calls.now || self.calls.statement_time
+        self.calls.now || self.calls.statement_time || !self.graph.own.is_empty()
     }
 
     /// What to do when several shards are concerned.
@@ -305,7 +328,13 @@ impl<'a> Cx<'a> {
         self.check_many()?;
         let anchor = self.anchor()?;
         match self.kind {
-            StatementKind::Select => rows::select(self, &anchor),
+            StatementKind::Select => {
+                let mut many = rows::select(self, &anchor)?;
+                if !self.graph.own.is_empty() {
+                    own::resolve(&mut many, &self.graph.own)?;
+                }
+                Ok(many)
+            }
             StatementKind::Insert => self.insert_select(&anchor),
             _ => self.modify(&anchor),
         }
@@ -423,6 +452,7 @@ impl<'a> Cx<'a> {
         };
         Ok(Many::Rows(RowsPlan {
             shard_sql,
+            own: Vec::new(),
             visible,
             width: visible,
             combine,

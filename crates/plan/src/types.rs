@@ -1,6 +1,8 @@
 //! What the planner is asked and what it answers.
 
-use catalog::{KeyStep, KeyType, KeyValue, MapId};
+use std::borrow::Cow;
+
+use catalog::{KeyColumn, KeyStep, KeyType, KeyValue, MapId, ShardId, Snapshot};
 
 use crate::Refusal;
 
@@ -318,6 +320,8 @@ pub enum Many {
 pub struct RowsPlan {
     /// What runs on each shard. `None`: the client's text. Same `$n` numbering plus the prelude's.
     pub shard_sql: Option<String>,
+    /// Where `shard_sql` wants the shard's own condition, in the order of their places; see [`Self::text_for`].
+    pub own: Vec<OwnRows>,
     /// How many of the shards' columns the client sees; they come first. Ignored for [`Combine::Finish`].
     pub visible: usize,
     /// Number of columns a shard returns.
@@ -326,6 +330,55 @@ pub struct RowsPlan {
     pub combine: Combine,
     /// Whether the number of rows is also the row count of a writing statement's tag (RETURNING).
     pub tag_rows: bool,
+}
+
+impl RowsPlan {
+    /// What runs on a shard of several: `client` is the client's text. `None` when a map is not known any more.
+    pub fn text_for<'a>(
+        &'a self,
+        client: &'a str,
+        shard: ShardId,
+        snapshot: &Snapshot,
+    ) -> Option<Cow<'a, str>> {
+        let text = self.shard_sql.as_deref().unwrap_or(client);
+        if self.own.is_empty() {
+            return Some(Cow::Borrowed(text));
+        }
+        let condition = |own: &OwnRows| {
+            let map = snapshot.map(own.map)?;
+            Some(map.predicate_sql(shard, own.key, &own.column))
+        };
+        self.with_conditions(text, condition).map(Cow::Owned)
+    }
+
+    /// The text with conditions in their places.
+    pub(crate) fn with_conditions(
+        &self,
+        text: &str,
+        mut condition: impl FnMut(&OwnRows) -> Option<String>,
+    ) -> Option<String> {
+        let (mut out, mut done) = (String::with_capacity(text.len() * 2), 0);
+        for own in &self.own {
+            out.push_str(text.get(done..own.at)?);
+            out.push_str(&format!("({})", condition(own)?));
+            done = own.at;
+        }
+        out.push_str(text.get(done..)?);
+        Some(out)
+    }
+}
+
+/// A place in a text where a reference table is cut to the rows whose key belongs to the shard that runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnRows {
+    /// Byte of the text before which the condition stands.
+    pub at: usize,
+    /// The map that says which shard.
+    pub map: MapId,
+    /// The column that is the key.
+    pub key: KeyColumn,
+    /// The same as SQL.
+    pub column: String,
 }
 
 /// How the rows of several shards become one result.

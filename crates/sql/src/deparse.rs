@@ -91,6 +91,22 @@ pub trait Rewriter {
         let _ = (rtindex, rte, level);
         None
     }
+
+    /// Called when a table is printed in FROM. `Some(condition)`: only the rows that meet it are there. `alias` is the
+    /// table's name in the statement, quoted.
+    fn restriction(&self, rte: &Node, alias: &str) -> Option<Restriction> {
+        let _ = (rte, alias);
+        None
+    }
+}
+
+/// What a [`Rewriter`] demands of the rows of a table.
+#[derive(Debug, Clone)]
+pub struct Restriction {
+    /// A condition on the table's columns; rows for which it is not true are left out.
+    pub condition: String,
+    /// A name that nothing else in the statement has, unquoted.
+    pub name: String,
 }
 
 /// Replaces nothing.

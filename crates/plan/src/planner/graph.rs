@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use catalog::{KEY_COLUMNS_MAX, KeyFamily, MapId, Oid, Placement, Relation, Snapshot};
 use sql::Node;
 
+use super::own::{Own, ReferenceUse};
 use crate::{KeySource, Refusal, RefusalCode, Side};
 
 /// Most instances, so that a chain of CTEs that doubles at each step ends.
@@ -80,11 +81,17 @@ pub(super) struct Graph<'a> {
     pub bounds: Vec<(Col, Side, KeySource)>,
     /// Columns that an outer join inside a subquery may have filled with NULL.
     pub null_extended: HashSet<Col>,
+    /// Columns that the condition of a full join equates.
+    pub full: Vec<(Col, Col)>,
     instances: usize,
     /// Uses of sharded tables.
     pub sharded: Vec<Sharded>,
     /// Uses of reference tables.
     pub reference: usize,
+    /// The same, with where they are.
+    pub references: Vec<ReferenceUse<'a>>,
+    /// Uses of reference tables that are cut by shard and count as sharded.
+    pub own: Vec<Own<'a>>,
     /// Names of home relations (and of relations that are not known: temporary or new).
     pub home: Vec<String>,
     /// Tables written, at any level.
@@ -127,9 +134,12 @@ impl<'a> Graph<'a> {
             pins: Vec::new(),
             bounds: Vec::new(),
             null_extended: HashSet::new(),
+            full: Vec::new(),
             instances: 0,
             sharded: Vec::new(),
             reference: 0,
+            references: Vec::new(),
+            own: Vec::new(),
             home: Vec::new(),
             writes: Vec::new(),
             shapes: Shapes::default(),
@@ -156,6 +166,11 @@ impl<'a> Graph<'a> {
         col
     }
 
+    /// The node of a column that the statement names.
+    pub fn known_column(&self, instance: usize, attno: i32) -> Option<Col> {
+        self.columns.get(&(instance, attno)).copied()
+    }
+
     /// A node with known values.
     pub fn constant(&mut self, keys: Vec<KeySource>) -> Col {
         let col = self.edges.len();
@@ -177,7 +192,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Registers a use of a base relation.
-    pub fn relation(&mut self, instance: usize, rte: &Node) -> Result<Option<&'a Relation>, Refusal> {
+    pub fn relation(&mut self, instance: usize, rte: &'a Node) -> Result<Option<&'a Relation>, Refusal> {
         if !rte.value("tablesample").is_null() {
             self.shapes.tablesample = true;
         }
@@ -188,7 +203,23 @@ impl<'a> Graph<'a> {
         };
         match &relation.placement {
             Placement::Home => self.home.push(relation.name.clone()),
-            Placement::Reference => self.reference += 1,
+            Placement::Reference => {
+                self.reference += 1;
+                let own = self.own.iter().find(|own| std::ptr::eq(own.rte, rte)).copied();
+                if let Some(own) = own {
+                    let key = self.column(instance, i32::from(own.key.attnum));
+                    self.sharded.push(Sharded {
+                        key,
+                        map: own.map,
+                        table: oid,
+                    });
+                }
+                self.references.push(ReferenceUse {
+                    instance,
+                    rte,
+                    table: oid,
+                });
+            }
             Placement::Sharded { key, map } => {
                 if !relation.children.is_empty() || !relation.parents.is_empty() {
                     return Err(Refusal::with(RefusalCode::Partitioned, &relation.name));

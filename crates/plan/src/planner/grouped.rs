@@ -210,6 +210,7 @@ fn whole(
     let combine = Combine::Finish { sql, inputs };
     Ok(Many::Rows(RowsPlan {
         shard_sql: Some(shard_sql),
+        own: Vec::new(),
         visible,
         width,
         combine,

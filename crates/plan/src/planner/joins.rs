@@ -157,6 +157,7 @@ impl<'a> Graph<'a> {
             JoinKind::Full => {
                 // Rows of both sides with equal keys meet on one shard; those without a partner are there once.
                 let equalities = self.equalities(quals, env);
+                self.full.extend(&equalities);
                 for a in &left.anchors {
                     for b in &right.anchors {
                         if meet(a, b, &equalities) {

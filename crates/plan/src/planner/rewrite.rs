@@ -1,10 +1,11 @@
 //! Replacing parts of a tree while it is printed.
 
 use catalog::{Oid, Snapshot};
-use sql::{Node, Rewriter};
+use sql::{Node, Restriction, Rewriter};
 
 use super::calls::{NOW, STATEMENT_TIME};
 use super::expr::same_expr;
+use super::own::Own;
 use crate::{PreludeSource, PreludeValue, Refusal, RefusalCode};
 
 /// Parameters beyond the client's own: values computed once.
@@ -46,6 +47,8 @@ pub(super) struct Replace<'a> {
     pub now: Option<u16>,
     /// Parameter with the statement's start time.
     pub statement_time: Option<u16>,
+    /// Reference tables of which each shard counts its own rows.
+    pub own: Vec<Own<'a>>,
 }
 
 impl<'a> Replace<'a> {
@@ -55,6 +58,7 @@ impl<'a> Replace<'a> {
             nodes: Vec::new(),
             now: None,
             statement_time: None,
+            own: Vec::new(),
         }
     }
 }
@@ -73,6 +77,10 @@ impl Rewriter for Replace<'_> {
         let view = view_of(rte, self.snapshot)?;
         let relation = self.snapshot.relation(Oid(view))?;
         Some(sql::QualifiedName::qualified(&relation.schema, &relation.name).to_string())
+    }
+
+    fn restriction(&self, rte: &Node, alias: &str) -> Option<Restriction> {
+        self.own_rows(rte, alias)
     }
 }
 

@@ -180,6 +180,7 @@ fn plain(cx: &mut Cx<'_>, distinct: bool) -> Result<Many, Refusal> {
         let combine = Combine::Concat { limit };
         return Ok(Many::Rows(RowsPlan {
             shard_sql,
+            own: Vec::new(),
             visible,
             width: visible,
             combine,
@@ -204,6 +205,7 @@ fn plain(cx: &mut Cx<'_>, distinct: bool) -> Result<Many, Refusal> {
     let combine = Combine::Ordered { keys, limit };
     Ok(Many::Rows(RowsPlan {
         shard_sql: Some(parts.to_sql()),
+        own: Vec::new(),
         visible,
         width,
         combine,
@@ -290,6 +292,7 @@ fn finished(cx: &mut Cx<'_>, sorts: &[Sort<'_>], distinct: bool) -> Result<Many,
     let combine = Combine::Finish { sql, inputs };
     Ok(Many::Rows(RowsPlan {
         shard_sql: Some(parts.to_sql()),
+        own: Vec::new(),
         visible,
         width,
         combine,
@@ -480,6 +483,7 @@ impl<'a> Cx<'a> {
     /// What has to be replaced wherever the statement is printed.
     pub fn replace(&mut self) -> Result<Replace<'a>, Refusal> {
         let mut replace = Replace::nothing(self.snapshot);
+        replace.own.clone_from(&self.graph.own);
         if self.calls.now {
             replace.now = Some(self.prelude.add(1184, crate::PreludeSource::Now, true)?);
         }

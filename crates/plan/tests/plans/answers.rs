@@ -57,9 +57,12 @@ impl Shards {
         }
         let parameters: Vec<Parameter> = parameters.into_iter().map(Parameter::text).collect();
         let mut types: Vec<u32> = plan.prelude.iter().map(|v| v.type_oid).collect();
-        let sql = rows.shard_sql.as_deref().unwrap_or(text);
         let mut found = Vec::new();
         for at in shards {
+            let snapshot = &self.lab.snapshot;
+            let sql = &rows
+                .text_for(text, self.shards[at].0, snapshot)
+                .expect("the map is there");
             found.push(run_typed(&mut self.shards[at].1, sql, &parameters, &types));
         }
         assert!(found.iter().flatten().all(|row| row.len() == rows.width));

@@ -367,10 +367,16 @@ impl Session {
             } else {
                 String::new()
             };
+            let several = shards.len() > 1;
             for shard in shards {
                 lines.push(format!("{}:", self.shard_name(shard)));
+                let text = match (&planned.plan.many, several) {
+                    (Many::Rows(rows), true) => rows.text_for(&sql, shard, &context.snapshot),
+                    _ => None,
+                };
+                let text = text.as_deref().unwrap_or(&sql);
                 let reply = self
-                    .run_on_reading(shard, &format!("EXPLAIN {options}{sql}"))
+                    .run_on_reading(shard, &format!("EXPLAIN {options}{text}"))
                     .await?;
                 lines.extend(
                     reply

@@ -5,6 +5,8 @@ mod formats;
 mod order;
 mod prelude;
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 use catalog::{ShardId, Snapshot};
 use merge::Bounds;
@@ -253,14 +255,18 @@ impl Session {
     }
 
     async fn run_rows(&mut self, run: &Run<'_>, rows: &RowsPlan) -> Result<(), Fault> {
-        let sql = rows.shard_sql.as_deref().unwrap_or(run.text);
+        let own = self.own_texts(run, rows).await?;
+        let texts = || match &own {
+            Some(own) => Texts::Each(own),
+            None => Texts::Same(rows.shard_sql.as_deref().unwrap_or(run.text)),
+        };
         match &rows.combine {
             Combine::Concat { limit } => {
                 let bounds = bounds(limit, run.args)?;
                 let mut sink = Concat::new(bounds);
                 let formats = self.visible_formats(run);
                 let gathered = self
-                    .scatter(run, Texts::Same(sql), &formats, per_source(bounds), &mut sink)
+                    .scatter(run, texts(), &formats, per_source(bounds), &mut sink)
                     .await?;
                 self.complete_rows(run, rows, &gathered, sink.rows)
             }
@@ -271,7 +277,7 @@ impl Session {
                 let formats = ordered_formats(run, rows, &keys);
                 let mut sink = Ordered::new(keys, run.order.len(), bounds, rows.visible);
                 let gathered = self
-                    .scatter(run, Texts::Same(sql), &formats, per_source(bounds), &mut sink)
+                    .scatter(run, texts(), &formats, per_source(bounds), &mut sink)
                     .await?;
                 self.complete_rows(run, rows, &gathered, sink.rows)
             }
@@ -280,9 +286,26 @@ impl Session {
                 let arrays = ArrayColumns::new(inputs.iter().map(|input| input.type_oid), limit);
                 let mut sink = Collect { arrays };
                 let binary = vec![FormatCode::Binary; rows.width];
-                self.scatter(run, Texts::Same(sql), &binary, 0, &mut sink).await?;
+                self.scatter(run, texts(), &binary, 0, &mut sink).await?;
                 self.finish(run, finish, inputs, sink.arrays).await
             }
+        }
+    }
+
+    /// The text of each shard, where they differ: see [`plan::OwnRows`].
+    async fn own_texts(&mut self, run: &Run<'_>, rows: &RowsPlan) -> Result<Option<Vec<String>>, Fault> {
+        if rows.own.is_empty() {
+            return Ok(None);
+        }
+        let context = self.plan_context().await?;
+        let of = |shard: &ShardId| rows.text_for(run.text, *shard, &context.snapshot);
+        let texts: Option<Vec<String>> = run.order.iter().map(|s| of(s).map(Cow::into_owned)).collect();
+        match texts {
+            Some(texts) => Ok(Some(texts)),
+            None => Err(Fault::error(
+                "XX000",
+                "a plan names a shard map that is not known",
+            )),
         }
     }
 

@@ -130,7 +130,17 @@ impl<'a> Printer<'a> {
                 format!(" TABLESAMPLE {method}({args}){repeatable}")
             }
         };
-        Ok(format!("{only}{name} AS {alias}{sample}"))
+        let table = format!("{only}{name} AS {alias}{sample}");
+        // A join with one empty row keeps the table itself in sight: for its whole rows, its rights, and its primary key
+        // in GROUP BY.
+        Ok(match self.rewriter.restriction(rte, &alias) {
+            None => table,
+            Some(wanted) => format!(
+                "({table} JOIN (SELECT) AS {} ON {})",
+                quote_ident(&wanted.name),
+                wanted.condition
+            ),
+        })
     }
 
     pub(super) fn values(&mut self, rte: &'a Node) -> Printed {
