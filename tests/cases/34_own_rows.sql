@@ -10,6 +10,9 @@ ALTER TABLE owners ADD COLUMN late text DEFAULT 'late';
 @drover SELECT drover.reference_table('owners');
 CREATE VIEW owner_names AS SELECT id, name FROM owners;
 CREATE VIEW owner_orders AS SELECT w.id, w.name, count(o.id) AS n FROM owners w LEFT JOIN orders o ON o.user_id = w.id GROUP BY w.id;
+CREATE TABLE visits (code text, id int, n int, PRIMARY KEY (code, id, n));
+@drover SELECT drover.shard_table('visits', key => 'code, id');
+INSERT INTO visits VALUES ('acme', 6, 1), ('acme', 6, 2), ('Acme', 1, 1), ('Acme', 7, 2), ('', 2, 1), ('', 8, 3), ('42', 3, 1), ('none', 4, 1), ('acme', 1, 9), (E'none', 10, 2), ('zzz', 99, 1);
 @cases
 SELECT w.id, w.name, o.id FROM owners w LEFT JOIN orders o ON o.user_id = w.id;
 SELECT w.id, w.name, o.id FROM orders o RIGHT JOIN owners w ON o.user_id = w.id;
@@ -66,3 +69,8 @@ SELECT w.id, o.id FROM (SELECT id, name FROM owners WHERE name <> 'owner 3') w L
 @may_refuse SELECT count(*) FROM owners w LEFT JOIN orders o ON o.user_id = w.id HAVING count(*) > (SELECT count(*) FROM owners);
 @may_refuse SELECT w.id, o.id FROM owners w LEFT JOIN (orders o JOIN owners v ON v.id = o.user_id) ON o.user_id = w.id;
 @may_refuse SELECT w.id, o.id FROM owners w TABLESAMPLE BERNOULLI (100) LEFT JOIN orders o ON o.user_id = w.id;
+@ordered SELECT w.id, w.code, count(v.n), array_agg(v.n ORDER BY v.n) FROM owners w LEFT JOIN visits v ON v.id = w.id AND v.code = w.code GROUP BY w.id ORDER BY w.id;
+SELECT w.id FROM owners w WHERE NOT EXISTS (SELECT 1 FROM visits v WHERE v.code = w.code AND v.id = w.id);
+SELECT w.id, v.n FROM owners w FULL JOIN visits v ON v.code = w.code AND v.id = w.id;
+@may_refuse SELECT w.id, v.n FROM owners w LEFT JOIN visits v ON v.id = w.id;
+@may_refuse SELECT w.id, v.n, o.id FROM owners w LEFT JOIN visits v ON v.id = w.id AND v.code = w.code LEFT JOIN orders o ON o.user_id = w.id;

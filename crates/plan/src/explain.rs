@@ -254,7 +254,10 @@ fn many(many: &Many, out: &mut Vec<String>) {
         }
         Many::Rows(rows) => {
             let text = rows.shard_sql.as_deref().unwrap_or("the statement itself");
-            let text = rows.with_conditions(text, |own| Some(format!("{} is of this shard", own.column)));
+            let text = rows.with_conditions(text, |own| {
+                let columns: Vec<&str> = own.columns.iter().map(|(_, sql)| sql.as_str()).collect();
+                Some(format!("{} of this shard", columns.join(", ")))
+            });
             out.push(format!("Each shard: {}", text.unwrap_or_default()));
             out.push(format!("Combine: {}", combine(&rows.combine)));
         }

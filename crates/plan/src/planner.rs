@@ -331,7 +331,7 @@ impl<'a> Cx<'a> {
             StatementKind::Select => {
                 let mut many = rows::select(self, &anchor)?;
                 if !self.graph.own.is_empty() {
-                    own::resolve(&mut many, &self.graph.own)?;
+                    own::resolve(&mut many, &self.graph.own, self.snapshot)?;
                 }
                 Ok(many)
             }

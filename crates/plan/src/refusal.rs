@@ -112,7 +112,7 @@ refusals! {
     OuterJoin = "DRV2005",
         "an outer join preserves rows that are not on one shard",
         "SELECT * FROM countries c LEFT JOIN orders o ON o.country = c.code",
-        "put the sharded table on the preserved side and join on the shard key";
+        "join on the shard key, or put the sharded table on the preserved side";
     Partitioned = "DRV2006",
         "partitioned tables and inheritance cannot be sharded yet",
         "CREATE TABLE p PARTITION OF orders FOR VALUES IN (1)",

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use catalog::{KeyColumn, KeyStep, KeyType, KeyValue, MapId, ShardId, Snapshot};
+use catalog::{KeyStep, KeyType, KeyValue, MapId, ShardId, Snapshot};
 
 use crate::Refusal;
 
@@ -346,7 +346,12 @@ impl RowsPlan {
         }
         let condition = |own: &OwnRows| {
             let map = snapshot.map(own.map)?;
-            Some(map.predicate_sql(shard, own.key, &own.column))
+            let columns: Vec<_> = own
+                .columns
+                .iter()
+                .map(|(key, sql)| (*key, sql.as_str()))
+                .collect();
+            Some(map.predicate_sql(shard, &columns))
         };
         self.with_conditions(text, condition).map(Cow::Owned)
     }
@@ -375,10 +380,8 @@ pub struct OwnRows {
     pub at: usize,
     /// The map that says which shard.
     pub map: MapId,
-    /// The column that is the key.
-    pub key: KeyColumn,
-    /// The same as SQL.
-    pub column: String,
+    /// The columns that are the key, as SQL, in its order.
+    pub columns: Vec<(KeyType, String)>,
 }
 
 /// How the rows of several shards become one result.

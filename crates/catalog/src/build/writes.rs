@@ -126,7 +126,7 @@ impl Judge<'_> {
             .filter(|t| t.enabled && t.may_change_row());
         let function = triggers
             .filter_map(|t| self.facts.functions.get(&t.function))
-            .find(|f| !self.is_trusted(f) && !(sharded && self.keeps_key(f)))?;
+            .find(|f| !(self.is_trusted(f) || sharded && self.keeps_key(f)))?;
         let what = if sharded {
             "change the sharding key"
         } else {

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use catalog::{KEY_COLUMNS_MAX, KeyFamily, MapId, Oid, Placement, Relation, Snapshot};
+use catalog::{KEY_COLUMNS_MAX, KeyColumn, KeyFamily, MapId, Oid, Placement, Relation, Snapshot};
 use sql::Node;
 
 use super::own::{Own, ReferenceUse};
@@ -205,14 +205,9 @@ impl<'a> Graph<'a> {
             Placement::Home => self.home.push(relation.name.clone()),
             Placement::Reference => {
                 self.reference += 1;
-                let own = self.own.iter().find(|own| std::ptr::eq(own.rte, rte)).copied();
-                if let Some(own) = own {
-                    let key = self.column(instance, i32::from(own.key.attnum));
-                    self.sharded.push(Sharded {
-                        key,
-                        map: own.map,
-                        table: oid,
-                    });
+                let own = self.own.iter().find(|own| std::ptr::eq(own.rte, rte));
+                if let Some((key, map)) = own.map(|own| (own.key.clone(), own.map)) {
+                    self.use_sharded(instance, oid, &key, map);
                 }
                 self.references.push(ReferenceUse {
                     instance,
@@ -224,18 +219,18 @@ impl<'a> Graph<'a> {
                 if !relation.children.is_empty() || !relation.parents.is_empty() {
                     return Err(Refusal::with(RefusalCode::Partitioned, &relation.name));
                 }
-                let columns = key
-                    .iter()
-                    .map(|column| self.column(instance, i32::from(column.attnum)));
-                let key = KeyCols::new(columns);
-                self.sharded.push(Sharded {
-                    key,
-                    map: *map,
-                    table: oid,
-                });
+                self.use_sharded(instance, oid, key, *map);
             }
         }
         Ok(Some(relation))
+    }
+
+    fn use_sharded(&mut self, instance: usize, table: Oid, key: &[KeyColumn], map: MapId) {
+        let columns = key
+            .iter()
+            .map(|column| self.column(instance, i32::from(column.attnum)));
+        let key = KeyCols::new(columns);
+        self.sharded.push(Sharded { key, map, table });
     }
 
     /// The column whose values a key takes, for the key of new rows.

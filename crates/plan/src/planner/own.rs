@@ -7,21 +7,21 @@
 //! that make up the whole, and rows with equal keys on one shard. So the proof is done once more with such uses in the
 //! place of sharded tables, and what it allows is right for the same reasons.
 
-use catalog::{KeyColumn, MapId, Oid};
+use catalog::{KeyColumn, KeyFamily, KeyType, MapId, Oid, Relation, Snapshot};
 use sql::{Node, Restriction};
 
 use super::Cx;
-use super::graph::Graph;
+use super::graph::{Col, Graph};
 use super::rewrite::Replace;
 use crate::{KeySource, Many, OwnRows, Plan, Refusal, RefusalCode, StatementKind, Target};
 
 /// A use of a reference table that is cut by shard.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Own<'a> {
     /// Its entry, in whichever range table.
     pub rte: &'a Node,
-    /// The column whose value decides.
-    pub key: KeyColumn,
+    /// The columns whose values decide, in the order of the map's.
+    pub key: Vec<KeyColumn>,
     /// By this map.
     pub map: MapId,
 }
@@ -52,50 +52,49 @@ pub(super) fn candidates<'a>(cx: &mut Cx<'a>) -> Vec<Own<'a>> {
     found
 }
 
+/// How a use can be cut: by columns that meet all key columns of a sharded table.
 fn cut<'a>(graph: &mut Graph<'a>, used: ReferenceUse<'a>) -> Option<Own<'a>> {
     let relation = graph.snapshot.relation(used.table)?;
     if !relation.children.is_empty() || !relation.parents.is_empty() {
         return None;
     }
-    for (at, column) in relation.columns.iter().enumerate() {
-        let attnum = i16::try_from(at + 1).ok()?;
-        let Some(key_type) = graph
-            .snapshot
-            .key_type(column.type_oid)
-            .filter(|_| !column.dropped)
-        else {
-            continue;
-        };
-        if let Some(collation) = column.collation
-            && !graph.snapshot.is_deterministic(collation)
-        {
-            continue;
-        }
-        let Some(col) = graph.known_column(used.instance, i32::from(attnum)) else {
-            continue;
-        };
-        let near = graph.reach(&[col]);
-        let met = graph.sharded.iter().find(|sharded| {
-            let pair = [(col, sharded.key), (sharded.key, col)];
-            let joined = near[sharded.key] || graph.reach(&[sharded.key])[col];
-            (joined || graph.full.iter().any(|full| pair.contains(full)))
-                && family_of(graph, sharded.table) == Some(key_type.family())
-        });
-        if let Some(sharded) = met {
-            let key = KeyColumn { attnum, key_type };
-            return Some(Own {
-                rte: used.rte,
-                key,
-                map: sharded.map,
-            });
-        }
-    }
-    None
+    graph.sharded.iter().find_map(|sharded| {
+        let wanted = graph.snapshot.relation(sharded.table)?.key_columns();
+        let pairs = sharded.key.iter().zip(wanted);
+        let key = pairs
+            .map(|(col, wanted)| meeting(graph, used.instance, relation, *col, wanted.key_type.family()));
+        Some(Own {
+            rte: used.rte,
+            key: key.collect::<Option<_>>()?,
+            map: sharded.map,
+        })
+    })
 }
 
-fn family_of(graph: &Graph<'_>, table: Oid) -> Option<catalog::KeyFamily> {
-    let relation = graph.snapshot.relation(table)?;
-    relation.key_column().map(|key| key.key_type.family())
+/// The column of a table that is equated with a key column, placed as that one is.
+fn meeting(
+    graph: &Graph<'_>,
+    instance: usize,
+    relation: &Relation,
+    key: Col,
+    family: KeyFamily,
+) -> Option<KeyColumn> {
+    relation.live_columns().find_map(|column| {
+        let key_type = graph.snapshot.key_type(column.type_oid)?;
+        let deterministic = column
+            .collation
+            .is_none_or(|c| graph.snapshot.is_deterministic(c));
+        if key_type.family() != family || !deterministic {
+            return None;
+        }
+        let col = graph.known_column(instance, i32::from(column.attnum))?;
+        let full = graph.full.contains(&(col, key)) || graph.full.contains(&(key, col));
+        let met = full || graph.reach(&[col])[key] || graph.reach(&[key])[col];
+        met.then_some(KeyColumn {
+            attnum: column.attnum,
+            key_type,
+        })
+    })
 }
 
 /// Whether a plan may be better when reference tables are cut.
@@ -121,24 +120,19 @@ pub(super) fn is_better(first: &Result<Plan, Refusal>, second: &Plan) -> bool {
     !matches!(second.many, Many::Refuse(_)) && (first.is_err() || by_key)
 }
 
-impl<'a> Replace<'a> {
+impl Replace<'_> {
+    /// The mark for what a table is to be restricted to.
     pub(super) fn own_rows(&self, rte: &Node, alias: &str) -> Option<Restriction> {
         let at = self.own.iter().position(|own| std::ptr::eq(own.rte, rte))?;
-        let column = self.column_of(self.own[at])?;
         Some(Restriction {
-            condition: format!("{MARK}{at}:{alias}.{}{MARK}", sql::quote_ident(&column)),
+            condition: format!("{MARK}{at}:{alias}{MARK}"),
             name: format!("own rows {at}"),
         })
-    }
-
-    fn column_of(&self, own: Own<'a>) -> Option<String> {
-        let relation = self.snapshot.relation(Oid(own.rte.oid("relid").ok()?))?;
-        Some(relation.column(own.key.attnum)?.name.clone())
     }
 }
 
 /// Takes the marks out of the plan of a statement with such uses.
-pub(super) fn resolve(many: &mut Many, own: &[Own<'_>]) -> Result<(), Refusal> {
+pub(super) fn resolve(many: &mut Many, own: &[Own<'_>], snapshot: &Snapshot) -> Result<(), Refusal> {
     let misplaced = || Refusal::new(RefusalCode::Subquery);
     let Many::Rows(rows) = many else {
         return Err(misplaced());
@@ -156,15 +150,14 @@ pub(super) fn resolve(many: &mut Many, own: &[Own<'_>]) -> Result<(), Refusal> {
             left.push_str(part);
             continue;
         }
-        let (number, column) = part.split_once(':').ok_or_else(misplaced)?;
+        let (number, alias) = part.split_once(':').ok_or_else(misplaced)?;
         let number: usize = number.parse().map_err(|_| misplaced())?;
         let own = own.get(number).ok_or_else(misplaced)?;
         cut[number] = true;
         rows.own.push(OwnRows {
             at: left.len(),
             map: own.map,
-            key: own.key,
-            column: column.to_owned(),
+            columns: columns_sql(own, alias, snapshot).ok_or_else(misplaced)?,
         });
     }
     // One that was not printed (a view is printed by its name) would be whole on every shard.
@@ -173,4 +166,13 @@ pub(super) fn resolve(many: &mut Many, own: &[Own<'_>]) -> Result<(), Refusal> {
     }
     rows.shard_sql = Some(left);
     Ok(())
+}
+
+fn columns_sql(own: &Own<'_>, alias: &str, snapshot: &Snapshot) -> Option<Vec<(KeyType, String)>> {
+    let relation = snapshot.relation(Oid(own.rte.oid("relid").ok()?))?;
+    let column = |key: &KeyColumn| {
+        let name = &relation.column(key.attnum)?.name;
+        Some((key.key_type, format!("{alias}.{}", sql::quote_ident(name))))
+    };
+    own.key.iter().map(column).collect()
 }

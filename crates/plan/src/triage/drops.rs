@@ -156,7 +156,8 @@ fn drop_schemas(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
         }
         let spread = cx.snapshot.relations().filter(|r| is_spread(r));
         let tables = spread.filter(|r| r.kind == RelationKind::Table && dropped(&r.schema));
-        let tables: Vec<_> = tables.map(|r| (r.schema.clone(), r.name.clone())).collect();
+        let mut tables: Vec<_> = tables.map(|r| (r.schema.clone(), r.name.clone())).collect();
+        tables.sort_unstable();
         if !tables.is_empty() {
             plan.effects.push(MetadataEffect::Drop { tables });
         }

@@ -128,7 +128,8 @@ fn schema_renamed(rename: &Rename, cx: &Resolver<'_>) -> Result<Vec<MetadataEffe
     };
     let held = cx.snapshot.relations();
     let held = held.filter(|r| is_spread(r) && r.kind == RelationKind::Table && r.schema == *old);
-    let tables: Vec<RenamedTable> = held.map(renamed).collect();
+    let mut tables: Vec<RenamedTable> = held.map(renamed).collect();
+    tables.sort_unstable_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     let mut effects = Vec::new();
     if !tables.is_empty() {
         effects.push(MetadataEffect::Renamed { tables });
