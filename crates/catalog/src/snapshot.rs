@@ -256,6 +256,14 @@ impl Snapshot {
             .map(|(_, label)| label.as_str())
     }
 
+    /// The label of a value of whichever enum it belongs to (their OIDs are unique).
+    pub fn label_of(&self, value: Oid) -> Option<&str> {
+        let mut labels = self.types.values().flat_map(|facts| &facts.labels);
+        labels
+            .find(|(oid, _)| *oid == value)
+            .map(|(_, label)| label.as_str())
+    }
+
     /// An operator by OID.
     pub fn operator(&self, oid: Oid) -> Option<&Operator> {
         self.operators.get(&oid)

@@ -46,7 +46,7 @@ pub fn explain_route(plan: &Plan, snapshot: &Snapshot, shards: Option<&[ShardId]
         && tier(plan, one) != "one shard"
         && matches!(
             plan.target,
-            Target::Keys { .. } | Target::Between { .. } | Target::All { .. }
+            Target::Keys { .. } | Target::Between { .. } | Target::All { .. } | Target::Cluster
         )
     {
         many(&plan.many, &mut out);
@@ -59,13 +59,16 @@ fn tier(plan: &Plan, one: bool) -> &'static str {
         (Target::Home, _) => "home shard",
         (Target::Any, _) => "any one shard",
         (Target::Every, _) => "every shard, home first",
-        (Target::Keys { .. } | Target::Between { .. } | Target::All { .. }, _) if one => "one shard",
+        (Target::Keys { .. } | Target::Between { .. } | Target::All { .. } | Target::Cluster, _) if one => {
+            "one shard"
+        }
         (Target::Keys { keys, .. }, _) if keys.len() == 1 && keys[0].is_single() => "one shard",
         (Target::Keys { .. } | Target::Between { .. }, Many::Refuse(_)) => "one shard, or refused",
         (_, Many::Refuse(_)) => "refused",
         (_, Many::SplitInsert(_) | Many::SumTags { .. }) => "split",
         (_, Many::Rows(rows)) if rows.tag_rows => "split",
         (_, Many::Rows(_)) => "scatter and merge",
+        (_, Many::Transfer(_) | Many::Relocate(_)) => "carry rows",
     }
 }
 
@@ -75,6 +78,7 @@ fn target(target: &Target) -> String {
         Target::Any => "any one shard (reference tables)".to_owned(),
         Target::Every => "every shard (reference table)".to_owned(),
         Target::All { map } => format!("all shards of map {map}"),
+        Target::Cluster => "shards that turn out as it runs".to_owned(),
         Target::Between { map, keys, uses } => {
             let one = |bound: &Bound| match (keys.get(bound.key), bound.side) {
                 (None, _) => String::new(),
@@ -186,6 +190,10 @@ fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
         Target::Any => return None,
         Target::Every => shards.extend_from_slice(snapshot.shards()),
         Target::All { map } => shards.extend_from_slice(snapshot.shards_of(*map)),
+        Target::Cluster => match snapshot.shards() {
+            [one] => shards.push(*one),
+            _ => return None,
+        },
         Target::Between { map, keys, uses } => {
             let value = |bound: &Bound| match keys.get(bound.key)? {
                 KeySource::Const { value, .. } => Some(value.clone()),
@@ -276,6 +284,28 @@ fn many(many: &Many, out: &mut Vec<String>) {
                 "add up the row counts"
             };
             out.push(format!("Combine: {answer}"));
+        }
+        Many::Relocate(moved) => {
+            out.push(format!("Rows of: {}", target(&moved.from.target)));
+            out.push(format!("Find: {}", moved.lock));
+            out.push(format!("Keep: {}", moved.stay));
+            out.push(format!("Take away: {}", moved.leave));
+            out.push(format!("Store elsewhere: {}", moved.arrive));
+        }
+        Many::Transfer(transfer) => {
+            out.push(format!("Rows of: {}", transfer.source));
+            for drawn in &transfer.drawn {
+                out.push(format!("For each row: SELECT {} on the home shard", drawn.sql));
+            }
+            let place = match &transfer.place {
+                crate::TransferPlace::Home => "the home shard".to_owned(),
+                crate::TransferPlace::Every => "every shard, home first".to_owned(),
+                crate::TransferPlace::Key { map, key: source } => {
+                    format!("the shard of {} of map {map}", key(source))
+                }
+            };
+            out.push(format!("Go to: {place}"));
+            out.push(format!("There: {}", transfer.insert));
         }
     }
 }

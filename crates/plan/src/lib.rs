@@ -11,6 +11,7 @@ mod explain;
 mod planner;
 mod read_place;
 pub mod refusal;
+mod transfer;
 mod triage;
 mod triage_types;
 mod types;
@@ -19,6 +20,7 @@ pub use explain::{between, combinations, explain_route};
 pub use planner::plan;
 pub use read_place::{PrimaryOnly, PrimaryReason, ReadPlace, read_place};
 pub use refusal::{Refusal, RefusalCode};
+pub use transfer::{Carried, Drawn, Relocate, Transfer, TransferPlace};
 pub use triage::{recorded, triage};
 pub use triage_types::{
     CopyKey, CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan,

@@ -13,11 +13,14 @@ mod grouped;
 mod insert;
 mod joins;
 mod level;
+mod merge;
 mod names;
 mod own;
 mod reference;
+mod relocate;
 mod rewrite;
 mod rows;
+mod transfer;
 mod write;
 
 use catalog::{MapId, Snapshot};
@@ -40,7 +43,11 @@ use rewrite::Prelude;
 /// The statement is not proved to give what one PostgreSQL would give.
 pub fn plan(analyzed: &Analyzed<'_>, snapshot: &Snapshot) -> Result<Plan, Refusal> {
     match analyzed.trees {
-        [tree] => one(analyzed, snapshot, tree),
+        [tree] => {
+            let planned = one(analyzed, snapshot, tree);
+            let planned = relocate::instead(analyzed, snapshot, tree, planned);
+            transfer::instead(analyzed, snapshot, tree, planned)
+        }
         trees => several(analyzed, snapshot, trees),
     }
 }
@@ -168,7 +175,11 @@ impl<'a> Cx<'a> {
     }
 
     fn plan(mut self) -> Result<Plan, Refusal> {
-        if self.kind == StatementKind::Merge && (!self.graph.sharded.is_empty() || self.graph.reference > 0) {
+        let writes_reference = |w: &write::Write<'_>| {
+            w.relation
+                .is_some_and(|r| r.placement == catalog::Placement::Reference)
+        };
+        if self.kind == StatementKind::Merge && self.graph.writes.iter().any(writes_reference) {
             return Err(Refusal::new(RefusalCode::Merge));
         }
         if self.graph.sharded.is_empty() {
@@ -225,7 +236,7 @@ impl<'a> Cx<'a> {
             .graph
             .writes
             .iter()
-            .any(|w| w.query.value("commandType").as_str() == Some("3"));
+            .any(|w| matches!(w.query.value("commandType").as_str(), Some("3" | "5")));
         let nulls = if inserts {
             NullKeys::Placed
         } else {
@@ -431,6 +442,9 @@ impl<'a> Cx<'a> {
             .and_then(|w| w.target);
         if target.is_none() || anchor.len() != 1 {
             return Err(Refusal::new(RefusalCode::NotOnKey));
+        }
+        if self.kind == StatementKind::Merge && !self.graph.merges_from(&anchor[0]) {
+            return Err(Refusal::new(RefusalCode::Merge));
         }
         self.modified()
     }

@@ -414,6 +414,14 @@ refusals! {
         "a key that has rows cannot be pinned or unpinned: they would have to move",
         "SELECT drover.pin_key('orders', 'acme', shard => 'shard_9')",
         "pin a key before its first row is written, or delete its rows and write them again afterwards";
+    CarriedType = "DRV7050",
+        "rows with a column of this type cannot be carried from one shard to another",
+        "INSERT INTO orders SELECT id, user_id, at FROM staging -- at: timestamptz[]",
+        "select the column as text, or insert the rows as values";
+    KeyMove = "DRV7051",
+        "rows of this table cannot move to another shard by an UPDATE of their shard key",
+        "UPDATE orders SET user_id = 2 WHERE user_id = 1 -- with a trigger, or a foreign key that refers to it",
+        "delete the rows and insert them again";
     NotOnline = "DRV7070",
         "the table cannot be moved while it is in use",
         "SELECT drover.shard_table('unlogged_table', 'k', online => true)",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use catalog::{KeyStep, KeyType, KeyValue, MapId, ShardId, Snapshot};
 
-use crate::Refusal;
+use crate::{Refusal, Relocate, Transfer};
 
 /// A result column from RowDescription.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +149,8 @@ pub enum Target {
         /// The map.
         map: MapId,
     },
+    /// Which shards turns out as it runs; all there are may be concerned. With a single one the client's text is right.
+    Cluster,
 }
 
 /// A bound of keys. Whether the value itself is within does not matter.
@@ -313,6 +315,10 @@ pub enum Many {
     Rows(RowsPlan),
     /// Give each shard its rows of the VALUES list.
     SplitInsert(SplitInsert),
+    /// Run a query, then give each shard its rows of the answer.
+    Transfer(Box<Transfer>),
+    /// Change rows, some of which then belong to other shards.
+    Relocate(Box<Relocate>),
 }
 
 /// Rows from several shards.

@@ -169,6 +169,19 @@ impl<'a> Deparser<'a> {
         self.printer()?.alias(rtindex)
     }
 
+    /// The columns of a range table entry (1-based index) as `alias.column`, quoted.
+    ///
+    /// # Errors
+    /// There is no such entry, or it has no alias (joins).
+    pub fn columns(&self, rtindex: usize) -> Result<Vec<String>, DeparseError> {
+        let printer = self.printer()?;
+        let alias = crate::quote_ident(&printer.alias(rtindex)?);
+        let columns = printer.columns(rtindex).iter();
+        Ok(columns
+            .map(|name| format!("{alias}.{}", crate::quote_ident(name)))
+            .collect())
+    }
+
     /// The FROM list without the keyword; empty when there is none. For UPDATE and DELETE without the target.
     ///
     /// # Errors
@@ -191,6 +204,42 @@ impl<'a> Deparser<'a> {
     /// It is another statement or a set operation, or something in it cannot be printed.
     pub fn select_parts(&self) -> Result<SelectParts, DeparseError> {
         self.printer()?.select_parts(self.query)
+    }
+
+    /// An INSERT without its WITH clause.
+    ///
+    /// # Errors
+    /// It is another statement, or something in it cannot be printed.
+    pub fn insert_body(&self) -> Result<String, DeparseError> {
+        self.printer()?.insert_body(self.query)
+    }
+
+    /// The query that an INSERT takes its rows from, a range table entry (1-based index), as a statement of its own.
+    ///
+    /// # Errors
+    /// There is no such query, or something in it cannot be printed.
+    pub fn insert_source(&self, rtindex: usize) -> Result<String, DeparseError> {
+        self.printer()?.insert_source(self.query, rtindex)
+    }
+
+    /// The RETURNING clause, beginning with a space; empty when there is none.
+    ///
+    /// # Errors
+    /// Something in it cannot be printed.
+    pub fn returning_clause(&self) -> Result<String, DeparseError> {
+        self.printer()?.returning(self.query)
+    }
+
+    /// The WITH clause, ending in a space; empty when there is none.
+    ///
+    /// # Errors
+    /// Something in it cannot be printed.
+    pub fn with_clause(&self) -> Result<String, DeparseError> {
+        Ok(self
+            .printer()?
+            .with(self.query)?
+            .map(|with| format!("{with} "))
+            .unwrap_or_default())
     }
 
     /// The whole statement.

@@ -96,6 +96,8 @@ pub(super) struct Graph<'a> {
     pub home: Vec<String>,
     /// Tables written, at any level.
     pub writes: Vec<super::write::Write<'a>>,
+    /// Keys of the new rows of a MERGE.
+    pub merged: Vec<KeyCols>,
     /// Shapes found on the way that a decision may depend on.
     pub shapes: Shapes,
     /// Query levels being read, against endless nesting.
@@ -142,6 +144,7 @@ impl<'a> Graph<'a> {
             own: Vec::new(),
             home: Vec::new(),
             writes: Vec::new(),
+            merged: Vec::new(),
             shapes: Shapes::default(),
             depth: 0,
         }

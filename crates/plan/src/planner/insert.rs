@@ -1,6 +1,6 @@
 //! INSERT … VALUES into sharded and reference tables.
 
-mod drawn;
+pub(super) mod drawn;
 
 use std::collections::HashSet;
 

@@ -23,7 +23,7 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    fn add(&mut self, other: Joined) {
+    pub fn add(&mut self, other: Joined) {
         self.entries.extend(other.entries);
         self.anchors.extend(other.anchors);
         self.nullable.extend(other.nullable);
@@ -42,11 +42,14 @@ impl<'a> Graph<'a> {
     /// Reads FROM and WHERE.
     pub fn join_tree(&mut self, env: &Env<'_, 'a>) -> Result<Joined, Refusal> {
         let tree = env.level.query.node("jointree")?;
+        if env.level.query.value("commandType").as_str() == Some("5") {
+            return self.merge_tree(env);
+        }
         self.join_node(tree, env, &[])
     }
 
     /// `required`: entries whose columns must not be NULL for a row to survive, by conditions further up.
-    fn join_node(
+    pub fn join_node(
         &mut self,
         node: &'a Node,
         env: &Env<'_, 'a>,

@@ -48,6 +48,10 @@ impl NameSource for Names<'_> {
             .map(|c| QualifiedName::qualified(&c.schema, &c.name))
     }
 
+    fn enum_label(&self, oid: sql::Oid) -> Option<String> {
+        self.0.label_of(Oid(oid)).map(str::to_owned)
+    }
+
     fn field(&self, type_oid: sql::Oid, attno: i16) -> Option<String> {
         let facts = self.0.type_info(Oid(type_oid))?;
         let relation = self.0.relation(facts.relation?)?;

@@ -51,12 +51,8 @@ impl<'a> Graph<'a> {
             }
             relation
         } else {
-            // In the join tree: already registered there. (MERGE's is not, and may only be a home table.)
-            let relation = self.snapshot.relation(catalog::Oid(rte.oid("relid")?));
-            if command == "5" && relation.is_some_and(|r| !r.placement.is_home()) {
-                return Err(Refusal::new(RefusalCode::Merge));
-            }
-            relation
+            // In the join tree: already registered there.
+            self.snapshot.relation(catalog::Oid(rte.oid("relid")?))
         };
         let columns = relation.map_or(&[][..], Relation::key_columns).iter();
         let key = KeyCols::new(columns.map(|k| self.column(instance, i32::from(k.attnum))));
@@ -143,6 +139,18 @@ pub(super) fn may_be_spread(graph: &Graph<'_>) -> Result<(), Refusal> {
         .try_for_each(writable_at_once)
 }
 
+/// Checks an INSERT whose rows come to a sharded or reference table from elsewhere.
+pub(super) fn insertable(relation: &Relation, query: &Node) -> Result<(), Refusal> {
+    writable(relation)?;
+    writable_at_once(relation)?;
+    let write = Write {
+        query,
+        relation: Some(relation),
+        target: None,
+    };
+    key_kept(&write, relation, &[])
+}
+
 /// UPDATE and ON CONFLICT DO UPDATE must leave the key as it is.
 fn key_kept(write: &Write<'_>, relation: &Relation, known: &[Option<&[KeySource]>]) -> Result<(), Refusal> {
     for (at, key) in relation.key_columns().iter().enumerate() {
@@ -166,6 +174,11 @@ fn column_kept(
             && !keeps(expr, attno, &[result])
             && !same_key(expr, pinned)
         {
+            return Err(Refusal::with(RefusalCode::KeyUpdate, &relation.name));
+        }
+    }
+    for list in super::merge::updates(write.query) {
+        if assigned(list, attno).is_some_and(|expr| !keeps(expr, attno, &[result])) {
             return Err(Refusal::with(RefusalCode::KeyUpdate, &relation.name));
         }
     }

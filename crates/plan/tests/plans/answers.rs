@@ -122,6 +122,7 @@ impl Shards {
         let ids: Vec<ShardId> = match &plan.target {
             Target::All { map } | Target::Between { map, .. } => snapshot.shards_of(*map).to_vec(),
             Target::Home | Target::Any | Target::Every => vec![snapshot.home()],
+            Target::Cluster => snapshot.shards().to_vec(),
             Target::Keys { map, keys, .. } => keys
                 .iter()
                 .filter_map(|key| match key {

@@ -75,6 +75,8 @@ pub struct Planned {
     pub param_types: Vec<u32>,
     /// Body of the RowDescription in text format; `None` when no rows are returned.
     pub columns: Option<Vec<u8>>,
+    /// Of [`Many::Transfer`]: the plan of its query. Of [`Many::Relocate`]: where its rows are.
+    pub source: Option<Box<Planned>>,
 }
 
 impl Planned {
@@ -200,6 +202,7 @@ pub fn resolve<'a>(
         Target::Any => Ok(Shards::Any),
         Target::Every => Ok(Shards::Many(snapshot.shards().to_vec())),
         Target::All { map } => Ok(Shards::from_list(snapshot.shards_of(*map).to_vec())),
+        Target::Cluster => Ok(Shards::from_list(snapshot.shards().to_vec())),
         Target::Between { map, uses, .. } => {
             let value = |bound: &plan::Bound| {
                 let mut found = None;
@@ -643,7 +646,7 @@ fn uses_client_text(plan: &Plan) -> bool {
                     plan::Combine::Concat { .. } | plan::Combine::Ordered { .. }
                 )
         }
-        Many::SplitInsert(_) => false,
+        Many::SplitInsert(_) | Many::Transfer(_) | Many::Relocate(_) => false,
     };
     many && !plan.is_rewritten() && plan.prelude.is_empty() && plan.kind != plan::StatementKind::Merge
 }

@@ -361,7 +361,8 @@ impl Session {
             (Many::Rows(rows), _) => rows.shard_sql.clone().unwrap_or_else(|| piece.clone()),
             _ => piece.clone(),
         };
-        if planned.plan.prelude.is_empty() && planned.plan.target != Target::Every {
+        let carries = matches!(planned.plan.many, Many::Transfer(_) | Many::Relocate(_)) && shards.len() > 1;
+        if planned.plan.prelude.is_empty() && planned.plan.target != Target::Every && !carries {
             let options: String = if wanted.explain.verbose {
                 "(VERBOSE) ".to_owned()
             } else {

@@ -245,12 +245,41 @@ impl Session {
         };
         let plan = plan::plan(&analyzed, &context.snapshot).map_err(|refusal| Fault::refused(&refusal))?;
         let keys = exact_keys(&plan);
-        Ok(Planned {
+        let mut planned = Planned {
             plan,
             keys,
             param_types: analysis.param_types,
             columns: analysis.columns,
-        })
+            source: None,
+        };
+        if let plan::Many::Transfer(transfer) = &planned.plan.many {
+            let source = self.plan_source(&transfer.source, &planned.param_types, context);
+            planned.source = Some(Box::new(Box::pin(source).await?));
+        }
+        if let plan::Many::Relocate(relocate) = &planned.plan.many {
+            planned.source = Some(Box::new(Planned {
+                keys: exact_keys(&relocate.from),
+                plan: (*relocate.from).clone(),
+                param_types: planned.param_types.clone(),
+                columns: None,
+                source: None,
+            }));
+        }
+        Ok(planned)
+    }
+
+    /// The query of a statement whose rows are carried elsewhere.
+    async fn plan_source(
+        &mut self,
+        text: &str,
+        types: &[u32],
+        context: &Rc<PlanContext>,
+    ) -> Result<Planned, Fault> {
+        let raws = parse(text, context);
+        match raws.as_deref() {
+            Ok([raw]) => self.plan_statement(text, raw, types, context).await,
+            _ => Err(Fault::refused_as(plan::RefusalCode::Unreadable)),
+        }
     }
 
     async fn analyze_text(

@@ -4,6 +4,8 @@ mod finish;
 mod formats;
 mod order;
 mod prelude;
+mod relocate;
+mod transfer;
 
 use std::borrow::Cow;
 
@@ -152,9 +154,17 @@ impl Session {
         if let (Many::Refuse(refusal), true, false) = (&planned.plan.many, shards.len() > 1, everywhere) {
             return Err(Fault::refused(refusal));
         }
-        let context = self.plan_context().await?;
         let none = Args::default();
         let arguments = args.unwrap_or(&none);
+        if let (Many::Transfer(transfer), true) = (&planned.plan.many, shards.len() > 1) {
+            let announce = args.is_none();
+            return Box::pin(self.run_transfer(planned, transfer, arguments, announce)).await;
+        }
+        if let (Many::Relocate(relocate), true) = (&planned.plan.many, shards.len() > 1) {
+            let announce = args.is_none();
+            return Box::pin(self.run_relocate(planned, relocate, arguments, announce)).await;
+        }
+        let context = self.plan_context().await?;
         check_formats(planned, arguments, shards, &context.snapshot)?;
         if planned.plan.writes && shards.len() > 1 && !self.block.is_open() {
             self.block.open("BEGIN".to_owned(), true);
@@ -198,6 +208,9 @@ impl Session {
             }
             Many::Rows(rows) => self.run_rows(&run, rows).await,
             Many::SplitInsert(split) => self.run_split(&run, split, &context.snapshot).await,
+            Many::Transfer(_) | Many::Relocate(_) => {
+                Err(Fault::error("XX000", "rows are carried by other means"))
+            }
         }
     }
 
@@ -619,10 +632,23 @@ impl Run<'_> {
     }
 
     /// Types and values of the parameters for one server.
-    fn params_of(&self, texts: &Texts<'_>, turn: usize, home: bool) -> (Vec<u32>, Vec<SentParam<'_>>) {
+    fn params_of<'p>(
+        &'p self,
+        texts: &'p Texts<'_>,
+        turn: usize,
+        home: bool,
+    ) -> (Vec<u32>, Vec<SentParam<'p>>) {
         let (mut types, mut params) = (self.types(home), self.params());
-        if let Texts::Each(texts) = texts {
-            forget_unused(&texts[turn], &mut types, &mut params);
+        match texts {
+            Texts::Same(_) => {}
+            Texts::Each(texts) => forget_unused(&texts[turn], &mut types, &mut params),
+            Texts::Rows { sql, oids, arrays } => {
+                forget_unused(sql, &mut types, &mut params);
+                types.extend_from_slice(oids);
+                let arrays = arrays.get(turn).or(arrays.first());
+                let arrays = arrays.into_iter().flatten();
+                params.extend(arrays.map(|array| (Some(&array[..]), FormatCode::Binary)));
+            }
         }
         (types, params)
     }
@@ -633,6 +659,7 @@ impl Run<'_> {
             && match &self.planned.plan.many {
                 Many::SumTags { shard_sql } => shard_sql.is_none(),
                 Many::Rows(rows) => rows.shard_sql.is_none(),
+                Many::Transfer(_) | Many::Relocate(_) => false,
                 _ => self.order.len() == 1,
             }
     }
@@ -663,12 +690,19 @@ fn forget_unused(text: &str, types: &mut [u32], params: &mut [SentParam<'_>]) {
 enum Texts<'a> {
     Same(&'a str),
     Each(&'a [String]),
+    /// The same text with each source's own arrays (or with the only ones there are) as further parameters.
+    Rows {
+        sql: &'a str,
+        oids: &'a [u32],
+        arrays: &'a [Vec<BytesMut>],
+    },
 }
 
 impl Texts<'_> {
     fn of(&self, turn: usize) -> &str {
         match self {
             Self::Same(text) => text,
+            Self::Rows { sql, .. } => sql,
             Self::Each(texts) => texts.get(turn).map_or("", String::as_str),
         }
     }

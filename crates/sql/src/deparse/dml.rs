@@ -32,22 +32,32 @@ impl<'a> Printer<'a> {
 
     pub(super) fn insert(&mut self, query: &'a Node) -> Printed {
         let with = self.lead(query)?;
+        Ok(format!("{with}{}", self.insert_body(query)?))
+    }
+
+    /// An INSERT without its WITH clause.
+    pub(super) fn insert_body(&mut self, query: &'a Node) -> Printed {
         let (rte, index) = self.target(query)?;
         let relid = rte.oid("relid")?;
         let (mut columns, mut exprs) = (Vec::new(), Vec::new());
+        let mut gives_identity = false;
         for target in query.nodes("targetList")? {
             let expr = target.node("expr")?;
             // An identity column's own default: a column left out gets it too, even when GENERATED ALWAYS.
-            if target.bool("resjunk")? || expr.is("NEXTVALUEEXPR") {
+            let own_default = expr.is("NEXTVALUEEXPR");
+            if target.bool("resjunk")? || own_default && self.rewriter.expression(expr, self.top()).is_none()
+            {
                 continue;
             }
+            gives_identity |= own_default;
             columns.push(quote_ident(&self.table_column(relid, target.i32("resno")?)?));
             exprs.push(self.assigned(expr)?);
         }
         let name = self.relation_name(relid)?;
         let alias = quote_ident(&self.alias(index)?);
-        let mut out = format!("{with}INSERT INTO {name} AS {alias}");
+        let mut out = format!("INSERT INTO {name} AS {alias}");
         let overriding = match query.i32("override")? {
+            _ if gives_identity => " OVERRIDING SYSTEM VALUE",
             0 => "",
             1 => " OVERRIDING USER VALUE",
             2 => " OVERRIDING SYSTEM VALUE",
@@ -64,6 +74,22 @@ impl<'a> Printer<'a> {
         }
         out.push_str(&self.returning(query)?);
         Ok(out)
+    }
+
+    /// The query that an INSERT takes its rows from, with the WITH clause of the INSERT.
+    pub(super) fn insert_source(&mut self, query: &'a Node, index: usize) -> Printed {
+        let rte = self.rte(self.top(), index);
+        let rte = rte.ok_or_else(|| unsupported(query, "source"))?;
+        check_rte(rte)?;
+        if rte.i32("rtekind")? != rte_kind::SUBQUERY {
+            return Err(unsupported(rte, "source"));
+        }
+        let with = self.lead(query)?;
+        let body = self.query(rte.node("subquery")?)?;
+        Ok(match with.is_empty() {
+            true => body,
+            false => format!("{with}({body})"),
+        })
     }
 
     /// The rows of an INSERT: a SELECT from whatever its tree selects from, which covers VALUES and queries alike.
@@ -239,7 +265,7 @@ impl<'a> Printer<'a> {
         ))
     }
 
-    fn returning(&mut self, query: &'a Node) -> Printed {
+    pub(super) fn returning(&mut self, query: &'a Node) -> Printed {
         let mut items = Vec::new();
         for target in query.nodes("returningList")? {
             let name = match target.opt_str("resname")? {

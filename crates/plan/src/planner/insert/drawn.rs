@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
-use catalog::{KeyType, Oid};
+use catalog::{KeyType, Oid, Snapshot};
 use sql::{Deparser, Node, Value};
 
 use super::super::Cx;
@@ -65,13 +65,13 @@ struct Wish {
 
 /// What to ask, and for what type of value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Question {
-    type_oid: u32,
-    source: Source,
+pub(in super::super) struct Question {
+    pub type_oid: u32,
+    pub source: Source,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+pub(in super::super) enum Source {
     /// This expression, at home.
     Home(String),
     /// `drover.next_id()`.
@@ -105,7 +105,7 @@ pub(super) fn all<'a>(
         let pointer = std::ptr::from_ref(node);
         let question = match known.get(&pointer) {
             Some(question) => question.clone(),
-            None if draws => sequence(node, cx)?,
+            None if draws => sequence(node, cx.snapshot)?,
             None => expression(node, cx)?,
         };
         known.insert(pointer, question.clone());
@@ -182,7 +182,7 @@ fn parameter(
 }
 
 /// What draws the next value of a sequence.
-fn sequence(node: &Node, cx: &Cx<'_>) -> Result<Question, Refusal> {
+pub(in super::super) fn sequence(node: &Node, snapshot: &Snapshot) -> Result<Question, Refusal> {
     let refuse = || Refusal::with(RefusalCode::Sequence, "the sequence is not a constant");
     let (sequence, type_oid) = if node.is("NEXTVALUEEXPR") {
         (node.oid("seqid")?, node.oid("typeId")?)
@@ -198,7 +198,7 @@ fn sequence(node: &Node, cx: &Cx<'_>) -> Result<Question, Refusal> {
             .ok_or_else(refuse)?;
         (u32::from_le_bytes(oid), 20)
     };
-    let relation = cx.snapshot.relation(Oid(sequence)).ok_or_else(refuse)?;
+    let relation = snapshot.relation(Oid(sequence)).ok_or_else(refuse)?;
     let name = sql::QualifiedName::qualified(&relation.schema, &relation.name).to_string();
     let name = sql::quote_literal(&name);
     let sql = format!("pg_catalog.nextval({}::pg_catalog.regclass)", name.trim_start());
