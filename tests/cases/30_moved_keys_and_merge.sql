@@ -41,7 +41,7 @@ UPDATE orders AS o SET user_id = o.id + 100, status = 'moved' WHERE o.amount > 5
 @params ('x', 99) UPDATE orders SET user_id = user_id + 1, status = $1 WHERE user_id = $2;
 SELECT user_id, id, amount, price, ratio, small, status, placed, at FROM orders;
 UPDATE pairs SET k = k + 3, n = n + 100 WHERE n <= 20;
-UPDATE pairs SET k = 50, v = upper(v), at = '2025-05-05 05:05+00', tags = tags || 'more', feeling = 'sad' WHERE n = 30 RETURNING *;
+UPDATE pairs SET k = 50, v = upper(v), at = '2025-05-05 05:05+00', tags = tags || 'more'::text, feeling = 'sad' WHERE n = 30 RETURNING *;
 UPDATE pairs SET k = DEFAULT, n = 31 WHERE n = -1;
 UPDATE pairs SET (k, v) = (60, 'six') WHERE n = 33 RETURNING k, v, twice;
 @error 22001 UPDATE pairs SET k = 61, v = 'longer' WHERE n = 34;
@@ -83,7 +83,7 @@ MERGE INTO users u USING (VALUES (3000::bigint, 'm1')) v(id, name) ON u.id = v.i
 MERGE INTO users u USING (VALUES (3000::bigint, 'm2')) v(id, name) ON u.id = v.id WHEN MATCHED THEN UPDATE SET name = v.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, v.name);
 @params (3001, 'p') MERGE INTO users u USING (SELECT $1::bigint AS id, $2::text AS name) v ON u.id = v.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, v.name);
 MERGE INTO notes n USING countries c ON n.body = c.name WHEN NOT MATCHED THEN INSERT (body) VALUES (c.name);
-@error 21000 MERGE INTO users u USING (SELECT o.user_id FROM orders o) o ON u.id = o.user_id WHEN MATCHED THEN UPDATE SET age = 1;
+@error 21000 MERGE INTO pairs a USING pairs b ON a.k = b.k WHEN MATCHED THEN UPDATE SET v = 'm';
 @refused @many MERGE INTO users u USING countries c ON u.country = c.code WHEN MATCHED THEN UPDATE SET email = 'x' WHEN NOT MATCHED THEN INSERT (id, name) VALUES (ascii(c.code) + 70000, c.name);
 @refused @many MERGE INTO users u USING orders o ON u.id = o.id WHEN MATCHED THEN DELETE;
 @refused @many MERGE INTO users u USING orders o ON u.id = o.user_id WHEN NOT MATCHED THEN INSERT (id) VALUES (o.id + 50000);
