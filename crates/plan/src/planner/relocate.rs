@@ -131,15 +131,7 @@ fn statements(
         .map(|c| transfer::carried(c.type_oid.0, cx.snapshot));
     let carriage = carriage.collect::<Result<Vec<Carriage>, Refusal>>()?;
     let own = cx.prelude.params;
-    let mut places = Vec::new();
-    let (mut key_new, mut key_of_row) = (Vec::new(), Vec::new());
-    for key in relation.key_columns() {
-        let position = columns.iter().position(|column| column.attnum == key.attnum);
-        let position = position.ok_or_else(unreadable)?;
-        key_new.push(key_at(cx, key.key_type, columns[position], places.len() + 2)?);
-        key_of_row.push(key_at(cx, key.key_type, columns[position], position + 1)?);
-        places.push(position);
-    }
+    let (places, key_new, key_of_row) = key_places(cx, relation, &columns)?;
     let new_key: Vec<String> = places.iter().map(|at| new_value(columns[*at])).collect();
     let tids = format!("{alias}.ctid = ANY (${}::pg_catalog.tid[])", first + 1);
     let set: Vec<String> = (relation.columns.iter())
@@ -153,25 +145,13 @@ fn statements(
     let (rows, items) = transfer::unnested(&carriage, first)?;
     let where_clause = condition.map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
     Ok(Relocate {
-        from: Box::new(Plan {
-            kind: StatementKind::Select,
-            writes: true,
-            returns_rows: true,
-            target: from,
-            many: Many::Refuse(Refusal::new(RefusalCode::KeyMove)),
-            uses_now: false,
-            text: None,
-            prelude: Vec::new(),
-            role_dependent: false,
-            bound_to_text: true,
-            param_count: own,
-        }),
+        from: Box::new(rows_of(from, own)),
         map,
         lock: format!(
             "SELECT {alias}.ctid, {} FROM {table} AS {alias}{where_clause} FOR UPDATE OF {alias}",
             new_key.join(", ")
         ),
-        new_key: KeySource::of_columns(key_new),
+        new_key: key_new,
         leave: format!(
             "DELETE FROM {table} AS {alias} WHERE {tids} RETURNING {}",
             values.join(", ")
@@ -187,9 +167,49 @@ fn statements(
         ),
         columns: carriage.iter().map(|column| column.carried).collect(),
         key_columns: places,
-        key: KeySource::of_columns(key_of_row),
+        key: key_of_row,
         returning: !returning.is_empty(),
     })
+}
+
+/// A plan of which only the target and the parameters count.
+fn rows_of(target: Target, param_count: u16) -> Plan {
+    Plan {
+        kind: StatementKind::Select,
+        writes: true,
+        returns_rows: true,
+        target,
+        many: Many::Refuse(Refusal::new(RefusalCode::KeyMove)),
+        uses_now: false,
+        text: None,
+        prelude: Vec::new(),
+        role_dependent: false,
+        bound_to_text: true,
+        param_count,
+    }
+}
+
+/// Which of the stored columns are the key, the key in a row of the lock statement, and the key in a stored row.
+fn key_places(
+    cx: &Cx<'_>,
+    relation: &Relation,
+    columns: &[&Column],
+) -> Result<(Vec<usize>, KeySource, KeySource), Refusal> {
+    let mut places = Vec::new();
+    let (mut found, mut stored) = (Vec::new(), Vec::new());
+    for key in relation.key_columns() {
+        let position = columns.iter().position(|column| column.attnum == key.attnum);
+        let position = position.ok_or_else(|| Refusal::new(RefusalCode::Unreadable))?;
+        // The first value of a found row is its ctid.
+        found.push(key_at(cx, key.key_type, columns[position], places.len() + 2)?);
+        stored.push(key_at(cx, key.key_type, columns[position], position + 1)?);
+        places.push(position);
+    }
+    Ok((
+        places,
+        KeySource::of_columns(found),
+        KeySource::of_columns(stored),
+    ))
 }
 
 /// A column of the key as the n-th value of a row, from 1.

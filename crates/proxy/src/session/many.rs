@@ -156,13 +156,10 @@ impl Session {
         }
         let none = Args::default();
         let arguments = args.unwrap_or(&none);
-        if let (Many::Transfer(transfer), true) = (&planned.plan.many, shards.len() > 1) {
-            let announce = args.is_none();
-            return Box::pin(self.run_transfer(planned, transfer, arguments, announce)).await;
-        }
-        if let (Many::Relocate(relocate), true) = (&planned.plan.many, shards.len() > 1) {
-            let announce = args.is_none();
-            return Box::pin(self.run_relocate(planned, relocate, arguments, announce)).await;
+        if shards.len() > 1
+            && let Some(result) = Box::pin(self.run_carrying(planned, arguments, args.is_none())).await
+        {
+            return result;
         }
         let context = self.plan_context().await?;
         check_formats(planned, arguments, shards, &context.snapshot)?;

@@ -46,20 +46,7 @@ impl Session {
             .source
             .as_deref()
             .ok_or_else(|| Fault::error("XX000", "the rows that move have no plan"))?;
-        let context = self.plan_context().await?;
-        if !context.utf8 {
-            return Err(Fault::refused_as(plan::RefusalCode::ClientEncoding));
-        }
-        let none = Literals {
-            text: "",
-            literals: &[],
-        };
-        let shards = resolve(from, &context.snapshot, none, |index| args.param(index));
-        let order = match shards.map_err(Fault::key_problem)? {
-            Shards::One(shard) => vec![shard],
-            Shards::Any => vec![self.any_shard_of(relocate, &context.snapshot)],
-            Shards::Many(shards) => shards,
-        };
+        let order = self.shards_now(from, relocate, args).await?;
         if !self.block.is_open() {
             self.block.open("BEGIN".to_owned(), true);
             self.settings.begin();
@@ -108,6 +95,29 @@ impl Session {
             ));
         }
         self.complete(&format!("UPDATE {}", stayed + arrived))
+    }
+
+    /// The shards on which the rows are.
+    async fn shards_now(
+        &mut self,
+        from: &Planned,
+        relocate: &Relocate,
+        args: &Args,
+    ) -> Result<Vec<ShardId>, Fault> {
+        let context = self.plan_context().await?;
+        if !context.utf8 {
+            return Err(Fault::refused_as(plan::RefusalCode::ClientEncoding));
+        }
+        let none = Literals {
+            text: "",
+            literals: &[],
+        };
+        let shards = resolve(from, &context.snapshot, none, |index| args.param(index));
+        Ok(match shards.map_err(Fault::key_problem)? {
+            Shards::One(shard) => vec![shard],
+            Shards::Any => vec![self.any_shard_of(relocate, &context.snapshot)],
+            Shards::Many(shards) => shards,
+        })
     }
 
     /// A shard of the table, where every old key is NULL or none qualifies.

@@ -15,7 +15,7 @@
 use bytes::{Buf, BytesMut};
 use catalog::ShardId;
 use merge::Bounds;
-use plan::{PreludeSource, PreludeValue, Transfer, TransferPlace};
+use plan::{Many, PreludeSource, PreludeValue, Transfer, TransferPlace};
 use wire::FormatCode;
 use wire::backend::{Backend, DataRow, ErrorFields, tag};
 use wire::frame::{self, Message};
@@ -45,8 +45,22 @@ struct Lane {
 }
 
 impl Session {
+    /// Runs a statement whose rows change their place; `None`: it is none.
+    pub(super) async fn run_carrying(
+        &mut self,
+        planned: &Planned,
+        args: &Args,
+        announce: bool,
+    ) -> Option<Result<(), Fault>> {
+        match &planned.plan.many {
+            Many::Transfer(transfer) => Some(self.run_transfer(planned, transfer, args, announce).await),
+            Many::Relocate(relocate) => Some(self.run_relocate(planned, relocate, args, announce).await),
+            _ => None,
+        }
+    }
+
     /// Runs the query and stores its rows.
-    pub(super) async fn run_transfer(
+    async fn run_transfer(
         &mut self,
         planned: &Planned,
         transfer: &Transfer,
