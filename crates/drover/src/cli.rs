@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use drover::config::{Config, ConfigError};
 
-use crate::{dev, import, proxy_cmd, restart, simulate};
+use crate::{dev, drift, import, proxy_cmd, restart, simulate};
 
 /// Makes many PostgreSQL servers behave like one database.
 #[derive(Debug, Parser)]
@@ -28,18 +28,39 @@ pub enum Command {
     Restart(restart::RestartArgs),
     /// Translate a pgbouncer.ini
     Import(ImportArgs),
-    /// Say everything that is wrong with a configuration
+    /// Say everything that is wrong with a configuration, or (check tables) with the tables of a running cluster
     Check(CheckArgs),
+    /// What is to be known about the schema
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Show what each sharding scheme would make of keys: rows per shard, skew, what moves when shards are added
     Simulate(simulate::SimulateArgs),
 }
 
 /// Arguments of `drover check`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct CheckArgs {
     /// The configuration file
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Option<PathBuf>,
+    /// What else is checked
+    #[command(subcommand)]
+    pub what: Option<CheckCommand>,
+}
+
+/// What `drover check` checks besides a configuration.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CheckCommand {
+    /// Compare the copies of reference tables, look for rows on the wrong shard, missing guards and sequences that are behind
+    Tables(drift::TablesArgs),
+}
+
+/// The commands of `drover schema`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SchemaCommand {
+    /// Print how the schemas of the shards differ from the home shard's, and the statements that make what is missing
+    Diff(drift::DiffArgs),
 }
 
 /// Arguments of `drover import`.
@@ -110,16 +131,16 @@ fn write_private(path: &std::path::Path, text: &str) -> std::io::Result<()> {
 }
 
 /// `drover check`: 0 if there is nothing wrong, else 1 and every problem on standard output.
-pub fn check(args: &CheckArgs) -> ExitCode {
+pub fn check(file: &std::path::Path) -> ExitCode {
     use std::io::Write as _;
-    let path = args.config.display();
-    let (text, code) = match Config::load(&args.config) {
+    let path = file.display();
+    let (text, code) = match Config::load(file) {
         Ok(config) => {
             let warnings = config.warnings.iter();
             let mut text: String = warnings
                 .map(|warning| format!("{path}: warning: {warning}\n"))
                 .collect();
-            let unready = unready(&args.config, &config);
+            let unready = unready(file, &config);
             for line in &unready {
                 text += &format!("{path}{line}\n");
             }

@@ -1,7 +1,9 @@
 //! The drover binary: subcommands and wiring.
 
+mod ask;
 mod cli;
 mod dev;
+mod drift;
 mod handover;
 mod import;
 mod log;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command};
+use cli::{CheckCommand, Cli, Command, SchemaCommand};
 use drover::config::{LogFormat, LogLevel};
 
 /// Half the instructions of the C library's for the short-lived objects of a statement, and less lost between the many
@@ -34,7 +36,12 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     match command {
-        Command::Check(args) => cli::check(&args),
+        Command::Check(args) => match (args.what, args.config) {
+            (Some(CheckCommand::Tables(args)), _) => with_runtime(drift::check_tables(args)),
+            (None, Some(config)) => cli::check(&config),
+            (None, None) => ExitCode::from(2),
+        },
+        Command::Schema(SchemaCommand::Diff(args)) => with_runtime(drift::schema_diff(args)),
         Command::Import(args) => cli::import(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Restart(args) => restart::run(&args),

@@ -232,6 +232,17 @@ pub enum DroverStatement {
         /// Name of the shard; `None`: the key is no longer pinned.
         shard: Option<String>,
     },
+    /// `drover.check_tables(…)`
+    CheckTables {
+        /// The only table to be looked at.
+        table: Option<QualifiedName>,
+        /// Repairs what can be repaired.
+        repair: bool,
+        /// Only says what would be repaired.
+        dry_run: bool,
+    },
+    /// `drover.schema_diff()`
+    SchemaDiff,
     /// `drover.queries_reset()`
     QueriesReset,
     /// `drover.consistency_token()`

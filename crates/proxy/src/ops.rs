@@ -16,6 +16,7 @@
 mod check;
 mod copy;
 mod decide;
+mod drift;
 mod effects;
 mod error;
 mod faults;
@@ -28,15 +29,18 @@ mod progress;
 mod relocate;
 mod renames;
 mod repair;
+mod schema_diff;
 mod schemes;
 #[cfg(test)]
 mod tests;
 mod views;
 
+pub use drift::{Finding, TableCheck, check_tables};
 pub use effects::{RecordChange, resolve_effects, resolve_effects_on};
 pub(crate) use online::{all as moves, cancel as cancel_move};
 pub use pins::{Pin, pin_key};
 pub use repair::{is_unfinished, repair};
+pub use schema_diff::{SchemaDifference, schema_diff};
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@ mod control;
 mod copy_many;
 mod copy_one;
 mod describe;
+mod drift;
 mod drover_sql;
 mod end;
 mod enlist;

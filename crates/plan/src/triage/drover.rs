@@ -10,21 +10,7 @@ use crate::{DroverStatement, DroverView, Refusal, RefusalCode, SchemeOption, Sha
 /// What a statement on schema `drover` asks for.
 pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
     if call.form == DroverForm::View {
-        let view = match call.function.as_str() {
-            "shards" => DroverView::Shards,
-            "nodes" => DroverView::Nodes,
-            "tables" => DroverView::Tables,
-            "shard_map" => DroverView::ShardMap,
-            "pools" => DroverView::Pools,
-            "queries" => DroverView::Queries,
-            "reshardings" => DroverView::Reshardings,
-            other => {
-                return Err(Refusal::with(
-                    RefusalCode::UnknownDrover,
-                    format!("drover.{other}"),
-                ));
-            }
-        };
+        let view = view(&call.function)?;
         if call.decorated {
             return Err(Refusal::new(RefusalCode::DroverMixed));
         }
@@ -62,6 +48,11 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::CancelMove { table: args.table()? })
         }
+        "check_tables" => check_tables(call),
+        "schema_diff" => {
+            Arguments::new(call, &[])?;
+            Ok(DroverStatement::SchemaDiff)
+        }
         "pin_key" => pin(call, true),
         "unpin_key" => pin(call, false),
         "consistency_token" => {
@@ -87,6 +78,34 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             format!("drover.{other}()"),
         )),
     }
+}
+
+/// The view of this name.
+fn view(name: &str) -> Result<DroverView, Refusal> {
+    Ok(match name {
+        "shards" => DroverView::Shards,
+        "nodes" => DroverView::Nodes,
+        "tables" => DroverView::Tables,
+        "shard_map" => DroverView::ShardMap,
+        "pools" => DroverView::Pools,
+        "queries" => DroverView::Queries,
+        "reshardings" => DroverView::Reshardings,
+        other => {
+            return Err(Refusal::with(
+                RefusalCode::UnknownDrover,
+                format!("drover.{other}"),
+            ));
+        }
+    })
+}
+
+fn check_tables(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["table", "repair", "dry_run"])?;
+    Ok(DroverStatement::CheckTables {
+        table: args.text("table").map(|_| args.table()).transpose()?,
+        repair: args.flag("repair")? == Some(true),
+        dry_run: args.flag("dry_run")? == Some(true),
+    })
 }
 
 /// `drover.pin_key` and its undoing.
@@ -246,10 +265,10 @@ impl<'a> Arguments<'a> {
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
-        match self.text(name) {
+        match self.text(name).map(str::to_ascii_lowercase).as_deref() {
             None => Ok(None),
-            Some("true") => Ok(Some(true)),
-            Some("false") => Ok(Some(false)),
+            Some("t" | "true" | "on" | "yes" | "1") => Ok(Some(true)),
+            Some("f" | "false" | "off" | "no" | "0") => Ok(Some(false)),
             Some(other) => Err(bad(format!("{name} => '{other}'"))),
         }
     }

@@ -21,9 +21,11 @@ use sql::quote_ident;
 use topology::ClusterRecord;
 use topology::records::{TableKind, TableRecord, TableState};
 
+use super::OpError;
 use super::check::borrowed;
 use super::effects::{shape_named, text_sql};
 use super::join::try_join_all;
+use super::part::{Part, shard_name};
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
 
@@ -88,14 +90,15 @@ pub(super) fn new_column(column: &str) -> String {
 }
 
 /// A table, and who owns which of its rows.
-struct Guarded<'a> {
+pub(super) struct Guarded<'a> {
     table: &'a TableRecord,
     key: Vec<(KeyType, &'a str)>,
     map: ShardMap,
 }
 
-fn guarded<'a>(record: &'a ClusterRecord, database: &str) -> Vec<Guarded<'a>> {
-    let sharded = |table: &'a TableRecord| {
+impl<'a> Guarded<'a> {
+    /// The table, when it is sharded.
+    pub(super) fn of(record: &'a ClusterRecord, table: &'a TableRecord) -> Option<Guarded<'a>> {
         let TableKind::Sharded {
             columns,
             key_types,
@@ -111,9 +114,45 @@ fn guarded<'a>(record: &'a ClusterRecord, database: &str) -> Vec<Guarded<'a>> {
             key: shape.types().iter().copied().zip(names).collect(),
             map: record.map(*map)?.scheme.to_shard_map().ok()?,
         })
-    };
+    }
+
+    /// True of the rows of a shard and no others; never NULL.
+    pub(super) fn owns_row(&self, shard: ShardId) -> String {
+        let key = self
+            .key
+            .iter()
+            .map(|(key_type, name)| (*key_type, quote_ident(name)));
+        self.map
+            .predicate_sql(shard, &borrowed(&key.collect::<Vec<_>>()))
+    }
+
+    /// Whether the table has no guard on this shard.
+    pub(super) async fn is_missing(&self, part: &mut Part) -> Result<bool, OpError> {
+        let sql = unguarded_sql(std::slice::from_ref(self));
+        Ok(!part.rows(&sql).await?.is_empty())
+    }
+}
+
+/// Makes the guard of one table on one shard, if it can have its lock.
+pub(super) async fn ensure_one(
+    cluster: &Cluster,
+    shard: ShardId,
+    guarded: &Guarded<'_>,
+) -> Result<(), OpError> {
+    let made = ensure_on(
+        cluster,
+        shard,
+        &guarded.table.database,
+        std::slice::from_ref(guarded),
+    )
+    .await;
+    made.map(|_| ()).map_err(OpError::on(&shard_name(cluster, shard)))
+}
+
+fn guarded<'a>(record: &'a ClusterRecord, database: &str) -> Vec<Guarded<'a>> {
     let active = |table: &&TableRecord| table.database == database && table.state == TableState::Active;
-    record.tables.iter().filter(active).filter_map(sharded).collect()
+    let tables = record.tables.iter().filter(active);
+    tables.filter_map(|table| Guarded::of(record, table)).collect()
 }
 
 async fn ensure_on(

@@ -49,35 +49,14 @@ impl Session {
                 let result = crate::ops::cancel_move(&cluster, &self.database, &schema, &name).await;
                 self.done("cancel_move", result)
             }
+            DroverStatement::CheckTables {
+                table,
+                repair,
+                dry_run,
+            } => self.check_tables(table.as_ref(), *repair, *dry_run).await,
+            DroverStatement::SchemaDiff => self.schema_diff().await,
             DroverStatement::PinKey { table, key, shard } => self.pin_key(table, key, shard.as_deref()).await,
-            DroverStatement::DeclareLocal { function, .. } => {
-                self.outside_blocks("drover.declare_local")?;
-                let context = self.plan_context().await?;
-                let found = context
-                    .snapshot
-                    .functions_named(&function.name)
-                    .iter()
-                    .filter_map(|oid| context.snapshot.function(*oid))
-                    .find(|known| {
-                        function
-                            .schema
-                            .as_ref()
-                            .is_none_or(|schema| *schema == known.schema)
-                    });
-                let Some(found) = found else {
-                    return Err(Fault::error(
-                        "42883",
-                        format!("function {function} does not exist"),
-                    ));
-                };
-                self.must_own_function(&found.schema, &found.name).await?;
-                let cluster = std::sync::Arc::clone(&self.engine.cluster);
-                self.engine.running.leave();
-                let result =
-                    crate::ops::declare_local(&cluster, &self.database, &found.schema, &found.name).await;
-                self.engine.running.enter_anyway();
-                self.done("declare_local", result)
-            }
+            DroverStatement::DeclareLocal { function, .. } => self.declare_local(function).await,
         }
     }
 
@@ -111,6 +90,34 @@ impl Session {
         self.done(what, result)
     }
 
+    async fn declare_local(&mut self, function: &sql::QualifiedName) -> Result<(), Fault> {
+        self.outside_blocks("drover.declare_local")?;
+        let context = self.plan_context().await?;
+        let found = context
+            .snapshot
+            .functions_named(&function.name)
+            .iter()
+            .filter_map(|oid| context.snapshot.function(*oid))
+            .find(|known| {
+                function
+                    .schema
+                    .as_ref()
+                    .is_none_or(|schema| *schema == known.schema)
+            });
+        let Some(found) = found else {
+            return Err(Fault::error(
+                "42883",
+                format!("function {function} does not exist"),
+            ));
+        };
+        self.must_own_function(&found.schema, &found.name).await?;
+        let cluster = std::sync::Arc::clone(&self.engine.cluster);
+        self.engine.running.leave();
+        let result = crate::ops::declare_local(&cluster, &self.database, &found.schema, &found.name).await;
+        self.engine.running.enter_anyway();
+        self.done("declare_local", result)
+    }
+
     async fn pin_key(
         &mut self,
         table: &sql::QualifiedName,
@@ -140,7 +147,7 @@ impl Session {
     }
 
     /// Table moves commit by themselves.
-    fn outside_blocks(&self, what: &str) -> Result<(), Fault> {
+    pub(super) fn outside_blocks(&self, what: &str) -> Result<(), Fault> {
         if self.block.is_open() {
             return Err(Fault::error(
                 "25001",
@@ -151,7 +158,7 @@ impl Session {
     }
 
     /// Schema and name of a table as the session's search path finds it.
-    async fn find_table(&mut self, name: &sql::QualifiedName) -> Result<(String, String), Fault> {
+    pub(super) async fn find_table(&mut self, name: &sql::QualifiedName) -> Result<(String, String), Fault> {
         if let Some(schema) = &name.schema {
             return Ok((schema.clone(), name.name.clone()));
         }
@@ -259,7 +266,7 @@ impl Session {
 
     /// Statements of others are shown to Drover's own role and the console's users only: their texts name what a role
     /// need not know.
-    fn sees_all_queries(&self) -> bool {
+    pub(super) fn sees_all_queries(&self) -> bool {
         let shared = &self.engine.shared;
         let source = shared.policies.source();
         let console = &source.console;
@@ -422,6 +429,10 @@ impl Session {
                 Triage::Drover(DroverStatement::PinKey { shard, .. }) => {
                     Some(vec![pin_function(shard.as_deref()).trim_start_matches("drover.")])
                 }
+                Triage::Drover(DroverStatement::CheckTables { .. }) => {
+                    Some(super::drift::CHECK_COLUMNS.to_vec())
+                }
+                Triage::Drover(DroverStatement::SchemaDiff) => Some(super::drift::DIFF_COLUMNS.to_vec()),
                 Triage::Drover(DroverStatement::QueriesReset) => Some(vec!["queries_reset"]),
                 Triage::Drover(DroverStatement::ConsistencyToken) => Some(vec!["consistency_token"]),
                 Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => {
