@@ -244,3 +244,42 @@ fn schemas_that_drifted_are_described_by_the_statements_that_mend_them() {
     assert!(!out.contains("shard_2"), "{out}");
     assert_eq!(out.matches("\"shard\": \"shard_3\"").count(), 4, "{out}");
 }
+
+/// What cannot be part of a transaction fails on the second shard.
+#[test]
+fn an_index_that_fails_on_one_shard_can_be_seen_and_mended() {
+    let (_site, proxy) = start();
+    let mut client = proxy.client();
+    run(
+        &mut client,
+        "CREATE TABLE t (id bigint, v int) WITH (drover.shard_key = 'id')",
+    );
+    let rows: Vec<String> = (1..=60).map(|id| format!("({id}, 1)")).collect();
+    run(&mut client, &format!("INSERT INTO t VALUES {}", rows.join(", ")));
+    let mut on = shards(&proxy);
+    let twice = run(&mut on[1], "SELECT min(id) FROM t").value().unwrap();
+    run(&mut client, &format!("INSERT INTO t VALUES ({twice}, 1)"));
+    let create = "CREATE UNIQUE INDEX CONCURRENTLY t_id ON t (id)";
+    let answer = client.simple(create).unwrap();
+    let error = answer.error().unwrap();
+    assert_eq!(error.sqlstate(), "23505");
+    let text = format!("{error}");
+    assert!(
+        text.contains("It was done on shard_1, and failed on shard_2."),
+        "{text}"
+    );
+    let (code, out, _) = drover(&proxy, &["schema", "diff"]);
+    assert_eq!(code, 1);
+    let lines: Vec<&str> = out.lines().filter(|line| line.starts_with("-- shard")).collect();
+    let expected = [
+        "-- shard_2: index public.t t_id is different",
+        "-- shard_3: index public.t t_id is missing",
+    ];
+    assert_eq!(lines, expected, "{out}");
+    assert!(out.contains("-- invalid"), "{out}");
+    run(&mut client, "DROP INDEX CONCURRENTLY t_id");
+    run(&mut client, &format!("DELETE FROM t WHERE id = {twice}"));
+    run(&mut client, create);
+    let (code, out, _) = drover(&proxy, &["schema", "diff"]);
+    assert_eq!(code, 0, "{out}");
+}

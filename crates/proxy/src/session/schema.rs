@@ -38,6 +38,15 @@ pub(super) struct PendingChange {
     journaled: bool,
 }
 
+/// How far a statement came that cannot be part of a transaction.
+#[derive(Default)]
+struct OneByOne {
+    /// The shards that have done it, by name.
+    shards: Vec<String>,
+    /// The home shard's answer.
+    tag: String,
+}
+
 impl Session {
     /// Runs a DDL plan. The answer is complete but for ReadyForQuery.
     pub(super) async fn run_ddl(
@@ -128,27 +137,53 @@ impl Session {
                 format!("{verb} cannot run inside a transaction block"),
             ));
         }
-        let mut tag = String::new();
-        for step in &plan.steps {
-            let sql = step.sql.as_deref().unwrap_or(text);
-            for shard in self.places(step.place) {
-                let answer = self.run_on(shard, sql).await;
-                self.inspect_all().await;
-                let answer = answer?;
-                self.client.conn.out().extend_from_slice(&answer.aside);
-                if tag.is_empty() {
-                    tag = answer.tags.last().cloned().unwrap_or_default();
-                }
-            }
-        }
+        let mut done = OneByOne::default();
+        let result = self.run_one_by_one(plan, text, &mut done).await;
         self.release_servers();
-        if plan.changes_schema {
+        // Also when a shard failed: others have changed.
+        if plan.changes_schema && !done.shards.is_empty() {
             self.block.schema = SchemaChange::Publish;
             let change = self.begin_schema_change().await;
             self.block.schema = SchemaChange::None;
             self.finish_schema_change(change?, true).await?;
         }
-        self.complete(&tag)
+        result?;
+        self.complete(&done.tag)
+    }
+
+    /// Runs a statement on its shards, one after the other, up to the first that fails. The error says how far it came.
+    async fn run_one_by_one(&mut self, plan: &DdlPlan, text: &str, done: &mut OneByOne) -> Result<(), Fault> {
+        for step in &plan.steps {
+            let sql = step.sql.as_deref().unwrap_or(text);
+            for shard in self.places(step.place) {
+                let answer = self.run_on(shard, sql).await;
+                self.inspect_all().await;
+                let answer = match answer {
+                    Err(Fault::Statement(mut fields)) if !done.shards.is_empty() => {
+                        let failed = self.shard_name(shard);
+                        let status = format!(
+                            "It was done on {}, and failed on {failed}.",
+                            done.shards.join(", ")
+                        );
+                        fields.detail = Some(match fields.detail.take() {
+                            Some(detail) => format!("{detail} {status}"),
+                            None => status,
+                        });
+                        let hint = "drover.schema_diff() says what is missing or invalid where; \
+                                    undo the statement, or remove the cause and repeat it.";
+                        fields.hint.get_or_insert_with(|| hint.to_owned());
+                        return Err(Fault::Statement(fields));
+                    }
+                    other => other?,
+                };
+                self.client.conn.out().extend_from_slice(&answer.aside);
+                if done.tag.is_empty() {
+                    done.tag = answer.tags.last().cloned().unwrap_or_default();
+                }
+                done.shards.push(self.shard_name(shard));
+            }
+        }
+        Ok(())
     }
 
     /// The shards of a step, home first.
