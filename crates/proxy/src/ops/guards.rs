@@ -122,8 +122,7 @@ impl<'a> Guarded<'a> {
             .key
             .iter()
             .map(|(key_type, name)| (*key_type, quote_ident(name)));
-        self.map
-            .predicate_sql(shard, &borrowed(&key.collect::<Vec<_>>()))
+        self.map.predicate_sql(shard, &borrowed(&key.collect::<Vec<_>>()))
     }
 
     /// Whether the table has no guard on this shard.
