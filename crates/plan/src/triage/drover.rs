@@ -49,20 +49,11 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             Ok(DroverStatement::CancelMove { table: args.table()? })
         }
         "check_tables" => check_tables(call),
-        "schema_diff" => {
-            Arguments::new(call, &[])?;
-            Ok(DroverStatement::SchemaDiff)
-        }
+        "schema_diff" => plain(call, DroverStatement::SchemaDiff),
         "pin_key" => pin(call, true),
         "unpin_key" => pin(call, false),
-        "consistency_token" => {
-            Arguments::new(call, &[])?;
-            Ok(DroverStatement::ConsistencyToken)
-        }
-        "queries_reset" => {
-            Arguments::new(call, &[])?;
-            Ok(DroverStatement::QueriesReset)
-        }
+        "consistency_token" => plain(call, DroverStatement::ConsistencyToken),
+        "queries_reset" => plain(call, DroverStatement::QueriesReset),
         "declare_local" => {
             let args = Arguments::new(call, &["function"])?;
             let text = args.required("function")?;
@@ -78,6 +69,12 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             format!("drover.{other}()"),
         )),
     }
+}
+
+/// A function without arguments.
+fn plain(call: &DroverCall, statement: DroverStatement) -> Result<DroverStatement, Refusal> {
+    Arguments::new(call, &[])?;
+    Ok(statement)
 }
 
 /// The view of this name.
