@@ -288,7 +288,7 @@ async fn verify(part: &mut Part, movable: &Movable, taken: &BTreeMap<ShardId, u6
 }
 
 /// Deletes on the home shard what has moved. Not TRUNCATE: that would empty the table for older snapshots too.
-pub(super) async fn leave_home(
+async fn leave_home(
     home: &mut Part,
     movable: &Movable,
     division: &Division,

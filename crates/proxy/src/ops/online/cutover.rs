@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use catalog::ShardId;
 use movement::workflow::Event;
 use topology::records::TableState;
 use topology::{ChangeError, ChangeGuard, ChangeScope};
@@ -13,11 +14,11 @@ use super::look::{Look, look};
 use super::stream::{Stream, changed};
 use super::{Job, Trouble, wanted};
 use crate::admin_link::AdminError;
-use crate::cluster::change_deadline;
+use crate::cluster::{Cluster, change_deadline};
 use crate::ops::decide::{self, Parts};
 use crate::ops::faults::Step;
 use crate::ops::join::try_join_all;
-use crate::ops::part::Part;
+use crate::ops::part::{Part, tag_count};
 use crate::ops::{OpError, guards, relocate, repair, views};
 
 /// Cuts over. Afterwards the workflow is where the outcome puts it; an error says what is to be made of it.
@@ -130,23 +131,10 @@ async fn finish_targets(
         .iter()
         .map(|lane| (lane.shard, lane.row_sql()))
         .collect();
-    let begun = try_join_all(lanes.into_iter().map(async |(shard, row)| {
-        let mut part = Part::begin(job.cluster, shard, &database).await?;
-        let sql = format!("SELECT 1 FROM drover_internal.movements WHERE {row} FOR UPDATE");
-        match part.rows(&sql).await {
-            Ok(rows) if rows.is_empty() => {
-                part.roll_back().await;
-                Err(OpError::from(ChangeError::Lost))
-            }
-            Ok(_) => Ok(part),
-            Err(error) => {
-                part.roll_back().await;
-                Err(error)
-            }
-        }
-    }))
-    .await;
-    parts.others = begun?;
+    let begun = lanes
+        .into_iter()
+        .map(|(shard, row)| begin_target(job.cluster, shard, &database, row));
+    parts.others = try_join_all(begun).await?;
     let late: Vec<String> = look
         .ddl
         .after_load
@@ -171,15 +159,40 @@ async fn finish_targets(
             .home
             .failed(AdminError::State("rows were counted wrongly".to_owned()))
     })?;
-    let count = format!("SELECT pg_catalog.count(*) FROM ONLY {}", look.movable.sql_name);
-    let [before] = parts.home.counts(&count).await?;
-    relocate::leave_home(&mut parts.home, &look.movable, division, before, moved).await?;
+    let delete = format!(
+        "DELETE FROM ONLY {} WHERE NOT {}",
+        look.movable.sql_name,
+        division.predicate(parts.home.shard)
+    );
+    let deleted = parts.home.tag(&delete).await?;
+    if tag_count(&deleted) != Some(moved) {
+        let what = format!("{moved} rows have moved, and the answer to their removal was {deleted}");
+        return Err(parts.home.failed(AdminError::State(what)).into());
+    }
     for part in parts.others.iter_mut().chain([&mut parts.home]) {
         let owns = division.owns_new_row(part.shard);
         part.run(&guards::create_sql(&look.movable.sql_name, &owns))
             .await?;
     }
     Ok(())
+}
+
+/// A transaction on a target, which has exactly what this leader knows of.
+async fn begin_target(
+    cluster: &Cluster,
+    shard: ShardId,
+    database: &str,
+    row: String,
+) -> Result<Part, OpError> {
+    let mut part = Part::begin(cluster, shard, database).await?;
+    let sql = format!("SELECT 1 FROM drover_internal.movements WHERE {row} FOR UPDATE");
+    let error = match part.rows(&sql).await {
+        Ok(rows) if rows.is_empty() => ChangeError::Lost.into(),
+        Ok(_) => return Ok(part),
+        Err(error) => error,
+    };
+    part.roll_back().await;
+    Err(error)
 }
 
 /// What became of a cutover.

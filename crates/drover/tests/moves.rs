@@ -1,0 +1,173 @@
+//! Tables that move while they are used, and proxies that are killed meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use testkit::TestCluster;
+use testkit::client::{Answer, Client};
+use testkit::proxy::{DroverProxy, ProxySite};
+
+/// Bound on everything that is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Rows at the beginning; enough to be moved online.
+const ROWS: u64 = 60_000;
+
+fn run(client: &mut Client, sql: &str) -> Answer {
+    let answer = client
+        .simple(sql)
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    assert!(answer.error().is_none(), "{sql}: {}", answer.error().unwrap());
+    answer
+}
+
+fn value(client: &mut Client, sql: &str) -> String {
+    run(client, sql).value().unwrap_or_default()
+}
+
+/// The phase of the move of a table; empty when there is none.
+fn phase(client: &mut Client, table: &str) -> String {
+    let rows = run(client, "SELECT * FROM drover.reshardings").text_rows();
+    let mut rows = rows.into_iter().filter(|row| row[2].as_deref() == Some(table));
+    rows.next().and_then(|row| row[4].clone()).unwrap_or_default()
+}
+
+fn wait_for(proxy: &DroverProxy, table: &str, wanted: &[&str]) -> String {
+    let mut client = proxy.client();
+    let began = Instant::now();
+    loop {
+        let now = phase(&mut client, table);
+        if wanted.contains(&now.as_str()) {
+            return now;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{table} is {now}, not {wanted:?}\n{}",
+            proxy.log()
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn make(client: &mut Client, table: &str) {
+    run(
+        client,
+        &format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, filler text); \
+             INSERT INTO {table} (id, filler) SELECT g, repeat('x', 200) FROM generate_series(1, {ROWS}) g"
+        ),
+    );
+}
+
+/// What a writer did, and how long the longest statement took.
+struct Written {
+    inserted: u64,
+    added: u64,
+    longest: Duration,
+}
+
+/// Inserts and updates through a proxy until told to stop; every statement must succeed.
+fn write(proxy: &DroverProxy, table: &str, writer: u64, stop: &AtomicBool) -> Written {
+    let mut client = proxy.client();
+    let mut written = Written {
+        inserted: 0,
+        added: 0,
+        longest: Duration::ZERO,
+    };
+    for number in 0_u64.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let began = Instant::now();
+        if number % 3 == 0 {
+            let id = 1_000_000 * (writer + 1) + number;
+            run(&mut client, &format!("INSERT INTO {table} (id) VALUES ({id})"));
+            written.inserted += 1;
+        } else {
+            let id = (number * 7919 + writer * 31) % ROWS + 1;
+            run(
+                &mut client,
+                &format!("UPDATE {table} SET n = n + 1 WHERE id = {id}"),
+            );
+            written.added += 1;
+        }
+        written.longest = written.longest.max(began.elapsed());
+    }
+    written
+}
+
+fn check(site: &ProxySite, proxy: &DroverProxy, table: &str, written: &[Written]) {
+    let mut client = proxy.client();
+    let inserted: u64 = written.iter().map(|written| written.inserted).sum();
+    let added: u64 = written.iter().map(|written| written.added).sum();
+    assert_eq!(
+        value(&mut client, &format!("SELECT count(*) FROM {table}")),
+        (ROWS + inserted).to_string()
+    );
+    assert_eq!(
+        value(&mut client, &format!("SELECT sum(n) FROM {table}")),
+        added.to_string()
+    );
+    let misplaced = site.misplaced(proxy);
+    assert!(misplaced.is_empty(), "{misplaced:?}");
+}
+
+/// Moves a table through `a`, writes through `b`; `meanwhile` happens when the move has begun.
+fn moved(
+    (site, a, b): (&ProxySite, &DroverProxy, &DroverProxy),
+    table: &str,
+    meanwhile: impl FnOnce(),
+) -> Vec<Written> {
+    make(&mut b.client(), table);
+    let stop = AtomicBool::new(false);
+    let written: Vec<Written> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2)
+            .map(|writer| {
+                let stop = &stop;
+                scope.spawn(move || write(b, table, writer, stop))
+            })
+            .collect();
+        let mut client = a.client();
+        let moving = scope.spawn(move || {
+            // The connection is lost when the proxy is killed.
+            let _ = client.simple(&format!("SELECT drover.shard_table('{table}', 'id')"));
+        });
+        meanwhile();
+        let ended = wait_for(b, table, &["done", "failed"]);
+        assert_eq!(ended, "done", "{}", b.log());
+        stop.store(true, Ordering::SeqCst);
+        moving.join().unwrap();
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    check(site, b, table, &written);
+    written
+}
+
+#[test]
+fn nothing_is_lost_and_a_killed_proxy_is_followed_by_another() {
+    let site = ProxySite::new(TestCluster::shared(3), Path::new(env!("CARGO_BIN_EXE_drover")));
+    let b = site.start("b");
+    for (round, at) in ["", "copying", "streaming", "cutting over"]
+        .into_iter()
+        .enumerate()
+    {
+        let table = format!("moving_{round}");
+        let a = site.start(&format!("a{round}"));
+        let written = moved((&site, &a, &b), &table, || {
+            if !at.is_empty() {
+                // The phase may be over before it is seen.
+                wait_for(&b, &table, &[at, "cleaning up", "done"]);
+                a.signal("KILL");
+            }
+        });
+        let longest = written.iter().map(|written| written.longest).max();
+        let pause = run(&mut b.client(), "SELECT * FROM drover.reshardings");
+        println!(
+            "{table} {at}: longest statement {longest:?}, {:?}",
+            pause.text_rows().last()
+        );
+    }
+}
