@@ -42,6 +42,8 @@ enum Rest {
     Modulo(Vec<ShardId>),
     Range(KeyRanges),
     One(ShardId),
+    /// No shard holds such keys; this one is asked for them.
+    Nowhere(ShardId),
 }
 
 /// Which shard each key is on.
@@ -63,6 +65,8 @@ pub enum Rule<'a> {
     Range,
     /// All on one shard.
     One(ShardId),
+    /// On none: no row with such a key can be stored. Who asks for one asks this shard, and finds nothing.
+    Nowhere(ShardId),
 }
 
 /// Why a map cannot be made.
@@ -133,6 +137,12 @@ impl ShardMap {
         ShardMap::of(Rest::One(shard))
     }
 
+    /// On no shard, but for rows: no shard owns another key, and a table with this map must not let one be stored. `asked` is the
+    /// shard that is asked for such keys all the same.
+    pub fn nowhere(asked: ShardId) -> ShardMap {
+        ShardMap::of(Rest::Nowhere(asked))
+    }
+
     /// The same map with these keys placed one by one, whatever its rule says of them.
     pub fn with_rows(
         mut self,
@@ -181,7 +191,7 @@ impl ShardMap {
             Rest::Hash(ranges) => ranges.owners().to_vec(),
             Rest::Modulo(owners) => owners.clone(),
             Rest::Range(ranges) => ranges.owners().to_vec(),
-            Rest::One(shard) => vec![*shard],
+            Rest::One(shard) | Rest::Nowhere(shard) => vec![*shard],
         };
         shards.extend(self.rows.iter().map(|(_, shard)| shard));
         shards.sort_unstable();
@@ -209,7 +219,7 @@ impl ShardMap {
 
     fn shard_by_any(&self, key: KeyRef<'_>) -> ShardId {
         let hash = match (&self.rest, self.rows.is_empty()) {
-            (Rest::Range(_) | Rest::One(_), true) => 0,
+            (Rest::Range(_) | Rest::One(_) | Rest::Nowhere(_), true) => 0,
             _ => key.hash(),
         };
         if let Some(shard) = self.rows.get(hash, key) {
@@ -222,7 +232,16 @@ impl ShardMap {
                 owners[hash.rem_euclid(owners.len() as i64) as usize]
             }
             Rest::Range(ranges) => ranges.owner_of(key),
-            Rest::One(shard) => *shard,
+            Rest::One(shard) | Rest::Nowhere(shard) => *shard,
+        }
+    }
+
+    /// The shard that may hold rows with a key; `None`: no shard may. (Elsewhere such keys have the place where they are
+    /// asked for.)
+    pub fn holder_of(&self, key: &KeyValue) -> Option<ShardId> {
+        match &self.rest {
+            Rest::Nowhere(_) => self.rows.get(key.hash(), key.borrowed()),
+            _ => Some(self.shard_of(key)),
         }
     }
 
@@ -233,6 +252,7 @@ impl ShardMap {
             Rest::Modulo(owners) => Rule::Modulo(owners),
             Rest::Range(_) => Rule::Range,
             Rest::One(shard) => Rule::One(*shard),
+            Rest::Nowhere(shard) => Rule::Nowhere(*shard),
         }
     }
 
@@ -244,6 +264,7 @@ impl ShardMap {
             (Rest::Modulo(_), _) => "modulo",
             (Rest::Range(_), _) => "range",
             (Rest::One(_), _) => "list",
+            (Rest::Nowhere(_), _) => "geo",
         }
     }
 

@@ -20,6 +20,8 @@ SELECT drover.shard_table('visits', key => 'user_id', colocate_with => 'users');
 ALTER TABLE visits ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE;
 CREATE TABLE \"Odd names\" (\"the key\" text, v numeric);
 SELECT drover.shard_table('\"Odd names\"', key => '\"the key\"');
+CREATE TABLE residents (region text PRIMARY KEY, n int CHECK (n > 0));
+SELECT drover.shard_table('residents', key => 'region', scheme => 'geo', places => 's0 = eu; s1 = us');
 CREATE TABLE notes (id serial PRIMARY KEY, line text);
 CREATE INDEX ON users (name);
 CREATE VIEW adults AS SELECT id, name FROM users WHERE born < '2008-01-01';
@@ -28,7 +30,14 @@ COMMENT ON TABLE users IS 'it''s a table';
 INSERT INTO countries VALUES ('de', 'Germany'), ('fr', NULL);
 INSERT INTO notes (line) VALUES ('one'), ('two\tand a half'), (NULL);";
 
-const TABLES: [&str; 5] = ["countries", "users", "visits", "\"Odd names\"", "notes"];
+const TABLES: [&str; 6] = [
+    "residents",
+    "countries",
+    "users",
+    "visits",
+    "\"Odd names\"",
+    "notes",
+];
 
 struct Fixture {
     proxy: DroverProxy,
@@ -55,6 +64,7 @@ fn fixture() -> Fixture {
         &format!("INSERT INTO users (id, name, country) VALUES {users}"),
     );
     run(&mut client, &format!("INSERT INTO visits VALUES {visits}"));
+    run(&mut client, "INSERT INTO residents VALUES ('eu', 1), ('us', 2)");
     run(&mut client, &format!("INSERT INTO \"Odd names\" VALUES {odd}"));
     let home = &cluster.info().shards[0].primary;
     let plain = Target {

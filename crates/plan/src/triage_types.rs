@@ -169,6 +169,11 @@ pub enum SchemeOption {
         /// Shard of all others.
         rest: String,
     },
+    /// `geo`: keys that are not listed cannot be stored.
+    Geo {
+        /// Regions.
+        keys: Vec<ListedKey>,
+    },
     /// `directory` over all shards.
     Directory {
         /// Keys placed one by one.

@@ -26,6 +26,8 @@ mod peers;
 mod pins;
 #[path = "sessions/pipelines.rs"]
 mod pipelines;
+#[path = "sessions/residency.rs"]
+mod residency;
 #[path = "sessions/rights.rs"]
 mod rights;
 #[path = "sessions/sequences.rs"]

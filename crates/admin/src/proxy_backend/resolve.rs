@@ -46,7 +46,10 @@ pub(super) fn shard_of(facts: &Snapshot, key_type: &str, key: &str) -> Result<Sh
     let mut error = KeyError::Malformed;
     for shape in shapes {
         match shape.from_text(key.as_bytes()) {
-            Ok(value) => return Ok(map.shard_of(&value)),
+            Ok(value) => {
+                let nowhere = || bad(format!("\"{key}\" is not listed: no shard may hold it"));
+                return map.holder_of(&value).ok_or_else(nowhere);
+            }
             Err(KeyError::Malformed) => {}
             Err(other) => error = other,
         }

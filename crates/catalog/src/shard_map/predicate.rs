@@ -69,6 +69,7 @@ fn of_rule(rest: &Rest, shard: ShardId, columns: Columns<'_>) -> String {
                 })
                 .collect()
         }
+        Rest::Nowhere(_) => Vec::new(),
         Rest::One(owner) => match *owner == shard {
             true => vec!["true".to_owned()],
             false => Vec::new(),

@@ -184,7 +184,7 @@ fn scheme(name: Option<&str>, places: Option<&str>) -> Result<Option<SchemeOptio
     };
     let scheme = match name.as_deref() {
         None | Some("hash" | "modulo") if places.is_some() => {
-            return Err(bad("places belong to the schemes range, list and directory"));
+            return Err(bad("places belong to the schemes range, list, geo and directory"));
         }
         None => return Ok(None),
         Some("hash") => SchemeOption::Hash,
@@ -200,6 +200,20 @@ fn scheme(name: Option<&str>, places: Option<&str>) -> Result<Option<SchemeOptio
             let rest =
                 rest.ok_or_else(|| wrong("one shard must have *, for all keys not listed".to_owned()))?;
             SchemeOption::List { keys, rest }
+        }
+        Some("geo") => {
+            let text = needs("geo", "shard_1 = eu, uk; shard_2 = us")?;
+            let (keys, rest) = places::list(text).map_err(wrong)?;
+            if rest.is_some() {
+                return Err(wrong(
+                    "regions of a geo scheme that are not listed are on no shard, * has no meaning"
+                        .to_owned(),
+                ));
+            }
+            if keys.is_empty() {
+                return Err(wrong("no region is listed".to_owned()));
+            }
+            SchemeOption::Geo { keys }
         }
         Some("directory") => {
             let (keys, rest) = places::list(places.unwrap_or_default()).map_err(wrong)?;
@@ -362,7 +376,13 @@ mod tests {
                 &[("scheme", "modulo"), ("colocate_with", "t")],
                 "leave scheme out",
             ),
-            (&[("scheme", "geo")], "geo"),
+            (&[("scheme", "geo")], "needs places"),
+            (
+                &[("scheme", "geo"), ("places", "a = eu; b = *")],
+                "* has no meaning",
+            ),
+            (&[("scheme", "geo"), ("places", "")], "no region"),
+            (&[("scheme", "ring")], "ring"),
             (&[("salt", "8")], "salt"),
         ] {
             let reason = check(options).unwrap_err();

@@ -10,6 +10,7 @@ use topology::records::{TableKind, TableState};
 
 use super::OpError;
 use super::effects::{NewKind, NewTable, find_colocated, key_type_of, key_type_sql, shape_of, text_sql};
+use super::guards::{Owns, keeps_residents};
 use super::join::try_join_all;
 use super::part::shard_name;
 use super::relocate::Wanted;
@@ -63,11 +64,15 @@ impl Division {
         self.key.iter().map(|(_, name)| name.as_str())
     }
 
-    /// The same of the row that a trigger looks at.
-    pub(super) fn owns_new_row(&self, shard: ShardId) -> String {
-        let new = |(key_type, name): &(KeyType, String)| (*key_type, super::guards::new_column(name));
-        let key: Vec<(KeyType, String)> = self.key.iter().map(new).collect();
-        self.map.predicate_sql(shard, &borrowed(&key))
+    /// The same for the guard.
+    pub(super) fn owns(&self, shard: ShardId) -> Owns {
+        Owns::of(&self.map, shard, &borrowed(&self.key))
+    }
+
+    /// True for rows that belong on no shard; `None` where every row has a place.
+    pub(super) fn homeless(&self) -> Option<String> {
+        let owned = || self.map.shards().iter().map(|shard| self.predicate(*shard));
+        keeps_residents(&self.map).then(|| format!("NOT ({})", owned().collect::<Vec<_>>().join(" OR ")))
     }
 }
 
@@ -89,7 +94,8 @@ pub(super) async fn preflight(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<
     link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await
         .map_err(OpError::on(&home))?;
-    look(&mut link, &home, &record, wanted).await?;
+    let movable = look(&mut link, &home, &record, wanted).await?;
+    all_have_a_place(&mut link, &home, &movable).await?;
     let others = record
         .shards
         .iter()
@@ -98,6 +104,34 @@ pub(super) async fn preflight(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<
     try_join_all(others.map(|shard| is_free(cluster, shard, wanted)))
         .await
         .map(|_| ())
+}
+
+/// Refuses rows that would be on no shard.
+pub(super) async fn all_have_a_place(
+    link: &mut AdminLink,
+    home: &str,
+    movable: &Movable,
+) -> Result<(), OpError> {
+    let Some(homeless) = movable.division.as_ref().and_then(Division::homeless) else {
+        return Ok(());
+    };
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM ONLY {} WHERE {homeless}",
+        movable.sql_name
+    );
+    let rows = link.value(&sql).await.map_err(OpError::on(home))?;
+    let rows = rows.unwrap_or_default();
+    if rows == "0" {
+        return Ok(());
+    }
+    Err(OpError::refused_with(
+        "23514",
+        format!(
+            "table {} has {rows} rows of regions that are not listed",
+            movable.sql_name
+        ),
+        "List their regions in places, or delete these rows first; nothing has changed.",
+    ))
 }
 
 /// The name must not be taken on another shard.

@@ -9,6 +9,11 @@
 //! The executor evaluates the condition without calling the function, so that a row in its place costs a hash and a
 //! comparison, and COPY goes on writing rows in batches. What it costs is in `docs/benchmarks.md`.
 //!
+//! Under `geo` a table also has a CHECK constraint on every shard: the region is one of the shard's own, or else the row cannot
+//! be stored at all, not by logical replication either, nor one with a region that is on no list. It is marked as inherited, so
+//! that a dump leaves it out (its regions are those of one shard only) and the owner of the table cannot drop it; psql does list
+//! it among the table's constraints.
+//!
 //! The trigger is marked internal, as those of foreign keys are: a dump does not contain it (its ranges would be wrong on
 //! any other server), psql does not list it among the table's own, and `DISABLE TRIGGER USER` leaves it alone.
 //!
@@ -16,7 +21,7 @@
 //! statement has created it, before the cluster is told; and from time to time, for what had failed and for tables that an
 //! earlier version made.
 
-use catalog::{KeyType, ShardId, ShardMap};
+use catalog::{KeyType, Rule, ShardId, ShardMap};
 use sql::quote_ident;
 use topology::ClusterRecord;
 use topology::records::{TableKind, TableRecord, TableState};
@@ -31,6 +36,9 @@ use crate::cluster::Cluster;
 
 /// Name of the trigger.
 const TRIGGER: &str = "drover_guard";
+
+/// Name of the constraint.
+const RESIDENCY: &str = "drover_residency";
 
 /// How long making one waits for statements that write the table.
 const LOCK_TIMEOUT_MS: u32 = 500;
@@ -68,8 +76,42 @@ pub(crate) async fn ensure(
     Ok(missing.into_iter().sum())
 }
 
+/// What the rows of a shard have in common, as SQL.
+pub(super) struct Owns {
+    /// Of the row that a trigger looks at.
+    pub(super) new_row: String,
+    /// Of a row of the table, when no other may be there whoever writes it.
+    pub(super) resident: Option<String>,
+}
+
+impl Owns {
+    /// Of a shard; `key` are types and names of the key columns.
+    pub(super) fn of(map: &ShardMap, shard: ShardId, key: &[(KeyType, &str)]) -> Owns {
+        let new: Vec<(KeyType, String)> = key.iter().map(|(t, name)| (*t, new_column(name))).collect();
+        let plain: Vec<(KeyType, String)> = key.iter().map(|(t, name)| (*t, quote_ident(name))).collect();
+        let resident = keeps_residents(map).then(|| map.predicate_sql(shard, &borrowed(&plain)));
+        Owns {
+            new_row: map.predicate_sql(shard, &borrowed(&new)),
+            resident,
+        }
+    }
+}
+
 /// The statements that make the guard of a table that has none, in the transaction of whoever runs them.
-pub(super) fn create_sql(table: &str, owns: &str) -> String {
+pub(super) fn create_sql(table: &str, owns: &Owns) -> String {
+    let trigger = create_trigger_sql(table, &owns.new_row);
+    let Some(resident) = &owns.resident else {
+        return trigger;
+    };
+    format!(
+        "{trigger}; ALTER TABLE {table} ADD CONSTRAINT {RESIDENCY} CHECK ({resident} IS TRUE); \
+         UPDATE pg_catalog.pg_constraint SET conislocal = false, coninhcount = 1 \
+         WHERE conrelid = {}::pg_catalog.regclass AND conname = '{RESIDENCY}'",
+        text_sql(table)
+    )
+}
+
+fn create_trigger_sql(table: &str, owns: &str) -> String {
     format!(
         "CREATE TRIGGER {TRIGGER} AFTER INSERT OR UPDATE ON {table} FOR EACH ROW WHEN (NOT {owns}) \
          EXECUTE FUNCTION drover_internal.misplaced(); \
@@ -81,12 +123,23 @@ pub(super) fn create_sql(table: &str, owns: &str) -> String {
 
 /// The statement that takes the guard of a table away.
 pub(super) fn drop_sql(table: &str) -> String {
-    format!("DROP TRIGGER IF EXISTS {TRIGGER} ON {table}")
+    format!(
+        "DROP TRIGGER IF EXISTS {TRIGGER} ON {table}; \
+         UPDATE pg_catalog.pg_constraint SET conislocal = true, coninhcount = 0 \
+         WHERE conrelid = {}::pg_catalog.regclass AND conname = '{RESIDENCY}'; \
+         ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {RESIDENCY}",
+        text_sql(table)
+    )
 }
 
-/// The key column of the row that a trigger looks at.
-pub(super) fn new_column(column: &str) -> String {
+/// A key column of the row that a trigger looks at.
+fn new_column(column: &str) -> String {
     format!("NEW.{}", quote_ident(column))
+}
+
+/// Whether tables with this map have a constraint besides the trigger.
+pub(super) fn keeps_residents(map: &ShardMap) -> bool {
+    matches!(map.rule(), Rule::Nowhere(_))
 }
 
 /// A table, and who owns which of its rows.
@@ -169,17 +222,16 @@ async fn ensure_on(
         let Some(guarded) = at.parse().ok().and_then(|at: usize| tables.get(at)) else {
             continue;
         };
-        let new = guarded
-            .key
-            .iter()
-            .map(|(key_type, name)| (*key_type, new_column(name)));
-        let owns = guarded
-            .map
-            .predicate_sql(shard, &borrowed(&new.collect::<Vec<_>>()));
+        let owns = Owns::of(&guarded.map, shard, &guarded.key);
+        // Half a guard may be there, and a table made LIKE another one has a copy of that one's constraint.
+        let before = match owns.resident {
+            Some(_) => format!("{}; ", drop_sql(name)),
+            None => String::new(),
+        };
         // Neither event triggers nor a time-out of the role's own has a say.
         let sql = format!(
             "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL statement_timeout = 0; \
-             SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {}; COMMIT",
+             SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {before}{}; COMMIT",
             create_sql(name, &owns)
         );
         missing += 1;
@@ -202,14 +254,16 @@ fn unguarded_sql(tables: &[Guarded<'_>]) -> String {
         .enumerate()
         .map(|(at, guarded)| {
             let (schema, name) = (text_sql(&guarded.table.schema), text_sql(&guarded.table.name));
-            format!("({at}, {schema}, {name})")
+            format!("({at}, {schema}, {name}, {})", keeps_residents(&guarded.map))
         })
         .collect();
     format!(
-        "SELECT w.at, pg_catalog.format('%I.%I', w.schema, w.name) FROM (VALUES {}) AS w(at, schema, name) \
+        "SELECT w.at, pg_catalog.format('%I.%I', w.schema, w.name) FROM (VALUES {}) AS w(at, schema, name, residents) \
          JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema \
          JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind = 'r' \
          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = '{TRIGGER}') \
+         OR w.residents AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid \
+             AND k.conname = '{RESIDENCY}' AND NOT k.conislocal) \
          ORDER BY w.at",
         names.join(", ")
     )

@@ -50,6 +50,8 @@ struct Change {
     scheme: Scheme,
     /// Where the key was and where it will be.
     shards: (ShardId, ShardId),
+    /// Rows with this key may have been on no shard before, or will be.
+    residents: bool,
     /// The key, and the types of its columns.
     key: KeyValue,
     shape: KeyShape,
@@ -69,7 +71,7 @@ async fn run(cluster: &Cluster, pin: Pin<'_>) -> Result<(), OpError> {
                 format!("another change of table {} is not finished yet", table.name),
             ));
         }
-        if change.shards.0 != change.shards.1 {
+        if change.shards.0 != change.shards.1 || change.residents {
             free(cluster, &change, &tables).await?;
         }
         guard
@@ -127,11 +129,13 @@ fn plan_of(record: &ClusterRecord, pin: Pin<'_>) -> Result<Change, OpError> {
             format!("key \"{}\" of table {title} is not pinned", pin.key),
         ));
     }
-    let shards = (built(&map.scheme)?.shard_of(&key), built(&scheme)?.shard_of(&key));
+    let (before, after) = (built(&map.scheme)?, built(&scheme)?);
+    let shards = (before.shard_of(&key), after.shard_of(&key));
     Ok(Change {
         map: map.id,
         scheme,
         shards,
+        residents: guards::keeps_residents(&before),
         key,
         shape,
     })
@@ -146,7 +150,8 @@ fn tables_of(record: &ClusterRecord, of: MapId) -> Vec<&TableRecord> {
 async fn free(cluster: &Cluster, change: &Change, tables: &[&TableRecord]) -> Result<(), OpError> {
     let mut open = Vec::new();
     for table in tables {
-        for shard in [change.shards.0, change.shards.1] {
+        let (from, to) = change.shards;
+        for shard in std::iter::once(from).chain((to != from).then_some(to)) {
             match free_one(cluster, change, table, shard).await {
                 Ok(part) => open.push(part),
                 Err(error) => {

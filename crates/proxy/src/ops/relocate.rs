@@ -135,6 +135,7 @@ async fn move_rows(
     parts.others = begun.into_iter().collect::<Result<_, _>>()?;
     try_join_all(parts.others.iter_mut().map(|part| run_each(part, &ddl.create))).await?;
 
+    check::all_have_a_place(&mut parts.home.link, &parts.home.name, &movable).await?;
     let Totals { rows, leaving } = count_home(&mut parts.home, &movable).await?;
     let mut progress = Progress::new(wanted.title(), leaving, line);
     let taken = match &movable.division {
@@ -149,7 +150,7 @@ async fn move_rows(
         progress.phase("removing the rows that have moved");
         leave_home(&mut parts.home, &movable, division, rows, taken.values().sum()).await?;
         for part in parts.others.iter_mut().chain([&mut parts.home]) {
-            let owns = division.owns_new_row(part.shard);
+            let owns = division.owns(part.shard);
             part.run(&guards::create_sql(&movable.sql_name, &owns)).await?;
         }
     }

@@ -36,6 +36,11 @@ pub(super) fn wanted(
             rows: places(record, shape, keys)?,
             rest: shard(record, rest)?,
         },
+        Some(SchemeOption::Geo { keys }) => Scheme::Geo {
+            key_type: widest,
+            rows: places(record, shape, keys)?,
+            asked: record.home,
+        },
         Some(SchemeOption::Range { .. }) if shape.single().is_none() => {
             return Err(OpError::not_done(
                 RefusalCode::ShardKeyColumn,

@@ -6,6 +6,7 @@
 //! | `modulo` | a remainder | the remainder, twice | – |
 //! | `range` | a range of keys | first key, and the key after the last; NULL: no end | – |
 //! | `list` | a key, or all others | – | the key; NULL: all others |
+//! | `geo` | a region | – | the region |
 //! | `directory` | a key, or a range of hashes | as for `hash` | the key |
 //!
 //! A pinned key has a row of its own in front of those of its scheme. Keys are written as SQL, the NULL key as the word `NULL`.
@@ -84,6 +85,7 @@ fn parts(scheme: &Scheme) -> Vec<Part> {
             });
             parts
         }
+        Scheme::Geo { key_type, rows, .. } => keys(key_type, rows),
         Scheme::Pinned {
             key_type,
             rows,

@@ -42,6 +42,16 @@ pub enum Scheme {
         #[serde(with = "ids::shard")]
         rest: ShardId,
     },
+    /// Listed keys, and no row with another one.
+    Geo {
+        /// Type of the keys.
+        key_type: String,
+        /// Keys.
+        rows: Vec<KeyPlace>,
+        /// The shard that is asked for keys that are not listed; it has none of them.
+        #[serde(with = "ids::shard")]
+        asked: ShardId,
+    },
     /// Keys placed one by one, others by hash.
     Directory {
         /// Type of the keys.
@@ -135,6 +145,7 @@ impl Scheme {
             Scheme::Modulo { .. } => "modulo",
             Scheme::Range { .. } => "range",
             Scheme::List { .. } => "list",
+            Scheme::Geo { .. } => "geo",
             Scheme::Directory { .. } => "directory",
             Scheme::Pinned { under, .. } => under.name(),
         }
@@ -146,6 +157,7 @@ impl Scheme {
             Scheme::Hash { .. } | Scheme::Modulo { .. } => None,
             Scheme::Range { key_type, .. }
             | Scheme::List { key_type, .. }
+            | Scheme::Geo { key_type, .. }
             | Scheme::Directory { key_type, .. }
             | Scheme::Pinned { key_type, .. } => KeyShape::named(key_type).map(|shape| shape.families()),
         }
@@ -170,6 +182,11 @@ impl Scheme {
             Scheme::List { key_type, rows, rest } => {
                 ShardMap::one(*rest).with_rows(places(&shape_named(key_type)?, rows)?)?
             }
+            Scheme::Geo {
+                key_type,
+                rows,
+                asked,
+            } => ShardMap::nowhere(*asked).with_rows(places(&shape_named(key_type)?, rows)?)?,
             Scheme::Directory {
                 key_type,
                 rows,

@@ -170,7 +170,7 @@ async fn finish_targets(
         return Err(parts.home.failed(AdminError::State(what)).into());
     }
     for part in parts.others.iter_mut().chain([&mut parts.home]) {
-        let owns = division.owns_new_row(part.shard);
+        let owns = division.owns(part.shard);
         part.run(&guards::create_sql(&look.movable.sql_name, &owns))
             .await?;
     }
