@@ -1,7 +1,8 @@
 //! Every key type beside the server: its text and binary forms, hash, order and SQL.
 
 use catalog::{
-    KeyError, KeyType, KeyValue, ShardId, ShardMap, hash_sql, literal_sql, record_hash, record_hash_sql,
+    KeyError, KeyShape, KeyType, KeyValue, ShardId, ShardMap, hash_sql, literal_sql, record_hash,
+    record_hash_sql,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -351,6 +352,74 @@ fn keys_of_several_columns_have_the_hash_of_their_record() {
                 assert_eq!(Some(hash.to_string()), row[0], "{types:?} {values:?}");
             }
             assert!(compared > 4_000);
+        }
+    });
+}
+
+/// Maps of keys of three columns, rows placed by hand and NULLs among them: SQL on a server has every key on the shard the map
+/// has it on, for hundred thousand keys, in a form that a publication's row filter takes.
+#[test]
+fn keys_of_several_columns_are_placed_as_the_map_places_them() {
+    run(|server| async move {
+        let client = server.connect("postgres").await;
+        let types = [KeyType::Int4, KeyType::Varchar, KeyType::Numeric];
+        let shape = KeyShape::new(types).unwrap();
+        client
+            .batch_execute(
+                "CREATE TABLE k (a int, b varchar(40), c numeric(20, 3)); \
+                 INSERT INTO k SELECT nullif((hashint4extended(g, 1) % 2000)::int, 7), \
+                     CASE g % 7 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN E'ä, \\\\ \"(' || g % 50 ELSE md5(g::text) END, \
+                     CASE WHEN g % 11 > 0 THEN (hashint4extended(g, 2) % 100000)::numeric / 100 END \
+                 FROM generate_series(1, 100000) g; \
+                 INSERT INTO k VALUES (NULL, NULL, NULL), (2147483647, 'x', 'NaN'), (-2147483648, ' ', 0)",
+            )
+            .await
+            .unwrap();
+        let printed = rows(&client, "SELECT ROW(a, b, c)::text FROM k ORDER BY ctid").await;
+        let keys: Vec<KeyValue> = printed
+            .iter()
+            .map(|row| shape.from_text(row[0].as_ref().unwrap().as_bytes()).unwrap())
+            .collect();
+        let shards = [1, 2, 3, 5].map(ShardId);
+        let by_hand: std::collections::BTreeMap<KeyValue, ShardId> = keys
+            .iter()
+            .step_by(997)
+            .chain(&keys[100_000..])
+            .map(|key| (key.clone(), ShardId(9)))
+            .collect();
+        let hash = ShardMap::even(&shards).unwrap();
+        let columns = [(types[0], "a"), (types[1], "b"), (types[2], "c")];
+        for map in [
+            hash.clone(),
+            ShardMap::modulo(shards.to_vec()).unwrap(),
+            hash.with_rows(by_hand.clone()).unwrap(),
+            ShardMap::nowhere(ShardId(1)).with_rows(by_hand.clone()).unwrap(),
+        ] {
+            let owns: Vec<String> = map
+                .shards()
+                .iter()
+                .map(|s| map.predicate_sql(*s, &columns))
+                .collect();
+            let answer = rows(
+                &client,
+                &format!("SELECT {} FROM k ORDER BY ctid", owns.join(", ")),
+            )
+            .await;
+            for (row, key) in answer.iter().zip(&keys) {
+                let holder = map.holder_of(key);
+                for (owns, shard) in row.iter().zip(map.shards()) {
+                    let expect = if holder == Some(*shard) { "t" } else { "f" };
+                    assert_eq!(
+                        owns.as_deref(),
+                        Some(expect),
+                        "{} {key} {shard}",
+                        map.scheme_name()
+                    );
+                }
+            }
+            let publish = format!("CREATE PUBLICATION p FOR TABLE k WHERE ({})", owns[0]);
+            client.batch_execute(&publish).await.unwrap();
+            client.batch_execute("DROP PUBLICATION p").await.unwrap();
         }
     });
 }

@@ -116,6 +116,79 @@ fn cluster_sample_with_every_scheme() {
     check(include_str!("../../samples/cluster-v1-schemes.json"), schemes());
 }
 
+/// Maps of keys of several columns, and of regions.
+fn keys() -> ClusterRecord {
+    let mut record = cluster();
+    let ids: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
+    let pairs = KeyShape::new([KeyType::Int2, KeyType::Varchar]).unwrap();
+    let regions = Scheme::Geo {
+        key_type: "text".to_owned(),
+        rows: vec![place(Some("eu"), 2), place(Some("us"), 4)],
+        asked: ShardId(1),
+    };
+    let schemes = [
+        Scheme::even_directory(
+            &ids,
+            &pairs,
+            vec![place(Some("(7,\"a, b\")"), 2), place(Some("(,)"), 4)],
+        )
+        .unwrap(),
+        Scheme::even_hash(&ids)
+            .unwrap()
+            .pin(&pairs, "(-1,x)", Some(ShardId(3))),
+        regions.pin(&KeyShape::one(KeyType::Text), "fr", Some(ShardId(3))),
+    ];
+    for scheme in schemes {
+        let id = record.next_map_id();
+        record.maps.push(MapRecord { id, scheme });
+    }
+    let map = record.maps[1].id;
+    record.tables.push(TableRecord {
+        database: record.databases[0].clone(),
+        schema: "public".to_owned(),
+        name: "pairs".to_owned(),
+        home_oid: 16_999,
+        kind: TableKind::Sharded {
+            columns: vec!["a".to_owned(), "b".to_owned()],
+            key_types: vec!["int4".to_owned(), "text".to_owned()],
+            map,
+        },
+        state: TableState::Active,
+    });
+    record
+}
+
+#[test]
+fn cluster_sample_with_every_kind_of_key() {
+    check(include_str!("../../samples/cluster-v1-keys.json"), keys());
+}
+
+#[test]
+fn keys_of_several_columns_are_checked() {
+    let record = keys();
+    assert!(record.check().is_ok(), "{:?}", record.check());
+    let map = |at: usize| record.maps[at].scheme.to_shard_map().unwrap();
+    let pair = |a: KeyValue, b: &str| KeyValue::Record([a, KeyValue::Text(b.as_bytes().into())].into());
+    assert_eq!(map(1).shard_of(&pair(KeyValue::Int(7), "a, b")), ShardId(2));
+    let nulls = KeyValue::Record([KeyValue::Null, KeyValue::Null].into());
+    assert_eq!(map(1).shard_of(&nulls), ShardId(4));
+    assert_eq!(map(2).shard_of(&pair(KeyValue::Int(-1), "x")), ShardId(3));
+    let region = |name: &str| map(3).holder_of(&KeyValue::Text(name.as_bytes().into()));
+    assert_eq!(
+        ["eu", "us", "fr", "EU"].map(region),
+        [Some(ShardId(2)), Some(ShardId(4)), Some(ShardId(3)), None]
+    );
+    // Types in another order, and types without columns.
+    for types in [&["text", "int4"][..], &["int4"], &["int4,text", "text"]] {
+        let mut wrong = keys();
+        let table = wrong.tables.last_mut().unwrap();
+        if let TableKind::Sharded { key_types, .. } = &mut table.kind {
+            *key_types = types.iter().map(|name| (*name).to_owned()).collect();
+        }
+        assert!(wrong.check().is_err(), "{types:?}");
+    }
+}
+
 #[test]
 fn schemes_place_keys() {
     let record = schemes();
