@@ -21,7 +21,7 @@ ALTER TABLE visits ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE;
 CREATE TABLE \"Odd names\" (\"the key\" text, v numeric);
 SELECT drover.shard_table('\"Odd names\"', key => '\"the key\"');
 CREATE TABLE residents (region text PRIMARY KEY, n int CHECK (n > 0));
-SELECT drover.shard_table('residents', key => 'region', scheme => 'geo', places => 's0 = eu; s1 = us');
+SELECT drover.shard_table('residents', key => 'region', scheme => 'geo', places => 'shard_1 = eu; shard_2 = us');
 CREATE TABLE notes (id serial PRIMARY KEY, line text);
 CREATE INDEX ON users (name);
 CREATE VIEW adults AS SELECT id, name FROM users WHERE born < '2008-01-01';
