@@ -12,6 +12,8 @@ CREATE TABLE ids (k bigint PRIMARY KEY DEFAULT nextval('notes_id_seq'), v text C
 @drover SELECT drover.shard_table('ids', key => 'k');
 CREATE TABLE copies (code text PRIMARY KEY, made timestamptz DEFAULT now(), token uuid DEFAULT gen_random_uuid());
 @drover SELECT drover.reference_table('copies');
+CREATE TABLE days (d date DEFAULT CURRENT_DATE, at timestamptz DEFAULT now(), n int, s serial);
+@drover SELECT drover.shard_table('days', key => 'd');
 @cases
 -- between shards: another key for each row, also into the table that is read
 INSERT INTO orders (user_id, id, amount) SELECT id, 500, age FROM users WHERE id < 7;
@@ -77,6 +79,20 @@ INSERT INTO copies (code) SELECT 'r' || code FROM countries;
 INSERT INTO copies (code) SELECT DISTINCT coalesce(country, 'none') FROM users ON CONFLICT DO NOTHING;
 SELECT count(*), count(DISTINCT token) = count(*) FROM copies;
 SELECT code, name, continent FROM countries;
+-- a literal that means the time at which the statement runs is not taken for the time at which it was planned
+@refused @many INSERT INTO days (d, n) VALUES ('today', 6);
+@refused @many INSERT INTO days (d, n) SELECT 'now', id FROM users WHERE id < 4;
+@refused @many INSERT INTO archive (id, made) SELECT id + 500, 'now' FROM users WHERE id < 4;
+-- values that are known only as the statement runs
+INSERT INTO days (d, n) VALUES (now()::date, 1);
+INSERT INTO days (d, n) VALUES (current_date, 2), ('2020-02-02', 3), (DEFAULT, 4) RETURNING n;
+INSERT INTO days (d, at, n) VALUES (date_trunc('day', now())::date, now(), 5);
+SELECT n, d = at::date, s > 0 FROM days WHERE n <> 3;
+SELECT count(DISTINCT s), count(*) FROM days;
+INSERT INTO users (id, name) VALUES ((SELECT 95001), 'one'), ((SELECT max(id) FROM notes) + 95100, 'two');
+@may_refuse INSERT INTO notes (user_id, body) VALUES ((SELECT max(id) FROM users WHERE id < 90000), 'highest') RETURNING user_id, body;
+@params (3) INSERT INTO users (id, name) VALUES ((SELECT $1::int + 96000), (SELECT name FROM countries WHERE code = 'de')) ON CONFLICT (id) DO NOTHING RETURNING id, name;
+@error 23502 INSERT INTO users (id, name) VALUES ((SELECT NULL::bigint), 'none');
 -- WITH, nothing at all, errors
 WITH old AS (SELECT id, name FROM users WHERE id < 3) INSERT INTO users (id, name) SELECT id + 80000, name FROM old;
 INSERT INTO users (id) SELECT id + 1 FROM users WHERE false;

@@ -8,6 +8,11 @@
 //!
 //! The place of a row is decided by its key *after* these conversions. Where they are understood here, the key is read
 //! from the column; where they are not, the query computes it in a further column, which is not stored.
+//!
+//! INSERT … VALUES comes here, too, where a key or a value is not known before the statement runs (it reads the clock, or a
+//! table): the rows are what one server makes of them, and are carried from there.
+
+mod values;
 
 use std::collections::HashSet;
 
@@ -50,11 +55,20 @@ pub(super) fn instead(
     if tree.value("commandType").as_str() != Some("3") {
         return planned;
     }
+    // A literal that is relative to the clock would be printed as the time at which it was analyzed.
+    let everything = calls(tree, snapshot, &HashSet::new());
+    if everything.time_constant && super::has_relative_time(analyzed.text) {
+        return planned;
+    }
     match planned {
         Err(refusal) => match Move::of(analyzed, snapshot, tree) {
             Some(Ok(found)) => found.plan(Target::Cluster),
             Some(Err(better)) if better.code == RefusalCode::CarriedType => Err(better),
-            _ => Err(refusal),
+            Some(Err(_)) => Err(refusal),
+            None => values::as_query(tree)
+                .and_then(|tree| Some(Move::of(analyzed, snapshot, &tree)?.ok()?.plan(Target::Cluster)))
+                .and_then(Result::ok)
+                .ok_or(refusal),
         },
         Ok(plan) => {
             let several = matches!(&plan.target, Target::Keys { keys, .. }
@@ -167,8 +181,7 @@ impl<'a> Move<'a> {
         if calls.server_oid {
             return Err(Refusal::new(RefusalCode::ServerOid));
         }
-        let clocked = calls.time_constant && super::has_relative_time(self.analyzed.text);
-        if calls.today || calls.statement_time || clocked {
+        if calls.today || calls.statement_time {
             return Err(Refusal::with(RefusalCode::VolatileMany, "the current date"));
         }
         if calls.system_column {
