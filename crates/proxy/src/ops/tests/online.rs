@@ -246,19 +246,28 @@ fn a_proxy_that_dies_at_any_step_is_followed_by_one_that_goes_on() {
 
 /// What happens to the table while it is moved, and what becomes of the move.
 fn disturbed(at: Step, disturb: impl FnOnce(&Fixture)) -> (Fixture, Result<(), String>, Workflow) {
-    let f = Fixture::new("", ITEMS);
+    disturbed_table(Fixture::new("", ITEMS), ("items", "k"), at, disturb)
+}
+
+fn disturbed_table(
+    f: Fixture,
+    (table, key): (&str, &str),
+    at: Step,
+    disturb: impl FnOnce(&Fixture),
+) -> (Fixture, Result<(), String>, Workflow) {
     let stall = Arc::new(Stall::default());
     let faults = Faults {
         die_at: None,
         stall_at: Some((at, Arc::clone(&stall))),
     };
-    let options = options("k", None);
+    let options = options(key, None);
     let wanted = Wanted {
         database: &f.database,
         schema: "public",
-        table: "items",
+        table,
         options: Some(&options),
     };
+    let statement = format!("SELECT drover.shard_table('{table}', '{key}')");
     let result = std::thread::scope(|scope| {
         let moving = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -266,8 +275,7 @@ fn disturbed(at: Step, disturb: impl FnOnce(&Fixture)) -> (Fixture, Result<(), S
                 .build()
                 .unwrap();
             let mut line = |_: &str| {};
-            let statement = "SELECT drover.shard_table('items', 'k')";
-            let run = online::run(&f.cluster, &wanted, statement, &mut line, &faults);
+            let run = online::run(&f.cluster, &wanted, &statement, &mut line, &faults);
             runtime.block_on(async { tokio::time::timeout(PATIENCE, run).await })
         });
         f.runtime
@@ -354,4 +362,38 @@ fn a_copy_that_differs_is_not_cut_over() {
     let before = f.rows(1, &sums("oracle"));
     f.assert_untouched("items", &before, &sums("items"));
     f.assert_clean("differs");
+}
+
+/// Values of many types, generated and dropped columns, an identity, a trigger.
+#[test]
+fn changes_of_every_kind_of_column_are_followed() {
+    let change = r"
+        UPDATE orders SET note = E'new\t''\\ \n' || id, price = price + 0.01, shade = 'red', raw = '\x00ff27',
+            at = at - interval '1.000001 s', ratio = ratio * 1.1, tags = ARRAY['a,b', NULL, '\', ''''] WHERE id % 3 = 0;
+        UPDATE orders SET user_id = user_id + 1 WHERE id % 7 = 0;
+        UPDATE orders SET ratio = 'NaN', at = 'infinity', raw = NULL, tags = '{}' WHERE id % 11 = 0;
+        DELETE FROM orders WHERE id % 13 = 0;
+        INSERT INTO orders (user_id, note, price, shade) SELECT g, 'late', g, 'green' FROM generate_series(500, 600) g";
+    let (f, result, workflow) = disturbed_table(
+        Fixture::new(ORDERS, ORDERS_HOME),
+        ("orders", "user_id"),
+        Step::Copied,
+        |f| {
+            f.rows(1, change);
+            f.rows(1, "CREATE TABLE oracle AS SELECT * FROM orders");
+        },
+    );
+    assert_eq!(result, Ok(()), "{workflow:?}");
+    assert_eq!(workflow.attempt, 1);
+    let wanted = f.rows(1, &sums("oracle"));
+    let all = f.everywhere(&sums("orders")).concat();
+    let total = |column: usize| -> i128 {
+        let value = |row: &String| row.split('|').nth(column).unwrap().parse::<i128>().unwrap();
+        all.iter().map(value).sum()
+    };
+    assert_eq!(vec![format!("{}|{}", total(0), total(1))], wanted);
+    let triggers =
+        f.everywhere("SELECT tgname FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND NOT tgisinternal");
+    assert_eq!(triggers.concat(), ["touch", "touch", "touch"]);
+    f.assert_clean("orders");
 }
