@@ -85,7 +85,7 @@ UNION ALL SELECT 'column', format('%s.%I', q, a.attname),
   FROM t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped
 UNION ALL SELECT 'constraint', format('%s %I', q, k.conname),
   format('ALTER TABLE %s ADD CONSTRAINT %I %s', q, k.conname, pg_get_constraintdef(k.oid))
-  FROM t JOIN pg_constraint k ON k.conrelid = t.oid WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0
+  FROM t JOIN pg_constraint k ON k.conrelid = t.oid WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND k.conparentid = 0 AND (k.conislocal OR k.conname <> 'drover_residency')
 UNION ALL SELECT 'index', format('%s %I', q, i.relname),
   pg_get_indexdef(i.oid) || CASE WHEN x.indisvalid THEN '' ELSE ' -- invalid: drop it and make it again' END
   FROM t JOIN pg_index x ON x.indrelid = t.oid JOIN pg_class i ON i.oid = x.indexrelid
