@@ -1,10 +1,11 @@
 #!/bin/sh
 # Runs unmodified drivers against a PostgreSQL or a Drover: one line per driver, exit code 1 if any failed.
 #
-#   tests/drivers/run.sh URL [--sharded] [driver…]
+#   tests/drivers/run.sh URL [--sharded] [--oracle URL] [driver…]
 #
-# --sharded: the target is a Drover; each driver's table is then sharded. Drivers: psql pgbench dump psycopg asyncpg
-# sqlalchemy django prisma node rust (dump is pg_dump and pg_restore, rust is tokio-postgres and sqlx). Pinned versions are installed below target/drivers at the first run.
+# --sharded: the target is a Drover; each driver's table is then sharded. --oracle: one PostgreSQL with an empty
+# database, to compare with (tenants). Drivers: psql pgbench dump psycopg asyncpg
+# sqlalchemy django tenants prisma node rust (dump is pg_dump and pg_restore, rust is tokio-postgres and sqlx). Pinned versions are installed below target/drivers at the first run.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,8 +17,12 @@ if [ "${1:-}" = --sharded ]; then
     DRIVER_SHARDED=1
     shift
 fi
+if [ "${1:-}" = --oracle ]; then
+    export DRIVER_ORACLE="$2"
+    shift 2
+fi
 export DRIVER_SHARDED
-drivers=${*:-psql pgbench dump psycopg asyncpg sqlalchemy django prisma node rust}
+drivers=${*:-psql pgbench dump psycopg asyncpg sqlalchemy django tenants prisma node rust}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 
@@ -60,6 +65,7 @@ for driver in $drivers; do
     dump) run="sh $here/dump.sh $url" ;;
     sqlalchemy) run="python sqlalchemy_driver.py" ;;
     django) run="python django_driver.py" ;;
+    tenants) run="python django_tenants.py" ;;
     prisma) run="python prisma_style.py" ;;
     psycopg) run="python psycopg3.py" ;;
     asyncpg) run="python asyncpg_driver.py" ;;
