@@ -111,12 +111,12 @@ COPY countries TO STDOUT;
 COPY notes (body) TO STDOUT;
 COPY items TO STDOUT;
 COPY (SELECT body FROM notes WHERE id = 1) TO STDOUT;
-@may_refuse DRV7005 @ordered COPY (SELECT id, name FROM users WHERE id = 1) TO STDOUT;
-@ordered @may_refuse COPY (SELECT id, name FROM users ORDER BY id) TO STDOUT;
-@may_refuse COPY (SELECT count(*) FROM users) TO STDOUT;
+@ordered COPY (SELECT id, name FROM users WHERE id = 1) TO STDOUT;
+@ordered COPY (SELECT id, name FROM users ORDER BY id) TO STDOUT;
+COPY (SELECT count(*) FROM users) TO STDOUT;
 COPY users (id) TO STDOUT WITH (FORMAT csv, HEADER);
 @ordered COPY (SELECT 1, 2.5::float8, 'x'::text) TO STDOUT WITH (FORMAT binary);
-@may_refuse DRV7005 @ordered COPY (SELECT id, name FROM users WHERE id = 1) TO STDOUT WITH (FORMAT binary);
+@ordered COPY (SELECT id, name FROM users WHERE id = 1) TO STDOUT WITH (FORMAT binary);
 -- inside a transaction
 BEGIN;
 COPY users (id, name) FROM STDIN;

@@ -120,9 +120,7 @@ async def copy(conn):
     await conn.copy_from_table(TABLE, output=output, columns=["id", "name"])
     assert b"3000\tquoted, value\n" in output.getvalue()
     output = io.BytesIO()
-    # COPY of a query is not done over sharded tables yet.
-    source = "(VALUES (7, 'name 7')) v (id, name)" if os.environ.get("DRIVER_SHARDED") else TABLE
-    await conn.copy_from_query(f"SELECT id, name FROM {source} WHERE id = $1", 7, output=output)
+    await conn.copy_from_query(f"SELECT id, name FROM {TABLE} WHERE id = $1", 7, output=output)
     assert output.getvalue() == b"7\tname 7\n", output.getvalue()
     try:
         await conn.copy_records_to_table(TABLE, records=[(5000, "fine"), (1, "duplicate")], columns=["id", "name"])

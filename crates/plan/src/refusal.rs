@@ -323,9 +323,9 @@ refusals! {
         "CALL archive_orders()",
         "run its statements from the client, or use drover.declare_local";
     CopyQuery = "DRV7005",
-        "COPY of a query over sharded tables is not handled yet",
-        "COPY (SELECT * FROM orders) TO STDOUT",
-        "copy the table, or SELECT";
+        "COPY of a query over sharded tables must do nothing but read",
+        "COPY (DELETE FROM orders RETURNING *) TO STDOUT",
+        "run the statement first, and copy what it answered";
     CopyFile = "DRV7006",
         "COPY of a sharded or reference table works over the client connection only",
         "COPY orders TO '/tmp/x'",

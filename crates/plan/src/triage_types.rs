@@ -35,6 +35,8 @@ pub enum Triage {
     Ddl(Box<DdlPlan>),
     /// COPY of a sharded or reference table.
     Copy(Box<CopyPlan>),
+    /// COPY (query) TO STDOUT of a query that needs [`Triage::Analyze`].
+    CopyQuery(Box<CopyStatement>),
     /// EXPLAIN of a statement that needs [`Triage::Analyze`].
     Explain(Box<ExplainPlan>),
     /// Nothing runs.

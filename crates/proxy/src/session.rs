@@ -15,6 +15,7 @@ mod configs;
 mod control;
 mod copy_many;
 mod copy_one;
+mod copy_query;
 mod describe;
 mod drift;
 mod drover_sql;

@@ -14,8 +14,10 @@
 pub mod binary;
 mod field;
 mod lines;
+mod write;
 
 pub use field::{Field, FieldRules, field};
+pub use write::RowWriter;
 
 use lines::LineState;
 

@@ -1,7 +1,10 @@
 //! COPY, maintenance and other statements that run without defining anything.
 
 use catalog::{KeyColumn, Placement, Proof, Relation};
-use sql::{CopyEndpoint, Detail, DoBlock, Maintenance, QualifiedName, RawStatement, StatementKind as Kind};
+use sql::{
+    CopyEndpoint, CopyOptions, Detail, DoBlock, Maintenance, QualifiedName, RawStatement,
+    StatementKind as Kind,
+};
 
 use super::Decision;
 use super::resolve::{RelationPlace, Resolver, name_of};
@@ -13,10 +16,13 @@ pub(super) fn copy(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         return Err(Refusal::new(RefusalCode::Unreadable));
     };
     let Some(name) = &copy.table else {
-        return if cx.needs_analysis(raw) {
-            Err(Refusal::new(RefusalCode::CopyQuery))
-        } else {
+        return if !cx.needs_analysis(raw) {
             Ok(Triage::Home)
+        } else if copy.endpoint != CopyEndpoint::Client {
+            Err(Refusal::new(RefusalCode::CopyFile))
+        } else {
+            query_options(&copy.options)?;
+            Ok(Triage::CopyQuery(copy.clone()))
         };
     };
     let Some(table) = cx.spread(name)? else {
@@ -73,6 +79,61 @@ pub(super) fn copy(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         columns,
         home_defaults,
     })))
+}
+
+/// Options of COPY (query) that Drover, which writes the rows, writes as PostgreSQL does. Those that PostgreSQL does not take are
+/// refused, too.
+fn query_options(options: &CopyOptions) -> Result<(), Refusal> {
+    let refuse = |what: &str| Err(Refusal::with(RefusalCode::CopyOption, what));
+    let csv = match options.format.as_deref() {
+        None | Some("text") => false,
+        Some("csv") => true,
+        Some("binary") => {
+            let given = [&options.delimiter, &options.null, &options.header];
+            return match given.iter().all(|option| option.is_none()) {
+                true => simple_options(options, false),
+                false => refuse("DELIMITER, NULL and HEADER in binary"),
+            };
+        }
+        Some(_) => return refuse("FORMAT"),
+    };
+    if options.header.as_deref() == Some("match") {
+        return refuse("HEADER");
+    }
+    let is_byte = |text: &str| text.len() == 1 && !matches!(text, "\n" | "\r");
+    let bytes = [&options.delimiter, &options.quote, &options.escape];
+    if !bytes.into_iter().flatten().all(|text| is_byte(text)) {
+        return refuse("DELIMITER, QUOTE and ESCAPE of other than one byte");
+    }
+    let delimiter = options
+        .delimiter
+        .as_deref()
+        .unwrap_or(if csv { "," } else { "\t" });
+    let quote = options.quote.as_deref().unwrap_or("\"");
+    let null = options.null.as_deref().unwrap_or_default();
+    let letter = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"\\.".contains(&b))
+    };
+    if (!csv && letter(delimiter)) || (csv && delimiter == quote) {
+        return refuse("DELIMITER");
+    }
+    if null.contains(['\n', '\r']) || null.contains(delimiter) || (csv && null.contains(quote)) {
+        return refuse("NULL");
+    }
+    simple_options(options, csv)
+}
+
+fn simple_options(options: &CopyOptions, csv: bool) -> Result<(), Refusal> {
+    let named = options.others.first().map(String::as_str);
+    let unknown = named.or(options.default.as_deref().map(|_| "DEFAULT"));
+    let unknown = unknown.or(options.freeze.then_some("FREEZE"));
+    let unknown = unknown.or(options.encoding.as_deref().map(|_| "ENCODING"));
+    let quotes = options.quote.is_some() || options.escape.is_some();
+    match unknown.or((quotes && !csv).then_some("QUOTE and ESCAPE")) {
+        Some(name) => Err(Refusal::with(RefusalCode::CopyOption, name)),
+        None => Ok(()),
+    }
 }
 
 fn identity_sequence(table: &Relation, column: &str) -> String {

@@ -1,9 +1,12 @@
 //! What becomes of the rows of several shards.
 
+use std::cell::RefCell;
+
 use bytes::{Bytes, BytesMut};
 use merge::{Admit, Bounds, Merger, Next, OffsetLimit};
 use wire::backend::{Backend, ErrorFields};
-use wire::frame::Message;
+use wire::copy::RowWriter;
+use wire::frame::{Frames, Message};
 
 use super::arrays::ArrayColumns;
 use super::scatter::{Flow, Sink};
@@ -204,6 +207,58 @@ impl<S: Sink> Sink for Limited<'_, S> {
 
     fn finished(&mut self, source: usize, client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
         self.inner.finished(source, client)
+    }
+
+    fn held_back(&self, source: usize) -> usize {
+        self.inner.held_back(source)
+    }
+}
+
+/// Another sink whose rows are written as COPY does, if there is a writer.
+pub struct Copied<'a, S> {
+    inner: &'a mut S,
+    writer: Option<&'a RefCell<RowWriter>>,
+}
+
+impl<'a, S> Copied<'a, S> {
+    /// Over a sink.
+    pub fn new(inner: &'a mut S, writer: Option<&'a RefCell<RowWriter>>) -> Self {
+        Self { inner, writer }
+    }
+
+    /// Writes the rows anew that were appended from `start` on.
+    fn write(&self, start: usize, client: &mut BytesMut) {
+        let Some(writer) = self.writer.filter(|_| client.len() > start) else {
+            return;
+        };
+        let rows = client.split_off(start);
+        for message in Frames::new(&rows, rows.len()) {
+            if let Ok(Ok(Backend::DataRow(row))) = message.map(Backend::decode) {
+                let values = (0..row.len()).map(|index| row.column(index).flatten());
+                writer.borrow_mut().row(values, client);
+            }
+        }
+    }
+}
+
+impl<S: Sink> Sink for Copied<'_, S> {
+    fn row(
+        &mut self,
+        source: usize,
+        message: &[u8],
+        client: &mut BytesMut,
+    ) -> Result<Flow, Box<ErrorFields>> {
+        let start = client.len();
+        let flow = self.inner.row(source, message, client)?;
+        self.write(start, client);
+        Ok(flow)
+    }
+
+    fn finished(&mut self, source: usize, client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
+        let start = client.len();
+        let flow = self.inner.finished(source, client)?;
+        self.write(start, client);
+        Ok(flow)
     }
 
     fn held_back(&self, source: usize) -> usize {

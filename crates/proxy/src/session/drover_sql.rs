@@ -309,12 +309,21 @@ impl Session {
                 "Tier: split".to_owned(),
                 format!("COPY of {}.{}", plan.schema, plan.table),
             ],
+            Triage::CopyQuery(copy) => {
+                let query = copy.query.clone().and_then(|range| piece.get(range));
+                let (planned, shards) = self.plan_inner(query.unwrap_or_default()).await?;
+                let context = self.plan_context().await?;
+                plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref())
+            }
             _ => vec!["answered by Drover".to_owned()],
         };
         self.plan_rows(lines)
     }
 
-    async fn plan_inner(&mut self, piece: &str) -> Result<(Planned, Option<Vec<catalog::ShardId>>), Fault> {
+    pub(super) async fn plan_inner(
+        &mut self,
+        piece: &str,
+    ) -> Result<(Planned, Option<Vec<catalog::ShardId>>), Fault> {
         let context = self.plan_context().await?;
         let raws = super::learn::parse(piece, &context)
             .map_err(|failure| Fault::error("42601", failure.to_string()))?;

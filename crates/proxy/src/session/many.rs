@@ -5,9 +5,11 @@ mod formats;
 mod order;
 mod prelude;
 mod relocate;
+mod run;
 mod transfer;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use bytes::BytesMut;
 use catalog::{ShardId, Snapshot};
@@ -15,6 +17,7 @@ use merge::Bounds;
 use plan::{Combine, Many, RowsPlan, SplitInsert, StatementKind, Target};
 use wire::FormatCode;
 use wire::backend::ErrorFields;
+use wire::copy::RowWriter;
 
 use super::block::Wrote;
 use super::learn::decode_columns;
@@ -23,11 +26,12 @@ use super::{Fault, Session};
 use crate::exec::arrays::ArrayColumns;
 use crate::exec::link;
 use crate::exec::scatter::{self, Request, Sink, Source};
-use crate::exec::sinks::{Collect, Concat, Keep, Limited, Only, Ordered};
+use crate::exec::sinks::{Collect, Concat, Copied, Keep, Limited, Only, Ordered};
 use crate::exec::statement::{Literals, ParamValue, Planned, Shards, element_of, place_of, resolve};
 
 use formats::check_formats;
 use order::{bounds, per_source, sort_keys};
+use run::{Asked, Run, Texts};
 
 /// What a Bind message gave.
 #[derive(Debug, Clone, Default)]
@@ -102,9 +106,6 @@ struct Gathered {
     tags: Vec<Vec<u8>>,
 }
 
-/// The home shard's OIDs of built-in types are everybody's.
-const FIRST_USER_OID: u32 = 16384;
-
 impl Session {
     /// Runs a plan whose prelude must be computed before it is known which shards are concerned.
     pub(super) async fn run_deferred(
@@ -127,7 +128,12 @@ impl Session {
             Shards::Any => vec![self.any_shard()],
             Shards::Many(shards) => shards,
         };
-        self.run_with(planned, &shards, text, args, values).await
+        let asked = Asked {
+            text,
+            args,
+            copy: None,
+        };
+        self.run_with(planned, &shards, asked, values).await
     }
 
     /// Runs a plan without a prelude on the given shards and answers the client, up to and without ReadyForQuery.
@@ -139,17 +145,43 @@ impl Session {
         text: &str,
         args: Option<&Args>,
     ) -> Result<(), Fault> {
-        self.run_with(planned, shards, text, args, Vec::new()).await
+        let asked = Asked {
+            text,
+            args,
+            copy: None,
+        };
+        self.run_with(planned, shards, asked, Vec::new()).await
+    }
+
+    /// The same for COPY (query): the rows go to the client as the writer writes them, without a beginning or an end.
+    pub(super) async fn run_copied(
+        &mut self,
+        planned: &Planned,
+        shards: &[ShardId],
+        text: &str,
+        writer: &RefCell<RowWriter>,
+    ) -> Result<(), Fault> {
+        let args = Args {
+            params: Vec::new(),
+            results: vec![writer.borrow().values()],
+        };
+        let values = self.prelude_values(&planned.plan.prelude).await?;
+        let asked = Asked {
+            text,
+            args: Some(&args),
+            copy: Some(writer),
+        };
+        self.run_with(planned, shards, asked, values).await
     }
 
     async fn run_with(
         &mut self,
         planned: &Planned,
         shards: &[ShardId],
-        text: &str,
-        args: Option<&Args>,
+        asked: Asked<'_>,
         values: Vec<Option<Extra>>,
     ) -> Result<(), Fault> {
+        let Asked { text, args, copy } = asked;
         let everywhere = planned.plan.target == Target::Every;
         if let (Many::Refuse(refusal), true, false) = (&planned.plan.many, shards.len() > 1, everywhere) {
             return Err(Fault::refused(refusal));
@@ -183,6 +215,7 @@ impl Session {
             text,
             args: arguments,
             extras: &extras,
+            copy,
         };
         let whole = run.whole_split(everywhere)?;
         let run = Run {
@@ -229,6 +262,9 @@ impl Session {
         let gathered = self
             .scatter(run, Texts::Same(sql), &formats, 0, &mut sink)
             .await?;
+        if run.copy.is_some() {
+            return Ok(());
+        }
         self.complete_sum(&gathered)
     }
 
@@ -297,7 +333,10 @@ impl Session {
                 let mut sink = Collect { arrays };
                 let binary = vec![FormatCode::Binary; rows.width];
                 self.scatter(run, texts(), &binary, 0, &mut sink).await?;
-                self.finish(run, finish, inputs, sink.arrays).await
+                match run.copy {
+                    None => self.finish(run, finish, inputs, sink.arrays).await,
+                    Some(writer) => self.finish_copied(run, finish, inputs, sink.arrays, writer).await,
+                }
             }
         }
     }
@@ -426,8 +465,9 @@ impl Session {
             usize::MAX
         };
         let pending = std::cell::Cell::new(0);
+        let mut sink = Copied::new(sink, run.copy);
         let mut sink = Limited {
-            inner: sink,
+            inner: &mut sink,
             limit_bytes,
             pending_bytes_most: &pending,
         };
@@ -517,191 +557,13 @@ impl Session {
         gathered: &Gathered,
         count: u64,
     ) -> Result<(), Fault> {
+        if run.copy.is_some() {
+            return Ok(());
+        }
         if rows.tag_rows || run.planned.plan.kind != StatementKind::Select {
             return self.complete_sum(gathered);
         }
         self.complete(&format!("SELECT {count}"))
-    }
-}
-
-/// One execution of a plan.
-struct Run<'a> {
-    planned: &'a Planned,
-    order: &'a [ShardId],
-    indexes: &'a [usize],
-    text: &'a str,
-    args: &'a Args,
-    extras: &'a [Extra],
-}
-
-impl Run<'_> {
-    /// The same execution on some of its shards.
-    fn part<R>(&self, range: R) -> Run<'_>
-    where
-        R: std::slice::SliceIndex<[ShardId], Output = [ShardId]>
-            + std::slice::SliceIndex<[usize], Output = [usize]>
-            + Clone,
-    {
-        Run {
-            order: &self.order[range.clone()],
-            indexes: &self.indexes[range],
-            ..*self
-        }
-    }
-
-    /// Parameter types; user-defined ones have other OIDs on other shards and are inferred there.
-    fn types(&self, home: bool) -> Vec<u32> {
-        let own = self.planned.param_types.iter().copied();
-        let extra = self.extras.iter().map(|extra| extra.type_oid);
-        own.chain(extra)
-            .map(|oid| if home || oid < FIRST_USER_OID { oid } else { 0 })
-            .collect()
-    }
-
-    /// One parameter, from 0: the client's, then the prelude's.
-    fn param(&self, index: usize) -> Option<ParamValue<'_>> {
-        let own = usize::from(self.planned.plan.param_count);
-        match index < own {
-            true => self.args.param(index),
-            false => extra_value(index, own, |at| self.extras.get(at)),
-        }
-    }
-
-    /// The text of a cut up INSERT that runs in one piece after all, where there is no text for that.
-    fn whole_split(&self, everywhere: bool) -> Result<Option<String>, Fault> {
-        let plan = &self.planned.plan;
-        let Many::SplitInsert(split) = &plan.many else {
-            return Ok(None);
-        };
-        let literals = split.rows.iter().any(|row| !row.drawn.is_empty());
-        if plan.text.is_some() || !literals || !(everywhere || self.order.len() == 1) {
-            return Ok(None);
-        }
-        let mut text = split.head.clone();
-        for (at, row) in split.rows.iter().enumerate() {
-            text.push_str(if at == 0 { "" } else { ", " });
-            self.push_row(row, &mut text)?;
-        }
-        text.push_str(&split.tail);
-        Ok(Some(text))
-    }
-
-    /// A row of VALUES, with the values that were computed for it.
-    fn push_row(&self, row: &plan::SplitRow, text: &mut String) -> Result<(), Fault> {
-        let missing = || Fault::error("XX000", "a value of a row was not computed");
-        let mut from = 0;
-        for value in &row.drawn {
-            let index = usize::from(value.param).checked_sub(1 + usize::from(self.planned.plan.param_count));
-            let extra = index
-                .and_then(|index| self.extras.get(index))
-                .ok_or_else(missing)?;
-            let element = extra.elements.get((value.element as usize).wrapping_sub(1));
-            text.push_str(row.sql.get(from..value.at).ok_or_else(missing)?);
-            match element.ok_or_else(missing)? {
-                None => text.push_str("NULL"),
-                Some(bytes) => {
-                    let literal = std::str::from_utf8(bytes).map_err(|_| missing())?;
-                    text.push_str(&sql::quote_literal(literal));
-                }
-            }
-            from = value.at;
-        }
-        text.push_str(row.sql.get(from..).ok_or_else(missing)?);
-        Ok(())
-    }
-
-    fn params(&self) -> Vec<SentParam<'_>> {
-        let own = self.args.params.iter().map(|(value, binary)| {
-            (
-                value.as_deref(),
-                if *binary {
-                    FormatCode::Binary
-                } else {
-                    FormatCode::Text
-                },
-            )
-        });
-        let extra = self
-            .extras
-            .iter()
-            .map(|extra| (extra.value.as_deref(), extra.format));
-        own.chain(extra).collect()
-    }
-
-    /// Types and values of the parameters for one server.
-    fn params_of<'p>(
-        &'p self,
-        texts: &'p Texts<'_>,
-        turn: usize,
-        home: bool,
-    ) -> (Vec<u32>, Vec<SentParam<'p>>) {
-        let (mut types, mut params) = (self.types(home), self.params());
-        match texts {
-            Texts::Same(_) => {}
-            Texts::Each(texts) => forget_unused(&texts[turn], &mut types, &mut params),
-            Texts::Rows { sql, oids, arrays } => {
-                forget_unused(sql, &mut types, &mut params);
-                types.extend_from_slice(oids);
-                let arrays = arrays.get(turn).or(arrays.first());
-                let arrays = arrays.into_iter().flatten();
-                params.extend(arrays.map(|array| (Some(&array[..]), FormatCode::Binary)));
-            }
-        }
-        (types, params)
-    }
-
-    /// The shards run the client's own text.
-    fn shows_positions(&self) -> bool {
-        !self.planned.plan.is_rewritten()
-            && match &self.planned.plan.many {
-                Many::SumTags { shard_sql } => shard_sql.is_none(),
-                Many::Rows(rows) => rows.shard_sql.is_none(),
-                Many::Transfer(_) | Many::Relocate(_) => false,
-                _ => self.order.len() == 1,
-            }
-    }
-}
-
-/// A value as it is sent to a server.
-type SentParam<'a> = (Option<&'a [u8]>, FormatCode);
-
-/// A part of a statement need not use all parameters, and the type of one that it does not use cannot be inferred.
-fn forget_unused(text: &str, types: &mut [u32], params: &mut [SentParam<'_>]) {
-    const TEXT: u32 = 25;
-    for (at, (oid, param)) in types.iter_mut().zip(params).enumerate() {
-        if *oid != 0 {
-            continue;
-        }
-        let name = format!("${}", at + 1);
-        let used = text.match_indices(&name).any(|(start, _)| {
-            let after = text.as_bytes().get(start + name.len());
-            !after.is_some_and(u8::is_ascii_digit)
-        });
-        if !used {
-            (*oid, *param) = (TEXT, (None, FormatCode::Text));
-        }
-    }
-}
-
-/// The text for each source.
-enum Texts<'a> {
-    Same(&'a str),
-    Each(&'a [String]),
-    /// The same text with each source's own arrays (or with the only ones there are) as further parameters.
-    Rows {
-        sql: &'a str,
-        oids: &'a [u32],
-        arrays: &'a [Vec<BytesMut>],
-    },
-}
-
-impl Texts<'_> {
-    fn of(&self, turn: usize) -> &str {
-        match self {
-            Self::Same(text) => text,
-            Self::Rows { sql, .. } => sql,
-            Self::Each(texts) => texts.get(turn).map_or("", String::as_str),
-        }
     }
 }
 

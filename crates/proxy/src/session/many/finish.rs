@@ -1,7 +1,11 @@
 //! The finish statement: one PostgreSQL computes the result from the rows of all shards.
 
+use std::cell::RefCell;
+
 use wire::FormatCode;
-use wire::backend::ErrorFields;
+use wire::backend::{Backend, ErrorFields};
+use wire::copy::RowWriter;
+use wire::frame::Frames;
 
 use super::super::enlist::HomeAccess;
 use super::super::learn::decode_columns;
@@ -13,6 +17,33 @@ use crate::exec::scatter::{self, Request};
 use crate::exec::statement::Planned;
 
 impl Session {
+    /// The same, where rows are written as COPY does: they are kept until the last has come.
+    pub(super) async fn finish_copied(
+        &mut self,
+        run: &Run<'_>,
+        sql: &str,
+        inputs: &[plan::InputColumn],
+        arrays: ArrayColumns,
+        writer: &RefCell<RowWriter>,
+    ) -> Result<(), Fault> {
+        self.client.conn.hold();
+        let result = self.finish(run, sql, inputs, arrays).await;
+        let held = self.client.conn.release_held();
+        let out = self.client.conn.out();
+        for message in Frames::new(&held, held.len()).flatten() {
+            match Backend::decode(message) {
+                Ok(Backend::DataRow(row)) => {
+                    let values = (0..row.len()).map(|index| row.column(index).flatten());
+                    writer.borrow_mut().row(values, out);
+                }
+                // The tag of the query; that of COPY follows.
+                Ok(Backend::CommandComplete { .. }) => (),
+                _ => out.extend_from_slice(message.bytes),
+            }
+        }
+        result
+    }
+
     /// Runs the finish statement and passes its rows on.
     pub(super) async fn finish(
         &mut self,

@@ -5,7 +5,8 @@ use wire::FormatCode;
 
 use super::super::Fault;
 use super::super::learn::decode_columns;
-use super::{Args, FIRST_USER_OID};
+use super::Args;
+use super::run::FIRST_USER_OID;
 use crate::exec::statement::Planned;
 
 /// User-defined arrays, composites and ranges carry type OIDs in their binary form, which differ between shards.

@@ -281,6 +281,7 @@ impl<'a> Step<'a> {
             text,
             args: self.args,
             extras: self.extras,
+            copy: None,
         }
     }
 

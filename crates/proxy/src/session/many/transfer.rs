@@ -298,6 +298,7 @@ impl Session {
             text: &transfer.insert,
             args,
             extras,
+            copy: None,
         };
         let texts = || Texts::Rows {
             sql: &transfer.insert,

@@ -64,6 +64,11 @@ pub(in super::super) enum ManyRead<'a> {
     },
     /// COPY of a sharded or reference table.
     Copy { plan: &'a CopyPlan, text: &'a str },
+    /// COPY of a query.
+    CopyQuery {
+        copy: &'a sql::CopyStatement,
+        text: &'a str,
+    },
     /// EXPLAIN of a plan.
     Explain { plan: &'a ExplainPlan, text: &'a str },
 }
@@ -176,6 +181,7 @@ impl Session {
                 args,
             } => self.run_deferred(planned, text, literals, args).await,
             ManyRead::Copy { plan, text } => self.run_copy(plan, text).await,
+            ManyRead::CopyQuery { copy, text } => self.run_copy_query(copy, text).await,
             ManyRead::Explain { plan, text } => self.run_explain(plan, text).await,
         }
     }
