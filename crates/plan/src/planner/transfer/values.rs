@@ -49,32 +49,13 @@ pub(super) fn as_query(tree: &Node) -> Option<Node> {
             ("withCheckOptions", Value::Null),
         ],
     );
-    let shape = rtable.first()?.as_node()?;
-    let entry = Node {
-        name: shape.name.clone(),
-        fields: fields(vec![
-            ("alias", Value::Null),
-            ("eref", alias("made", names)),
-            ("rtekind", atom(1)),
-            ("subquery", query),
-            ("security_barrier", atom(false)),
-            ("lateral", atom(false)),
-            ("inh", atom(false)),
-            ("inFromCl", atom(true)),
-            ("securityQuals", Value::Null),
-        ]),
-    };
+    let entry = subquery_entry(rtable.first()?.as_node()?, query, names);
+    let item = node("RANGETBLREF", vec![("rtindex", atom(index))]);
     let from = node(
         "FROMEXPR",
-        vec![
-            (
-                "fromlist",
-                Value::List(vec![node("RANGETBLREF", vec![("rtindex", atom(index))])]),
-            ),
-            ("quals", Value::Null),
-        ],
+        vec![("fromlist", Value::List(vec![item])), ("quals", Value::Null)],
     );
-    let entries = rtable.iter().cloned().chain([Value::Node(Box::new(entry))]);
+    let entries = rtable.iter().cloned().chain([entry]);
     let changed = with(
         tree,
         &[
@@ -88,6 +69,24 @@ pub(super) fn as_query(tree: &Node) -> Option<Node> {
         Value::Node(tree) => Some(*tree),
         _ => None,
     }
+}
+
+/// A range table entry for a query in FROM; `shape` is any other entry of its server.
+fn subquery_entry(shape: &Node, query: Value, names: Vec<Value>) -> Value {
+    Value::Node(Box::new(Node {
+        name: shape.name.clone(),
+        fields: fields(vec![
+            ("alias", Value::Null),
+            ("eref", alias("made", names)),
+            ("rtekind", atom(1)),
+            ("subquery", query),
+            ("security_barrier", atom(false)),
+            ("lateral", atom(false)),
+            ("inh", atom(false)),
+            ("inFromCl", atom(true)),
+            ("securityQuals", Value::Null),
+        ]),
+    }))
 }
 
 /// Whether an expression is one that is drawn from a sequence, for a row or by its own server: that is not for a query to do.
