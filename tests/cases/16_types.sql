@@ -110,3 +110,8 @@ SELECT k, CAST(f8 AS text), n::int8::text, d::timestamp, ti::text FROM zoo WHERE
 @params ('(1,a,green)') SELECT k FROM zoo WHERE p3 = $1::point3;
 @params (1.5::float8) SELECT k FROM zoo WHERE f8 < $1;
 @params ('abc') SELECT k FROM zoo WHERE sh = $1;
+-- constants of types that the shards' text has to spell out
+@ordered SELECT k FROM zoo WHERE jb @> '{"a": 1}' OR jb = 'null' ORDER BY k;
+@ordered SELECT k, jb -> 'b' || '[2, {"c": "d\"e"}]' FROM zoo WHERE jb = ANY ('{"null","{\"a\": 1, \"b\": [1]}"}'::jsonb[]) ORDER BY k DESC;
+@ordered SELECT k FROM zoo WHERE ip << '10.0.0.0/8' OR bi = B'1111' OR ma = 'ff:ff:ff:ff:ff:ff' ORDER BY k;
+@ordered SELECT k, tz = '10:00+02', vb || B'01', iv = ANY ('{1 day 02:00,-1 mon}'::interval[]) FROM zoo ORDER BY k;

@@ -7,6 +7,7 @@ mod datum;
 mod dml;
 mod expr;
 mod from;
+mod jsonb;
 mod parts;
 mod printer;
 mod select;

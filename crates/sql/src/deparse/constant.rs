@@ -17,9 +17,13 @@ mod oid {
     pub(super) const TEXT: u32 = 25;
     pub(super) const OID: u32 = 26;
     pub(super) const JSON: u32 = 114;
+    pub(super) const XML: u32 = 142;
+    pub(super) const CIDR: u32 = 650;
     pub(super) const FLOAT4: u32 = 700;
     pub(super) const FLOAT8: u32 = 701;
     pub(super) const UNKNOWN: u32 = 705;
+    pub(super) const MACADDR: u32 = 829;
+    pub(super) const INET: u32 = 869;
     pub(super) const BPCHAR: u32 = 1042;
     pub(super) const VARCHAR: u32 = 1043;
     pub(super) const DATE: u32 = 1082;
@@ -27,13 +31,17 @@ mod oid {
     pub(super) const TIMESTAMP: u32 = 1114;
     pub(super) const TIMESTAMPTZ: u32 = 1184;
     pub(super) const INTERVAL: u32 = 1186;
+    pub(super) const TIMETZ: u32 = 1266;
+    pub(super) const BIT: u32 = 1560;
+    pub(super) const VARBIT: u32 = 1562;
     pub(super) const NUMERIC: u32 = 1700;
     pub(super) const REGCLASS: u32 = 2205;
     pub(super) const UUID: u32 = 2950;
+    pub(super) const JSONB: u32 = 3802;
 }
 
 /// Arrays of built-in types: array type, element type, element alignment.
-const ARRAYS: [(u32, u32, usize); 16] = [
+const ARRAYS: [(u32, u32, usize); 24] = [
     (1000, oid::BOOL, 1),
     (1005, oid::INT2, 2),
     (1007, oid::INT4, 4),
@@ -50,6 +58,14 @@ const ARRAYS: [(u32, u32, usize); 16] = [
     (1115, oid::TIMESTAMP, 8),
     (1185, oid::TIMESTAMPTZ, 8),
     (1001, oid::BYTEA, 4),
+    (199, oid::JSON, 4),
+    (3807, oid::JSONB, 4),
+    (1187, oid::INTERVAL, 8),
+    (1270, oid::TIMETZ, 8),
+    (1041, oid::INET, 4),
+    (651, oid::CIDR, 4),
+    (1561, oid::BIT, 4),
+    (1563, oid::VARBIT, 4),
 ];
 
 /// Prints a `CONST` as a literal with its type: `'…'::type`. Without a type modifier: the value has gone through it.
@@ -113,7 +129,7 @@ fn text(type_oid: Oid, bytes: &[u8]) -> Option<String> {
         oid::FLOAT4 => datum::float4(f32::from_bits(datum::u32(bytes)?)),
         oid::FLOAT8 => datum::float8(f64::from_bits(datum::i64(bytes)? as u64)),
         oid::NUMERIC => datum::numeric(varlena(bytes)?)?,
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::JSON => utf8(varlena(bytes)?)?,
+        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::JSON | oid::XML => utf8(varlena(bytes)?)?,
         oid::UNKNOWN => utf8(bytes.strip_suffix(&[0]).unwrap_or(bytes))?,
         oid::NAME => utf8(bytes.split(|b| *b == 0).next()?)?,
         // A zero byte is the empty value; other bytes beyond ASCII print differently between versions.
@@ -129,6 +145,11 @@ fn text(type_oid: Oid, bytes: &[u8]) -> Option<String> {
         oid::TIMESTAMP => datum::timestamp(datum::i64(bytes)?, false)?,
         oid::TIMESTAMPTZ => datum::timestamp(datum::i64(bytes)?, true)?,
         oid::INTERVAL => datum::interval(bytes)?,
+        oid::TIMETZ => datum::timetz(bytes)?,
+        oid::JSONB => super::jsonb::text(varlena(bytes)?)?,
+        oid::INET | oid::CIDR => datum::inet(varlena(bytes)?)?,
+        oid::MACADDR => datum::macaddr(bytes)?,
+        oid::BIT | oid::VARBIT => datum::bits(varlena(bytes)?)?,
         _ => return None,
     })
 }
@@ -192,7 +213,8 @@ fn fixed_length(type_oid: Oid) -> Option<usize> {
         oid::INT2 => 2,
         oid::INT4 | oid::FLOAT4 | oid::DATE => 4,
         oid::INT8 | oid::FLOAT8 | oid::TIME | oid::TIMESTAMP | oid::TIMESTAMPTZ => 8,
-        oid::UUID => 16,
+        oid::UUID | oid::INTERVAL => 16,
+        oid::TIMETZ => 12,
         _ => return None,
     })
 }

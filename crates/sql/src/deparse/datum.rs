@@ -270,6 +270,48 @@ pub(super) fn interval(bytes: &[u8]) -> Option<String> {
     ))
 }
 
+/// A time of day and its zone, which is stored in seconds west of UTC.
+pub(super) fn timetz(bytes: &[u8]) -> Option<String> {
+    let west = i32(bytes.get(8..)?)?;
+    let sign = if west > 0 { '-' } else { '+' };
+    let seconds = west.unsigned_abs();
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    Some(format!("{}{sign}{h:02}:{m:02}:{s:02}", time(i64(bytes)?)?))
+}
+
+/// Contents of an `inet` or `cidr`: family, bits of the mask, address.
+pub(super) fn inet(data: &[u8]) -> Option<String> {
+    let (&[family, bits], address) = data.split_first_chunk::<2>()?;
+    let address = match family {
+        2 => std::net::Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?).to_string(),
+        3 => std::net::Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?).to_string(),
+        _ => return None,
+    };
+    Some(format!("{address}/{bits}"))
+}
+
+pub(super) fn macaddr(bytes: &[u8]) -> Option<String> {
+    let bytes: [u8; 6] = bytes.get(..6)?.try_into().ok()?;
+    Some(bytes.map(|byte| format!("{byte:02x}")).join(":"))
+}
+
+/// Contents of a `bit` or `varbit`: the number of bits, and the bits.
+pub(super) fn bits(data: &[u8]) -> Option<String> {
+    let count = usize::try_from(i32(data)?).ok()?;
+    let bytes = data.get(4..)?;
+    if count > bytes.len().checked_mul(8)? {
+        return None;
+    }
+    let bit = |at: usize| {
+        if bytes[at / 8] >> (7 - at % 8) & 1 == 1 {
+            '1'
+        } else {
+            '0'
+        }
+    };
+    Some((0..count).map(bit).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -216,3 +216,11 @@ delete from only s.cust where not exists (select 1 from s.ord where cust_id = cu
 with gone as (select ord_id from s.item where amount > 20) delete from s.item where ord_id in (select ord_id from gone)
 delete from s.cust
 delete from s.v where id = 5 returning *
+select '{"a": 1, "b": [1.50, -0, 1e3, "x\"y\\\\z\\u0001é", null, true, false, {}, []], "longer key": {"n": {"m": [[[1]]]}}}'::jsonb
+select '"text"'::jsonb, '7'::jsonb, 'null'::jsonb, 'true'::jsonb, '[]'::jsonb, '{}'::jsonb, '0.00001000'::jsonb, '123456789012345678901234567890.5'::jsonb
+select '[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,"a",41,{"k":"v"},42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63,64,65,66,67]'::jsonb
+select '{"k00":0,"k01":"1","k02":[2],"k03":{"a":3},"k04":4.25,"k05":null,"k06":6,"k07":7,"k08":8,"k09":9,"k10":10,"k11":11,"k12":12,"k13":13,"k14":14,"k15":15,"k16":16,"k17":17,"k18":18,"k19":19,"k20":20,"k21":21,"k22":22,"k23":23}'::jsonb -> 'k04'
+select array['{"a": 1}', '[1, 2]', null]::jsonb[], array['{"a":  1}', '2']::json[], '{}'::jsonb[]
+select time with time zone '12:34:56.789+05:30', time with time zone '24:00:00-08', array['01:02:03+00', '04:05:06.5-00:00:30']::timetz[], array['1 day', '-2 mons 03:04:05.000006']::interval[]
+select inet '10.1.2.3/8', inet '::1', cidr '192.168.0.0/16', cidr 'fe80::/10', inet '::ffff:1.2.3.4', array['10.0.0.1', 'abcd::12/64']::inet[], array['10.0.0.0/8']::cidr[], macaddr '08:00:2b:01:02:03'
+select b'10110', b'', x'1ff', '1'::bit(1), '10101'::varbit, array[b'1', b'011']::bit[], array['01', '']::varbit[]
