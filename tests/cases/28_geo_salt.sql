@@ -11,7 +11,15 @@ INSERT INTO visits SELECT (ARRAY['eu', 'us'])[g % 2 + 1], g, g FROM generate_ser
 @oracle ALTER TABLE people ADD CONSTRAINT drover_residency CHECK (region IN ('eu', 'us', 'uk', 'it''s'));
 @oracle ALTER TABLE visits ADD CONSTRAINT drover_residency CHECK (region IN ('eu', 'us', 'uk', 'it''s'));
 @oracle ALTER TABLE made ADD CONSTRAINT drover_residency CHECK (coalesce(region, 'eu') IN ('eu', 'us'));
+CREATE TABLE regions (code text PRIMARY KEY, title text);
+INSERT INTO regions VALUES ('eu', 'Europe'), ('us', 'America'), ('uk', NULL), ('fr', 'nobody may be here'), ('', 'nor here');
+@drover SELECT drover.reference_table('regions');
 @cases
+-- a region that no shard may have is answered once all the same
+SELECT r.code, count(p.id) FROM regions r LEFT JOIN people p ON p.region = r.code GROUP BY r.code;
+SELECT r.code, m.id FROM regions r LEFT JOIN made m ON m.region = r.code;
+SELECT r.code FROM regions r WHERE NOT EXISTS (SELECT 1 FROM people p WHERE p.region = r.code AND p.id < 5);
+SELECT r.code, p.id FROM regions r LEFT JOIN people p ON p.region = r.code WHERE r.code IN ('fr', 'us');
 SELECT * FROM people WHERE region = 'eu';
 SELECT * FROM people WHERE region = 'it''s';
 SELECT * FROM people WHERE region IN ('us', 'uk', 'zz');

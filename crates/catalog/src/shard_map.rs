@@ -322,4 +322,10 @@ impl ShardMap {
     pub fn predicate_sql(&self, shard: ShardId, columns: &[(KeyType, &str)]) -> String {
         predicate::of_shard(self, shard, columns)
     }
+
+    /// The same, total: a key that no shard may have counts as the shard's that is asked for it. For rows that are not
+    /// placed by this map, of which each has to be counted by one shard.
+    pub fn answered_by_sql(&self, shard: ShardId, columns: &[(KeyType, &str)]) -> String {
+        predicate::answered_by(self, shard, columns)
+    }
 }

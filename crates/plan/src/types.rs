@@ -357,7 +357,7 @@ impl RowsPlan {
                 .iter()
                 .map(|(key, sql)| (*key, sql.as_str()))
                 .collect();
-            Some(map.predicate_sql(shard, &columns))
+            Some(map.answered_by_sql(shard, &columns))
         };
         self.with_conditions(text, condition).map(Cow::Owned)
     }

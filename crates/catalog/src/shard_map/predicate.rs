@@ -9,7 +9,18 @@ type Columns<'a> = &'a [(KeyType, &'a str)];
 
 /// Never NULL; true for exactly the keys of the shard.
 pub(super) fn of_shard(map: &ShardMap, shard: ShardId, columns: Columns<'_>) -> String {
-    let rule = of_rule(&map.rest, shard, columns);
+    with_rule(map, shard, columns, of_rule(&map.rest, shard, columns))
+}
+
+/// The same, where a key that no shard may have counts as the shard's that is asked for it: every key is some shard's.
+pub(super) fn answered_by(map: &ShardMap, shard: ShardId, columns: Columns<'_>) -> String {
+    match map.rest {
+        Rest::Nowhere(asked) => with_rule(map, shard, columns, (asked == shard).to_string()),
+        _ => of_shard(map, shard, columns),
+    }
+}
+
+fn with_rule(map: &ShardMap, shard: ShardId, columns: Columns<'_>, rule: String) -> String {
     if map.rows.is_empty() {
         return rule;
     }
