@@ -58,7 +58,7 @@ fn through(herd: &Herd, door: &crate::herd::Door, extended: bool) -> Vec<String>
                 ..Extended::new(case.sql)
             }),
         };
-        let answer = answer.unwrap_or_else(|error| panic!("{}: {error}", case.sql));
+        let answer = answer.unwrap_or_else(|error| panic!("{}: {error:?}", case.sql));
         if ["pg_sleep", "pg_is_in_recovery", "inet_server_port"]
             .iter()
             .any(|safe| case.sql.contains(safe))
