@@ -344,3 +344,40 @@ fn data_definition_inside_do_is_refused() {
     assert_eq!(code(&mut client, "SELECT a FROM made_in_do"), "42P01");
     assert_eq!(value(&mut other, "SELECT count(*)::text FROM t"), "20");
 }
+
+#[test]
+fn a_client_that_dies_while_its_statement_waits_on_several_shards_holds_nothing_up() {
+    let (mut holder, mut other) = (proxy().client(), proxy().client());
+    let sql = "UPDATE t SET v = 'dead'";
+    let extended = Pipeline::new()
+        .parse("", sql, &[])
+        .bind("", "", &[], Format::Text)
+        .execute("", 0)
+        .sync();
+    for pipeline in [Pipeline::new().query(sql), extended] {
+        good(&mut holder, "BEGIN");
+        good(&mut holder, "UPDATE t SET v = v WHERE k = 1");
+        let mut dying = proxy().client();
+        dying.send(pipeline.bytes()).unwrap();
+        // It has rows of one shard, and waits for one of the other.
+        let mut held = None;
+        until("the statement runs", || {
+            held = (2..=20).find(|k| {
+                let lock = format!("SELECT v FROM t WHERE k = {k} FOR UPDATE NOWAIT");
+                code(&mut other, &lock) == "55P03"
+            });
+            held.is_some()
+        });
+        dying.kill();
+        good(&mut other, "SET statement_timeout = '20s'");
+        good(
+            &mut other,
+            &format!("UPDATE t SET v = v WHERE k = {}", held.unwrap_or_default()),
+        );
+        good(&mut holder, "ROLLBACK");
+        assert_eq!(
+            value(&mut other, "SELECT count(*)::text FROM t WHERE v = 'dead'"),
+            "0"
+        );
+    }
+}

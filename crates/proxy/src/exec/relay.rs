@@ -227,6 +227,9 @@ pub async fn wait_for_server(server: &mut ServerConn, client: &mut Conn) -> Resu
     Ok(())
 }
 
+/// The message Sync. Behind an Execute it asks for nothing that could be done for a client that is gone.
+const SYNC: &[u8] = b"S\0\0\0\x04";
+
 /// While a server is waited for: sends the client what there is and reads its pipelined messages. Ready only when the
 /// client is gone.
 pub fn watch_client(client: &mut Conn, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
@@ -237,7 +240,7 @@ pub fn watch_client(client: &mut Conn, cx: &mut Context<'_>) -> Poll<Result<(), 
     }
     if client.unread().remaining() < CLIENT_AHEAD_MAX {
         match client.poll_fill(cx) {
-            Poll::Ready(Ok(0)) if client.unread().is_empty() => {
+            Poll::Ready(Ok(0)) if matches!(client.unread(), [] | SYNC) => {
                 return Poll::Ready(Err(PumpError::Client(io::ErrorKind::UnexpectedEof.into())));
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Client(error))),

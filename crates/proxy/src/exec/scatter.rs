@@ -10,7 +10,7 @@ use wire::frame::Message;
 use wire::{FormatCode, Target, TransactionStatus, frontend};
 
 use super::link::{self, LinkError};
-use super::relay::PumpError;
+use super::relay::{PumpError, watch_client};
 use crate::conn::Conn;
 use crate::server::ServerConn;
 
@@ -284,12 +284,8 @@ async fn wait_any(
         if heard {
             return Poll::Ready(Ok(()));
         }
-        if client.pending_out() > 0
-            && let Poll::Ready(Err(error)) = client.poll_flush(cx)
-        {
-            return Poll::Ready(Err(PumpError::Client(error)));
-        }
-        Poll::Pending
+        // Nobody wants the answer of a client that is gone, and others may wait for the locks that it holds.
+        watch_client(client, cx)
     })
     .await
 }
