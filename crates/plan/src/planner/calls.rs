@@ -15,7 +15,7 @@ const AGE_TODAY: [u32; 2] = [1386, 2059];
 pub(super) const NEXTVAL: u32 = 1574;
 /// Types whose values are object ids: regproc, regprocedure, regoper, regoperator, regclass, regtype, regconfig,
 /// regdictionary, regnamespace, regrole, regcollation.
-const REG_TYPES: [u32; 11] = [24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191];
+pub(super) const REG_TYPES: [u32; 11] = [24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191];
 /// Types whose literals `now`, `today` … are relative to the clock.
 const TIME_TYPES: [u32; 5] = [1082, 1083, 1114, 1184, 1266];
 /// Arrays of them, ranges, multiranges, and arrays of these.

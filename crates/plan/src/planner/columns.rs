@@ -4,6 +4,7 @@ use catalog::{Oid, Snapshot, TypeKind};
 use merge::Comparator;
 use sql::Node;
 
+use super::calls::REG_TYPES;
 use super::names::type_sql;
 use crate::{Refusal, RefusalCode};
 
@@ -71,7 +72,8 @@ pub(super) fn travelling(type_oid: u32, snapshot: &Snapshot) -> Result<Travellin
         TypeKind::Enum => true,
         _ => false,
     };
-    if !(facts.binary && scalar) {
+    // An object has another id on each server.
+    if !(facts.binary && scalar) || REG_TYPES.contains(&base.0) {
         return refuse(&facts.name);
     }
     let (Some(array), Some(name)) = (facts.array, type_sql(snapshot, base.0)) else {
