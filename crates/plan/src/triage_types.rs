@@ -222,6 +222,15 @@ pub enum DroverStatement {
     ReferenceTable {
         /// The table.
         table: QualifiedName,
+        /// As in [`DroverStatement::ShardTable`].
+        online: Option<bool>,
+    },
+    /// `drover.unshard_table(…)`
+    UnshardTable {
+        /// The table.
+        table: QualifiedName,
+        /// As in [`DroverStatement::ShardTable`].
+        online: Option<bool>,
     },
     /// `drover.declare_local(…)`
     DeclareLocal {

@@ -26,6 +26,7 @@ pub(crate) mod online;
 mod part;
 mod pins;
 mod progress;
+mod rearrange;
 mod relocate;
 mod renames;
 mod repair;
@@ -39,12 +40,12 @@ pub use drift::{Finding, TableCheck, check_tables};
 pub use effects::{RecordChange, resolve_effects, resolve_effects_on};
 pub(crate) use online::{all as moves, cancel as cancel_move};
 pub use pins::{Pin, pin_key};
+pub use relocate::Goal;
 pub use repair::{is_unfinished, repair};
 pub use schema_diff::{SchemaDifference, schema_diff};
 
 use std::time::Duration;
 
-use plan::ShardOptions;
 use topology::ChangeScope;
 use topology::records::FunctionRecord;
 use wire::backend::ErrorFields;
@@ -65,38 +66,13 @@ pub struct Manner<'a> {
     pub online: Option<bool>,
 }
 
-/// Shards an existing table, its rows included. `progress` gets a line at most once per second; the statement that
-/// asked for this must not count as running meanwhile, because the cluster is paused.
-pub async fn shard_table(
-    cluster: &Cluster,
-    database: &str,
-    schema: &str,
-    table: &str,
-    options: &ShardOptions,
-    manner: Manner<'_>,
-    progress: &mut dyn FnMut(&str),
-) -> Result<(), ErrorFields> {
-    let options = Some(options);
-    move_table(cluster, database, (schema, table), options, manner, progress).await
-}
-
-/// Makes an existing table a reference table: all its rows on every shard. `progress` as for [`shard_table`].
-pub async fn reference_table(
-    cluster: &Cluster,
-    database: &str,
-    schema: &str,
-    table: &str,
-    manner: Manner<'_>,
-    progress: &mut dyn FnMut(&str),
-) -> Result<(), ErrorFields> {
-    move_table(cluster, database, (schema, table), None, manner, progress).await
-}
-
-async fn move_table(
+/// Moves the rows of an existing table to where `goal` wants them. `progress` gets a line at most once per second; the
+/// statement that asked for this must not count as running meanwhile, because the cluster is paused.
+pub async fn move_table(
     cluster: &Cluster,
     database: &str,
     (schema, table): (&str, &str),
-    options: Option<&ShardOptions>,
+    goal: &Goal,
     manner: Manner<'_>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), ErrorFields> {
@@ -104,7 +80,7 @@ async fn move_table(
         database,
         schema,
         table,
-        options,
+        goal,
     };
     let faults = Faults::default();
     let moved = async {

@@ -41,8 +41,12 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             })
         }
         "reference_table" => {
-            let args = Arguments::new(call, &["table"])?;
-            Ok(DroverStatement::ReferenceTable { table: args.table()? })
+            let (table, online) = whole_table(call)?;
+            Ok(DroverStatement::ReferenceTable { table, online })
+        }
+        "unshard_table" => {
+            let (table, online) = whole_table(call)?;
+            Ok(DroverStatement::UnshardTable { table, online })
         }
         "cancel_move" => {
             let args = Arguments::new(call, &["table"])?;
@@ -69,6 +73,12 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             format!("drover.{other}()"),
         )),
     }
+}
+
+/// A table, and how it is moved.
+fn whole_table(call: &DroverCall) -> Result<(QualifiedName, Option<bool>), Refusal> {
+    let args = Arguments::new(call, &["table", "online"])?;
+    Ok((args.table()?, args.flag("online")?))
 }
 
 /// A function without arguments.

@@ -6,14 +6,16 @@ use catalog::{KeyError, KeyType, KeyValue, MapId, Oid, Relation, RelationKind, S
 use plan::RefusalCode;
 use sql::quote_ident;
 use topology::ClusterRecord;
-use topology::records::{TableKind, TableState};
+use topology::records::{TableKind, TableRecord, TableState};
 
 use super::OpError;
-use super::effects::{NewKind, NewTable, find_colocated, key_type_of, key_type_sql, shape_of, text_sql};
+use super::effects::{
+    NewKind, NewTable, find_colocated, key_type_of, key_type_sql, shape_named, shape_of, text_sql,
+};
 use super::guards::{Owns, keeps_residents};
 use super::join::try_join_all;
 use super::part::shard_name;
-use super::relocate::Wanted;
+use super::relocate::{Goal, Wanted};
 use crate::admin_link::{AdminError, AdminLink};
 use crate::cluster::{Cluster, facts};
 
@@ -25,10 +27,39 @@ pub(super) struct Movable {
     pub(super) sql_name: String,
     /// The columns to copy, as SQL, in order.
     pub(super) columns: String,
-    /// How rows are divided; `None`: every shard has all.
+    /// Where rows are now.
+    pub(super) before: Before,
+    /// How rows are divided; `None`: all of them are on every shard, or on the home shard.
     pub(super) division: Option<Division>,
     /// The facts as they are once it has moved.
     pub(super) snapshot: Snapshot,
+}
+
+/// Where the rows of a table are before it moves.
+pub(super) enum Before {
+    /// On the home shard.
+    Home,
+    /// All of them on every shard.
+    Reference,
+    /// Divided.
+    Sharded(Division),
+}
+
+impl Before {
+    fn of(record: &ClusterRecord, known: Option<&TableRecord>) -> Result<Before, OpError> {
+        let Some(known) = known else {
+            return Ok(Before::Home);
+        };
+        let division = Division::of(record, known);
+        match (&known.kind, division) {
+            (TableKind::Reference, _) => Ok(Before::Reference),
+            (_, Some(division)) => Ok(Before::Sharded(division)),
+            _ => Err(OpError::refused(
+                "XX000",
+                format!("the shard map of {}.{} cannot be found", known.schema, known.name),
+            )),
+        }
+    }
 }
 
 /// Which rows belong where.
@@ -39,6 +70,28 @@ pub(super) struct Division {
 }
 
 impl Division {
+    /// Of a table as it is recorded; `None` when it is not sharded, or in a way that is not known.
+    fn of(record: &ClusterRecord, table: &TableRecord) -> Option<Division> {
+        let TableKind::Sharded {
+            columns,
+            key_types,
+            map,
+        } = &table.kind
+        else {
+            return None;
+        };
+        let shape = shape_named(key_types).filter(|shape| shape.types().len() == columns.len())?;
+        Some(Division {
+            map: record.map(*map)?.scheme.to_shard_map().ok()?,
+            key: shape
+                .types()
+                .iter()
+                .copied()
+                .zip(columns.iter().cloned())
+                .collect(),
+        })
+    }
+
     /// True for the rows of this shard and no others; never NULL.
     pub(super) fn predicate(&self, shard: ShardId) -> String {
         let key: Vec<(KeyType, String)> = self.key.iter().map(|(t, name)| (*t, quote_ident(name))).collect();
@@ -95,6 +148,9 @@ pub(super) async fn preflight(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<
         .await
         .map_err(OpError::on(&home))?;
     let movable = look(&mut link, &home, &record, wanted).await?;
+    if !matches!(movable.before, Before::Home) {
+        return super::rearrange::preflight(cluster, &mut link, &record, &movable).await;
+    }
     all_have_a_place(&mut link, &home, &movable).await?;
     let others = record
         .shards
@@ -161,10 +217,11 @@ pub(super) async fn look(
     let on = OpError::on(home);
     let rows = link.rows(&find_sql(wanted)).await.map_err(&on)?;
     let oid = ordinary_table(rows.first().map(Vec::as_slice), wanted)?;
-    not_moved_yet(record, wanted)?;
-    let kind = match wanted.options {
-        None => NewKind::Reference,
-        Some(options) => {
+    let known = known(record, wanted)?;
+    let kind = match wanted.goal {
+        Goal::Home => NewKind::Home,
+        Goal::Reference => NewKind::Reference,
+        Goal::Sharded(options) => {
             let mut types = Vec::with_capacity(options.key.len());
             for column in &options.key {
                 let row = link.rows(&key_type_sql(oid, column)).await.map_err(&on)?;
@@ -189,6 +246,7 @@ pub(super) async fn look(
     };
     let mut after = record.clone();
     let recorded = table.add_to(&mut after, TableState::Active)?;
+    moves_at_all(known, recorded.as_ref(), wanted)?;
     let input = after
         .sharding_input(wanted.database)
         .map_err(|error| on(AdminError::State(error.to_string())))?;
@@ -205,14 +263,15 @@ pub(super) async fn look(
     judge(&snapshot, relation, wanted)?;
     let columns = columns_sql(relation, wanted)?;
     let division = match &recorded {
-        TableKind::Reference => None,
-        TableKind::Sharded { map, .. } => Some(division(&snapshot, relation, *map, wanted)?),
+        None | Some(TableKind::Reference) => None,
+        Some(TableKind::Sharded { map, .. }) => Some(division(&snapshot, relation, *map, wanted)?),
     };
     let sql_name = format!("{}.{}", quote_ident(wanted.schema), quote_ident(wanted.table));
     Ok(Movable {
         table,
         sql_name,
         columns,
+        before: Before::of(record, known)?,
         division,
         snapshot,
     })
@@ -277,24 +336,50 @@ fn ordinary_table(row: Option<&[Option<String>]>, wanted: &Wanted<'_>) -> Result
     ))
 }
 
-fn not_moved_yet(record: &ClusterRecord, wanted: &Wanted<'_>) -> Result<(), OpError> {
-    let Some(known) = record.table(wanted.database, wanted.schema, wanted.table) else {
-        return Ok(());
-    };
-    let title = wanted.title();
-    Err(match (&known.state, &known.kind) {
-        (TableState::Pending { .. }, _) => OpError::refused(
+/// The table as it is recorded.
+fn known<'a>(record: &'a ClusterRecord, wanted: &Wanted<'_>) -> Result<Option<&'a TableRecord>, OpError> {
+    let known = record.table(wanted.database, wanted.schema, wanted.table);
+    if known.is_some_and(|known| known.state != TableState::Active) {
+        return Err(OpError::refused(
             "55006",
-            format!("another change of table {title} is not finished yet"),
-        ),
-        (TableState::Active, TableKind::Sharded { columns, .. }) => OpError::refused(
-            "42710",
-            format!("table {title} is sharded already, by {}", columns.join(", ")),
-        ),
-        (TableState::Active, TableKind::Reference) => {
-            OpError::refused("42710", format!("table {title} is a reference table already"))
+            format!("another change of table {} is not finished yet", wanted.title()),
+        ));
+    }
+    Ok(known)
+}
+
+/// Refuses what would leave the table where it is.
+fn moves_at_all(
+    known: Option<&TableRecord>,
+    after: Option<&TableKind>,
+    wanted: &Wanted<'_>,
+) -> Result<(), OpError> {
+    let title = wanted.title();
+    let same = |known: &TableRecord, columns: &Vec<String>| match wanted.goal {
+        // Who only names the key does not ask for another scheme.
+        Goal::Sharded(options) if options.scheme.is_none() && options.colocate_with.is_none() => {
+            options.key == *columns
         }
-    })
+        _ => after == Some(&known.kind),
+    };
+    match (known, wanted.goal) {
+        (None, Goal::Home) => Err(OpError::refused(
+            "42809",
+            format!("table {title} is neither sharded nor a reference table"),
+        )),
+        (Some(known), goal) => match &known.kind {
+            TableKind::Sharded { columns, .. } if same(known, columns) => Err(OpError::refused(
+                "42710",
+                format!("table {title} is sharded already, by {}", columns.join(", ")),
+            )),
+            TableKind::Reference if *goal == Goal::Reference => Err(OpError::refused(
+                "42710",
+                format!("table {title} is a reference table already"),
+            )),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }
 
 /// What the facts say, with the table placed as wanted.

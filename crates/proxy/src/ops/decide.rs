@@ -1,8 +1,8 @@
-//! The end of a move: pending record, prepared parts, decision on the home shard.
+//! The end of a move: pending record or journal, prepared parts, decision on the home shard.
 
 use commit::{Gid, Secret};
-use topology::records::TableState;
-use topology::{ChangeError, ChangeGuard};
+use topology::records::{SchemaJournal, TableState};
+use topology::{ChangeError, ChangeGuard, ClusterRecord};
 
 use super::OpError;
 use super::effects::NewTable;
@@ -36,70 +36,115 @@ impl Parts {
     }
 }
 
-/// Commits a move and records the table. After an error other than [`OpError::Unfinished`] nothing has changed.
+/// How the cluster's record says that a move is under way, and what it says afterwards.
+#[derive(Clone, Copy)]
+pub(super) enum Entry<'a> {
+    /// A table that was not recorded before: pending meanwhile.
+    Table(&'a NewTable),
+    /// Another change of the record, of tables in this database: in the journal meanwhile.
+    Change(&'a str, &'a Edit<'a>),
+}
+
+/// A change of the record. May be made several times, each time on another version of it.
+pub(super) type Edit<'a> = dyn Fn(&mut ClusterRecord) -> Result<(), OpError> + Send + Sync + 'a;
+
+impl Entry<'_> {
+    fn database(&self) -> &str {
+        match self {
+            Entry::Table(table) => &table.database,
+            Entry::Change(database, _) => database,
+        }
+    }
+}
+
+/// Commits a move and records it. After an error other than [`OpError::Unfinished`] nothing has changed.
 pub(super) async fn commit(
     cluster: &Cluster,
     guard: &mut ChangeGuard,
     parts: Parts,
-    table: &NewTable,
+    entry: Entry<'_>,
     faults: &Faults,
 ) -> Result<(), OpError> {
     let secret = crate::cancel::random::<16>()
         .map(Secret)
         .map_err(|_| OpError::refused("XX000", "the system has no random numbers"))?;
     let gid = Gid::new(commit::ShardId(parts.home.shard.0), secret);
-    let announced = announce(guard, table, &gid).await;
+    let announced = announce(guard, entry, &gid).await;
     if let Err(error) = announced {
         parts.roll_back().await;
         if matches!(error, OpError::Change(ChangeError::Store(_))) {
             // It is not known whether it was written.
-            withdraw(guard, table).await?;
+            withdraw(guard, entry, &gid).await?;
         }
         return Err(error);
     }
-    match decide(cluster, guard, parts, table, Name { gid, secret }, faults).await {
+    let name = Name { gid, secret };
+    match decide(cluster, guard, parts, entry.database(), name, faults).await {
         Ok(()) => {}
         Err(error @ (OpError::Unfinished(_) | OpError::Died)) => return Err(error),
         Err(error) => {
-            withdraw(guard, table).await?;
+            withdraw(guard, entry, &gid).await?;
             return Err(error);
         }
     }
     faults.reached(Step::Finished).await?;
-    record(guard, table, &TableState::Active)
+    record(guard, entry, &gid)
         .await
         .map_err(|error| OpError::Unfinished(format!("the table was moved, but not recorded: {error}")))
 }
 
-async fn announce(guard: &mut ChangeGuard, table: &NewTable, gid: &Gid) -> Result<(), OpError> {
-    // The transaction's name is what identifies the change: its decision tells how it ended.
-    let state = TableState::Pending {
-        change: gid.to_string(),
-        what: format!(
-            "table {}.{} is being moved to the shards",
-            table.schema, table.name
-        ),
-    };
-    record(guard, table, &state).await
+/// Makes known what is under way. The transaction's name is what identifies it: its decision tells how it ended.
+async fn announce(guard: &mut ChangeGuard, entry: Entry<'_>, gid: &Gid) -> Result<(), OpError> {
+    let mut failure = None;
+    let announced = guard.publish(|record| match entry {
+        Entry::Table(table) => {
+            let state = TableState::Pending {
+                change: gid.to_string(),
+                what: format!(
+                    "table {}.{} is being moved to the shards",
+                    table.schema, table.name
+                ),
+            };
+            record.schema_version += 1;
+            failure = table.add_to(record, state).err();
+        }
+        Entry::Change(database, edit) => {
+            let mut after = record.clone();
+            failure = edit(&mut after).err();
+            record.journal = Some(SchemaJournal::between(record, &after, database, gid.to_string()));
+        }
+    });
+    announced.await?;
+    failure.map_or(Ok(()), Err)
 }
 
-async fn record(guard: &mut ChangeGuard, table: &NewTable, state: &TableState) -> Result<(), OpError> {
+/// Records what has happened.
+async fn record(guard: &mut ChangeGuard, entry: Entry<'_>, gid: &Gid) -> Result<(), OpError> {
     let mut failure = None;
     guard
         .publish(|record| {
             record.schema_version += 1;
-            failure = table.add_to(record, state.clone()).err();
+            match entry {
+                Entry::Table(table) => failure = table.add_to(record, TableState::Active).err(),
+                // If it is not there, somebody else has brought it to its end.
+                Entry::Change(..) => {
+                    if let Some(journal) = record.journal.take_if(|journal| is_of(journal, gid)) {
+                        journal.apply(record);
+                    }
+                }
+            }
         })
         .await?;
     failure.map_or(Ok(()), Err)
 }
 
-/// Removes the pending record of a move that surely does not happen.
-async fn withdraw(guard: &mut ChangeGuard, table: &NewTable) -> Result<(), OpError> {
-    let removed = guard
-        .publish(|record| record.tables.retain(|known| !table.is(known)))
-        .await;
-    match removed {
+/// Takes the announcement back of a move that surely does not happen.
+async fn withdraw(guard: &mut ChangeGuard, entry: Entry<'_>, gid: &Gid) -> Result<(), OpError> {
+    let removed = guard.publish(|record| match entry {
+        Entry::Table(table) => record.tables.retain(|known| !table.is(known)),
+        Entry::Change(..) => drop(record.journal.take_if(|journal| is_of(journal, gid))),
+    });
+    match removed.await {
         // Whoever took the barrier away removes the record too.
         Ok(_) | Err(ChangeError::Lost | ChangeError::Membership(_)) => Ok(()),
         Err(error) => {
@@ -109,11 +154,15 @@ async fn withdraw(guard: &mut ChangeGuard, table: &NewTable) -> Result<(), OpErr
     }
 }
 
+fn is_of(journal: &SchemaJournal, gid: &Gid) -> bool {
+    journal.change == gid.to_string()
+}
+
 async fn decide(
     cluster: &Cluster,
     guard: &ChangeGuard,
     mut parts: Parts,
-    table: &NewTable,
+    database: &str,
     name: Name,
     faults: &Faults,
 ) -> Result<(), OpError> {
@@ -165,7 +214,7 @@ async fn decide(
     if committed && finish(&mut parts.others, gid, faults).await? {
         return Ok(());
     }
-    match settle_patiently(cluster, &table.database, gid).await {
+    match settle_patiently(cluster, database, gid).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(OpError::refused(
             "40000",

@@ -64,6 +64,8 @@ pub(super) enum NewKind {
     },
     /// Everywhere.
     Reference,
+    /// On the home shard, so that it is not recorded.
+    Home,
 }
 
 /// Turns effects of a transaction into a change of the record. The home shard is asked after the transaction has
@@ -162,8 +164,16 @@ impl TableChange {
 
 impl NewTable {
     /// Records the table, instead of any of the same name. Gives the kind as recorded.
-    pub(super) fn add_to(&self, record: &mut ClusterRecord, state: TableState) -> Result<TableKind, OpError> {
+    pub(super) fn add_to(
+        &self,
+        record: &mut ClusterRecord,
+        state: TableState,
+    ) -> Result<Option<TableKind>, OpError> {
         let kind = match &self.kind {
+            NewKind::Home => {
+                record.tables.retain(|table| !self.is(table));
+                return Ok(None);
+            }
             NewKind::Reference => TableKind::Reference,
             NewKind::Sharded {
                 columns,
@@ -189,7 +199,7 @@ impl NewTable {
             kind: kind.clone(),
             state,
         });
-        Ok(kind)
+        Ok(Some(kind))
     }
 
     /// Whether this is the record of this table.

@@ -14,14 +14,14 @@ mod verify;
 use std::time::{Duration, SystemTime};
 
 use movement::workflow::{Event, Phase, Task, Workflow};
-use plan::{DroverStatement, ShardOptions};
+use plan::DroverStatement;
 use topology::ChangeError;
 use topology::movements::{self, MovementError, MovementLead};
 use wire::backend::ErrorFields;
 
 use super::OpError;
 use super::faults::{Faults, Step};
-use super::relocate::Wanted;
+use super::relocate::{Goal, Wanted};
 use super::{check, relocate};
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
@@ -83,7 +83,7 @@ impl From<MovementError> for Trouble {
 struct Job<'a> {
     cluster: &'a Cluster,
     lead: MovementLead,
-    options: Option<ShardOptions>,
+    goal: Goal,
     faults: &'a Faults,
     line: &'a mut dyn FnMut(&str),
 }
@@ -134,18 +134,24 @@ impl Job<'_> {
 }
 
 /// What is wanted, of a recorded move.
-fn wanted<'a>(workflow: &'a Workflow, options: Option<&'a ShardOptions>) -> Wanted<'a> {
+fn wanted<'a>(workflow: &'a Workflow, goal: &'a Goal) -> Wanted<'a> {
     Wanted {
         database: &workflow.database,
         schema: &workflow.schema,
         table: &workflow.table,
-        options,
+        goal,
     }
 }
 
 /// Whether a table should be moved while it is in use.
 pub(super) async fn is_better(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<bool, OpError> {
     let record = cluster.record();
+    if record
+        .table(wanted.database, wanted.schema, wanted.table)
+        .is_some()
+    {
+        return Ok(false);
+    }
     let home = super::part::shard_name(cluster, record.home);
     let on = OpError::on(&home);
     let mut link = cluster
@@ -211,7 +217,7 @@ async fn begin<'a>(
     let table = (wanted.database, wanted.schema, wanted.table);
     let workflow = Workflow::new(format!("m{id}"), table, statement.to_owned(), now_ms());
     // Read as whoever resumes it would read it.
-    if requested(statement)? != wanted.options.cloned() {
+    if requested(statement)? != *wanted.goal {
         return Err(OpError::refused("XX000", "the statement cannot be recorded"));
     }
     refuse_second(cluster, wanted).await?;
@@ -221,7 +227,7 @@ async fn begin<'a>(
     let mut job = Job {
         cluster,
         lead,
-        options: wanted.options.cloned(),
+        goal: wanted.goal.clone(),
         faults,
         line,
     };
@@ -359,11 +365,11 @@ pub(super) async fn resume_once(cluster: &Cluster, faults: &Faults) -> Result<()
             Err(error) => return Err(OpError::Unfinished(error.to_string())),
         };
         tracing::warn!(movement = %workflow.id, table = %workflow.table, phase = workflow.phase.name(), "taking over a move");
-        let options = requested(&workflow.statement)?;
+        let goal = requested(&workflow.statement)?;
         let job = Job {
             cluster,
             lead,
-            options,
+            goal,
             faults,
             line: &mut |_| {},
         };
@@ -376,16 +382,17 @@ pub(super) async fn resume_once(cluster: &Cluster, faults: &Faults) -> Result<()
     Ok(())
 }
 
-/// How a recorded statement wants the table placed; `None`: everywhere.
-fn requested(statement: &str) -> Result<Option<ShardOptions>, OpError> {
+/// How a recorded statement wants the table placed.
+fn requested(statement: &str) -> Result<Goal, OpError> {
     let unreadable = || OpError::refused("XX000", "the statement of a move cannot be read");
     let parsed = sql::parse(statement, &sql::ParseOptions::default()).map_err(|_| unreadable())?;
     let [raw] = parsed.as_slice() else {
         return Err(unreadable());
     };
     match plan::recorded(raw) {
-        Some(Ok(DroverStatement::ShardTable { options, .. })) => Ok(Some(options)),
-        Some(Ok(DroverStatement::ReferenceTable { .. })) => Ok(None),
+        Some(Ok(DroverStatement::ShardTable { options, .. })) => Ok(Goal::Sharded(options)),
+        Some(Ok(DroverStatement::ReferenceTable { .. })) => Ok(Goal::Reference),
+        Some(Ok(DroverStatement::UnshardTable { .. })) => Ok(Goal::Home),
         _ => Err(unreadable()),
     }
 }

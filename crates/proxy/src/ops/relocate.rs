@@ -9,13 +9,14 @@ use topology::{ChangeError, ChangeGuard, ChangeScope, ClusterRecord};
 
 use super::check::{self, Division, Movable};
 use super::copy::copy;
-use super::decide::{self, Parts};
+use super::decide::{self, Entry, Parts};
 use super::effects::NewTable;
 use super::faults::{Faults, Step};
 use super::guards;
 use super::join::{join_all, try_join_all};
 use super::part::{Part, tag_count};
 use super::progress::Progress;
+use super::rearrange;
 use super::views;
 use super::{LOCK_TIMEOUT, OpError};
 use crate::admin_link::AdminError;
@@ -29,8 +30,19 @@ pub(super) struct Wanted<'a> {
     pub(super) schema: &'a str,
     /// Its name.
     pub(super) table: &'a str,
-    /// How to shard it; `None`: it becomes a reference table.
-    pub(super) options: Option<&'a ShardOptions>,
+    /// Where its rows are to be.
+    pub(super) goal: &'a Goal,
+}
+
+/// Where the rows of a table are to be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Goal {
+    /// Each on the shard of its key.
+    Sharded(ShardOptions),
+    /// All of them on every shard.
+    Reference,
+    /// All of them on the home shard, as before the table was sharded.
+    Home,
 }
 
 impl Wanted<'_> {
@@ -93,6 +105,12 @@ async fn relocate(
     faults: &Faults,
 ) -> Result<String, OpError> {
     let record = guard.cluster().clone();
+    if record
+        .table(wanted.database, wanted.schema, wanted.table)
+        .is_some()
+    {
+        return rearrange::run(cluster, guard, wanted, line, faults).await;
+    }
     let home = Part::begin(cluster, record.home, wanted.database).await?;
     let mut parts = Parts {
         home,
@@ -100,7 +118,7 @@ async fn relocate(
     };
     match move_rows(cluster, &record, &mut parts, wanted, line, faults).await {
         Ok(movable) => {
-            decide::commit(cluster, guard, parts, &movable.table, faults).await?;
+            decide::commit(cluster, guard, parts, Entry::Table(&movable.table), faults).await?;
             Ok(movable.sql_name)
         }
         Err(OpError::Died) => Err(OpError::Died),

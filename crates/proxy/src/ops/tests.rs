@@ -3,6 +3,7 @@
 mod effects;
 mod online;
 mod pins;
+mod rearrange;
 mod renames;
 
 use std::collections::BTreeMap;
@@ -117,24 +118,24 @@ impl Fixture {
         key: &str,
         colocate_with: Option<&str>,
     ) -> Result<Vec<String>, Box<ErrorFields>> {
-        self.move_dying(table, Some(&options(key, colocate_with)), None)
+        self.move_dying(table, &goal(key, colocate_with), None)
     }
 
     fn reference(&self, table: &str) -> Result<Vec<String>, Box<ErrorFields>> {
-        self.move_dying(table, None, None)
+        self.move_dying(table, &Goal::Reference, None)
     }
 
     fn move_dying(
         &self,
         table: &str,
-        options: Option<&ShardOptions>,
+        goal: &Goal,
         die_at: Option<Step>,
     ) -> Result<Vec<String>, Box<ErrorFields>> {
         let wanted = Wanted {
             database: &self.database,
             schema: "public",
             table,
-            options,
+            goal,
         };
         let mut lines = Vec::new();
         let mut line = |text: &str| lines.push(text.to_owned());
@@ -264,6 +265,10 @@ fn start(store: &Arc<MemoryStore>, proxy: &str, record: ClusterRecord, config: &
     control::start(store, ProxyId::parse(proxy).unwrap(), record, config, 1 << 20).unwrap()
 }
 
+fn goal(key: &str, colocate_with: Option<&str>) -> Goal {
+    Goal::Sharded(options(key, colocate_with))
+}
+
 fn options(key: &str, colocate_with: Option<&str>) -> ShardOptions {
     ShardOptions {
         key: key.split(", ").map(str::to_owned).collect(),
@@ -366,7 +371,6 @@ fn rows_go_to_their_shards_and_everything_around_the_table_with_them() {
         f.rows(1, "SELECT 'orders'::regclass::oid")[0]
     );
     assert_eq!(code(f.shard("orders", "user_id", None)), "42710");
-    assert_eq!(code(f.reference("orders")), "42710");
     f.assert_gate_opens();
 }
 
@@ -557,7 +561,7 @@ fn a_lock_or_a_failing_shard_leaves_everything_as_it_was() {
 fn a_leader_that_dies_leaves_it_done_or_undone() {
     let f = Fixture::new(ORDERS, ORDERS_HOME);
     let before = f.rows(1, DIGEST);
-    let wanted = options("user_id", None);
+    let wanted = goal("user_id", None);
     for step in [
         Step::Paused,
         Step::Locked,
@@ -566,13 +570,13 @@ fn a_leader_that_dies_leaves_it_done_or_undone() {
         Step::HalfPrepared,
         Step::Prepared,
     ] {
-        assert_eq!(code(f.move_dying("orders", Some(&wanted), Some(step))), "57P02");
+        assert_eq!(code(f.move_dying("orders", &wanted, Some(step))), "57P02");
         f.repair();
         f.assert_untouched("orders", &before, DIGEST);
     }
     for step in [Step::Decided, Step::HalfFinished, Step::Finished] {
         let f = Fixture::new(ORDERS, ORDERS_HOME);
-        assert_eq!(code(f.move_dying("orders", Some(&wanted), Some(step))), "57P02");
+        assert_eq!(code(f.move_dying("orders", &wanted, Some(step))), "57P02");
         f.repair();
         assert_eq!(f.state("orders"), Some(TableState::Active), "{step:?}");
         let counts = f.everywhere("SELECT count(*) FROM orders").concat();
@@ -603,13 +607,13 @@ fn a_leader_that_was_thought_dead_cannot_commit() {
             stall_at: Some((step, Arc::clone(&stall))),
             ..Faults::default()
         };
-        let wanted = options("id", None);
+        let wanted = goal("id", None);
         let error = f.runtime.block_on(async {
             let wanted = Wanted {
                 database: &f.database,
                 schema: "public",
                 table: "t",
-                options: Some(&wanted),
+                goal: &wanted,
             };
             let mut line = |_: &str| ();
             let lead = relocate::attempt(&f.cluster, &wanted, &mut line, &faults);
@@ -648,12 +652,12 @@ fn a_move_that_lost_its_barrier_begins_again() {
         stall_at: Some((Step::Moved, Arc::clone(&stall))),
         ..Faults::default()
     };
-    let wanted = options("id", None);
+    let wanted = goal("id", None);
     let wanted = Wanted {
         database: &f.database,
         schema: "public",
         table: "t",
-        options: Some(&wanted),
+        goal: &wanted,
     };
     let mut lines = Vec::new();
     let mut line = |text: &str| lines.push(text.to_owned());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catalog::{Oid, RelationKind};
+use catalog::{Oid, Placement, RelationKind};
 use plan::RefusalCode;
 
 use super::OpError;
@@ -21,6 +21,8 @@ struct View {
     special: bool,
     /// Makes it, as statements.
     create: Vec<String>,
+    /// Drops it where it is.
+    drop: String,
 }
 
 /// The statements that make the table's views on another shard, in order. Views that also read home tables stay on the
@@ -53,6 +55,42 @@ pub(super) async fn dependent(home: &mut Part, movable: &Movable) -> Result<Vec<
             return Err(refusal(view, movable, all));
         }
     }
+    Ok(statements)
+}
+
+/// The statements that drop on another shard the views of a table that goes home, in order. Such a view works on the home
+/// shard as long as everything that it reads is there.
+pub(super) async fn leaving(home: &mut Part, movable: &Movable) -> Result<Vec<String>, OpError> {
+    let rows = home.rows(&dependent_sql(movable.table.home_oid)).await?;
+    let mut known = Vec::new();
+    let mut statements = Vec::new();
+    for row in &rows {
+        let (oid, view) =
+            read(row).ok_or_else(|| home.failed(AdminError::State("a view cannot be read".to_owned())))?;
+        let is_home = |read: &Oid| {
+            *read == movable.table.home_oid
+                || known.contains(read)
+                || movable.snapshot.relation(*read).is_none_or(|relation| {
+                    !matches!(relation.placement, Placement::Sharded { .. })
+                        && (relation.kind != RelationKind::View || relation.reaches_sharded.is_none())
+                })
+        };
+        if !view.reads.iter().all(is_home) {
+            return Err(OpError::not_done(
+                RefusalCode::Immovable,
+                format!(
+                    "table {}.{} cannot be moved to the home shard: view {} reads it together with sharded tables",
+                    movable.table.schema, movable.table.name, view.title
+                ),
+                Some("Drop the view, move the table, and make it again in a form that Drover supports."),
+            ));
+        }
+        known.push(oid);
+        if view.kind == "v" {
+            statements.push(view.drop);
+        }
+    }
+    statements.reverse();
     Ok(statements)
 }
 
@@ -90,7 +128,7 @@ fn is_everywhere(movable: &Movable, views: &BTreeMap<Oid, bool>, read: Oid) -> b
 }
 
 fn read(row: &[Option<String>]) -> Option<(Oid, View)> {
-    let [oid, title, kind, reads, special, create, owner, grants] = row else {
+    let [oid, title, kind, reads, special, create, owner, grants, drop] = row else {
         return None;
     };
     let reads = reads
@@ -109,11 +147,12 @@ fn read(row: &[Option<String>]) -> Option<(Oid, View)> {
             .collect::<Option<_>>()?,
         special: special.as_deref()? == "t",
         create: statements.chain(grants).collect(),
+        drop: drop.clone()?,
     };
     Some((Oid(oid.as_deref()?.parse().ok()?), view))
 }
 
-/// OID, title, kind, what it reads, special, CREATE, OWNER, GRANTs; what others depend on comes first.
+/// OID, title, kind, what it reads, special, CREATE, OWNER, GRANTs, DROP; what others depend on comes first.
 fn dependent_sql(table: Oid) -> String {
     format!(
         "WITH RECURSIVE used(by, what) AS (
@@ -137,7 +176,8 @@ SELECT c.oid, n.nspname || '.' || c.relname, c.relkind,
             || string_agg(format('GRANT %s ON TABLE %I.%I TO %s%s', x.privilege_type, n.nspname, c.relname,
                    CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END,
                    CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '; ')
-        FROM aclexplode(c.relacl) x)
+        FROM aclexplode(c.relacl) x),
+       format('DROP VIEW IF EXISTS %I.%I', n.nspname, c.relname)
 FROM deepest v JOIN pg_class c ON c.oid = v.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY v.depth, c.oid"
     )

@@ -7,7 +7,7 @@ use wire::backend::{Column, ErrorFields, encode};
 
 use super::{Fault, Session, queries, views};
 use crate::exec::link;
-use crate::ops::Manner;
+use crate::ops::{Goal, Manner};
 
 use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
 
@@ -34,14 +34,24 @@ impl Session {
                     statement: text,
                     online: *online,
                 };
-                self.move_table(table, Some(options), manner).await
+                self.move_table(table, ("shard_table", Goal::Sharded(options.clone())), manner)
+                    .await
             }
-            DroverStatement::ReferenceTable { table } => {
+            DroverStatement::ReferenceTable { table, online } => {
                 let manner = Manner {
                     statement: text,
-                    online: None,
+                    online: *online,
                 };
-                self.move_table(table, None, manner).await
+                self.move_table(table, ("reference_table", Goal::Reference), manner)
+                    .await
+            }
+            DroverStatement::UnshardTable { table, online } => {
+                let manner = Manner {
+                    statement: text,
+                    online: *online,
+                };
+                self.move_table(table, ("unshard_table", Goal::Home), manner)
+                    .await
             }
             DroverStatement::CancelMove { table } => {
                 let (schema, name) = self.own_table(table).await?;
@@ -63,13 +73,9 @@ impl Session {
     async fn move_table(
         &mut self,
         table: &sql::QualifiedName,
-        options: Option<&plan::ShardOptions>,
+        (what, goal): (&str, Goal),
         manner: Manner<'_>,
     ) -> Result<(), Fault> {
-        let what = match options {
-            Some(_) => "shard_table",
-            None => "reference_table",
-        };
         self.outside_blocks(&format!("drover.{what}"))?;
         let (schema, name) = self.own_table(table).await?;
         let mut notices = BytesMut::new();
@@ -79,12 +85,8 @@ impl Session {
         let cluster = std::sync::Arc::clone(&self.engine.cluster);
         self.engine.running.leave();
         let database = &self.database;
-        let result = match options {
-            Some(options) => {
-                crate::ops::shard_table(&cluster, database, &schema, &name, options, manner, &mut line).await
-            }
-            None => crate::ops::reference_table(&cluster, database, &schema, &name, manner, &mut line).await,
-        };
+        let result =
+            crate::ops::move_table(&cluster, database, (&schema, &name), &goal, manner, &mut line).await;
         self.engine.running.enter_anyway();
         self.client.conn.out().extend_from_slice(&notices);
         self.done(what, result)
@@ -433,6 +435,7 @@ impl Session {
                 Triage::Drover(DroverStatement::View(view)) => Some(views::columns(*view).to_vec()),
                 Triage::Drover(DroverStatement::ShardTable { .. }) => Some(vec!["shard_table"]),
                 Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
+                Triage::Drover(DroverStatement::UnshardTable { .. }) => Some(vec!["unshard_table"]),
                 Triage::Drover(DroverStatement::CancelMove { .. }) => Some(vec!["cancel_move"]),
                 Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
                 Triage::Drover(DroverStatement::PinKey { shard, .. }) => {

@@ -15,7 +15,7 @@ use super::stream::{Stream, changed};
 use super::{Job, Trouble, wanted};
 use crate::admin_link::AdminError;
 use crate::cluster::{Cluster, change_deadline};
-use crate::ops::decide::{self, Parts};
+use crate::ops::decide::{self, Entry, Parts};
 use crate::ops::faults::Step;
 use crate::ops::join::try_join_all;
 use crate::ops::part::{Part, tag_count};
@@ -80,7 +80,7 @@ async fn with_barrier(
     job.note(|_| {}).await?;
     let record = guard.cluster().clone();
     let mut home = Part::begin(job.cluster, record.home, &job.workflow().database).await?;
-    let wanted = wanted(job.lead.workflow(), job.options.as_ref());
+    let wanted = wanted(job.lead.workflow(), &job.goal);
     let looked = async {
         relocate::lock(&mut home, &wanted).await?;
         look(&mut home, &record, &wanted).await
@@ -99,7 +99,8 @@ async fn with_barrier(
     };
     match finish_targets(job, stream, &mut parts, &look).await {
         Ok(()) => {
-            decide::commit(job.cluster, guard, parts, &look.movable.table, job.faults).await?;
+            let entry = Entry::Table(&look.movable.table);
+            decide::commit(job.cluster, guard, parts, entry, job.faults).await?;
             Ok(())
         }
         Err(Trouble::Op(OpError::Died)) => Err(OpError::Died.into()),

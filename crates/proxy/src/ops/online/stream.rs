@@ -107,7 +107,7 @@ async fn look_now(job: &Job<'_>) -> Result<Look, OpError> {
     let record = job.cluster.record();
     let workflow = job.workflow();
     let mut home = Part::begin(job.cluster, record.home, &workflow.database).await?;
-    let wanted = wanted(workflow, job.options.as_ref());
+    let wanted = wanted(workflow, &job.goal);
     let looked = look(&mut home, &record, &wanted).await;
     home.roll_back().await;
     looked

@@ -29,12 +29,12 @@ fn sums(table: &str) -> String {
 
 impl Fixture {
     fn online(&self, table: &str, key: &str, faults: &Faults) -> Result<Vec<String>, Box<ErrorFields>> {
-        let options = options(key, None);
+        let goal = goal(key, None);
         let wanted = Wanted {
             database: &self.database,
             schema: "public",
             table,
-            options: Some(&options),
+            goal: &goal,
         };
         let statement = format!("SELECT drover.shard_table('{table}', '{key}')");
         let mut lines = Vec::new();
@@ -260,12 +260,12 @@ fn disturbed_table(
         die_at: None,
         stall_at: Some((at, Arc::clone(&stall))),
     };
-    let options = options(key, None);
+    let goal = goal(key, None);
     let wanted = Wanted {
         database: &f.database,
         schema: "public",
         table,
-        options: Some(&options),
+        goal: &goal,
     };
     let statement = format!("SELECT drover.shard_table('{table}', '{key}')");
     let result = std::thread::scope(|scope| {
