@@ -74,6 +74,8 @@ pub struct Relocate {
     pub from: Box<Plan>,
     /// The map of the table.
     pub map: MapId,
+    /// The table as SQL.
+    pub table: String,
     /// Finds and locks the rows.
     pub lock: String,
     /// The key in a row of `lock`. Parameters beyond the client's own stand for its columns.

@@ -20,6 +20,8 @@ mod leaks;
 mod letters;
 #[path = "sessions/listening.rs"]
 mod listening;
+#[path = "sessions/movers.rs"]
+mod movers;
 #[path = "sessions/peers.rs"]
 mod peers;
 #[path = "sessions/pins.rs"]

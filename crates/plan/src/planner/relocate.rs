@@ -147,6 +147,7 @@ fn statements(
     Ok(Relocate {
         from: Box::new(rows_of(from, own)),
         map,
+        table: table.to_string(),
         lock: format!(
             "SELECT {alias}.ctid, {} FROM {table} AS {alias}{where_clause} FOR UPDATE OF {alias}",
             new_key.join(", ")

@@ -3,10 +3,18 @@
 //! | step | what can fail, and then |
 //! |---|---|
 //! | an implicit block is opened where the client has none: everything below is one transaction | – |
+//! | writers of the table are kept from the shards that rows leave | the block fails; nothing has been written |
 //! | the rows are found and locked; from now on nobody else can change them | the block fails; nothing has been written |
 //! | rows whose new key belongs elsewhere are deleted, and say how they will be | the block fails everywhere |
 //! | rows that stay are updated in place | the same |
+//! | writers of the table are kept from the shards on which rows arrive | the same |
 //! | rows that left are inserted on their new shards | the same |
+//!
+//! Why writers are kept away: an UPDATE or DELETE without the key runs on every shard at a moment of its own. If it met a row's old place
+//! after the row had left, and its new place before it had come, it would miss a row that one PostgreSQL gives it. With the table
+//! locked on both shards until the move has committed it runs wholly before or wholly after it: where it was first on one shard,
+//! the move does not get that lock. Only the first lock is waited for; waiting for more could close a circle over several servers,
+//! which none of them sees.
 //!
 //! All rows leave before any arrives. The number of rows that arrive is compared with that of those that left.
 
@@ -63,6 +71,7 @@ impl Session {
             args,
             extras: &extras,
         };
+        self.keep_writers_away(relocate, &order, true).await?;
         let found = self.lock_rows(&step, &order).await?;
         let leaving: usize = found.iter().map(|found| found.leave.rows() as usize).sum();
         let staying: usize = found.iter().map(|found| found.stay.rows() as usize).sum();
@@ -72,6 +81,8 @@ impl Session {
             .map(|found| ((found.shard, found.stay), (found.shard, found.leave)))
             .unzip();
         let lanes = self.take_away(&step, filled(leave)).await?;
+        let arriving: Vec<ShardId> = lanes.iter().map(|(shard, _)| *shard).collect();
+        self.keep_writers_away(relocate, &arriving, false).await?;
         let mut stay = stay;
         if staying + leaving > 0 {
             stay = filled(stay);
@@ -126,6 +137,22 @@ impl Session {
         let shards = snapshot.shards_of(relocate.map);
         let shard = shards.iter().find(held).or(shards.first());
         shard.copied().unwrap_or(snapshot.home())
+    }
+
+    /// Locks the table on these shards against writers until the end of the transaction. Without `wait`, and on all but the
+    /// first, a lock that somebody holds is PostgreSQL's error 55P03.
+    async fn keep_writers_away(
+        &mut self,
+        relocate: &Relocate,
+        shards: &[ShardId],
+        wait: bool,
+    ) -> Result<(), Fault> {
+        for (at, shard) in shards.iter().enumerate() {
+            let nowait = if wait && at == 0 { "" } else { " NOWAIT" };
+            let sql = format!("LOCK TABLE {} IN EXCLUSIVE MODE{nowait}", relocate.table);
+            self.run_on(*shard, &sql).await?;
+        }
+        Ok(())
     }
 
     /// Finds and locks the rows, and decides which of them stay.
