@@ -411,9 +411,9 @@ refusals! {
         "SET client_encoding = 'LATIN1'; SELECT count(*) FROM words WHERE word LIKE 'café%'",
         "SET client_encoding = 'UTF8'";
     PinWithRows = "DRV7030",
-        "a key that has rows cannot be pinned or unpinned: they would have to move",
-        "SELECT drover.pin_key('orders', 'acme', shard => 'shard_9')",
-        "pin a key before its first row is written, or delete its rows and write them again afterwards";
+        "the rows of this key cannot move with it: they are in another database, or their region would be on no shard",
+        "SELECT drover.unpin_key('people', 'jp') -- the only listing of region jp, which has rows",
+        "delete these rows first, or keep the key where it is";
     CarriedType = "DRV7050",
         "rows with a column of this type cannot be carried from one shard to another",
         "INSERT INTO orders SELECT id, user_id, at FROM staging -- at: timestamptz[]",

@@ -178,6 +178,11 @@ impl<'a> Guarded<'a> {
         self.map.predicate_sql(shard, &borrowed(&key.collect::<Vec<_>>()))
     }
 
+    /// The statements that make the guard on a shard, of a table that has none there.
+    pub(super) fn create_sql(&self, table: &str, shard: ShardId) -> String {
+        create_sql(table, &Owns::of(&self.map, shard, &self.key))
+    }
+
     /// Whether the table has no guard on this shard.
     pub(super) async fn is_missing(&self, part: &mut Part) -> Result<bool, OpError> {
         let sql = unguarded_sql(std::slice::from_ref(self));

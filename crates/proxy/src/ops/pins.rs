@@ -1,24 +1,30 @@
-//! Pinning: one key of a map on a shard of its own, before it has rows.
+//! Pinning: one key of a map on a shard of its own, with its rows.
 //!
-//! The change is one of the cluster's record, made while every proxy is paused. The key must have no rows in any table of
-//! the map, whatever their databases, which is looked at under a lock that waits for transactions in doubt; so no row has to
-//! move. The guards of the tables say where the key was. They are dropped on the two shards concerned before the record
-//! changes, and made again from the record afterwards:
+//! The change is made while every proxy is paused. In the database of the table that is named, the rows of the key, of all
+//! tables of the map, go from shard to shard in one transaction ([`carry`]), which makes the guards anew. What it means for
+//! the record is announced in the journal and happens with the decision on the home shard, as with any move.
+//!
+//! A map may serve tables of other databases, and a transaction does not reach them: there the key must have no rows, which
+//! is looked at under a lock that waits for transactions in doubt. Their guards, which say where the key was, are dropped
+//! before the record changes and made again from the record afterwards:
 //!
 //! | dies after | then |
 //! |---|---|
 //! | the guards are dropped | the old record holds; whoever looks next makes the guards again |
-//! | the record is published | the new record holds; whoever looks next makes the guards again |
+//! | the decision | the journal is applied, the new record holds; whoever looks next makes the guards again |
+
+mod carry;
 
 use catalog::{KeyShape, KeyType, KeyValue, MapId, ShardId, ShardMap};
 use plan::RefusalCode;
 use sql::quote_ident;
 use topology::records::{Scheme, TableKind, TableRecord, TableState};
-use topology::{ChangeScope, ClusterRecord};
+use topology::{ChangeGuard, ChangeScope, ClusterRecord};
 use wire::backend::ErrorFields;
 
 use super::check::borrowed;
 use super::effects::shape_named;
+use super::faults::Faults;
 use super::part::{Part, shard_name};
 use super::{LOCK_TIMEOUT, OpError, guards, schemes};
 use crate::cluster::{Cluster, change_deadline};
@@ -41,7 +47,9 @@ pub struct Pin<'a> {
 /// Pins a key of a table, and of all tables colocated with it, to a shard, or takes a pin back. The statement that asked for
 /// this must not count as running meanwhile, because the cluster is paused.
 pub async fn pin_key(cluster: &Cluster, pin: Pin<'_>) -> Result<(), ErrorFields> {
-    run(cluster, pin).await.map_err(OpError::into_fields)
+    run(cluster, pin, &Faults::default())
+        .await
+        .map_err(OpError::into_fields)
 }
 
 /// A change of a map that was checked.
@@ -52,12 +60,14 @@ struct Change {
     shards: (ShardId, ShardId),
     /// Rows with this key may have been on no shard before, or will be.
     residents: bool,
+    /// Rows with this key can be where it goes.
+    can_move: bool,
     /// The key, and the types of its columns.
     key: KeyValue,
     shape: KeyShape,
 }
 
-async fn run(cluster: &Cluster, pin: Pin<'_>) -> Result<(), OpError> {
+pub(super) async fn run(cluster: &Cluster, pin: Pin<'_>, faults: &Faults) -> Result<(), OpError> {
     // What can be said at once is said before anybody is paused.
     plan_of(&cluster.record(), pin)?;
     let mut guard = cluster.change_alone(ChangeScope::Everything).await?;
@@ -71,20 +81,12 @@ async fn run(cluster: &Cluster, pin: Pin<'_>) -> Result<(), OpError> {
                 format!("another change of table {} is not finished yet", table.name),
             ));
         }
-        if change.shards.0 != change.shards.1 || change.residents {
-            free(cluster, &change, &tables).await?;
-        }
-        guard
-            .publish(|record| {
-                record.schema_version += 1;
-                if let Some(map) = record.maps.iter_mut().find(|map| map.id == change.map) {
-                    map.scheme = change.scheme.clone();
-                }
-            })
-            .await?;
-        Ok(())
+        apply(cluster, &mut guard, pin, &change, &tables, faults).await
     }
     .await;
+    if matches!(result, Err(OpError::Died)) {
+        return result;
+    }
     if let Err(error) = guard.finish(change_deadline()).await {
         tracing::warn!(%error, "the change was not acknowledged by every proxy");
     }
@@ -95,6 +97,40 @@ async fn run(cluster: &Cluster, pin: Pin<'_>) -> Result<(), OpError> {
         }
     }
     result
+}
+
+/// Makes the change, with whatever it takes on the shards.
+async fn apply(
+    cluster: &Cluster,
+    guard: &mut ChangeGuard,
+    pin: Pin<'_>,
+    change: &Change,
+    tables: &[&TableRecord],
+    faults: &Faults,
+) -> Result<(), OpError> {
+    let here = |table: &&&TableRecord| change.can_move && table.database == pin.database;
+    let (own, others): (Vec<&TableRecord>, Vec<&TableRecord>) = tables.iter().partition(here);
+    if change.shards.0 != change.shards.1 || change.residents {
+        free(cluster, change, &others).await?;
+    }
+    if !own.is_empty() {
+        return carry::run(cluster, guard, (pin.database, &own), change, faults).await;
+    }
+    guard
+        .publish(|record| {
+            record.schema_version += 1;
+            change.apply(record);
+        })
+        .await?;
+    Ok(())
+}
+
+impl Change {
+    fn apply(&self, record: &mut ClusterRecord) {
+        if let Some(map) = record.maps.iter_mut().find(|map| map.id == self.map) {
+            map.scheme = self.scheme.clone();
+        }
+    }
 }
 
 fn plan_of(record: &ClusterRecord, pin: Pin<'_>) -> Result<Change, OpError> {
@@ -136,6 +172,8 @@ fn plan_of(record: &ClusterRecord, pin: Pin<'_>) -> Result<Change, OpError> {
         scheme,
         shards,
         residents: guards::keeps_residents(&before),
+        // A region that is on no list any more may have no rows.
+        can_move: shards.0 != shards.1 && !(guards::keeps_residents(&before) && pin.shard.is_none()),
         key,
         shape,
     })
@@ -181,45 +219,55 @@ async fn free_one(
         Ok(()) => Ok(part),
         Err(error) => {
             part.roll_back().await;
-            Err(match error.sqlstate() {
-                Some("55P03") => OpError::refused_with(
-                    "55P03",
-                    format!(
-                        "table {}.{} is in use on {}",
-                        table.schema,
-                        table.name,
-                        shard_name(cluster, shard)
-                    ),
-                    "An open or prepared transaction holds a lock on it; nothing has changed.",
-                ),
-                _ => error,
-            })
+            Err(in_use(cluster, shard, table, error))
         }
     }
+}
+
+/// A failure, in better words when it is that a lock could not be had.
+fn in_use(cluster: &Cluster, shard: ShardId, table: &TableRecord, error: OpError) -> OpError {
+    match error.sqlstate() {
+        Some("55P03") => OpError::refused_with(
+            "55P03",
+            format!(
+                "table {}.{} is in use on {}",
+                table.schema,
+                table.name,
+                shard_name(cluster, shard)
+            ),
+            "An open or prepared transaction holds a lock on it; nothing has changed.",
+        ),
+        _ => error,
+    }
+}
+
+fn lock_sql(name: &str) -> String {
+    format!(
+        "SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
+        LOCK_TIMEOUT.as_millis()
+    )
+}
+
+fn name_sql(table: &TableRecord) -> String {
+    format!("{}.{}", quote_ident(&table.schema), quote_ident(&table.name))
 }
 
 async fn free_in(part: &mut Part, change: &Change, table: &TableRecord) -> Result<(), OpError> {
     let TableKind::Sharded { columns, .. } = &table.kind else {
         return Ok(());
     };
-    let name = format!("{}.{}", quote_ident(&table.schema), quote_ident(&table.name));
-    let lock = format!(
-        "SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
-        LOCK_TIMEOUT.as_millis()
-    );
-    part.run(&lock).await?;
+    let name = name_sql(table);
+    part.run(&lock_sql(&name)).await?;
     let is_key = is_key_sql(change, columns)?;
     let [rows] = part
-        .counts(&format!(
-            "SELECT pg_catalog.count(*) FROM ONLY {name} WHERE {is_key}"
-        ))
+        .counts(&format!("SELECT pg_catalog.count(*) FROM {name} WHERE {is_key}"))
         .await?;
     if rows > 0 {
         return Err(OpError::not_done(
             RefusalCode::PinWithRows,
             format!(
-                "table {}.{} has {rows} rows with this key",
-                table.schema, table.name
+                "table {}.{} of database {} has {rows} rows with this key",
+                table.schema, table.name, table.database
             ),
             None,
         ));

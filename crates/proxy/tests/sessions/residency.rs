@@ -139,6 +139,9 @@ fn a_region_is_listed_by_a_pin() {
             &format!("INSERT INTO t VALUES ('{region}', 1)"),
             CHECK,
         );
+        // Its rows would be nowhere.
+        let unpin = format!("SELECT drover.unpin_key('t', '{region}')");
+        fails(&mut client, &unpin, "0A000");
         run(&mut client, &format!("DELETE FROM t WHERE region = '{region}'"));
         run(&mut client, &format!("SELECT drover.unpin_key('t', '{region}')"));
         guarded(&fixture, RESIDENCY);
@@ -180,11 +183,20 @@ fn a_key_of_several_columns_is_guarded_and_pinned() {
         );
         run(&mut admin, "ROLLBACK");
     }
-    fails(
-        &mut client,
-        &format!("SELECT drover.pin_key('t', '(1,b1)', shard => '{}')", names[0]),
-        "0A000",
-    );
+    // A key that has a row: the row goes with it.
+    for at in [0, 1] {
+        run(
+            &mut client,
+            &format!("SELECT drover.pin_key('t', '(1,b1)', shard => '{}')", names[at]),
+        );
+        let row = "SELECT count(*) FROM t WHERE a = 1 AND b = 'b1'";
+        assert_eq!(value(&mut fixture.admin_of(at), row), "1");
+        assert_eq!(value(&mut fixture.admin_of(1 - at), row), "0");
+        assert_eq!(
+            value(&mut client, "SELECT v FROM t WHERE b = 'b1' AND a = 1"),
+            "1"
+        );
+    }
     for at in [0, 1, 0] {
         run(
             &mut client,
