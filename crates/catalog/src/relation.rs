@@ -287,6 +287,17 @@ pub struct Relation {
 }
 
 impl Relation {
+    /// It is, or has, a child that is not a partition.
+    pub fn has_inheritance(&self) -> bool {
+        let is_child = !self.parents.is_empty() && !self.is_partition;
+        is_child || (!self.children.is_empty() && self.kind != RelationKind::PartitionedTable)
+    }
+
+    /// Rows can be stored under its name: a table, partitioned or not.
+    pub fn is_table(&self) -> bool {
+        matches!(self.kind, RelationKind::Table | RelationKind::PartitionedTable)
+    }
+
     /// A live column by number.
     pub fn column(&self, attnum: i16) -> Option<&Column> {
         let index = usize::try_from(attnum).ok()?.checked_sub(1)?;

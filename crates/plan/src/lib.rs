@@ -24,7 +24,8 @@ pub use transfer::{Carried, Drawn, Relocate, Transfer, TransferPlace};
 pub use triage::{recorded, triage};
 pub use triage_types::{
     CopyKey, CopyPlace, CopyPlan, DdlPlace, DdlPlan, DdlStep, DroverStatement, DroverView, ExplainPlan,
-    ListedKey, MetadataEffect, RangeEnd, RenamedTable, SchemeOption, SessionFacts, ShardOptions, Triage,
+    ListedKey, MetadataEffect, PartitionName, RangeEnd, RenamedTable, SchemeOption, SessionFacts,
+    ShardOptions, Triage,
 };
 pub use types::{
     Analyzed, Bound, Combine, DrawnValue, InputColumn, KeySource, LimitPlan, LimitValue, Many, NullKeys,

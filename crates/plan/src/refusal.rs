@@ -114,9 +114,9 @@ refusals! {
         "SELECT * FROM countries c LEFT JOIN orders o ON o.country = c.code",
         "join on the shard key, or put the sharded table on the preserved side";
     Partitioned = "DRV2006",
-        "partitioned tables and inheritance cannot be sharded yet",
-        "CREATE TABLE p PARTITION OF orders FOR VALUES IN (1)",
-        "use a plain table";
+        "sharded and reference tables take no part in inheritance, and their partitions are placed as they are",
+        "CREATE TABLE special_orders () INHERITS (orders)",
+        "use partitions of a sharded table, or a plain table";
     SetOperation = "DRV2007",
         "UNION, INTERSECT and EXCEPT over several shards are not handled yet",
         "SELECT id FROM orders UNION SELECT id FROM returns",
@@ -426,6 +426,18 @@ refusals! {
         "the table cannot be moved while it is in use",
         "SELECT drover.shard_table('unlogged_table', 'k', online => true)",
         "move it in one transaction: online => false";
+    PartitionPlace = "DRV7080",
+        "a partition must be sharded as its table is",
+        "ALTER TABLE orders ATTACH PARTITION old_orders FOR VALUES IN (1) -- old_orders is not sharded",
+        "shard it first, by the same columns: SELECT drover.shard_table('old_orders', key => 'user_id', colocate_with => 'orders')";
+    PartitionBound = "DRV7081",
+        "the shards would not divide the rows into partitions alike",
+        "CREATE TABLE today PARTITION OF orders FOR VALUES FROM (now()) TO (now() + '1 day')",
+        "write bounds as constants, and partition by hash only by columns of built-in types";
+    DetachConcurrently = "DRV7082",
+        "a partition cannot be detached concurrently from a sharded table: the shards would do it one after the other",
+        "ALTER TABLE orders DETACH PARTITION old_orders CONCURRENTLY",
+        "leave CONCURRENTLY out: the table is locked for a moment only";
 }
 
 impl RefusalCode {

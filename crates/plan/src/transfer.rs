@@ -63,9 +63,9 @@ pub enum TransferPlace {
 
 /// An UPDATE of the shard key: rows change their shard.
 ///
-/// How to run it, in one transaction: run `lock` on the shards of `from`; its rows are `ctid` (binary) and the columns of the new key (in
+/// How to run it, in one transaction: run `lock` on the shards of `from`; its rows are what a row is called by (`ctid`; binary) and the columns of the new key (in
 /// the forms of `columns`). Where the new key belongs to another shard, `leave` takes the row away and says how it
-/// will be; elsewhere `stay` changes it in place. Both have an array of `ctid`s as their parameter. When all have left,
+/// will be; elsewhere `stay` changes it in place. Both have an array of these as their parameter. When all have left,
 /// `arrive` stores them on their new shards; its parameters are arrays, one for each of `columns`. If no row was found, `stay`
 /// runs on one shard with an empty array.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +78,8 @@ pub struct Relocate {
     pub table: String,
     /// Finds and locks the rows.
     pub lock: String,
+    /// OIDs of the type of what `lock` calls a row by, and of its array.
+    pub row_types: (u32, u32),
     /// The key in a row of `lock`. Parameters beyond the client's own stand for its columns.
     pub new_key: KeySource,
     /// Takes rows away.

@@ -9,6 +9,7 @@ mod create;
 mod drops;
 mod drover;
 mod objects;
+mod partitions;
 mod places;
 mod reach;
 mod resolve;

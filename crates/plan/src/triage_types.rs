@@ -119,11 +119,28 @@ pub enum MetadataEffect {
         /// Afterwards.
         to: String,
     },
+    /// A table may have become a partition of a sharded table, which is placed as that one and not recorded, or have stopped
+    /// being one.
+    Partitioned {
+        /// The table.
+        table: PartitionName,
+        /// The sharded table that it belongs to, or belonged to, through all levels.
+        root: RenamedTable,
+    },
     /// Sharded or reference tables were dropped (if they still are there afterwards, nothing changes).
     Drop {
         /// Schema and name.
         tables: Vec<(String, String)>,
     },
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionName {
+    /// The statement makes it.
+    New(QualifiedName),
+    /// It was there before.
+    Known(RenamedTable),
 }
 
 /// A table that gets another name. It is found again by its OID.

@@ -24,6 +24,7 @@ pub(crate) mod guards;
 mod join;
 pub(crate) mod online;
 mod part;
+mod partitions;
 mod pins;
 mod progress;
 mod rearrange;

@@ -219,7 +219,7 @@ impl<'a> Graph<'a> {
                 });
             }
             Placement::Sharded { key, map } => {
-                if !relation.children.is_empty() || !relation.parents.is_empty() {
+                if relation.has_inheritance() {
                     return Err(Refusal::with(RefusalCode::Partitioned, &relation.name));
                 }
                 self.use_sharded(instance, oid, key, *map);

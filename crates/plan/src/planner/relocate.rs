@@ -2,7 +2,7 @@
 //!
 //! Tried when an UPDATE assigns to the key. Four statements for each shard, in the order in which they run:
 //!
-//! 1. *lock*: `SELECT ctid, new key … FOR UPDATE` finds the rows as UPDATE would (waits for other writers, and looks at rows
+//! 1. *lock*: `SELECT ctid, new key … FOR UPDATE` (with partitions: `tableoid` and `ctid`) finds the rows as UPDATE would (waits for other writers, and looks at rows
 //!    again that these have changed). From here on nobody else can change them, so that what follows means the same rows and
 //!    computes the same values.
 //! 2. *leave*: rows whose new key belongs elsewhere: `DELETE … RETURNING` all columns as they will be.
@@ -133,13 +133,12 @@ fn statements(
     let own = cx.prelude.params;
     let (places, key_new, key_of_row) = key_places(cx, relation, &columns)?;
     let new_key: Vec<String> = places.iter().map(|at| new_value(columns[*at])).collect();
-    let tids = format!("{alias}.ctid = ANY (${}::pg_catalog.tid[])", first + 1);
-    let set: Vec<String> = (relation.columns.iter())
-        .filter_map(|column| {
-            let (_, sql) = assigned.iter().find(|(attnum, _)| *attnum == column.attnum)?;
-            Some(format!("{} = {sql}", quote_ident(&column.name)))
-        })
-        .collect();
+    let RowName {
+        name,
+        found: tids,
+        types,
+    } = row_name(relation, &alias, first + 1);
+    let set = set_list(relation, &assigned);
     let values: Vec<String> = columns.iter().map(|column| new_value(column)).collect();
     let listed: Vec<String> = columns.iter().map(|column| quote_ident(&column.name)).collect();
     let (rows, items) = transfer::unnested(&carriage, first)?;
@@ -149,18 +148,16 @@ fn statements(
         map,
         table: table.to_string(),
         lock: format!(
-            "SELECT {alias}.ctid, {} FROM {table} AS {alias}{where_clause} FOR UPDATE OF {alias}",
+            "SELECT {name}, {} FROM {table} AS {alias}{where_clause} FOR UPDATE OF {alias}",
             new_key.join(", ")
         ),
+        row_types: types,
         new_key: key_new,
         leave: format!(
             "DELETE FROM {table} AS {alias} WHERE {tids} RETURNING {}",
             values.join(", ")
         ),
-        stay: format!(
-            "UPDATE {table} AS {alias} SET {} WHERE {tids}{returning}",
-            set.join(", ")
-        ),
+        stay: format!("UPDATE {table} AS {alias} SET {} WHERE {tids}{returning}", set),
         arrive: format!(
             "INSERT INTO {table} AS {alias} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {rows}{returning}",
             listed.join(", "),
@@ -171,6 +168,47 @@ fn statements(
         key: key_of_row,
         returning: !returning.is_empty(),
     })
+}
+
+fn set_list(relation: &Relation, assigned: &[(i16, String)]) -> String {
+    let columns = relation.columns.iter().filter_map(|column| {
+        let (_, sql) = assigned.iter().find(|(attnum, _)| *attnum == column.attnum)?;
+        Some(format!("{} = {sql}", quote_ident(&column.name)))
+    });
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+/// What tells the rows of a table apart while they are locked.
+struct RowName {
+    /// As SQL.
+    name: String,
+    /// True of the rows whose names are in the array that is a parameter.
+    found: String,
+    /// OIDs of the type of a name and of its array.
+    types: (u32, u32),
+}
+
+fn row_name(relation: &Relation, alias: &str, param: u16) -> RowName {
+    const TID: (u32, u32) = (27, 1010);
+    const TEXT: (u32, u32) = (25, 1009);
+    if relation.children.is_empty() {
+        return RowName {
+            name: format!("{alias}.ctid"),
+            found: format!("{alias}.ctid = ANY (${param}::pg_catalog.tid[])"),
+            types: TID,
+        };
+    }
+    // Each partition counts its rows from the beginning. The first condition finds them without looking at all.
+    let name = format!("pg_catalog.concat({alias}.tableoid, {alias}.ctid)");
+    let found = format!(
+        "{alias}.ctid = ANY (ARRAY(SELECT pg_catalog.substr(row_name, pg_catalog.strpos(row_name, '('))::pg_catalog.tid \
+         FROM pg_catalog.unnest(${param}::pg_catalog.text[]) AS row_name)) AND {name} = ANY (${param}::pg_catalog.text[])"
+    );
+    RowName {
+        name,
+        found,
+        types: TEXT,
+    }
 }
 
 /// A plan of which only the target and the parameters count.
@@ -201,7 +239,7 @@ fn key_places(
     for key in relation.key_columns() {
         let position = columns.iter().position(|column| column.attnum == key.attnum);
         let position = position.ok_or_else(|| Refusal::new(RefusalCode::Unreadable))?;
-        // The first value of a found row is its ctid.
+        // The first value of a found row is its name.
         found.push(key_at(cx, key.key_type, columns[position], places.len() + 2)?);
         stored.push(key_at(cx, key.key_type, columns[position], position + 1)?);
         places.push(position);

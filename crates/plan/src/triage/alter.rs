@@ -3,11 +3,11 @@
 use catalog::Relation;
 use sql::{AlterAction, AlterKind, AlterTable, Detail, ObjectKind, RawStatement};
 
-use super::Decision;
 use super::create::{NewTable, check_constraint};
 use super::objects::{relation_plan, statistics_plan};
 use super::resolve::{RelationPlace, Resolver, name_of};
-use crate::triage_types::{DdlPlace, DdlPlan};
+use super::{Decision, partitions};
+use crate::triage_types::{DdlPlace, DdlPlan, MetadataEffect};
 use crate::{Refusal, RefusalCode};
 
 pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
@@ -39,6 +39,10 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         check_action(action, relation, raw, cx)?;
     }
     let mut plan = DdlPlan::at(DdlPlace::All);
+    for action in &alter.actions {
+        plan.effects
+            .extend(partition_effect(action, alter.object, relation, cx)?);
+    }
     plan.needs_home_sequence = alter
         .actions
         .iter()
@@ -157,14 +161,29 @@ fn check_action(
             RefusalCode::AlterAction,
             "ADD COLUMN with a default that each shard would compute for itself; add it without a default first",
         )),
-        AlterKind::AttachPartition
-        | AlterKind::DetachPartition
-        | AlterKind::Inherit
-        | AlterKind::NoInherit => Err(Refusal::with(RefusalCode::Partitioned, name_of(relation))),
+        AlterKind::Inherit | AlterKind::NoInherit => {
+            Err(Refusal::with(RefusalCode::Partitioned, name_of(relation)))
+        }
         AlterKind::SetTablespace | AlterKind::SetAccessMethod | AlterKind::Other(_) => {
             Err(Refusal::with(RefusalCode::AlterAction, name_of(relation)))
         }
         _ => Ok(()),
+    }
+}
+
+/// What attaching or detaching a partition means for the record.
+fn partition_effect(
+    action: &AlterAction,
+    object: ObjectKind,
+    relation: &Relation,
+    cx: &Resolver<'_>,
+) -> Result<Option<MetadataEffect>, Refusal> {
+    match (action.kind, object) {
+        // Of an index: every shard does it for itself.
+        (AlterKind::AttachPartition, ObjectKind::Index) => Ok(None),
+        (AlterKind::AttachPartition, _) => partitions::attach(action, relation, cx).map(Some),
+        (AlterKind::DetachPartition, _) => partitions::detach(action, relation, cx),
+        _ => Ok(None),
     }
 }
 

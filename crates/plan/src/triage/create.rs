@@ -5,7 +5,7 @@ use sql::{ConstraintDef, ConstraintKind, CreateTable, Detail, IndexElement, Qual
 
 use super::objects::relation_plan;
 use super::resolve::{RelationPlace, Resolver, name_of};
-use super::{Decision, drover};
+use super::{Decision, drover, partitions};
 use crate::triage_types::{DdlPlace, DdlPlan, DdlStep, MetadataEffect};
 use crate::{Refusal, RefusalCode, ShardOptions};
 
@@ -40,11 +40,17 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let Detail::CreateTable(create) = &raw.detail else {
         return unreadable();
     };
+    if let Some(parent) = &create.partition_of
+        && let Some(parent) = cx.spread(parent)?
+    {
+        return partitions::create(raw, create, parent, cx);
+    }
     let place = new_place(&create.drover_options)?;
     match place {
         NewPlace::Home => home_table(raw, create, cx),
         NewPlace::Sharded(options) => {
             plain_kind(create)?;
+            partitions::partition_key(raw, create, None, cx)?;
             for column in &options.key {
                 key_column(create, column, cx)?;
             }
@@ -64,6 +70,12 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         }
         NewPlace::Reference => {
             plain_kind(create)?;
+            if create.partition_by.is_some() {
+                return Err(Refusal::with(
+                    RefusalCode::ShardedKind,
+                    "a partitioned reference table",
+                ));
+            }
             let new = NewTable {
                 name: create.table.name.clone(),
                 key: Vec::new(),
@@ -145,8 +157,7 @@ fn home_table(raw: &RawStatement, create: &CreateTable, cx: &Resolver<'_>) -> De
             }
         }
     }
-    let others = create.inherits.iter().chain(&create.partition_of);
-    for parent in others {
+    for parent in &create.inherits {
         if let Some(parent) = cx.spread(parent)? {
             return Err(Refusal::with(RefusalCode::Partitioned, name_of(parent)));
         }
@@ -163,8 +174,8 @@ fn plain_kind(create: &CreateTable) -> Result<(), Refusal> {
         "a temporary table"
     } else if create.foreign {
         "a foreign table"
-    } else if create.partition_by.is_some() || create.partition_of.is_some() {
-        "a partitioned table"
+    } else if create.partition_of.is_some() {
+        "a partition of a table that is not sharded; shard that table"
     } else if !create.inherits.is_empty() {
         "a child table"
     } else if create.of_type {
@@ -406,7 +417,7 @@ pub(super) fn rule(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
 }
 
 /// CREATE SCHEMA.
-pub(super) fn schema(raw: &RawStatement) -> Decision {
+pub(super) fn schema(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let Detail::Schema {
         name, has_elements, ..
     } = &raw.detail
@@ -429,6 +440,12 @@ pub(super) fn schema(raw: &RawStatement) -> Decision {
             "CREATE SCHEMA AUTHORIZATION with elements",
         ));
     };
+    if cx.touches_any(raw) {
+        return Err(Refusal::with(
+            RefusalCode::OtherDdl,
+            "CREATE SCHEMA with elements that name sharded tables",
+        ));
+    }
     // What is inside is unsharded; the other shards need only the schema.
     let mut plan = DdlPlan::at(DdlPlace::Home);
     let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", sql::quote_ident(name));

@@ -3,7 +3,7 @@
 //! The client's text runs on the home shard, which has every object and knows every reason against it. The other shards
 //! get the same with IF EXISTS, or only the names that they have.
 
-use catalog::{KeyColumn, Placement, RelationKind};
+use catalog::{KeyColumn, Placement};
 use sql::{Detail, DropStatement, ObjectKind, QualifiedName, RawStatement};
 
 use super::Decision;
@@ -155,7 +155,7 @@ fn drop_schemas(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
             return Err(Refusal::with(RefusalCode::Container, name_of(kept)));
         }
         let spread = cx.snapshot.relations().filter(|r| is_spread(r));
-        let tables = spread.filter(|r| r.kind == RelationKind::Table && dropped(&r.schema));
+        let tables = spread.filter(|r| r.is_table() && dropped(&r.schema));
         let mut tables: Vec<_> = tables.map(|r| (r.schema.clone(), r.name.clone())).collect();
         tables.sort_unstable();
         if !tables.is_empty() {

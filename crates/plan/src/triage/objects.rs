@@ -1,6 +1,6 @@
 //! Statements that name one object of any kind: RENAME, SET SCHEMA, OWNER TO, COMMENT, SECURITY LABEL, GRANT and so on.
 
-use catalog::{Relation, RelationKind};
+use catalog::Relation;
 use sql::{Detail, Grant, ObjectKind, QualifiedName, RawStatement, Rename, StatementNode};
 
 use super::Decision;
@@ -127,7 +127,7 @@ fn schema_renamed(rename: &Rename, cx: &Resolver<'_>) -> Result<Vec<MetadataEffe
         return unreadable();
     };
     let held = cx.snapshot.relations();
-    let held = held.filter(|r| is_spread(r) && r.kind == RelationKind::Table && r.schema == *old);
+    let held = held.filter(|r| is_spread(r) && r.is_table() && r.schema == *old);
     let mut tables: Vec<RenamedTable> = held.map(renamed).collect();
     tables.sort_unstable_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     let mut effects = Vec::new();
@@ -141,7 +141,7 @@ fn schema_renamed(rename: &Rename, cx: &Resolver<'_>) -> Result<Vec<MetadataEffe
     Ok(effects)
 }
 
-fn renamed(relation: &Relation) -> RenamedTable {
+pub(super) fn renamed(relation: &Relation) -> RenamedTable {
     RenamedTable {
         schema: relation.schema.clone(),
         name: relation.name.clone(),

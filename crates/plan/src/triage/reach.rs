@@ -121,7 +121,7 @@ pub(super) fn by_rule(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         Rule::AboutObject => objects::about(raw, cx),
         Rule::Drop => drops::drop(raw, cx),
         Rule::Grant => objects::grant(raw, cx),
-        Rule::Schema => create::schema(raw),
+        Rule::Schema => create::schema(raw, cx),
         Rule::Function => function(raw),
         Rule::Everywhere => Ok(DdlPlan::at(DdlPlace::All).into_triage()),
         Rule::Shared => shared(raw, cx),

@@ -9,7 +9,7 @@
 //! | publications, subscriptions | the home server; refused where sharded tables would be published or written |
 //! | event triggers | every server when the function is pure, home when it uses unsharded tables |
 
-use catalog::{Proof, RelationKind};
+use catalog::Proof;
 use sql::{Detail, RawStatement, StatementNode as Node};
 
 use super::resolve::{Resolver, is_spread, name_of};
@@ -124,7 +124,7 @@ pub(super) fn drop_owned(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         return refuse(RefusalCode::Container, &name_of(kept));
     }
     let spread = cx.snapshot.relations().filter(|r| is_spread(r));
-    let tables = spread.filter(|r| r.kind == RelationKind::Table && owned(&r.owner));
+    let tables = spread.filter(|r| r.is_table() && owned(&r.owner));
     let mut tables: Vec<_> = tables.map(|r| (r.schema.clone(), r.name.clone())).collect();
     tables.sort_unstable();
     if !tables.is_empty() {

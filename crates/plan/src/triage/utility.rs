@@ -174,7 +174,7 @@ pub(crate) fn writable(table: &Relation) -> Result<(), Refusal> {
     if let Some(reason) = &table.unsafe_reason {
         return Err(Refusal::with(RefusalCode::UnsafeTable, reason));
     }
-    if !table.children.is_empty() || !table.parents.is_empty() {
+    if table.has_inheritance() {
         return Err(Refusal::with(RefusalCode::Partitioned, name_of(table)));
     }
     Ok(())

@@ -15,6 +15,7 @@ use super::effects::{
 use super::guards::{Owns, keeps_residents};
 use super::join::try_join_all;
 use super::part::shard_name;
+use super::partitions;
 use super::relocate::{Goal, Wanted};
 use crate::admin_link::{AdminError, AdminLink};
 use crate::cluster::{Cluster, facts};
@@ -27,12 +28,22 @@ pub(super) struct Movable {
     pub(super) sql_name: String,
     /// The columns to copy, as SQL, in order.
     pub(super) columns: String,
+    /// It has partitions, and no rows of its own.
+    pub(super) partitioned: bool,
     /// Where rows are now.
     pub(super) before: Before,
     /// How rows are divided; `None`: all of them are on every shard, or on the home shard.
     pub(super) division: Option<Division>,
     /// The facts as they are once it has moved.
     pub(super) snapshot: Snapshot,
+}
+
+impl Movable {
+    /// What to read and delete its rows from, as SQL.
+    pub(super) fn rows_sql(&self) -> String {
+        let only = if self.partitioned { "" } else { "ONLY " };
+        format!("{only}{}", self.sql_name)
+    }
 }
 
 /// Where the rows of a table are before it moves.
@@ -172,8 +183,8 @@ pub(super) async fn all_have_a_place(
         return Ok(());
     };
     let sql = format!(
-        "SELECT pg_catalog.count(*) FROM ONLY {} WHERE {homeless}",
-        movable.sql_name
+        "SELECT pg_catalog.count(*) FROM {} WHERE {homeless}",
+        movable.rows_sql()
     );
     let rows = link.value(&sql).await.map_err(OpError::on(home))?;
     let rows = rows.unwrap_or_default();
@@ -217,6 +228,7 @@ pub(super) async fn look(
     let on = OpError::on(home);
     let rows = link.rows(&find_sql(wanted)).await.map_err(&on)?;
     let oid = ordinary_table(rows.first().map(Vec::as_slice), wanted)?;
+    divided_alike(link, home, oid, wanted).await?;
     let known = known(record, wanted)?;
     let kind = match wanted.goal {
         Goal::Home => NewKind::Home,
@@ -272,9 +284,27 @@ pub(super) async fn look(
         sql_name,
         columns,
         before: Before::of(record, known)?,
+        partitioned: relation.kind == RelationKind::PartitionedTable,
         division,
         snapshot,
     })
+}
+
+/// Refuses partitions that the shards would not have, or fill, alike.
+async fn divided_alike(
+    link: &mut AdminLink,
+    home: &str,
+    table: Oid,
+    wanted: &Wanted<'_>,
+) -> Result<(), OpError> {
+    match partitions::obstacle(link, home, table).await? {
+        None => Ok(()),
+        Some(why) => Err(OpError::not_done(
+            RefusalCode::Immovable,
+            format!("table {} cannot be moved to the shards: {why}", wanted.title()),
+            Some("Every shard needs the same partitions, and must put a row into the same one."),
+        )),
+    }
 }
 
 fn find_sql(wanted: &Wanted<'_>) -> String {
@@ -308,24 +338,24 @@ fn ordinary_table(row: Option<&[Option<String>]>, wanted: &Wanted<'_>) -> Result
     };
     let what = match (kind.as_str(), persistence.as_str()) {
         (_, "t") => "a temporary table",
-        ("r", _) if partition == "t" => "a partition",
+        ("r" | "p", _) if partition == "t" => "a partition",
         ("r", _) if inherits == "t" => "a table with inheritance",
-        ("r", _) if typed == "t" => "a typed table",
-        ("r", _) => {
+        ("r" | "p", _) if typed == "t" => "a typed table",
+        ("p", _) if *wanted.goal == Goal::Reference => "a partitioned table",
+        ("r" | "p", _) => {
             return oid
                 .parse()
                 .map(Oid)
                 .map_err(|_| OpError::refused("XX000", "the answer about a table cannot be read"));
         }
-        ("p", _) => "a partitioned table",
         ("v", _) => "a view",
         ("m", _) => "a materialized view",
         ("f", _) => "a foreign table",
         ("S", _) => "a sequence",
         _ => "not a table",
     };
-    let hint = if kind == "p" {
-        "Create it sharded: CREATE TABLE … PARTITION BY … WITH (drover.shard_key = '…')."
+    let hint = if partition == "t" {
+        "Shard the table that it is a partition of, or detach it first."
     } else {
         "Only ordinary tables can be moved to the shards."
     };
@@ -404,7 +434,7 @@ fn judge(snapshot: &Snapshot, relation: &Relation, wanted: &Wanted<'_>) -> Resul
             "Only tables of applications can be moved.",
         );
     }
-    if relation.kind != RelationKind::Table {
+    if !relation.is_table() {
         return no(
             "it is not an ordinary table",
             "Only ordinary tables can be moved to the shards.",

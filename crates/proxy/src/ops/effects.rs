@@ -10,7 +10,7 @@ use wire::backend::ErrorFields;
 use super::OpError;
 use super::part::shard_name;
 use super::renames::{self, Now, Renamed};
-use super::schemes;
+use super::{partitions, schemes};
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
 use crate::exec::link;
@@ -22,6 +22,8 @@ pub struct RecordChange {
     database: String,
     /// In the order of the statements.
     changes: Vec<TableChange>,
+    /// There may be new partitions.
+    partitions: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,7 @@ pub async fn resolve_effects(
         return Ok(RecordChange {
             database: database.to_owned(),
             changes: Vec::new(),
+            partitions: false,
         });
     }
     let home = cluster.home();
@@ -125,6 +128,11 @@ impl RecordChange {
                 tracing::error!(%error, "a table cannot be recorded");
             }
         }
+    }
+
+    /// Whether there may be tables that have no guard yet.
+    pub fn makes_tables(&self) -> bool {
+        self.partitions || !self.changes.is_empty()
     }
 
     /// Whether it changes anything.
@@ -349,7 +357,7 @@ pub(super) struct Found {
 /// Asks the home shard.
 pub(super) struct Resolver<'a> {
     home: &'a mut ServerConn,
-    database: &'a str,
+    pub(super) database: &'a str,
     search_path: &'a [String],
 }
 
@@ -383,6 +391,13 @@ impl Resolver<'_> {
                     }
                     continue;
                 }
+                MetadataEffect::Partitioned { table, root } => {
+                    if let Some(change) = partitions::resolve(&mut self, table, root, &trial, later).await? {
+                        change.apply(self.database, &mut trial)?;
+                        changes.push(change);
+                    }
+                    continue;
+                }
                 MetadataEffect::Drop { tables } => {
                     for (schema, name) in tables {
                         let change = self.dropped(schema, name).await?;
@@ -401,10 +416,11 @@ impl Resolver<'_> {
         Ok(RecordChange {
             database: self.database.to_owned(),
             changes,
+            partitions: partitions::concerned(effects),
         })
     }
 
-    async fn dropped(&mut self, schema: &str, name: &str) -> Result<TableChange, OpError> {
+    pub(super) async fn dropped(&mut self, schema: &str, name: &str) -> Result<TableChange, OpError> {
         let found = self.find(&QualifiedName::qualified(schema, name)).await?;
         Ok(TableChange::Remove {
             schema: schema.to_owned(),
@@ -456,7 +472,7 @@ impl Resolver<'_> {
         }))
     }
 
-    async fn find(&mut self, table: &QualifiedName) -> Result<Option<Found>, OpError> {
+    pub(super) async fn find(&mut self, table: &QualifiedName) -> Result<Option<Found>, OpError> {
         let schemas: Vec<String> = match &table.schema {
             Some(schema) => vec![text_sql(schema)],
             None => self.search_path.iter().map(|schema| text_sql(schema)).collect(),

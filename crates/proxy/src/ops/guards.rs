@@ -31,6 +31,7 @@ use super::check::borrowed;
 use super::effects::{shape_named, text_sql};
 use super::join::try_join_all;
 use super::part::{Part, shard_name};
+use super::partitions::LEAVES;
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
 
@@ -263,11 +264,11 @@ fn unguarded_sql(tables: &[Guarded<'_>]) -> String {
         })
         .collect();
     format!(
-        "SELECT w.at, pg_catalog.format('%I.%I', w.schema, w.name) FROM (VALUES {}) AS w(at, schema, name, residents) \
+        "SELECT w.at, pg_catalog.format('%I.%I', ln.nspname, l.relname) FROM (VALUES {}) AS w(at, schema, name, residents) \
          JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema \
-         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind = 'r' \
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = '{TRIGGER}') \
-         OR w.residents AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid \
+         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name {LEAVES} \
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = l.oid AND g.tgname = '{TRIGGER}') \
+         OR w.residents AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = l.oid \
              AND k.conname = '{RESIDENCY}' AND NOT k.conislocal) \
          ORDER BY w.at",
         names.join(", ")

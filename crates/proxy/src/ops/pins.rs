@@ -26,7 +26,7 @@ use super::check::borrowed;
 use super::effects::shape_named;
 use super::faults::Faults;
 use super::part::{Part, shard_name};
-use super::{LOCK_TIMEOUT, OpError, guards, schemes};
+use super::{LOCK_TIMEOUT, OpError, guards, partitions, schemes};
 use crate::cluster::{Cluster, change_deadline};
 
 /// What is asked for.
@@ -243,7 +243,7 @@ fn in_use(cluster: &Cluster, shard: ShardId, table: &TableRecord, error: OpError
 
 fn lock_sql(name: &str) -> String {
     format!(
-        "SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
+        "SET LOCAL lock_timeout = {}; LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
         LOCK_TIMEOUT.as_millis()
     )
 }
@@ -272,7 +272,7 @@ async fn free_in(part: &mut Part, change: &Change, table: &TableRecord) -> Resul
             None,
         ));
     }
-    part.run(&guards::drop_sql(&name)).await
+    partitions::unguard(part, &name).await
 }
 
 /// True of the rows with the key.

@@ -23,7 +23,7 @@ use super::join::{join_all, try_join_all};
 use super::part::{Part, tag_count};
 use super::progress::Progress;
 use super::relocate::{self, Wanted};
-use super::{OpError, guards, views};
+use super::{OpError, partitions, views};
 use crate::admin_link::{AdminError, AdminLink};
 use crate::cluster::{Cluster, facts};
 use topology::records::TableState;
@@ -143,7 +143,7 @@ async fn move_rows(
     faults.reached(Step::Locked).await?;
     for part in parts.all() {
         check::all_have_a_place(&mut part.link, &part.name, &movable).await?;
-        part.run(&guards::drop_sql(&movable.sql_name)).await?;
+        partitions::unguard(part, &movable.sql_name).await?;
     }
     let mut counts = Vec::new();
     for part in parts.all() {
@@ -215,9 +215,9 @@ async fn count(part: &mut Part, home: ShardId, movable: &Movable) -> Result<Coun
     };
     let sql = format!(
         "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {}), pg_catalog.count(*) FILTER (WHERE NOT {own}) \
-         FROM ONLY {}",
+         FROM {}",
         stays_sql(movable, part.shard, home),
-        movable.sql_name
+        movable.rows_sql()
     );
     let [rows, stays, strays] = part.counts(&sql).await?;
     if strays > 0 {
@@ -302,21 +302,20 @@ async fn finish_part(
         return verify(part, movable, "true", expected.after).await;
     };
     let own = division.predicate(part.shard);
-    let delete = format!("DELETE FROM ONLY {} WHERE NOT {own}", movable.sql_name);
+    let delete = format!("DELETE FROM {} WHERE NOT {own}", movable.rows_sql());
     let deleted = part.tag(&delete).await?;
     if tag_count(&deleted) != Some(leaving) || before.rows - leaving != expected.stays {
         let what = format!("{leaving} rows leave it, and the answer was {deleted}");
         return Err(part.failed(AdminError::State(what)));
     }
     verify(part, movable, &own, expected.after).await?;
-    part.run(&guards::create_sql(&movable.sql_name, &division.owns(part.shard)))
-        .await
+    partitions::guard(part, &movable.sql_name, &division.owns(part.shard)).await
 }
 
 async fn verify(part: &mut Part, movable: &Movable, own: &str, expected: u64) -> Result<(), OpError> {
     let sql = format!(
-        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {own}) FROM ONLY {}",
-        movable.sql_name
+        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {own}) FROM {}",
+        movable.rows_sql()
     );
     let [rows, own] = part.counts(&sql).await?;
     if rows == expected && own == expected {

@@ -12,13 +12,12 @@ use super::copy::copy;
 use super::decide::{self, Entry, Parts};
 use super::effects::NewTable;
 use super::faults::{Faults, Step};
-use super::guards;
 use super::join::{join_all, try_join_all};
 use super::part::{Part, tag_count};
 use super::progress::Progress;
 use super::rearrange;
-use super::views;
 use super::{LOCK_TIMEOUT, OpError};
+use super::{partitions, views};
 use crate::admin_link::AdminError;
 use crate::cluster::{Cluster, change_deadline};
 
@@ -169,7 +168,7 @@ async fn move_rows(
         leave_home(&mut parts.home, &movable, division, rows, taken.values().sum()).await?;
         for part in parts.others.iter_mut().chain([&mut parts.home]) {
             let owns = division.owns(part.shard);
-            part.run(&guards::create_sql(&movable.sql_name, &owns)).await?;
+            partitions::guard(part, &movable.sql_name, &owns).await?;
         }
     }
     faults.reached(Step::Moved).await?;
@@ -183,7 +182,7 @@ pub(super) async fn lock(home: &mut Part, wanted: &Wanted<'_>) -> Result<(), OpE
         sql::quote_ident(wanted.table)
     );
     let text = format!(
-        "SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
+        "SET LOCAL lock_timeout = {}; LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE; SET LOCAL lock_timeout = 0",
         LOCK_TIMEOUT.as_millis()
     );
     home.run(&text).await.map_err(|error| match error.sqlstate() {
@@ -199,12 +198,23 @@ pub(super) async fn lock(home: &mut Part, wanted: &Wanted<'_>) -> Result<(), OpE
     })
 }
 
+/// How the table is made elsewhere, with its partitions.
 pub(super) async fn read_ddl(home: &mut Part, table: &NewTable) -> Result<TableDdl, OpError> {
-    let mut rows = Vec::new();
-    for (id, sql) in table_ddl_queries(table.home_oid) {
-        rows.push((id, home.rows(&sql).await?));
+    let mut ddl = TableDdl::default();
+    for member in partitions::members(home, table.home_oid).await? {
+        let mut rows = Vec::new();
+        for (id, sql) in table_ddl_queries(member) {
+            rows.push((id, home.rows(&sql).await?));
+        }
+        let mut of_member =
+            assemble(&rows).map_err(|error| home.failed(AdminError::State(error.to_string())))?;
+        ddl.create.append(&mut of_member.create);
+        // Indexes of partitions are made with them: only a table without partitions has them here, at the front.
+        ddl.after_load.append(&mut of_member.after_load);
+        ddl.indexes += of_member.indexes;
+        ddl.home_sequences.append(&mut of_member.home_sequences);
     }
-    assemble(&rows).map_err(|error| home.failed(AdminError::State(error.to_string())))
+    Ok(ddl)
 }
 
 pub(super) async fn run_each(part: &mut Part, statements: &[String]) -> Result<(), OpError> {
@@ -228,8 +238,8 @@ async fn count_home(home: &mut Part, movable: &Movable) -> Result<Totals, OpErro
         Some(division) => format!("NOT {}", division.predicate(home.shard)),
     };
     let sql = format!(
-        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {leaving}) FROM ONLY {}",
-        movable.sql_name
+        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {leaving}) FROM {}",
+        movable.rows_sql()
     );
     let [rows, leaving] = home.counts(&sql).await?;
     Ok(Totals { rows, leaving })
@@ -278,8 +288,9 @@ async fn copy_everything(
 pub(super) fn select_sql(movable: &Movable, predicate: Option<&str>) -> String {
     let filter = predicate.map_or(String::new(), |predicate| format!(" WHERE {predicate}"));
     format!(
-        "COPY (SELECT {} FROM ONLY {}{filter}) TO STDOUT",
-        movable.columns, movable.sql_name
+        "COPY (SELECT {} FROM {}{filter}) TO STDOUT",
+        movable.columns,
+        movable.rows_sql()
     )
 }
 
@@ -294,8 +305,8 @@ async fn verify(part: &mut Part, movable: &Movable, taken: &BTreeMap<ShardId, u6
         Some(division) => division.predicate(part.shard),
     };
     let sql = format!(
-        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {own}) FROM ONLY {}",
-        movable.sql_name
+        "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {own}) FROM {}",
+        movable.rows_sql()
     );
     let [rows, own] = part.counts(&sql).await?;
     let expected = taken.get(&part.shard).copied().unwrap_or(0);
@@ -315,12 +326,12 @@ async fn leave_home(
     moved: u64,
 ) -> Result<(), OpError> {
     let sql = format!(
-        "DELETE FROM ONLY {} WHERE NOT {}",
-        movable.sql_name,
+        "DELETE FROM {} WHERE NOT {}",
+        movable.rows_sql(),
         division.predicate(home.shard)
     );
     let deleted = home.tag(&sql).await?;
-    let count = format!("SELECT pg_catalog.count(*) FROM ONLY {}", movable.sql_name);
+    let count = format!("SELECT pg_catalog.count(*) FROM {}", movable.rows_sql());
     let [stayed] = home.counts(&count).await?;
     if tag_count(&deleted) == Some(moved) && stayed + moved == before {
         return Ok(());

@@ -86,7 +86,7 @@ fn creates(effect: &MetadataEffect, renamed: &RenamedTable) -> bool {
     }
 }
 
-async fn now(resolver: &mut Resolver<'_>, table: &RenamedTable) -> Result<Option<Now>, OpError> {
+pub(super) async fn now(resolver: &mut Resolver<'_>, table: &RenamedTable) -> Result<Option<Now>, OpError> {
     let hex = |name: &str| format!("pg_catalog.encode(pg_catalog.convert_to({name}, 'UTF8'), 'hex')");
     let key: Vec<String> = table.key.iter().map(ToString::to_string).collect();
     let sql = format!(

@@ -474,7 +474,8 @@ fn what_cannot_be_moved_is_refused_before_anything_happens() {
          CREATE COLLATION blind (provider = icu, locale = 'und', deterministic = false)",
         "CREATE TABLE plain (id int, other int);
          CREATE VIEW view_of AS SELECT 1 AS id;
-         CREATE TABLE parted (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parted DEFAULT;
+         CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE parted (id int, m mood) PARTITION BY HASH (m);
+         CREATE TABLE part PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0);
          CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);
          CREATE TABLE spans (id interval); CREATE TABLE vague (id text COLLATE blind);
          CREATE TABLE gen (id int, twice int GENERATED ALWAYS AS (id * 2) STORED);

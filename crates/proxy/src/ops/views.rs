@@ -160,7 +160,7 @@ fn dependent_sql(table: Oid) -> String {
   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
   WHERE d.refobjid <> r.ev_class
 ), v(oid, depth) AS (
-  SELECT u.by, 1 FROM used u WHERE u.what = {table}
+  SELECT u.by, 1 FROM used u WHERE u.what IN (SELECT {table} UNION SELECT relid FROM pg_partition_tree({table}))
   UNION SELECT u.by, v.depth + 1 FROM v JOIN used u ON u.what = v.oid WHERE v.depth < 100
 ), deepest AS (SELECT oid, max(depth) AS depth FROM v GROUP BY oid)
 SELECT c.oid, n.nspname || '.' || c.relname, c.relkind,

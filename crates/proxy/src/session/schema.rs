@@ -407,7 +407,7 @@ impl Session {
             }
             return Ok(());
         }
-        if !change.record.is_empty() {
+        if change.record.makes_tables() {
             self.guard_new_tables(&change).await;
         }
         self.publish(&mut change)
@@ -528,7 +528,8 @@ fn pauses_first(plan: &DdlPlan, kind: StatementKind) -> bool {
             | StatementKind::Trigger
             | StatementKind::Policy
     );
-    locks && change_kind(plan, kind) == SchemaChange::Barrier
+    let partitions = |effect: &MetadataEffect| matches!(effect, MetadataEffect::Partitioned { .. });
+    (locks || plan.effects.iter().any(partitions)) && change_kind(plan, kind) == SchemaChange::Barrier
 }
 
 /// Bounds waits for locks on this server, unless the client does so more narrowly, to the end of the block.

@@ -277,6 +277,7 @@ fn create_table(s: &nodes::CreateStmt) -> CreateTable {
         } else {
             None
         },
+        bound: s.partbound().map(partition_bound),
         inherits: if partition { Vec::new() } else { inherits },
         partition_by: s.partspec().map(partition_by),
         of_type: s.of_typename().is_some(),
@@ -303,6 +304,32 @@ fn partition_by(p: &nodes::PartitionSpec) -> PartitionBy {
             .collect(),
         expressions: p.part_params().iter().filter(|e| e.name().is_none()).count(),
     }
+}
+
+fn partition_bound(bound: &nodes::PartitionBoundSpec) -> PartitionBound {
+    let lists = [bound.listdatums(), bound.lowerdatums(), bound.upperdatums()];
+    PartitionBound {
+        fixed: lists.into_iter().all(|list| list.iter().all(is_fixed)),
+    }
+}
+
+/// MINVALUE and MAXVALUE are column references to the grammar.
+fn is_fixed(node: Node<'_>) -> bool {
+    match node {
+        Node::A_Const(c) => match c.val() {
+            Some(value) => object::constant(value).is_none_or(|text| !is_relative_time(&text)),
+            None => true,
+        },
+        Node::TypeCast(c) => is_fixed(c.arg()),
+        Node::ColumnRef(_) => true,
+        _ => false,
+    }
+}
+
+fn is_relative_time(text: &str) -> bool {
+    let text = text.trim_start().to_ascii_lowercase();
+    let words = ["now", "today", "tomorrow", "yesterday"];
+    words.iter().any(|word| text.starts_with(word))
 }
 
 fn column(c: &nodes::ColumnDef) -> ColumnDef {
@@ -460,6 +487,8 @@ fn alter_action(c: &nodes::AlterTableCmd) -> AlterAction {
         column: None,
         constraints: Vec::new(),
         relation: None,
+        bound: None,
+        concurrently: matches!(c.subtype, A::AT_DetachPartitionFinalize),
         drover_options: Vec::new(),
         cascade: c.behavior == DropBehavior::DROP_CASCADE,
     };
@@ -474,7 +503,11 @@ fn alter_action(c: &nodes::AlterTableCmd) -> AlterAction {
             action.constraints.extend(constraint(d, None));
         }
         Node::RangeVar(r) => action.relation = Some(relation(r)),
-        Node::PartitionCmd(p) => action.relation = p.name().map(relation),
+        Node::PartitionCmd(p) => {
+            action.relation = p.name().map(relation);
+            action.bound = p.bound().map(partition_bound);
+            action.concurrently |= p.concurrent;
+        }
         Node::NodeList(l) => action.drover_options = split_options(l.iter()).0,
         _ => {}
     }

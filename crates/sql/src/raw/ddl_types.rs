@@ -95,6 +95,13 @@ pub struct PartitionBy {
     pub expressions: usize,
 }
 
+/// FOR VALUES … or DEFAULT of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionBound {
+    /// Whoever reads it gets the same bounds: constants that are not relative to the clock.
+    pub fixed: bool,
+}
+
 /// A LIKE clause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LikeClause {
@@ -124,6 +131,8 @@ pub struct CreateTable {
     pub inherits: Vec<QualifiedName>,
     /// PARTITION OF table.
     pub partition_of: Option<QualifiedName>,
+    /// Its bounds.
+    pub bound: Option<PartitionBound>,
     /// PARTITION BY.
     pub partition_by: Option<PartitionBy>,
     /// OF type.
@@ -242,6 +251,10 @@ pub struct AlterAction {
     pub constraints: Vec<ConstraintDef>,
     /// Partition attached or detached, table (dis)inherited.
     pub relation: Option<QualifiedName>,
+    /// Bounds of a partition that is attached.
+    pub bound: Option<PartitionBound>,
+    /// DETACH PARTITION CONCURRENTLY or FINALIZE.
+    pub concurrently: bool,
     /// SET/RESET options in namespace `drover`, as in [`CreateTable::drover_options`].
     pub drover_options: Vec<(String, String)>,
     /// CASCADE.

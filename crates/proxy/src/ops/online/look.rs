@@ -129,17 +129,18 @@ pub(super) async fn obstacle(
     wanted: &Wanted<'_>,
 ) -> Result<Option<String>, OpError> {
     let sql = format!(
-        "SELECT pg_catalog.current_setting('wal_level'), c.relpersistence FROM pg_catalog.pg_class c \
+        "SELECT pg_catalog.current_setting('wal_level'), c.relpersistence, c.relkind FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relname = {}",
         text_sql(wanted.schema),
         text_sql(wanted.table)
     );
     let rows = link.rows(&sql).await.map_err(OpError::on(home))?;
     Ok(match rows.first().map(Vec::as_slice) {
-        Some([Some(level), _]) if level != "logical" => {
+        Some([.., Some(kind)]) if kind == "p" => Some("it has partitions".to_owned()),
+        Some([Some(level), ..]) if level != "logical" => {
             Some(format!("wal_level of {home} is {level}, and must be logical"))
         }
-        Some([_, Some(persistence)]) if persistence == "u" => {
+        Some([_, Some(persistence), _]) if persistence == "u" => {
             Some("it is unlogged, and its changes are not in the log".to_owned())
         }
         _ => None,

@@ -1,7 +1,6 @@
 //! The rows of one key, of all tables of its map in one database, from one shard to another.
 
 use catalog::ShardId;
-use plan::RefusalCode;
 use topology::records::{TableKind, TableRecord};
 use topology::{ChangeGuard, ClusterRecord};
 
@@ -12,9 +11,10 @@ use crate::ops::copy::copy;
 use crate::ops::decide::{self, Entry, Parts};
 use crate::ops::effects::text_sql;
 use crate::ops::faults::{Faults, Step};
-use crate::ops::guards::{self, Guarded};
+use crate::ops::guards::Guarded;
 use crate::ops::join::try_join_all;
 use crate::ops::part::{Part, tag_count};
+use crate::ops::partitions;
 use crate::ops::{OpError, relocate};
 
 /// Moves the rows, makes the guards anew, and commits both with the change of the record.
@@ -71,12 +71,12 @@ async fn move_all(
     change.apply(&mut after);
     for table in tables {
         for part in [&mut *source, &mut *target] {
-            part.run(&guards::drop_sql(&name_sql(table))).await?;
+            partitions::unguard(part, &name_sql(table)).await?;
         }
         carry(source, target, change, table).await?;
     }
     for table in tables {
-        seal(source, target, (&after, change), table).await?;
+        seal(source, target, &after, table).await?;
     }
     faults.reached(Step::Moved).await
 }
@@ -105,7 +105,7 @@ fn key_columns(table: &TableRecord) -> &[String] {
     }
 }
 
-/// Copies one table's rows of the key, and deletes them where they were. A partitioned table has none of its own.
+/// Copies one table's rows of the key, and deletes them where they were.
 async fn carry(
     source: &mut Part,
     target: &mut Part,
@@ -114,7 +114,7 @@ async fn carry(
 ) -> Result<(), OpError> {
     let name = name_sql(table);
     let is_key = is_key_sql(change, key_columns(table))?;
-    let count = format!("SELECT pg_catalog.count(*) FROM ONLY {name} WHERE {is_key}");
+    let count = format!("SELECT pg_catalog.count(*) FROM {name} WHERE {is_key}");
     let [rows] = source.counts(&count).await?;
     let [strays] = target.counts(&count).await?;
     if strays > 0 {
@@ -131,12 +131,10 @@ async fn carry(
         return Ok(());
     }
     let columns = columns_sql(source, &name).await?;
-    let select = format!("COPY (SELECT {columns} FROM ONLY {name} WHERE {is_key}) TO STDOUT");
+    let select = format!("COPY (SELECT {columns} FROM {name} WHERE {is_key}) TO STDOUT");
     let into = format!("COPY {name} ({columns}) FROM STDIN");
     let copied = copy(source, &mut [target], &select, &into, &mut |_| {}).await?;
-    let deleted = source
-        .tag(&format!("DELETE FROM ONLY {name} WHERE {is_key}"))
-        .await?;
+    let deleted = source.tag(&format!("DELETE FROM {name} WHERE {is_key}")).await?;
     let [arrived] = target.counts(&count).await?;
     if copied == rows && arrived == rows && tag_count(&deleted) == Some(rows) {
         return Ok(());
@@ -158,38 +156,20 @@ async fn columns_sql(part: &mut Part, table: &str) -> Result<String, OpError> {
     columns.ok_or_else(|| part.failed(AdminError::State(format!("{table} has no columns"))))
 }
 
-/// Sees that nothing of the key is left where it was, and makes the guards of the changed map.
+/// Makes the guards of the changed map.
 async fn seal(
     source: &mut Part,
     target: &mut Part,
-    (after, change): (&ClusterRecord, &Change),
+    after: &ClusterRecord,
     table: &TableRecord,
 ) -> Result<(), OpError> {
     let name = name_sql(table);
-    let is_key = is_key_sql(change, key_columns(table))?;
-    let [left] = source
-        .counts(&format!("SELECT pg_catalog.count(*) FROM {name} WHERE {is_key}"))
-        .await?;
-    if left > 0 {
-        return Err(OpError::not_done(
-            RefusalCode::PinWithRows,
-            format!(
-                "partitions of table {}.{} have {left} rows with this key",
-                table.schema, table.name
-            ),
-            None,
-        ));
-    }
     let Some(guarded) = Guarded::of(after, table) else {
         return Err(source.failed(AdminError::State(format!("the map of {name} cannot be read"))));
     };
-    let kind = format!(
-        "SELECT 1 FROM pg_catalog.pg_class WHERE oid = {}::pg_catalog.regclass AND relkind = 'r'",
-        text_sql(&name)
-    );
     for part in [source, target] {
-        if !part.rows(&kind).await?.is_empty() {
-            let made = guarded.create_sql(&name, part.shard);
+        for leaf in partitions::leaves(part, &name).await? {
+            let made = guarded.create_sql(&leaf, part.shard);
             relocate::run_each(part, &[made]).await?;
         }
     }

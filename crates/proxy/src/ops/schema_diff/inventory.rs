@@ -22,9 +22,13 @@ pub(super) fn sql(tables: &[String], home: bool) -> String {
         false => "false",
     };
     format!(
-        "WITH RECURSIVE named(nspname, relname) AS ({values}), t AS (
-  SELECT c.*, n.nspname, format('%I.%I', n.nspname, c.relname) AS q FROM named s
-  JOIN pg_namespace n ON n.nspname = s.nspname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.relname
+        "WITH RECURSIVE named(nspname, relname) AS ({values}), r AS (
+  SELECT c.oid FROM named s JOIN pg_namespace n ON n.nspname = s.nspname
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.relname
+), t AS (
+  SELECT c.*, n.nspname, format('%I.%I', n.nspname, c.relname) AS q FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.oid IN (SELECT oid FROM r UNION SELECT p.relid FROM r, pg_partition_tree(r.oid) p)
 ), direct(view, rel) AS (
   SELECT w.ev_class, d.refobjid FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
   AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class
@@ -68,7 +72,10 @@ UNION ALL SELECT 'table', format('%I.%I', n.nspname, c.relname), 'it is not a ta
 
 /// What belongs to the tables. Values that sequences make come from the home shard: defaults of other shards do not count.
 const TABLES: &str = "\
-SELECT 'table' AS kind, q AS name, format('%s, owner %I%s%s', relkind::text || relpersistence::text, pg_get_userbyid(relowner),
+SELECT 'table' AS kind, q AS name, format('%s%s%s, owner %I%s%s', relkind::text || relpersistence::text,
+         ' PARTITION BY ' || pg_get_partkeydef(t.oid),
+         (SELECT format(' PARTITION OF %s %s', i.inhparent::regclass, pg_get_expr(t.relpartbound, t.oid)) FROM pg_inherits i
+          WHERE i.inhrelid = t.oid AND t.relispartition), pg_get_userbyid(relowner),
          CASE WHEN relrowsecurity THEN ', row security' END, CASE WHEN relforcerowsecurity THEN ', forced' END) AS ddl FROM t
 UNION ALL SELECT 'column', format('%s.%I', q, a.attname),
   format('ALTER TABLE %s ADD COLUMN %I %s%s%s%s', q, a.attname, format_type(a.atttypid, a.atttypmod),

@@ -31,9 +31,6 @@ use crate::exec::sinks::{Concat, Keep};
 use crate::exec::statement::{Literals, ParamValue, Planned, Shards, place_of, resolve};
 use crate::session::{Fault, Session};
 
-/// Type `tid` and its array.
-const TID: (u32, u32) = (27, 1010);
-
 /// What one shard is asked to do with the rows found on it.
 struct Found {
     shard: ShardId,
@@ -90,7 +87,7 @@ impl Session {
             // For the errors that an UPDATE without rows has.
             stay.truncate(1);
         }
-        let tids = [TID.1];
+        let tids = [relocate.row_types.1];
         let stayed = self.apply(&step, &relocate.stay, &tids, stay).await?;
         let arrays: Vec<u32> = relocate
             .columns
@@ -181,7 +178,7 @@ impl Session {
         let context = self.plan_context().await?;
         let mut found = Vec::with_capacity(order.len());
         for (shard, rows) in order.iter().zip(sink.rows) {
-            let tids = || ArrayColumns::new([TID.0].into_iter(), limit);
+            let tids = || ArrayColumns::new([relocate.row_types.0].into_iter(), limit);
             let mut here = Found {
                 shard: *shard,
                 stay: tids(),
@@ -226,7 +223,7 @@ impl Session {
         let run = step.run(&order, &indexes, &relocate.leave);
         let texts = Texts::Rows {
             sql: &relocate.leave,
-            oids: &[TID.1],
+            oids: &[relocate.row_types.1],
             arrays: &arrays,
         };
         let formats: Vec<FormatCode> = relocate.columns.iter().map(|c| format_of(c.binary)).collect();
