@@ -9,7 +9,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -26,8 +26,11 @@ use crate::spare::{Blank, Spare};
 use crate::tls::ServerTls;
 
 pub mod peers;
+mod victim;
 
 pub use peers::PeerNumber;
+pub use victim::Blame;
+pub(crate) use victim::deadlock_error;
 
 /// Size of the buffers of a connection for one cancel, in bytes; a TLS handshake takes a few of them.
 const BUFFER_BYTES: usize = 2 * 1024;
@@ -91,6 +94,8 @@ pub struct CancelTarget {
     pub key: BackendKey,
     /// How the connection is encrypted, if it is: the cancel is then encrypted too.
     pub tls: Option<Arc<ServerTls>>,
+    /// Why it was sent a cancel that its client did not ask for.
+    pub(crate) blame: victim::Blame,
 }
 
 #[derive(Debug, Default)]
@@ -109,16 +114,19 @@ struct Cancels {
     delivering: Vec<Arc<CancelTarget>>,
     /// Servers that one may still reach although its delivery was given up.
     doubtful: Vec<Arc<CancelTarget>>,
+    /// The request was cancelled to end a deadlock, described here.
+    deadlock: Option<Arc<str>>,
 }
 
 impl Blank for Cancels {
     const BLANK: &'static Self = &Self {
         delivering: Vec::new(),
         doubtful: Vec::new(),
+        deadlock: None,
     };
 
     fn is_blank(&self) -> bool {
-        self.delivering.is_empty() && self.doubtful.is_empty()
+        self.delivering.is_empty() && self.doubtful.is_empty() && self.deadlock.is_none()
     }
 }
 
@@ -147,13 +155,15 @@ const AGAIN_AFTER: [Duration; 6] = [
     Duration::from_secs(10),
 ];
 
-/// What [`CancelSlot::request`] holds: the client has asked for nothing that is not answered yet.
-const NO_REQUEST: u8 = 0;
+/// What the lowest bits of [`CancelSlot::request`] hold: the client has asked for nothing that is not answered yet.
+const NO_REQUEST: u64 = 0;
 /// It is being served.
-const SERVED: u8 = 1;
+const SERVED: u64 = 1;
 /// It is being served, and a cancel has come since. It may have found no server at work: the statement was being planned,
 /// waited for a connection, or was between two of its steps. So the next step is not taken.
-const CANCELLED: u8 = 2;
+const CANCELLED: u64 = 2;
+/// Those bits; the others count requests.
+const STATE: u64 = 3;
 
 fn remove(from: &mut Vec<Arc<CancelTarget>>, target: &Arc<CancelTarget>) {
     from.retain(|other| !Arc::ptr_eq(other, target));
@@ -168,8 +178,9 @@ fn contains(list: &[Arc<CancelTarget>], target: &Arc<CancelTarget>) -> bool {
 pub struct CancelSlot {
     state: Mutex<SlotState>,
     settled: Notify,
-    /// One of the constants above.
-    request: AtomicU8,
+    /// One of the constants above, and which request it is. Written by the client's session, except that a cancel makes
+    /// [`SERVED`] [`CANCELLED`].
+    request: AtomicU64,
     /// A cancel was under way when its request had been answered.
     late: AtomicBool,
     /// The client's process number, as it was told.
@@ -197,18 +208,25 @@ impl CancelSlot {
 
     /// A request of the client begins: cancels before it were for nothing.
     pub(crate) fn begin_request(&self) {
-        self.request.store(SERVED, Ordering::Release);
+        let before = self.request.load(Ordering::Relaxed) & !STATE;
+        let this = before.wrapping_add(STATE + 1) | SERVED;
+        self.request.store(this, Ordering::Release);
     }
 
     /// It is answered.
     pub(crate) fn end_request(&self) {
+        let ended = (self.request.load(Ordering::Relaxed) & !STATE) | NO_REQUEST;
         if self.is_cancelled() {
             // Under the lock, under which servers are told again: not for this request any more.
-            let state = self.lock();
-            self.request.store(NO_REQUEST, Ordering::Release);
+            let mut state = self.lock();
+            self.request.store(ended, Ordering::Release);
             self.late.store(state.is_awaited(), Ordering::Release);
-        } else {
-            self.request.store(NO_REQUEST, Ordering::Release);
+            state.forgive();
+        } else if self.request.swap(ended, Ordering::AcqRel) & STATE == CANCELLED {
+            // It came this moment.
+            let mut state = self.lock();
+            self.late.store(state.is_awaited(), Ordering::Release);
+            state.forgive();
         }
     }
 
@@ -234,7 +252,7 @@ impl CancelSlot {
     /// A cancel has come since the request began.
     #[must_use]
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.request.load(Ordering::Acquire) == CANCELLED
+        self.request.load(Ordering::Acquire) & STATE == CANCELLED
     }
 
     /// Does something that a cancel ends; `None`: one came, and the rest of it was dropped. What may be dropped half-way
@@ -252,10 +270,7 @@ impl CancelSlot {
     /// Until the result is dropped a cancel wakes the task that asks [`Watched::is_cancelled`], also when nothing else says
     /// that a request is being served.
     pub(crate) fn watch(&self) -> Watched<'_> {
-        let own = self
-            .request
-            .compare_exchange(NO_REQUEST, SERVED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok();
+        let own = self.change(NO_REQUEST, SERVED);
         Watched { slot: self, own }
     }
 
@@ -268,6 +283,7 @@ impl CancelSlot {
     pub fn unbind(&self, target: &Arc<CancelTarget>) -> Unbound {
         let mut state = self.lock();
         remove(&mut state.bound, target);
+        state.forgive_one(target);
         if contains(&state.cancels.delivering, target) || contains(&state.cancels.doubtful, target) {
             Unbound::Pending
         } else {
@@ -330,9 +346,7 @@ impl CancelSlot {
     /// Sends a cancel to every bound server and waits until the servers have taken note. Returns how many were sent.
     pub async fn cancel(&self) -> usize {
         // Nothing is under way unless a request is.
-        let _ = self
-            .request
-            .compare_exchange(SERVED, CANCELLED, Ordering::AcqRel, Ordering::Acquire);
+        self.change(SERVED, CANCELLED);
         if let Some(waker) = self.lock().waker.take() {
             waker.wake();
         }
@@ -377,6 +391,16 @@ impl CancelSlot {
             deliveries.finish(target, certain);
         }
         targets.len()
+    }
+
+    /// Changes the state of the request at hand. False: it has another.
+    fn change(&self, from: u64, to: u64) -> bool {
+        let changed = self
+            .request
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |request| {
+                (request & STATE == from).then_some((request & !STATE) | to)
+            });
+        changed.is_ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {

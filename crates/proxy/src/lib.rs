@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod config;
 pub mod conn;
 pub mod console;
+mod deadlock;
 pub mod digest;
 pub mod engine;
 pub mod exec;

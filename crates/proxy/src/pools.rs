@@ -32,7 +32,7 @@ use state::KEEPER;
 pub use state::ShardPool;
 pub(crate) use state::WorkerPools;
 pub use tickets::TicketGuard;
-pub(crate) use tickets::Tickets;
+pub(crate) use tickets::{Ending, Holder, Tickets};
 
 use crate::buffers::Buffers;
 use crate::cancel::CancelSlot;
@@ -233,9 +233,9 @@ impl Pools {
         self.pool_for(key).checkout(purpose, slot).await
     }
 
-    /// Waits for a ticket: needed before a transaction's second shard is enlisted, kept to its end.
-    pub async fn ticket(&self) -> Result<TicketGuard, CheckoutError> {
-        let (result, waited) = self.inner.worker.shared.tickets.acquire().await;
+    /// Waits for a ticket: needed before a transaction's second shard is enlisted, kept to its end. `slot`: its client's.
+    pub async fn ticket(&self, slot: Option<&Arc<CancelSlot>>) -> Result<TicketGuard, CheckoutError> {
+        let (result, waited) = self.inner.worker.shared.tickets.acquire(slot).await;
         if waited {
             self.inner.worker.metrics.ticket_waits.increment();
         }
@@ -243,6 +243,11 @@ impl Pools {
             self.inner.worker.metrics.tickets_refused.increment();
         }
         result
+    }
+
+    /// Lists a session that has servers of several shards without a ticket, until the result is dropped.
+    pub(crate) fn listed(&self, slot: &Arc<CancelSlot>) -> TicketGuard {
+        self.inner.worker.shared.tickets.list(slot)
     }
 
     /// Figures of this worker's pools.

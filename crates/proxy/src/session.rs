@@ -16,6 +16,7 @@ mod control;
 mod copy_many;
 mod copy_one;
 mod copy_query;
+mod deadlock;
 mod describe;
 mod drift;
 mod drover_sql;
@@ -206,6 +207,7 @@ impl Session {
                 self.observe_request();
                 self.count_in(message).await?;
                 self.simple(message).await?;
+                self.after_failure().await;
                 self.observe_end();
                 self.count_out();
             }
@@ -214,6 +216,7 @@ impl Session {
                 self.count_in(message).await?;
                 self.extended_message(kind, message).await?;
                 if kind == tag::SYNC {
+                    self.after_failure().await;
                     self.observe_end();
                     self.count_out();
                 }

@@ -23,6 +23,7 @@ pub mod records;
 mod salt;
 mod store;
 mod timelines;
+mod waits;
 
 pub use catalog::{Epoch, MapId, ShardId};
 pub use change::{ChangeCoordinator, ChangeError, ChangeGuard};
@@ -38,3 +39,4 @@ pub use store::{
     WatchSource, Write, WriteError,
 };
 pub use timelines::{TIMELINES, TimelineMark, raise_timeline, set_timeline, timelines, timelines_in};
+pub use waits::{WaitingTransaction, Waits};

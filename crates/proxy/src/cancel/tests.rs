@@ -20,6 +20,7 @@ fn target(port: u16, pid: u32) -> Arc<CancelTarget> {
             secret: [1, 2, 3, 4].into(),
         },
         tls: None,
+        blame: Blame::default(),
     })
 }
 

@@ -145,6 +145,7 @@ async fn follow(
     let tasks = [
         tokio::task::spawn_local(recover(Arc::clone(&cluster))),
         tokio::task::spawn_local(crate::ops::online::resume(Arc::clone(&cluster))),
+        tokio::task::spawn_local(crate::deadlock::run(Arc::clone(&cluster), workers.clone())),
         tokio::task::spawn_local(take_cancels(Arc::clone(&cluster), workers.clone(), peer_listen)),
         tokio::task::spawn_local(nodes::marks::run(
             Arc::clone(&cluster),

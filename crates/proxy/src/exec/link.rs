@@ -117,6 +117,9 @@ async fn collect_reply(server: &mut ServerConn) -> Result<Reply, LinkError> {
         server.conn.consume(frame.len);
         if let Some(status) = done {
             server.status = status;
+            if let Some(error) = &mut reply.error {
+                server.target.blame.rename(error);
+            }
             return Ok(reply);
         }
     }

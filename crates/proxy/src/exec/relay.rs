@@ -161,7 +161,20 @@ fn decide_one(
         name_timeout(&mut server.conn.unread_mut()[*run..*run + total]);
     }
     let pending = client.pending_out();
-    let verdict = decide(kind, &mut server.conn.unread_mut()[*run..*run + total], client);
+    let renamed = match kind {
+        tag::ERROR => server
+            .target
+            .blame
+            .renamed(&server.conn.unread()[*run..*run + total]),
+        _ => None,
+    };
+    let verdict = match renamed {
+        Some(mut message) => {
+            let verdict = decide(kind, &mut message, client);
+            instead(verdict, &message, client)
+        }
+        None => decide(kind, &mut server.conn.unread_mut()[*run..*run + total], client),
+    };
     if client.pending_out() != pending && *run > 0 {
         // Something was inserted for the client: it belongs behind the run, which has not been moved yet.
         let inserted = client.out().split_off(pending);
@@ -171,6 +184,21 @@ fn decide_one(
         *run = 0;
     }
     verdict
+}
+
+/// Another message is forwarded in place of the server's.
+fn instead(verdict: Verdict, message: &[u8], client: &mut Conn) -> Verdict {
+    match verdict {
+        Verdict::Forward => {
+            client.out().extend_from_slice(message);
+            Verdict::Drop
+        }
+        Verdict::ForwardAndStop => {
+            client.out().extend_from_slice(message);
+            Verdict::DropAndStop
+        }
+        other => other,
+    }
 }
 
 /// Forwards the run and drops the message behind it.

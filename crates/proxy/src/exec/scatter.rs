@@ -230,10 +230,11 @@ fn take_one(
 
 fn note_error(source: &mut Source<'_>, len: usize) {
     let message = source.server.conn.unread().get(..len).and_then(Message::whole);
-    let fields = match message.map(Backend::decode) {
+    let mut fields = match message.map(Backend::decode) {
         Some(Ok(Backend::Error(fields))) => fields.to_owned(),
         _ => ErrorFields::error("XX000", "a shard sent an unreadable error"),
     };
+    source.server.target.blame.rename(&mut fields);
     if fields.severity == "FATAL" || fields.severity == "PANIC" {
         lose(source, LinkError::Ended(Box::new(fields)));
     } else if source.error.is_none() {

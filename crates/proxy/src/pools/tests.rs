@@ -265,7 +265,7 @@ fn transactions_that_enlist_two_shards_crosswise_never_deadlock() {
                             .await
                             .expect("a connection");
                         tokio::task::yield_now().await;
-                        let ticket = pools.ticket().await.expect("a ticket");
+                        let ticket = pools.ticket(None).await.expect("a ticket");
                         let also = pools
                             .checkout(&further, Purpose::Further(&ticket), None)
                             .await
@@ -298,10 +298,13 @@ fn a_ticket_wait_is_bounded() {
             config.pool.multi_shard = 1;
             config.pool.connection_timeout = Duration::from_millis(50);
         });
-        let held = pools.ticket().await.expect("the only one");
-        assert_eq!(pools.ticket().await.expect_err("must time out").sqlstate, "40001");
+        let held = pools.ticket(None).await.expect("the only one");
+        assert_eq!(
+            pools.ticket(None).await.expect_err("must time out").sqlstate,
+            "40001"
+        );
         drop(held);
-        drop(pools.ticket().await.expect("free again"));
+        drop(pools.ticket(None).await.expect("free again"));
     });
 }
 

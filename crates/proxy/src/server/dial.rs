@@ -305,6 +305,7 @@ impl Dialler {
                 address: Arc::clone(&address),
                 key,
                 tls: login.encrypted.then(|| Arc::clone(&self.tls)),
+                blame: crate::cancel::Blame::default(),
             }),
             address,
             status: TransactionStatus::Idle,

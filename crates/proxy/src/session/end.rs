@@ -180,9 +180,15 @@ impl Session {
             .map(Secret)
             .map_err(|_| Fault::error("XX000", "the system has no random numbers"))?;
         let (mut machine, effects) = Commit::start(&participants, secret);
+        self.list_as_ending(begun, &machine);
         let mut queue: VecDeque<Effect> = effects.into();
         let mut first_error: Option<(commit::ShardId, Box<ErrorFields>)> = None;
+        let mut named = machine.gid().is_some();
         while !queue.is_empty() {
+            if !named && machine.gid().is_some() {
+                named = true;
+                self.list_as_ending(begun, &machine);
+            }
             let batch: Vec<Effect> = queue.drain(..).collect();
             for effect in &batch {
                 self.send_effect(effect, &machine);
@@ -205,6 +211,17 @@ impl Session {
             }
         }
         Err(Fault::error("XX000", "the commit ended without an answer"))
+    }
+
+    /// Says whose servers these are: nothing else does while no cancel may reach them.
+    fn list_as_ending(&self, begun: &[usize], machine: &Commit) {
+        if let Some(ticket) = &self.block.ticket {
+            let target = |index: &usize| std::sync::Arc::clone(&self.servers[*index].lease.target);
+            ticket.ends(crate::pools::Ending {
+                targets: begun.iter().map(target).collect(),
+                gid: machine.gid(),
+            });
+        }
     }
 
     fn participants(&self, begun: &[usize]) -> Result<Participants, Fault> {

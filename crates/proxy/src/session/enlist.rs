@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::{Fault, Session};
 use crate::engine::PlanContext;
 use crate::exec::link;
-use crate::pools::{Lease, Place, PoolKey, Purpose, ShardPool};
+use crate::pools::{Lease, Place, PoolKey, Purpose, ShardPool, TicketGuard};
 use crate::server::{Applied, ServerConn};
 
 /// Dead connections that a statement meets before it gives up.
@@ -30,8 +30,11 @@ const DEAD_SERVERS_MAX: usize = 5;
 pub(super) enum HomeAccess {
     /// One the session holds anyway.
     Held(usize),
-    /// One borrowed for the question.
-    Lent(Box<Lease>),
+    /// One borrowed for the question, and what lists it beside the session's own servers, where it has any.
+    Lent(
+        Box<Lease>,
+        #[allow(dead_code, reason = "held as long as the connection")] Option<TicketGuard>,
+    ),
 }
 
 /// What plans depend on besides the schema. A row per schema of the search path, and one if there is none.
@@ -137,7 +140,7 @@ impl Session {
             }
         } else {
             if self.block.ticket.is_none() {
-                self.block.ticket = Some(self.engine.pools.ticket().await?);
+                self.block.ticket = Some(self.engine.pools.ticket(Some(&self.cancel.slot)).await?);
             }
             let Some(ticket) = &self.block.ticket else {
                 return Err(Fault::error("XX000", "no ticket"));
@@ -390,8 +393,13 @@ impl Session {
             .pools
             .checkout(&key, Purpose::Control, Some(&self.cancel.slot))
             .await?;
+        // What it is asked may wait for a lock, while others wait for what the session has locked elsewhere.
+        let listed = match self.servers.is_empty() || self.block.ticket.is_some() {
+            true => None,
+            false => Some(self.engine.pools.listed(&self.cancel.slot)),
+        };
         settle(&mut lease, self.settings.current()).await?;
-        Ok(HomeAccess::Lent(Box::new(lease)))
+        Ok(HomeAccess::Lent(Box::new(lease), listed))
     }
 
     /// A held server that has not begun the open block must begin it before it is asked anything.
@@ -410,7 +418,7 @@ impl Session {
 
     /// Puts back what [`Self::home_access`] lent.
     pub(super) fn done_asking(&mut self, access: HomeAccess) {
-        if let HomeAccess::Lent(lease) = access {
+        if let HomeAccess::Lent(lease, _) = access {
             lease.release();
         }
     }
@@ -588,7 +596,7 @@ impl Session {
     pub(super) fn asked<'a>(&'a mut self, access: &'a mut HomeAccess) -> &'a mut ServerConn {
         match access {
             HomeAccess::Held(index) => &mut self.servers[*index].lease,
-            HomeAccess::Lent(lease) => lease,
+            HomeAccess::Lent(lease, _) => lease,
         }
     }
 

@@ -291,7 +291,7 @@ impl Session {
         let mut access = self.home_access(context.snapshot.home()).await?;
         let local = match &access {
             super::enlist::HomeAccess::Held(_) => String::new(),
-            super::enlist::HomeAccess::Lent(_) => self.settings.local_text(),
+            super::enlist::HomeAccess::Lent(_, _) => self.settings.local_text(),
         };
         let server = self.asked(&mut access);
         let result = analyze(server, text.as_bytes(), types, &local).await;
@@ -299,7 +299,7 @@ impl Session {
         if broken {
             match access {
                 super::enlist::HomeAccess::Held(index) => self.drop_server(index),
-                super::enlist::HomeAccess::Lent(lease) => lease.discard(),
+                super::enlist::HomeAccess::Lent(lease, _) => lease.discard(),
             }
         } else {
             self.done_asking(access);

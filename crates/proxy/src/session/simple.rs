@@ -486,6 +486,13 @@ impl Session {
 
     /// An error on its way to the client.
     pub(super) fn tell(&mut self, fields: &ErrorFields) {
+        if fields.code == "57014"
+            && let Some(detail) = self.cancel.slot.deadlock()
+        {
+            let fields = crate::cancel::deadlock_error(&detail);
+            self.observe_error(&fields);
+            return encode::error(self.client.conn.out(), &fields);
+        }
         self.observe_error(fields);
         let timed_out = self.watch.as_ref().is_some_and(|watch| watch.has_fired());
         if timed_out && fields.code == "57014" && fields.message == relay::CANCELLED {

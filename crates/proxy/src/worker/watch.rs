@@ -355,6 +355,7 @@ mod tests {
                 secret: Box::new([0; 4]),
             },
             tls: None,
+            blame: crate::cancel::Blame::default(),
         }));
         assert_eq!(watch.look(12), Due::Cancel);
         assert_eq!(watch.look(13), Due::Nothing);

@@ -327,10 +327,11 @@ impl Peer<'_> {
 
     fn note_error(&mut self, len: usize) {
         let message = self.server.conn.unread().get(..len).and_then(Message::whole);
-        let fields = match message.map(Backend::decode) {
+        let mut fields = match message.map(Backend::decode) {
             Some(Ok(Backend::Error(fields))) => fields.to_owned(),
             _ => ErrorFields::error("XX000", "a shard sent an unreadable error"),
         };
+        self.server.target.blame.rename(&mut fields);
         if fields.severity == "FATAL" || fields.severity == "PANIC" {
             self.lose(LinkError::Ended(Box::new(fields)));
         } else if self.error.is_none() {

@@ -78,7 +78,7 @@ impl Session {
                 let server = &mut self.servers[*index].lease;
                 relay_finish(server, &mut self.client.conn, &request, run.planned, tag.as_mut()).await
             }
-            HomeAccess::Lent(lease) => {
+            HomeAccess::Lent(lease, _) => {
                 relay_finish(lease, &mut self.client.conn, &request, run.planned, tag.as_mut()).await
             }
         };

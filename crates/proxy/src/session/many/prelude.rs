@@ -162,7 +162,7 @@ impl Session {
             let server = &mut self.servers[*index];
             server.wrote = server.wrote.max_with(Wrote::Unknown);
         }
-        if let HomeAccess::Lent(lease) = &mut access {
+        if let HomeAccess::Lent(lease, _) = &mut access {
             lease.sequences = SequenceOwner::Several;
             self.drew_elsewhere();
         }
