@@ -22,6 +22,13 @@ CREATE TABLE \"Odd names\" (\"the key\" text, v numeric);
 SELECT drover.shard_table('\"Odd names\"', key => '\"the key\"');
 CREATE TABLE residents (region text PRIMARY KEY, n int CHECK (n > 0));
 SELECT drover.shard_table('residents', key => 'region', scheme => 'geo', places => 'shard_1 = eu; shard_2 = us');
+CREATE TABLE days (id bigint, d int, v text) PARTITION BY RANGE (d) WITH (drover.shard_key = 'id');
+CREATE TABLE days_low PARTITION OF days FOR VALUES FROM (0) TO (3);
+CREATE TABLE days_high PARTITION OF days FOR VALUES FROM (3) TO (MAXVALUE) PARTITION BY LIST (v);
+CREATE TABLE days_high_rest PARTITION OF days_high DEFAULT;
+CREATE INDEX ON days (v);
+CREATE TABLE living (region text, n int) PARTITION BY RANGE (n) WITH (drover.shard_key = 'region', drover.scheme = 'geo', drover.places = 'shard_1 = eu; shard_2 = us');
+CREATE TABLE living_all PARTITION OF living DEFAULT;
 CREATE TABLE notes (id serial PRIMARY KEY, line text);
 CREATE INDEX ON users (name);
 CREATE VIEW adults AS SELECT id, name FROM users WHERE born < '2008-01-01';
@@ -30,7 +37,10 @@ COMMENT ON TABLE users IS 'it''s a table';
 INSERT INTO countries VALUES ('de', 'Germany'), ('fr', NULL);
 INSERT INTO notes (line) VALUES ('one'), ('two\tand a half'), (NULL);";
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 9] = [
+    "days",
+    "days_low",
+    "living",
     "residents",
     "countries",
     "users",
@@ -65,6 +75,9 @@ fn fixture() -> Fixture {
     );
     run(&mut client, &format!("INSERT INTO visits VALUES {visits}"));
     run(&mut client, "INSERT INTO residents VALUES ('eu', 1), ('us', 2)");
+    let days = many(&|n| format!("({n}, {}, 'day {n}')", n % 7));
+    run(&mut client, &format!("INSERT INTO days VALUES {days}"));
+    run(&mut client, "INSERT INTO living VALUES ('eu', 1), ('us', 2)");
     run(&mut client, &format!("INSERT INTO \"Odd names\" VALUES {odd}"));
     let home = &cluster.info().shards[0].primary;
     let plain = Target {

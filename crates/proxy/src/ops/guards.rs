@@ -12,7 +12,8 @@
 //! Under `geo` a table also has a CHECK constraint on every shard: the region is one of the shard's own, or else the row cannot
 //! be stored at all, not by logical replication either, nor one with a region that is on no list. It is marked as inherited, so
 //! that a dump leaves it out (its regions are those of one shard only) and the owner of the table cannot drop it; psql does list
-//! it among the table's constraints.
+//! it among the table's constraints. Dumps of partitions have inherited constraints, too, but not those that are called not valid,
+//! so on a partition it is; rows are checked all the same.
 //!
 //! The trigger is marked internal, as those of foreign keys are: a dump does not contain it (its ranges would be wrong on
 //! any other server), psql does not list it among the table's own, and `DISABLE TRIGGER USER` leaves it alone.
@@ -106,7 +107,8 @@ pub(super) fn create_sql(table: &str, owns: &Owns) -> String {
     };
     format!(
         "{trigger}; ALTER TABLE {table} ADD CONSTRAINT {RESIDENCY} CHECK ({resident} IS TRUE); \
-         UPDATE pg_catalog.pg_constraint SET conislocal = false, coninhcount = 1 \
+         UPDATE pg_catalog.pg_constraint SET conislocal = false, coninhcount = 1, convalidated = NOT ( \
+             SELECT relispartition FROM pg_catalog.pg_class WHERE oid = conrelid) \
          WHERE conrelid = {}::pg_catalog.regclass AND conname = '{RESIDENCY}'",
         text_sql(table)
     )
@@ -269,7 +271,7 @@ fn unguarded_sql(tables: &[Guarded<'_>]) -> String {
          JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name {LEAVES} \
          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = l.oid AND g.tgname = '{TRIGGER}') \
          OR w.residents AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = l.oid \
-             AND k.conname = '{RESIDENCY}' AND NOT k.conislocal) \
+             AND k.conname = '{RESIDENCY}' AND NOT k.conislocal AND NOT (l.relispartition AND k.convalidated)) \
          ORDER BY w.at",
         names.join(", ")
     )
