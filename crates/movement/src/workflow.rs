@@ -35,6 +35,9 @@ pub struct Workflow {
     pub phase: Phase,
     /// From 1; grows whenever it begins from its start. Servers refuse what an earlier attempt still sends.
     pub attempt: u32,
+    /// Rows wait in staging tables until the cutover: the table has rows on several shards already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub staged: bool,
     /// The whole old row is wanted in the log.
     pub full_identity: bool,
     /// The table's replica identity before the move (`pg_class.relreplident`), where it was changed.
@@ -198,6 +201,7 @@ impl Workflow {
             statement,
             phase: Phase::Preparing,
             attempt: 1,
+            staged: false,
             full_identity: false,
             identity_before: None,
             digest: None,

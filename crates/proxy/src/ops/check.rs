@@ -74,6 +74,7 @@ impl Before {
 }
 
 /// Which rows belong where.
+#[derive(Clone)]
 pub(super) struct Division {
     map: ShardMap,
     /// Types and names of the key columns.

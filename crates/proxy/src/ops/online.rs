@@ -6,9 +6,11 @@
 mod clean;
 mod cutover;
 mod lane;
+mod legs;
 mod look;
 mod prepare;
 mod stream;
+mod swap;
 mod verify;
 
 use std::time::{Duration, SystemTime};
@@ -17,6 +19,7 @@ use movement::workflow::{Event, Phase, Task, Workflow};
 use plan::DroverStatement;
 use topology::ChangeError;
 use topology::movements::{self, MovementError, MovementLead};
+use topology::records::TableKind;
 use wire::backend::ErrorFields;
 
 use super::OpError;
@@ -145,24 +148,43 @@ fn wanted<'a>(workflow: &'a Workflow, goal: &'a Goal) -> Wanted<'a> {
 
 /// Whether a table should be moved while it is in use.
 pub(super) async fn is_better(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<bool, OpError> {
-    let record = cluster.record();
-    if record
-        .table(wanted.database, wanted.schema, wanted.table)
-        .is_some()
-    {
-        return Ok(false);
+    let mut bytes = 0;
+    for shard in sources(cluster, wanted) {
+        let name = super::part::shard_name(cluster, shard);
+        let on = OpError::on(&name);
+        let mut link = cluster.admin_link(shard, wanted.database).await.map_err(&on)?;
+        let size = link.value(&look::size_sql(wanted)).await.map_err(&on)?;
+        bytes += size.and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
     }
-    let home = super::part::shard_name(cluster, record.home);
-    let on = OpError::on(&home);
-    let mut link = cluster
-        .admin_link(record.home, wanted.database)
-        .await
-        .map_err(&on)?;
-    let size = link.value(&look::size_sql(wanted)).await.map_err(&on)?;
-    let large = size
-        .and_then(|bytes| bytes.parse::<u64>().ok())
-        .is_some_and(|bytes| bytes >= ONLINE_BYTES_MIN);
-    Ok(large && look::obstacle(&mut link, &home, wanted).await?.is_none() && record.shards.len() > 1)
+    let large = bytes >= ONLINE_BYTES_MIN;
+    Ok(large && cluster.record().shards.len() > 1 && obstacle(cluster, wanted).await?.is_none())
+}
+
+/// The shards that rows leave.
+fn sources(cluster: &Cluster, wanted: &Wanted<'_>) -> Vec<catalog::ShardId> {
+    let record = cluster.record();
+    match record.table(wanted.database, wanted.schema, wanted.table) {
+        None => vec![record.home],
+        Some(_) => record.shards.iter().map(|shard| shard.id).collect(),
+    }
+}
+
+/// What keeps the table from being moved while it is in use.
+async fn obstacle(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<Option<String>, OpError> {
+    let record = cluster.record();
+    let known = record.table(wanted.database, wanted.schema, wanted.table);
+    if known.is_some_and(|known| known.kind == TableKind::Reference) {
+        return Ok(Some("its rows are on every shard already".to_owned()));
+    }
+    for shard in sources(cluster, wanted) {
+        let name = super::part::shard_name(cluster, shard);
+        let link = cluster.admin_link(shard, wanted.database).await;
+        let mut link = link.map_err(OpError::on(&name))?;
+        if let Some(why) = look::obstacle(&mut link, &name, wanted).await? {
+            return Ok(Some(why));
+        }
+    }
+    Ok(None)
 }
 
 /// Moves a table while it is in use. `statement`: what was asked, to be read again by whoever resumes it.
@@ -194,13 +216,7 @@ async fn begin<'a>(
     line: &'a mut dyn FnMut(&str),
     faults: &'a Faults,
 ) -> Result<Job<'a>, OpError> {
-    let record = cluster.record();
-    let home = super::part::shard_name(cluster, record.home);
-    let mut link = cluster
-        .admin_link(record.home, wanted.database)
-        .await
-        .map_err(OpError::on(&home))?;
-    if let Some(why) = look::obstacle(&mut link, &home, wanted).await? {
+    if let Some(why) = obstacle(cluster, wanted).await? {
         return Err(OpError::not_done(
             plan::RefusalCode::NotOnline,
             format!(
@@ -215,7 +231,11 @@ async fn begin<'a>(
         .map_err(|_| OpError::refused("XX000", "the system has no random numbers"))?;
     let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     let table = (wanted.database, wanted.schema, wanted.table);
-    let workflow = Workflow::new(format!("m{id}"), table, statement.to_owned(), now_ms());
+    let mut workflow = Workflow::new(format!("m{id}"), table, statement.to_owned(), now_ms());
+    let known = cluster.record();
+    workflow.staged = known
+        .table(wanted.database, wanted.schema, wanted.table)
+        .is_some();
     // Read as whoever resumes it would read it.
     if requested(statement)? != *wanted.goal {
         return Err(OpError::refused("XX000", "the statement cannot be recorded"));

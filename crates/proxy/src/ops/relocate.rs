@@ -340,18 +340,13 @@ async fn leave_home(
     Err(home.failed(AdminError::State(what)))
 }
 
-/// New statistics, and room again on the home shard. The move is complete without.
+/// New statistics, and room again where rows have left. The move is complete without.
 pub(super) async fn statistics(cluster: &Cluster, wanted: &Wanted<'_>, sql_name: &str) {
     let record = cluster.record();
     let tasks = record.shards.iter().map(|shard| shard.id).map(async |shard| {
         let mut link = cluster.admin_link(shard, wanted.database).await?;
-        let verb = if shard == record.home {
-            "VACUUM (ANALYZE)"
-        } else {
-            "ANALYZE"
-        };
         link.run("SET statement_timeout = '60s'").await?;
-        link.run(&format!("{verb} {sql_name}")).await
+        link.run(&format!("VACUUM (ANALYZE) {sql_name}")).await
     });
     for result in join_all(tasks).await {
         if let Err(error) = result {

@@ -39,7 +39,7 @@ pub async fn repair(cluster: &Cluster, database: &str) -> Result<(), ErrorFields
 }
 
 /// Brings a schema change to its end whose proxy died between its commit and the record of it, or before.
-async fn finish_schema_change(cluster: &Cluster, database: &str) -> Result<(), OpError> {
+pub(super) async fn finish_schema_change(cluster: &Cluster, database: &str) -> Result<(), OpError> {
     let mut guard = cluster.change(ChangeScope::Nothing).await?;
     let Some(journal) = guard.cluster().journal.clone() else {
         return Ok(());

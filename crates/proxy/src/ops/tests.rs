@@ -5,6 +5,7 @@ mod online;
 mod pins;
 mod rearrange;
 mod renames;
+mod staged;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

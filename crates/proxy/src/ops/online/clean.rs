@@ -3,7 +3,7 @@
 use movement::workflow::Event;
 use sql::quote_literal;
 
-use super::prepare::{DDL_LOCK_TIMEOUT_MS, link, targets, tool_name};
+use super::prepare::{DDL_LOCK_TIMEOUT_MS, link, pairs, tool_name};
 use super::{Job, Trouble};
 use crate::ops::OpError;
 use crate::ops::faults::Step;
@@ -36,10 +36,7 @@ pub(super) async fn run(job: &mut Job<'_>, give_up: bool) -> Result<(), Trouble>
 
 /// Publication and slot.
 pub(super) async fn remove_tools(job: &Job<'_>) -> Result<(), OpError> {
-    let home = job.cluster.home();
-    let on = OpError::on(&shard_name(job.cluster, home));
     let tool = tool_name(&job.workflow().id);
-    let mut link = link(job.cluster, home, &job.workflow().database).await?;
     // Somebody may still read the slot, and has not noticed that it is over.
     let sql = format!(
         "SELECT pg_catalog.pg_terminate_backend(active_pid, 5000) FROM pg_catalog.pg_replication_slots \
@@ -47,7 +44,13 @@ pub(super) async fn remove_tools(job: &Job<'_>) -> Result<(), OpError> {
          SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots \
          WHERE slot_name = '{tool}'; DROP PUBLICATION IF EXISTS {tool}"
     );
-    link.run(&sql).await.map_err(on)
+    try_join_all(job.legs().into_iter().map(async |leg| {
+        let on = OpError::on(&shard_name(job.cluster, leg.source));
+        let mut link = link(job.cluster, leg.source, &job.workflow().database).await?;
+        link.run(&sql).await.map_err(on)
+    }))
+    .await
+    .map(drop)
 }
 
 /// The table as it was identified before. The whole row in the log is no mistake, so that a table that is in use keeps it
@@ -59,14 +62,12 @@ async fn restore_identity(job: &Job<'_>, give_up: bool) -> Result<(), OpError> {
         Some('n') => "NOTHING",
         Some(_) => "DEFAULT",
     };
-    let table = format!(
-        "{}.{}",
-        sql::quote_ident(&workflow.schema),
-        sql::quote_ident(&workflow.table)
-    );
-    let mut shards = if give_up { Vec::new() } else { targets(job) };
-    shards.push(job.cluster.home());
-    try_join_all(shards.into_iter().map(async |shard| {
+    let table = job.table_sql();
+    let sources: Vec<_> = job.legs().iter().map(|leg| leg.source).collect();
+    let record = job.cluster.record();
+    let shards = record.shards.iter().map(|shard| shard.id);
+    let shards = shards.filter(|shard| !give_up || *shard == record.home || sources.contains(shard));
+    try_join_all(shards.map(async |shard| {
         let on = OpError::on(&shard_name(job.cluster, shard));
         let mut link = link(job.cluster, shard, &workflow.database).await?;
         let sql = format!(
@@ -81,13 +82,9 @@ async fn restore_identity(job: &Job<'_>, give_up: bool) -> Result<(), OpError> {
 /// Tables on the targets, and the rows that say they are this move's.
 async fn remove_copies(job: &Job<'_>) -> Result<(), OpError> {
     let workflow = job.workflow();
-    let table = format!(
-        "{}.{}",
-        sql::quote_ident(&workflow.schema),
-        sql::quote_ident(&workflow.table)
-    );
-    let id = quote_literal(&workflow.id);
-    try_join_all(targets(job).into_iter().map(async |shard| {
+    let legs = job.legs();
+    try_join_all(pairs(&legs).map(async |(leg, shard)| {
+        let (id, table) = (quote_literal(&leg.row), &leg.into);
         let on = OpError::on(&shard_name(job.cluster, shard));
         let mut link = link(job.cluster, shard, &workflow.database).await?;
         let look = format!(
@@ -107,13 +104,17 @@ async fn remove_copies(job: &Job<'_>) -> Result<(), OpError> {
     .map(drop)
 }
 
-/// The rows on the targets after a move.
+/// The rows on the shards after a move.
 async fn forget(job: &Job<'_>) -> Result<(), OpError> {
     let id = quote_literal(&job.workflow().id);
-    try_join_all(targets(job).into_iter().map(async |shard| {
+    let record = job.cluster.record();
+    let shards = record.shards.iter().map(|shard| shard.id);
+    try_join_all(shards.map(async |shard| {
         let on = OpError::on(&shard_name(job.cluster, shard));
         let mut link = link(job.cluster, shard, &job.workflow().database).await?;
-        let sql = format!("DELETE FROM drover_internal.movements WHERE id = {id}");
+        let sql = format!(
+            "DELETE FROM drover_internal.movements WHERE id = {id} OR pg_catalog.starts_with(id, {id} || '_')"
+        );
         link.run(&sql).await.map_err(on)
     }))
     .await

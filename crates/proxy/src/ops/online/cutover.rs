@@ -12,22 +12,22 @@ use topology::{ChangeError, ChangeGuard, ChangeScope};
 
 use super::look::{Look, look};
 use super::stream::{Stream, changed};
-use super::{Job, Trouble, wanted};
+use super::{Job, Trouble, prepare, swap, wanted};
 use crate::admin_link::AdminError;
 use crate::cluster::{Cluster, change_deadline};
 use crate::ops::decide::{self, Entry, Parts};
 use crate::ops::faults::Step;
 use crate::ops::join::try_join_all;
-use crate::ops::part::{Part, tag_count};
+use crate::ops::part::{Part, shard_name, tag_count};
 use crate::ops::{OpError, guards, relocate, repair, views};
 
 /// Cuts over. Afterwards the workflow is where the outcome puts it; an error says what is to be made of it.
-pub(super) async fn run(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Trouble> {
+pub(super) async fn run(job: &mut Job<'_>, streams: &mut [Stream]) -> Result<(), Trouble> {
     job.check_wanted()?;
     job.advance(&Event::Cutting).await?;
     job.faults.reached(Step::Cutting).await?;
     let began = Instant::now();
-    let ended = pause(job, stream).await;
+    let ended = pause(job, streams).await;
     let pause_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     match ended {
         Ok(()) => {
@@ -54,13 +54,13 @@ pub(super) async fn run(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Tr
 }
 
 /// Everything that others wait for.
-async fn pause(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Trouble> {
+async fn pause(job: &mut Job<'_>, streams: &mut [Stream]) -> Result<(), Trouble> {
     let mut guard = job
         .cluster
         .change_alone(ChangeScope::Everything)
         .await
         .map_err(OpError::from)?;
-    let ended = with_barrier(job, stream, &mut guard).await;
+    let ended = with_barrier(job, streams, &mut guard).await;
     if matches!(ended, Err(Trouble::Op(OpError::Died))) {
         return ended;
     }
@@ -73,11 +73,17 @@ async fn pause(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Trouble> {
 
 async fn with_barrier(
     job: &mut Job<'_>,
-    stream: &mut Stream,
+    streams: &mut [Stream],
     guard: &mut ChangeGuard,
 ) -> Result<(), Trouble> {
     // This proxy still leads, now that nobody else can cut over.
     job.note(|_| {}).await?;
+    if job.workflow().staged {
+        return swap::run(job, streams, guard).await;
+    }
+    let Some(stream) = streams.first_mut() else {
+        return Err(OpError::refused("XX000", "the move has no stream").into());
+    };
     let record = guard.cluster().clone();
     let mut home = Part::begin(job.cluster, record.home, &job.workflow().database).await?;
     let wanted = wanted(job.lead.workflow(), &job.goal);
@@ -200,6 +206,9 @@ async fn begin_target(
 pub(super) async fn settle(job: &mut Job<'_>) -> Result<(), Trouble> {
     let workflow = job.workflow();
     let database = workflow.database.clone();
+    if workflow.staged {
+        return settle_staged(job).await;
+    }
     let guard = job
         .cluster
         .change(ChangeScope::Nothing)
@@ -218,4 +227,36 @@ pub(super) async fn settle(job: &mut Job<'_>) -> Result<(), Trouble> {
             Ok(())
         }
     }
+}
+
+/// The same of a staged move. The record's journal says whether a decision is under way; when it is not, the row that the
+/// decided transaction has left on the home shard tells what it was.
+async fn settle_staged(job: &mut Job<'_>) -> Result<(), Trouble> {
+    let database = job.workflow().database.clone();
+    let cluster = job.cluster;
+    let guard = cluster
+        .change(ChangeScope::Nothing)
+        .await
+        .map_err(OpError::from)?;
+    let journal = guard.cluster().journal.as_ref();
+    let undecided = journal.is_some_and(|journal| journal.database == database);
+    if undecided {
+        guard.finish(change_deadline()).await.map_err(OpError::from)?;
+        return Ok(repair::finish_schema_change(cluster, &database).await?);
+    }
+    let home = cluster.home();
+    let on = OpError::on(&shard_name(cluster, home));
+    let mut link = prepare::link(cluster, home, &database).await?;
+    let sql = format!(
+        "SELECT 1 FROM drover_internal.movements WHERE id = {} AND attempt = {}",
+        sql::quote_literal(&job.cut_row()),
+        job.workflow().attempt
+    );
+    let cut = link.value(&sql).await.map_err(on)?;
+    guard.finish(change_deadline()).await.map_err(OpError::from)?;
+    let event = match cut {
+        Some(_) => Event::Decided,
+        None => Event::NotCut,
+    };
+    job.advance(&event).await
 }

@@ -6,6 +6,7 @@ use catalog::ddl::TableDdl;
 use movement::apply::Table;
 use sql::quote_ident;
 use topology::ClusterRecord;
+use topology::records::TableKind;
 
 use crate::admin_link::{AdminError, AdminLink};
 use crate::ops::OpError;
@@ -56,7 +57,7 @@ pub(super) async fn look(
     // A key that is a generated column is not in the stream.
     let unique = positions.unwrap_or_default();
     let identifies = identity == 'f' || (identity != 'n' && !unique.is_empty());
-    let digest = digest(record, &movable, &ddl);
+    let digest = digest(record, wanted, &movable, &ddl);
     let columns = names.iter().map(|name| quote_ident(name)).collect();
     let table = Table {
         name: movable.sql_name.clone(),
@@ -96,8 +97,16 @@ async fn identity(home: &mut Part, oid: u32) -> Result<(char, Vec<String>), OpEr
     Ok((identity, key.collect()))
 }
 
-fn digest(record: &ClusterRecord, movable: &Movable, ddl: &TableDdl) -> String {
+fn digest(record: &ClusterRecord, wanted: &Wanted<'_>, movable: &Movable, ddl: &TableDdl) -> String {
     let mut text = format!("{}\n{}\n", movable.table.home_oid, movable.columns);
+    if let Some(known) = record.table(wanted.database, wanted.schema, wanted.table) {
+        // Where rows are now, as far as that can change without a move.
+        let map = match &known.kind {
+            TableKind::Sharded { map, .. } => record.map(*map),
+            TableKind::Reference => None,
+        };
+        let _ = writeln!(text, "{:?} {:?}", known.kind, map.map(|map| &map.scheme));
+    }
     for statement in ddl.create.iter().chain(&ddl.after_load) {
         let _ = writeln!(text, "{statement}");
     }

@@ -12,11 +12,13 @@ use movement::Lsn;
 use movement::workflow::Event;
 use sql::quote_literal;
 
+use super::legs::Leg;
 use super::look::{Look, look};
 use super::{Job, Trouble, wanted};
 use crate::admin_link::{AdminError, AdminLink};
 use crate::ops::OpError;
 use crate::ops::copy::copy;
+use crate::ops::effects::text_sql;
 use crate::ops::faults::Step;
 use crate::ops::join::try_join_all;
 use crate::ops::part::{Part, shard_name};
@@ -68,17 +70,36 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<(), Trouble> {
     super::clean::remove_tools(job).await?;
     identify(job).await?;
     let look = look_now(job).await?;
-    let (home, tool) = (job.cluster.home(), tool_name(&job.workflow().id));
+    let legs = job.legs();
+    let leaving = estimate(job, &look, &legs).await?;
+    job.note(|progress| progress.rows = leaving).await?;
+    for leg in &legs {
+        run_leg(job, &look, leg).await?;
+    }
+    let copied = job.workflow().progress.copied;
+    job.note(|progress| progress.rows = copied).await?;
+    job.faults.reached(Step::Copied).await?;
+    let digest = look.digest;
+    job.advance(&Event::Prepared { digest }).await
+}
+
+/// The copies of the rows of one source.
+async fn run_leg(job: &mut Job<'_>, look: &Look, leg: &Leg) -> Result<(), Trouble> {
+    let (source, tool) = (leg.source, tool_name(&job.workflow().id));
     let database = job.workflow().database.clone();
-    let on = OpError::on(&shard_name(job.cluster, home));
-    let mut admin = link(job.cluster, home, &database).await?;
+    let on = OpError::on(&shard_name(job.cluster, source));
+    let mut admin = link(job.cluster, source, &database).await?;
     let publish = format!(
         "CREATE PUBLICATION {tool} FOR TABLE ONLY {} WITH (publish = 'insert, update, delete, truncate')",
         look.movable.sql_name
     );
     admin.run(&publish).await.map_err(&on)?;
     job.faults.reached(Step::Published).await?;
-    let mut log = job.cluster.replication_link(home, &database).await.map_err(&on)?;
+    let mut log = job
+        .cluster
+        .replication_link(source, &database)
+        .await
+        .map_err(&on)?;
     let wait = format!("SET lock_timeout = {SLOT_LOCK_TIMEOUT_MS}");
     log.run(&wait).await.map_err(&on)?;
     let make = format!("CREATE_REPLICATION_SLOT {tool} LOGICAL pgoutput (SNAPSHOT 'export')");
@@ -90,23 +111,16 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<(), Trouble> {
         .parse()
         .map_err(|error: movement::lsn::LsnError| on(AdminError::State(error.to_string())))?;
     job.faults.reached(Step::SlotMade).await?;
-    copy_all(job, &look, position, snapshot).await?;
-    drop(log);
-    job.faults.reached(Step::Copied).await?;
-    let digest = look.digest;
-    job.advance(&Event::Prepared { digest }).await
+    copy_all(job, look, leg, (position, snapshot)).await
 }
 
 /// Earlier attempts can write nothing on targets any more, and what they made there is gone.
 async fn fence(job: &Job<'_>) -> Result<(), OpError> {
     let workflow = job.workflow();
-    let table = format!(
-        "{}.{}",
-        sql::quote_ident(&workflow.schema),
-        sql::quote_ident(&workflow.table)
-    );
-    let (id, attempt) = (quote_literal(&workflow.id), workflow.attempt);
-    let tasks = targets(job).into_iter().map(async |shard| {
+    let attempt = workflow.attempt;
+    let legs = job.legs();
+    let tasks = pairs(&legs).map(async |(leg, shard)| {
+        let (id, table) = (quote_literal(&leg.row), &leg.into);
         let on = OpError::on(&shard_name(job.cluster, shard));
         let mut link = link(job.cluster, shard, &workflow.database).await?;
         let begin = format!(
@@ -129,11 +143,10 @@ async fn fence(job: &Job<'_>) -> Result<(), OpError> {
     try_join_all(tasks).await.map(drop)
 }
 
-/// All shards but the source.
-pub(super) fn targets(job: &Job<'_>) -> Vec<ShardId> {
-    let record = job.cluster.record();
-    let shards = record.shards.iter().map(|shard| shard.id);
-    shards.filter(|shard| *shard != record.home).collect()
+/// Each leg with each of its targets.
+pub(super) fn pairs(legs: &[Leg]) -> impl Iterator<Item = (&Leg, ShardId)> {
+    legs.iter()
+        .flat_map(|leg| leg.targets.iter().map(move |shard| (leg, *shard)))
 }
 
 /// The table as it is now.
@@ -164,42 +177,47 @@ async fn identify(job: &mut Job<'_>) -> Result<(), Trouble> {
     job.lead
         .save(|workflow| workflow.identity_before = workflow.identity_before.or(Some(before)))
         .await?;
-    let home = job.cluster.home();
-    let mut admin = link(job.cluster, home, &job.workflow().database).await?;
     let sql = format!(
         "SET lock_timeout = {DDL_LOCK_TIMEOUT_MS}; ALTER TABLE ONLY {} REPLICA IDENTITY FULL",
         look.movable.sql_name
     );
-    let done = admin.run(&sql).await;
-    done.map_err(OpError::on(&shard_name(job.cluster, home)))?;
+    for leg in job.legs() {
+        let mut admin = link(job.cluster, leg.source, &job.workflow().database).await?;
+        let done = admin.run(&sql).await;
+        done.map_err(OpError::on(&shard_name(job.cluster, leg.source)))?;
+    }
     Ok(())
 }
 
 /// All targets at once; meanwhile progress is noted, and whether the move is to end.
-async fn copy_all(job: &mut Job<'_>, look: &Look, position: Lsn, snapshot: &str) -> Result<(), Trouble> {
-    let leaving = estimate(job, look).await?;
-    job.note(|progress| progress.rows = leaving).await?;
-    let copied = Cell::new(0);
+async fn copy_all(
+    job: &mut Job<'_>,
+    look: &Look,
+    leg: &Leg,
+    (position, snapshot): (Lsn, &str),
+) -> Result<(), Trouble> {
+    let leaving = job.workflow().progress.rows;
+    let copied = Cell::new(job.workflow().progress.copied);
     let cluster = job.cluster;
-    let (id, attempt) = (job.workflow().id.clone(), job.workflow().attempt);
+    let (staged, attempt) = (job.workflow().staged, job.workflow().attempt);
     let database = job.workflow().database.clone();
     let title = format!("{}.{}", job.workflow().schema, job.workflow().table);
-    let targets = targets(job);
     let lead = &mut job.lead;
     let progress = RefCell::new(Progress::new(title, leaving, &mut *job.line));
-    let copies = try_join_all(targets.into_iter().map(|shard| {
+    let copies = try_join_all(leg.targets.iter().map(|shard| {
         let task = Copy {
             cluster,
             look,
+            leg,
+            staged,
             database: &database,
-            id: &id,
             attempt,
             position,
             snapshot,
         };
         let (progress, copied) = (&progress, &copied);
         async move {
-            task.run(shard, &mut |rows| {
+            task.run(*shard, &mut |rows| {
                 copied.set(copied.get() + rows);
                 progress.borrow_mut().add(rows);
             })
@@ -225,41 +243,38 @@ async fn copy_all(job: &mut Job<'_>, look: &Look, position: Lsn, snapshot: &str)
         stopped = noting => stopped?,
     }
     let copied = copied.get();
-    job.note(|progress| {
-        progress.copied = copied;
-        progress.rows = copied;
-    })
-    .await
+    job.note(|progress| progress.copied = copied).await
 }
 
 /// Rows that will be copied, about.
-async fn estimate(job: &Job<'_>, look: &Look) -> Result<u64, OpError> {
-    let home = job.cluster.home();
-    let on = OpError::on(&shard_name(job.cluster, home));
-    let mut link = job
-        .cluster
-        .admin_link(home, &job.workflow().database)
-        .await
-        .map_err(&on)?;
+async fn estimate(job: &Job<'_>, look: &Look, legs: &[Leg]) -> Result<u64, OpError> {
     let sql = format!(
-        "SELECT GREATEST(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = {}",
-        look.movable.table.home_oid
+        "SELECT GREATEST(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = {}::pg_catalog.regclass",
+        text_sql(&look.movable.sql_name)
     );
-    let rows = link.value(&sql).await.map_err(&on)?;
-    let rows: u64 = rows.and_then(|rows| rows.parse().ok()).unwrap_or(0);
     let shards = job.cluster.record().shards.len().max(1) as u64;
-    Ok(match look.movable.division {
-        Some(_) => rows * (shards - 1) / shards,
-        None => rows * (shards - 1),
-    })
+    let mut leaving = 0;
+    for leg in legs {
+        let on = OpError::on(&shard_name(job.cluster, leg.source));
+        let mut link = link(job.cluster, leg.source, &job.workflow().database).await?;
+        let rows = link.value(&sql).await.map_err(&on)?;
+        let rows: u64 = rows.and_then(|rows| rows.parse().ok()).unwrap_or(0);
+        leaving += match look.movable.division {
+            Some(_) => rows * (shards - 1) / shards,
+            None => rows * leg.targets.len() as u64,
+        };
+    }
+    Ok(leaving)
 }
 
 /// The copy for one target.
 struct Copy<'a> {
     cluster: &'a crate::cluster::Cluster,
     look: &'a Look,
+    leg: &'a Leg,
+    /// Rows wait beside the table that is there.
+    staged: bool,
     database: &'a str,
-    id: &'a str,
     attempt: u32,
     position: Lsn,
     snapshot: &'a str,
@@ -282,33 +297,62 @@ impl Copy<'_> {
         // Held to the end: whoever begins another attempt waits for it.
         let lock = format!(
             "SELECT 1 FROM drover_internal.movements WHERE id = {} AND attempt = {} AND position IS NULL FOR UPDATE",
-            quote_literal(self.id),
+            quote_literal(&self.leg.row),
             self.attempt
         );
         if part.rows(&lock).await?.is_empty() {
             return Err(OpError::Unfinished("another attempt has begun".to_owned()));
         }
         let (movable, ddl) = (&self.look.movable, &self.look.ddl);
-        relocate::run_each(part, &ddl.create).await?;
+        match self.staged {
+            true => {
+                let make = format!(
+                    "CREATE TABLE {} AS SELECT {} FROM ONLY {} WITH NO DATA",
+                    self.leg.into, movable.columns, movable.sql_name
+                );
+                part.run(&make).await?;
+            }
+            false => relocate::run_each(part, &ddl.create).await?,
+        }
         let own = movable
             .division
             .as_ref()
             .map(|division| division.predicate(part.shard));
         let select = relocate::select_sql(movable, own.as_deref());
-        let home = self.cluster.home();
-        let mut source = Part::begin_at(self.cluster, home, self.database, self.snapshot).await?;
-        let into = relocate::into_sql(movable);
+        let from = self.leg.source;
+        let mut source = Part::begin_at(self.cluster, from, self.database, self.snapshot).await?;
+        let into = format!("COPY {} ({}) FROM STDIN", self.leg.into, movable.columns);
         let rows = copy(&mut source, &mut [part], &select, &into, on_rows).await?;
         source.roll_back().await;
-        let indexes = ddl.after_load.get(..ddl.indexes).unwrap_or_default();
-        relocate::run_each(part, indexes).await?;
+        match self.staged {
+            true => relocate::run_each(part, &self.staging_key()).await?,
+            false => {
+                let indexes = ddl.after_load.get(..ddl.indexes).unwrap_or_default();
+                relocate::run_each(part, indexes).await?;
+            }
+        }
         // A commit may stand right at the slot's position, and is not in its snapshot.
         let position = Lsn(self.position.0.saturating_sub(1));
         let note = format!(
             "UPDATE drover_internal.movements SET position = '{position}', rows = {rows} WHERE id = {} AND attempt = {}",
-            quote_literal(self.id),
+            quote_literal(&self.leg.row),
             self.attempt
         );
         part.run(&note).await
+    }
+
+    /// The statement, if any, by which rows of a staging table are found again.
+    fn staging_key(&self) -> Vec<String> {
+        let table = &self.look.table;
+        let columns: Vec<&str> = table
+            .unique
+            .iter()
+            .map(|at| table.columns[*at].as_str())
+            .collect();
+        let make = |columns: &str| format!("ALTER TABLE {} ADD PRIMARY KEY ({columns})", self.leg.into);
+        (!columns.is_empty())
+            .then(|| make(&columns.join(", ")))
+            .into_iter()
+            .collect()
     }
 }

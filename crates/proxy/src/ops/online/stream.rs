@@ -13,12 +13,14 @@ use wire::backend::tag;
 use wire::frontend;
 
 use super::lane::Lane;
+use super::legs::Leg;
 use super::look::{Look, look};
 use super::{Job, Trouble, cutover, prepare, verify, wanted};
 use crate::admin_link::{AdminError, AdminLink};
 use crate::exec::link::{self, LinkError};
 use crate::ops::OpError;
 use crate::ops::check::Division;
+use crate::ops::effects::text_sql;
 use crate::ops::faults::Step;
 use crate::ops::join::try_join_all;
 use crate::ops::part::{Part, shard_name};
@@ -40,8 +42,10 @@ const MARKER: &str = "drover";
 
 /// The stream of the source's changes, and the targets.
 pub(super) struct Stream {
-    pub(super) home: ShardId,
-    pub(super) home_name: String,
+    pub(super) source: ShardId,
+    pub(super) source_name: String,
+    /// The table on the source, as SQL.
+    pub(super) source_table: String,
     log: AdminLink,
     /// For everything else on the source.
     pub(super) admin: AdminLink,
@@ -61,7 +65,7 @@ struct Changes {
     division: Option<Division>,
     /// Positions of the key among the columns.
     key: Vec<usize>,
-    home: ShardId,
+    source: ShardId,
     oid: u32,
     /// The source's transaction under way.
     commit: Option<Lsn>,
@@ -85,14 +89,33 @@ pub(super) async fn run(job: &mut Job<'_>) -> Result<(), Trouble> {
     if Some(&look.digest) != job.workflow().digest.as_ref() {
         return Err(changed());
     }
-    let mut stream = Stream::open(job, look).await?;
-    stream.come_close(job).await?;
+    let mut streams = Vec::new();
+    for leg in job.legs() {
+        streams.push(Stream::open(job, &look, &leg).await?);
+    }
+    come_close(job, &mut streams).await?;
     job.faults.reached(Step::Streamed).await?;
     job.say("changes are applied; comparing both sides");
-    verify::run(job, &mut stream).await?;
+    for stream in &mut streams {
+        verify::run(job, stream).await?;
+    }
     job.faults.reached(Step::Compared).await?;
-    stream.come_close(job).await?;
-    cutover::run(job, &mut stream).await
+    come_close(job, &mut streams).await?;
+    cutover::run(job, &mut streams).await
+}
+
+/// Applies changes until the targets are less than a moment behind every source.
+async fn come_close(job: &mut Job<'_>, streams: &mut [Stream]) -> Result<(), Trouble> {
+    loop {
+        let asked = Instant::now();
+        for stream in streams.iter_mut() {
+            let marker = stream.mark(job).await?;
+            stream.reach(job, &marker).await?;
+        }
+        if asked.elapsed() < CLOSE * u32::try_from(streams.len()).unwrap_or(1) {
+            return Ok(());
+        }
+    }
 }
 
 /// The table is not what was copied.
@@ -114,7 +137,7 @@ async fn look_now(job: &Job<'_>) -> Result<Look, OpError> {
 }
 
 impl Stream {
-    /// The table as its changes are applied.
+    /// The table on the targets, as changes are applied to it.
     pub(super) fn table(&self) -> &Table {
         &self.changes.table
     }
@@ -124,30 +147,39 @@ impl Stream {
         self.changes.division.as_ref()
     }
 
-    async fn open(job: &Job<'_>, look: Look) -> Result<Stream, Trouble> {
+    async fn open(job: &Job<'_>, look: &Look, leg: &Leg) -> Result<Stream, Trouble> {
         let workflow = job.workflow();
         let cluster = job.cluster;
-        let lanes = try_join_all(prepare::targets(job).into_iter().map(async |shard| {
-            let name = shard_name(cluster, shard);
-            let link = prepare::link(cluster, shard, &workflow.database).await?;
-            Lane::new((shard, name), link, &workflow.id, workflow.attempt).await
+        let lanes = try_join_all(leg.targets.iter().map(async |shard| {
+            let name = shard_name(cluster, *shard);
+            let link = prepare::link(cluster, *shard, &workflow.database).await?;
+            Lane::new((*shard, name), link, &leg.row, workflow.attempt).await
         }))
         .await?;
-        let home = cluster.home();
-        let home_name = shard_name(cluster, home);
-        let admin = prepare::link(cluster, home, &workflow.database).await?;
-        let on = OpError::on(&home_name);
+        let source = leg.source;
+        let source_name = shard_name(cluster, source);
+        let mut admin = prepare::link(cluster, source, &workflow.database).await?;
+        let on = OpError::on(&source_name);
         let log = cluster
-            .replication_link(home, &workflow.database)
+            .replication_link(source, &workflow.database)
             .await
             .map_err(&on)?;
+        let oid = format!(
+            "SELECT pg_catalog.to_regclass({})::oid",
+            text_sql(&look.movable.sql_name)
+        );
+        let oid = admin.value(&oid).await.map_err(&on)?;
+        let Some(oid) = oid.and_then(|oid| oid.parse().ok()) else {
+            return Err(changed());
+        };
         let mut stream = Stream {
-            home,
-            home_name,
+            source,
+            source_name,
+            source_table: look.movable.sql_name.clone(),
             log,
             admin,
             lanes,
-            changes: Changes::new(look, home),
+            changes: Changes::new(look, leg, oid),
             confirmed: Lsn(0),
             said: Instant::now(),
             noted: Instant::now(),
@@ -161,7 +193,7 @@ impl Stream {
         let look = format!(
             "SELECT wal_status = 'lost', active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = '{tool}'"
         );
-        let on = OpError::on(&self.home_name);
+        let on = OpError::on(&self.source_name);
         let slot = self.admin.rows(&look).await.map_err(&on)?;
         match slot.first().map(Vec::as_slice) {
             Some([lost, _]) if lost.as_deref() != Some("t") => {}
@@ -207,18 +239,6 @@ impl Stream {
         }
     }
 
-    /// Applies changes until the targets are less than a moment behind.
-    async fn come_close(&mut self, job: &mut Job<'_>) -> Result<(), Trouble> {
-        loop {
-            let asked = Instant::now();
-            let marker = self.mark(job).await?;
-            self.reach(job, &marker).await?;
-            if asked.elapsed() < CLOSE {
-                return Ok(());
-            }
-        }
-    }
-
     /// Writes a marker into the source's log; it is durable, as all that committed before is.
     pub(super) async fn mark(&mut self, job: &Job<'_>) -> Result<String, OpError> {
         self.markers += 1;
@@ -228,7 +248,7 @@ impl Stream {
             quote_literal(&marker)
         );
         let done = self.admin.run(&sql).await;
-        done.map_err(OpError::on(&self.home_name))?;
+        done.map_err(OpError::on(&self.source_name))?;
         Ok(marker)
     }
 
@@ -286,7 +306,7 @@ impl Stream {
 
     /// The next message; `None`: not within the time after which progress is noted.
     async fn next(&mut self) -> Result<Option<Bytes>, Trouble> {
-        let on = OpError::on(&self.home_name);
+        let on = OpError::on(&self.source_name);
         let server = &mut self.log.server;
         let frame = match tokio::time::timeout(NOTE_EVERY, link::next_frame(server)).await {
             Err(_) => return Ok(None),
@@ -320,7 +340,7 @@ impl Stream {
             return Ok(());
         }
         self.said = Instant::now();
-        let on = OpError::on(&self.home_name);
+        let on = OpError::on(&self.source_name);
         let conn = &mut self.log.server.conn;
         let lost = |error| on(AdminError::Link(LinkError::Lost(error)));
         frontend::encode::copy_data(conn.out(), &pgoutput::status(self.confirmed))
@@ -340,25 +360,28 @@ impl Stream {
     }
 
     fn broken(&self, error: &DecodeError) -> OpError {
-        OpError::on(&self.home_name)(AdminError::State(error.to_string()))
+        OpError::on(&self.source_name)(AdminError::State(error.to_string()))
     }
 }
 
 impl Changes {
-    fn new(look: Look, home: ShardId) -> Changes {
-        let division = look.movable.division;
+    fn new(look: &Look, leg: &Leg, oid: u32) -> Changes {
+        let division = look.movable.division.clone();
         let key = division
             .iter()
             .flat_map(Division::key_columns)
             .filter_map(|column| look.names.iter().position(|name| name == column))
             .collect();
         Changes {
-            table: look.table,
-            names: look.names,
+            table: Table {
+                name: leg.into.clone(),
+                ..look.table.clone()
+            },
+            names: look.names.clone(),
             division,
             key,
-            home,
-            oid: look.movable.table.home_oid.0,
+            source: leg.source,
+            oid,
             commit: None,
             marker: None,
             count: 0,
@@ -436,7 +459,7 @@ impl Changes {
         let shard = division
             .shard_of(&values)
             .map_err(|error| unreadable(error.to_string()))?;
-        Ok(Some(if shard == self.home {
+        Ok(Some(if shard == self.source {
             Place::Stays
         } else {
             Place::Target(shard)

@@ -30,8 +30,8 @@ struct Sum {
 
 /// Fails when a target does not have what the source has for it.
 pub(super) async fn run(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Trouble> {
-    let on = OpError::on(&stream.home_name);
-    let mut home = prepare::link(job.cluster, stream.home, &job.workflow().database).await?;
+    let on = OpError::on(&stream.source_name);
+    let mut home = prepare::link(job.cluster, stream.source, &job.workflow().database).await?;
     lock(job, &mut home, stream).await?;
     let marker = stream.mark(job).await?;
     // The first statement that needs a snapshot.
@@ -51,7 +51,7 @@ pub(super) async fn run(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Tr
         .collect();
     let wanted = async {
         let columns: Vec<String> = filters.iter().map(|filter| sum_sql(&hash, filter)).collect();
-        let sql = format!("SELECT {} FROM ONLY {table}", columns.join(", "));
+        let sql = format!("SELECT {} FROM ONLY {}", columns.join(", "), stream.source_table);
         let rows = home.rows(&sql).await.map_err(&on)?;
         let values: Option<Vec<String>> = rows.into_iter().next().and_then(|row| row.into_iter().collect());
         let values = values.ok_or_else(|| on(AdminError::State("a sum cannot be read".to_owned())))?;
@@ -81,11 +81,11 @@ pub(super) async fn run(job: &mut Job<'_>, stream: &mut Stream) -> Result<(), Tr
 }
 
 async fn lock(job: &Job<'_>, home: &mut AdminLink, stream: &Stream) -> Result<(), Trouble> {
-    let on = OpError::on(&stream.home_name);
+    let on = OpError::on(&stream.source_name);
     let sql = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SAVEPOINT drover_lock; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; \
          LOCK TABLE ONLY {} IN SHARE MODE",
-        stream.table().name
+        stream.source_table
     );
     for attempt in 1.. {
         match home.run(&sql).await.map_err(&on) {

@@ -8,9 +8,9 @@ use super::*;
 use crate::ops::online;
 
 /// Bound on anything that is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-const ITEMS: &str = "
+pub(super) const ITEMS: &str = "
     CREATE TABLE items (k int NOT NULL, id int NOT NULL, n int NOT NULL DEFAULT 0, long text, price numeric(10, 2),
         twice int GENERATED ALWAYS AS (n * 2) STORED, PRIMARY KEY (k, id));
     ALTER TABLE items ALTER COLUMN long SET STORAGE EXTERNAL;
@@ -21,7 +21,7 @@ const ITEMS: &str = "
     INSERT INTO oracle (k, id, n, long, price) SELECT k, id, n, long, price FROM items;
 ";
 
-fn sums(table: &str) -> String {
+pub(super) fn sums(table: &str) -> String {
     format!(
         "SELECT count(*), COALESCE(sum(pg_catalog.hashtextextended(o::text, 0)::numeric), 0) FROM {table} o"
     )
@@ -29,17 +29,26 @@ fn sums(table: &str) -> String {
 
 impl Fixture {
     fn online(&self, table: &str, key: &str, faults: &Faults) -> Result<Vec<String>, Box<ErrorFields>> {
-        let goal = goal(key, None);
+        let statement = format!("SELECT drover.shard_table('{table}', '{key}')");
+        self.online_to(table, &goal(key, None), &statement, faults)
+    }
+
+    pub(super) fn online_to(
+        &self,
+        table: &str,
+        goal: &Goal,
+        statement: &str,
+        faults: &Faults,
+    ) -> Result<Vec<String>, Box<ErrorFields>> {
         let wanted = Wanted {
             database: &self.database,
             schema: "public",
             table,
-            goal: &goal,
+            goal,
         };
-        let statement = format!("SELECT drover.shard_table('{table}', '{key}')");
         let mut lines = Vec::new();
         let mut line = |text: &str| lines.push(text.to_owned());
-        let run = online::run(&self.cluster, &wanted, &statement, &mut line, faults);
+        let run = online::run(&self.cluster, &wanted, statement, &mut line, faults);
         let result = self
             .runtime
             .block_on(async { tokio::time::timeout(PATIENCE, run).await });
@@ -50,7 +59,7 @@ impl Fixture {
     }
 
     /// Waits until the only move is over.
-    fn over(&self) -> Workflow {
+    pub(super) fn over(&self) -> Workflow {
         self.runtime.block_on(async {
             let wait = async {
                 loop {
@@ -88,12 +97,13 @@ impl Fixture {
         self.assert_clean(context);
     }
 
-    fn assert_clean(&self, context: &str) {
+    pub(super) fn assert_clean(&self, context: &str) {
         let left = self.everywhere(
             "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() UNION ALL \
              SELECT pubname FROM pg_publication UNION ALL SELECT id FROM drover_internal.movements UNION ALL \
              SELECT gid FROM pg_prepared_xacts WHERE database = current_database() UNION ALL \
-             SELECT relname FROM pg_class WHERE relname = 'items' AND relreplident <> 'd'",
+             SELECT relname FROM pg_class WHERE relname = 'items' AND relreplident <> 'd' UNION ALL \
+             SELECT relname FROM pg_class WHERE relname LIKE 'move!_m%' ESCAPE '!'",
         );
         assert!(left.concat().is_empty(), "{context}: {left:?}");
     }
@@ -255,19 +265,28 @@ fn disturbed_table(
     at: Step,
     disturb: impl FnOnce(&Fixture),
 ) -> (Fixture, Result<(), String>, Workflow) {
+    let statement = format!("SELECT drover.shard_table('{table}', '{key}')");
+    disturbed_move(f, table, (&goal(key, None), &statement), at, disturb)
+}
+
+pub(super) fn disturbed_move(
+    f: Fixture,
+    table: &str,
+    (goal, statement): (&Goal, &str),
+    at: Step,
+    disturb: impl FnOnce(&Fixture),
+) -> (Fixture, Result<(), String>, Workflow) {
     let stall = Arc::new(Stall::default());
     let faults = Faults {
         die_at: None,
         stall_at: Some((at, Arc::clone(&stall))),
     };
-    let goal = goal(key, None);
     let wanted = Wanted {
         database: &f.database,
         schema: "public",
         table,
-        goal: &goal,
+        goal,
     };
-    let statement = format!("SELECT drover.shard_table('{table}', '{key}')");
     let result = std::thread::scope(|scope| {
         let moving = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -275,7 +294,7 @@ fn disturbed_table(
                 .build()
                 .unwrap();
             let mut line = |_: &str| {};
-            let run = online::run(&f.cluster, &wanted, &statement, &mut line, &faults);
+            let run = online::run(&f.cluster, &wanted, statement, &mut line, &faults);
             runtime.block_on(async { tokio::time::timeout(PATIENCE, run).await })
         });
         f.runtime
