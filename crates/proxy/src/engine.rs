@@ -8,7 +8,7 @@ use catalog::Snapshot;
 use hashbrown::{HashMap, HashSet};
 
 use crate::cluster::{Cluster, Running};
-use crate::exec::statement::StatementCache;
+use crate::exec::cache::StatementCache;
 use crate::metrics::WorkerMetrics;
 use crate::observer::Observer;
 use crate::pools::Pools;

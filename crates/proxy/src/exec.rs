@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod arrays;
+pub mod cache;
 pub mod link;
 pub mod recall;
 pub mod relay;

@@ -8,6 +8,7 @@ pub mod effects;
 pub mod settings;
 
 mod ahead;
+mod alike;
 mod batch;
 mod canonical;
 mod cleanup;

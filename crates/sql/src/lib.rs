@@ -19,7 +19,9 @@ pub mod scan;
 pub use deparse::{DeparseError, Deparser, NameSource, Restriction, Rewriter, SelectItem, SelectParts};
 pub use nodes::{Node, NodeError, Value};
 pub use raw::*;
-pub use scan::{Literal, LiteralKind, NormalisedBuf, normalise, redact};
+pub use scan::{
+    Literal, LiteralKind, LiteralRow, LiteralRows, NormalisedBuf, literal_rows, normalise, redact,
+};
 
 /// A PostgreSQL object id as it appears in analyzed trees.
 pub type Oid = u32;

@@ -2,10 +2,12 @@
 
 mod normalise;
 mod redact;
+mod rows;
 mod token;
 
 pub use normalise::normalise;
 pub use redact::redact;
+pub use rows::{LiteralRow, LiteralRows, literal_rows};
 pub use token::{ScanError, Scanner, StringKind, Token, TokenKind};
 
 /// Kind of a literal that was taken out of a normalised text.

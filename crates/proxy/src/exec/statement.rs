@@ -1,14 +1,11 @@
 //! Statements the worker knows: looked up by text, so that a statement seen before is neither parsed nor planned again.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use catalog::{KeyError, KeyStep, KeyType, KeyValue, ShardId, Snapshot};
-use hashbrown::HashMap;
 use plan::{KeySource, Many, NullKeys, Plan, Target, Triage};
-use sql::{Literal, LiteralKind, NormalisedBuf};
+use sql::{Literal, LiteralKind};
 
-use super::recall::Recall;
 use crate::server::StatementId;
 use crate::session::effects::Effects;
 use crate::session::{ConfigCalls, ListenCommand, ReadHint};
@@ -77,6 +74,9 @@ pub struct Planned {
     pub columns: Option<Vec<u8>>,
     /// Of [`Many::Transfer`]: the plan of its query. Of [`Many::Relocate`]: where its rows are.
     pub source: Option<Box<Planned>>,
+    /// Of a [`Many::SplitInsert`] whose rows are the client's own text: where they begin in it, and
+    /// what follows them. Else empty.
+    pub rows_at: Vec<usize>,
 }
 
 impl Planned {
@@ -611,17 +611,12 @@ fn shared_key(source: &KeySource, literals: Literals<'_>) -> Option<Key> {
                 .literals
                 .iter()
                 .position(|literal| literal.start == location)?;
-            let literal = &literals.literals[index];
-            // The same rule that will read the next text must read this one, and agree.
-            let read = literal_value(literal, literals.text, *key_type).ok()?;
             let alone = literals.literals.iter().enumerate().all(|(other, literal)| {
                 other == index || literal_value(literal, literals.text, *key_type).as_ref() != Ok(value)
             });
-            let trusted = literal.kind != LiteralKind::Numeric && read == *value && alone;
-            trusted.then_some(Key::Literal {
-                index,
-                key_type: *key_type,
-            })
+            alone
+                .then(|| read_alike(value, index, *key_type, literals))
+                .flatten()
         }
         KeySource::Product { columns } => {
             let column =
@@ -633,6 +628,52 @@ fn shared_key(source: &KeySource, literals: Literals<'_>) -> Option<Key> {
         }
         other => Some(fixed_key(other)),
     }
+}
+
+/// A literal as the key of whatever stands in its place in other texts. The same rule that will read those must read this one, and
+/// agree.
+fn read_alike(value: &KeyValue, index: usize, key_type: KeyType, literals: Literals<'_>) -> Option<Key> {
+    let literal = literals.literals.get(index)?;
+    let read = literal_value(literal, literals.text, key_type).ok()?;
+    let trusted = literal.kind != LiteralKind::Numeric && read == *value;
+    trusted.then_some(Key::Literal { index, key_type })
+}
+
+/// The key of a row of VALUES, for other rows of the same shape: a literal of its own or NULL, or several of them.
+pub fn key_of_row(source: &KeySource, literals: Literals<'_>) -> Option<Key> {
+    match source {
+        KeySource::Const {
+            value: KeyValue::Null,
+            ..
+        } => Some(Key::Const(KeyValue::Null)),
+        KeySource::Const {
+            value,
+            location,
+            key_type,
+        } => {
+            let starts = |literal: &Literal| Some(literal.start) == *location;
+            let index = literals.literals.iter().position(starts)?;
+            read_alike(value, index, *key_type, literals)
+        }
+        KeySource::Product { columns } => {
+            let column = |column: &Vec<KeySource>| match column.as_slice() {
+                [one] => key_of_row(one, literals).map(|key| vec![key]),
+                _ => None,
+            };
+            let columns: Option<Vec<Vec<Key>>> = columns.iter().map(column).collect();
+            Some(Key::Product {
+                columns: columns?.into(),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The one value of such a key in a row; `None` when it is for PostgreSQL to read.
+pub fn value_of(key: &Key, literals: Literals<'_>) -> Option<KeyValue> {
+    let mut found = None;
+    for_each_value(key, literals, &|_| None, |value| found = Some(value)).ok()?;
+    found
 }
 
 fn uses_client_text(plan: &Plan) -> bool {
@@ -649,83 +690,4 @@ fn uses_client_text(plan: &Plan) -> bool {
         Many::SplitInsert(_) | Many::Transfer(_) | Many::Relocate(_) => false,
     };
     many && !plan.is_rewritten() && plan.prelude.is_empty() && plan.kind != plan::StatementKind::Merge
-}
-
-/// What a look-up found.
-pub enum Found {
-    /// A known statement; when `normalised`, its keys are in the literals of the buffer.
-    Statement(Rc<Statement>),
-    /// Not known yet; `normalised` says whether the buffer holds a key for it.
-    Unknown {
-        /// The text was normalised.
-        normalised: bool,
-    },
-}
-
-/// Entries per cache; a full cache is emptied, which costs one parse per statement in use.
-const ENTRIES_MAX: usize = 8192;
-
-/// Texts longer than this are not kept.
-const TEXT_BYTES_MAX: usize = 64 * 1024;
-
-type Table = HashMap<Box<[u8]>, Rc<Statement>, foldhash::fast::RandomState>;
-
-/// The statements of one plan context.
-#[derive(Default)]
-pub struct StatementCache {
-    normalised: RefCell<Table>,
-    exact: RefCell<Table>,
-    recall: Recall,
-}
-
-impl StatementCache {
-    /// Looks a text up. `scratch` is filled with the normalised form.
-    pub fn find(&self, text: &str, scratch: &mut NormalisedBuf, conforming_strings: bool) -> Found {
-        if let Some(statement) = self.recall(text.as_bytes(), scratch) {
-            return Found::Statement(statement);
-        }
-        let normalised = sql::normalise(text, scratch, conforming_strings);
-        if normalised && let Some(statement) = self.normalised.borrow().get(scratch.key.as_slice()) {
-            self.recall.keep(text, &scratch.literals, statement);
-            return Found::Statement(Rc::clone(statement));
-        }
-        if let Some(statement) = self.find_exact(text) {
-            scratch.literals.clear();
-            return Found::Statement(statement);
-        }
-        Found::Unknown { normalised }
-    }
-
-    /// Looks a text up by comparing it with the last one of its kind; what is found is valid UTF-8 and has its literals
-    /// in `scratch`.
-    pub fn recall(&self, text: &[u8], scratch: &mut NormalisedBuf) -> Option<Rc<Statement>> {
-        self.recall.find(text, &mut scratch.literals)
-    }
-
-    /// Looks a text up without normalising it.
-    pub fn find_exact(&self, text: &str) -> Option<Rc<Statement>> {
-        let text = crate::trace::comment::without(text);
-        self.exact.borrow().get(text.as_bytes()).cloned()
-    }
-
-    /// Keeps a statement for all texts with this normalised key.
-    pub fn keep_normalised(&self, key: &[u8], statement: Rc<Statement>) {
-        keep(&mut self.normalised.borrow_mut(), key, statement);
-    }
-
-    /// Keeps a statement for exactly this text, whatever a comment of `key='value'` pairs at its end says.
-    pub fn keep_exact(&self, text: &str, statement: Rc<Statement>) {
-        let text = crate::trace::comment::without(text);
-        keep(&mut self.exact.borrow_mut(), text.as_bytes(), statement);
-    }
-}
-
-fn keep(table: &mut Table, key: &[u8], statement: Rc<Statement>) {
-    if key.len() > TEXT_BYTES_MAX {
-        return;
-    }
-    if table.len() >= ENTRIES_MAX {
-        table.clear();
-    }
-    table.insert(key.into(), statement);
 }

@@ -587,7 +587,7 @@ impl Session {
             conforming_strings,
             utf8,
             encoding,
-            statements: crate::exec::statement::StatementCache::default(),
+            statements: crate::exec::cache::StatementCache::default(),
             id: self.engine.next_statement_id().0,
         }))
     }

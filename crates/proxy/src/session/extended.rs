@@ -26,8 +26,9 @@ use super::simple::{ends_block, failed_block, wrote_by_kind};
 use super::told::{Learnt, Telling};
 use super::{Fault, Session};
 use crate::engine::PlanContext;
+use crate::exec::cache::Found;
 use crate::exec::statement::{
-    Action, Found, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable, resolve, tenant_of,
+    Action, KeyProblem, Literals, ParamValue, Planned, Shards, Statement, readable, resolve, tenant_of,
 };
 use crate::server::{Description, StatementId};
 use crate::spare::Blank;

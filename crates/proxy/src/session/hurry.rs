@@ -48,8 +48,9 @@ use super::simple::{OneShard, UNSENT_RETRIES, wrote_by_kind};
 use super::{Fault, Session};
 use crate::client::Filled;
 use crate::engine::PlanContext;
+use crate::exec::cache::Found;
 use crate::exec::relay::{self, PumpError};
-use crate::exec::statement::{Action, Found, Literals, Planned, Shards, Statement, resolve};
+use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
 use crate::server::Description;
 use shape::{Batch, Quiet, Shape, quiet_answer, shape_of};
 

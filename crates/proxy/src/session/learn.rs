@@ -251,6 +251,7 @@ impl Session {
             param_types: analysis.param_types,
             columns: analysis.columns,
             source: None,
+            rows_at: Vec::new(),
         };
         if let plan::Many::Transfer(transfer) = &planned.plan.many {
             let source = self.plan_source(&transfer.source, &planned.param_types, context);
@@ -263,6 +264,7 @@ impl Session {
                 param_types: planned.param_types.clone(),
                 columns: None,
                 source: None,
+                rows_at: Vec::new(),
             }));
         }
         Ok(planned)

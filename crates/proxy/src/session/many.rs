@@ -19,6 +19,7 @@ use wire::FormatCode;
 use wire::backend::ErrorFields;
 use wire::copy::RowWriter;
 
+use super::alike::Origins;
 use super::block::Wrote;
 use super::learn::decode_columns;
 use super::reads::{Guard, guarded_kept_back};
@@ -216,6 +217,7 @@ impl Session {
             args: arguments,
             extras: &extras,
             copy,
+            origins: &[],
         };
         let whole = run.whole_split(everywhere)?;
         let run = Run {
@@ -368,8 +370,9 @@ impl Session {
             return Err(Fault::error("XX000", "a split INSERT has no key"));
         };
         let mut texts: Vec<String> = vec![String::new(); run.order.len()];
+        let mut origins: Vec<Origins> = vec![Origins::new(); run.order.len()];
         let mut places = Vec::with_capacity(split.rows.len());
-        for row in &split.rows {
+        for (number, row) in split.rows.iter().enumerate() {
             let shard =
                 place_of(&row.key, *map, snapshot, &|index| run.param(index)).map_err(Fault::key_problem)?;
             let Some(at) = run.order.iter().position(|other| *other == shard) else {
@@ -379,13 +382,26 @@ impl Session {
                 ));
             };
             let text = &mut texts[at];
+            if text.is_empty() {
+                origins[at].push((0, 0));
+            }
             text.push_str(if text.is_empty() { &split.head } else { ", " });
+            origins[at].extend(run.planned.rows_at.get(number).map(|start| (text.len(), *start)));
             run.push_row(row, text)?;
             places.push(at);
         }
-        for text in &mut texts {
+        for (text, origins) in texts.iter_mut().zip(&mut origins) {
+            origins.extend(run.planned.rows_at.last().map(|tail| (text.len(), *tail)));
             text.push_str(&split.tail);
         }
+        let run = &Run {
+            origins: if run.planned.rows_at.is_empty() {
+                &[]
+            } else {
+                &origins
+            },
+            ..*run
+        };
         let formats = self.visible_formats(run);
         if split.returning && split.keeps_order {
             let mut sink = Keep::new(run.order.len(), self.engine.cluster.gather_bytes_max());
@@ -487,13 +503,14 @@ impl Session {
             self.servers[*index].busy = !ended.done || ended.lost.is_some();
         }
         let sink_error = result.map_err(Fault::from)?;
-        self.first_failure(run, ended, sink_error)
+        self.first_failure(run, &texts, ended, sink_error)
     }
 
     /// One error for the client: the sink's, else the first that is not merely the cancel it caused.
     fn first_failure(
         &mut self,
         run: &Run<'_>,
+        texts: &Texts<'_>,
         ended: Vec<Ended>,
         sink_error: Option<Box<ErrorFields>>,
     ) -> Result<Gathered, Fault> {
@@ -507,13 +524,11 @@ impl Session {
             }
             if let Some(mut error) = source.error {
                 // A position counts in the shard's text, a line number in its part of the data.
-                if !run.shows_positions() {
-                    error.position = None;
-                }
+                error.position = error.position.and_then(|at| run.position(turn, texts, at));
                 if error.code == "57014" {
                     cancelled.get_or_insert(Fault::Statement(error));
-                } else {
-                    failure.get_or_insert(Fault::Statement(error));
+                } else if !matches!(&failure, Some(known) if !precedes(&error, known)) {
+                    failure = Some(Fault::Statement(error));
                 }
             }
             tags.extend(source.tag);
@@ -654,5 +669,13 @@ fn emit_in_order(out: &mut BytesMut, sink: Keep, places: &[usize]) {
     // A trigger dropped rows: nothing says which, so each shard's rows stay together.
     for row in queues.into_iter().flatten() {
         out.extend_from_slice(&row);
+    }
+}
+
+/// Which of two errors PostgreSQL would have met first: what is wrong with the text, from its beginning, and then all else.
+fn precedes(error: &ErrorFields, known: &Fault) -> bool {
+    match (error.position, known) {
+        (Some(at), Fault::Statement(known)) => known.position.is_none_or(|other| at < other),
+        _ => false,
     }
 }

@@ -18,8 +18,8 @@ use super::block::{SchemaChange, Wrote};
 use super::{Fault, Session};
 use crate::cluster::{change_deadline, facts};
 use crate::engine::PlanContext;
+use crate::exec::cache::StatementCache;
 use crate::exec::link::{self, Reply};
-use crate::exec::statement::StatementCache;
 use crate::ops::{RecordChange, guards, resolve_effects_on};
 
 /// How long a statement for which everybody was stopped waits for a lock, in milliseconds, before it lets them go on for

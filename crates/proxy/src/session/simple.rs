@@ -1,5 +1,6 @@
 //! The simple protocol: a Query message, which may hold several statements.
 
+use sql::NormalisedBuf;
 use std::rc::Rc;
 
 use catalog::ShardId;
@@ -13,10 +14,9 @@ use super::learn::Learned;
 use super::reads::{ManyRead, guarded};
 use super::{Fault, Session};
 use crate::conn::Conn;
+use crate::exec::cache::Found;
 use crate::exec::relay::{self, PumpError, Verdict};
-use crate::exec::statement::{
-    Action, Found, KeyProblem, Literals, Planned, Shards, Statement, resolve, tenant_of,
-};
+use crate::exec::statement::{Action, KeyProblem, Literals, Planned, Shards, Statement, resolve, tenant_of};
 
 /// How often a statement is given to another server because the one before was dead already.
 pub(super) const UNSENT_RETRIES: usize = 3;
@@ -130,7 +130,7 @@ impl Session {
             }
             Found::Unknown { normalised } => {
                 let key = normalised.then_some(&*scratch);
-                match Box::pin(self.learn(text, &[], key)).await {
+                match Box::pin(self.learn_text(text, key)).await {
                     Ok(Learned::One(statement)) => {
                         let literals = Literals {
                             text,
@@ -145,6 +145,13 @@ impl Session {
         };
         self.scratch = scratch;
         result
+    }
+
+    async fn learn_text(&mut self, text: &str, key: Option<&NormalisedBuf>) -> Result<Learned, Fault> {
+        match Box::pin(self.learn_alike(text)).await? {
+            Some(statement) => Ok(Learned::One(statement)),
+            None => self.learn(text, &[], key).await,
+        }
     }
 
     /// Runs one statement. `last`: ReadyForQuery may be passed on.

@@ -456,7 +456,7 @@ fn may_be_cast(mut rest: &[u8]) -> bool {
 
 /// The type PostgreSQL gives an integer constant with an optional sign.
 #[inline]
-fn integer_kind(digits: &[u8]) -> LiteralKind {
+pub(super) fn integer_kind(digits: &[u8]) -> LiteralKind {
     if digits.len() <= 9 {
         return LiteralKind::Int4;
     }

@@ -306,6 +306,7 @@ impl<'a> Step<'a> {
             args: self.args,
             extras: self.extras,
             copy: None,
+            origins: &[],
         }
     }
 

@@ -1,5 +1,6 @@
 //! One execution of a plan: what is sent to its servers.
 
+use crate::session::alike::{Origins, original_position};
 use std::cell::RefCell;
 
 use bytes::BytesMut;
@@ -25,6 +26,8 @@ pub(super) struct Run<'a> {
     pub(super) extras: &'a [Extra],
     /// Rows are written as COPY does.
     pub(super) copy: Option<&'a RefCell<RowWriter>>,
+    /// Of each shard's own text, where its parts are in `text`.
+    pub(super) origins: &'a [Origins],
 }
 
 /// What the client asked for.
@@ -151,8 +154,16 @@ impl Run<'_> {
         (types, params)
     }
 
+    /// Where a position in the text of a shard is in the client's.
+    pub(super) fn position(&self, turn: usize, sent: &Texts<'_>, position: u32) -> Option<u32> {
+        match self.origins.get(turn) {
+            Some(origins) => original_position(position, sent.of(turn), origins, self.text),
+            None => self.shows_positions().then_some(position),
+        }
+    }
+
     /// The shards run the client's own text.
-    pub(super) fn shows_positions(&self) -> bool {
+    fn shows_positions(&self) -> bool {
         !self.planned.plan.is_rewritten()
             && match &self.planned.plan.many {
                 Many::SumTags { shard_sql } => shard_sql.is_none(),

@@ -299,6 +299,7 @@ impl Session {
             args,
             extras,
             copy: None,
+            origins: &[],
         };
         let texts = || Texts::Rows {
             sql: &transfer.insert,
