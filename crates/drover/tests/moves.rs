@@ -28,14 +28,16 @@ fn value(client: &mut Client, sql: &str) -> String {
     run(client, sql).value().unwrap_or_default()
 }
 
-/// The phase of the move of a table; empty when there is none.
-fn phase(client: &mut Client, table: &str) -> String {
+/// The phase of a move of a table, counted from 0; empty when there is none.
+fn phase(client: &mut Client, (table, number): (&str, usize)) -> String {
     let rows = run(client, "SELECT * FROM drover.reshardings").text_rows();
     let mut rows = rows.into_iter().filter(|row| row[2].as_deref() == Some(table));
-    rows.next().and_then(|row| row[4].clone()).unwrap_or_default()
+    rows.nth(number)
+        .and_then(|row| row[4].clone())
+        .unwrap_or_default()
 }
 
-fn wait_for(proxy: &DroverProxy, table: &str, wanted: &[&str]) -> String {
+fn wait_for(proxy: &DroverProxy, table: (&str, usize), wanted: &[&str]) -> String {
     let mut client = proxy.client();
     let began = Instant::now();
     loop {
@@ -45,7 +47,7 @@ fn wait_for(proxy: &DroverProxy, table: &str, wanted: &[&str]) -> String {
         }
         assert!(
             began.elapsed() < PATIENCE,
-            "{table} is {now}, not {wanted:?}\n{}",
+            "{table:?} is {now}, not {wanted:?}\n{}",
             proxy.log()
         );
         std::thread::sleep(Duration::from_millis(2));
@@ -115,35 +117,47 @@ fn check(site: &ProxySite, proxy: &DroverProxy, table: &str, written: &[Written]
     assert!(misplaced.is_empty(), "{misplaced:?}");
 }
 
-/// Moves a table through `a`, writes through `b`; `meanwhile` happens when the move has begun.
+/// Moves a table of the home shard through `a`, writes through `b`; `meanwhile` happens when the move has begun.
 fn moved(
-    (site, a, b): (&ProxySite, &DroverProxy, &DroverProxy),
+    proxies: (&ProxySite, &DroverProxy, &DroverProxy),
     table: &str,
     meanwhile: impl FnOnce(),
 ) -> Vec<Written> {
-    make(&mut b.client(), table);
+    make(&mut proxies.2.client(), table);
+    let statement = format!("SELECT drover.shard_table('{table}', 'id')");
+    let written = moved_by(proxies, (table, 0), &statement, meanwhile);
+    check(proxies.0, proxies.2, table, &written);
+    written
+}
+
+fn moved_by(
+    (_, a, b): (&ProxySite, &DroverProxy, &DroverProxy),
+    (table, number): (&str, usize),
+    statement: &str,
+    meanwhile: impl FnOnce(),
+) -> Vec<Written> {
     let stop = AtomicBool::new(false);
-    let written: Vec<Written> = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let writers: Vec<_> = (0..2)
             .map(|writer| {
                 let stop = &stop;
+                // Each move has writers of its own.
+                let writer = writer + 2 * number as u64;
                 scope.spawn(move || write(b, table, writer, stop))
             })
             .collect();
         let mut client = a.client();
         let moving = scope.spawn(move || {
             // The connection is lost when the proxy is killed.
-            let _ = client.simple(&format!("SELECT drover.shard_table('{table}', 'id')"));
+            let _ = client.simple(statement);
         });
         meanwhile();
-        let ended = wait_for(b, table, &["done", "failed"]);
+        let ended = wait_for(b, (table, number), &["done", "failed"]);
         assert_eq!(ended, "done", "{}", b.log());
         stop.store(true, Ordering::SeqCst);
         moving.join().unwrap();
         writers.into_iter().map(|writer| writer.join().unwrap()).collect()
-    });
-    check(site, b, table, &written);
-    written
+    })
 }
 
 #[test]
@@ -159,7 +173,7 @@ fn nothing_is_lost_and_a_killed_proxy_is_followed_by_another() {
         let written = moved((&site, &a, &b), &table, || {
             if !at.is_empty() {
                 // The phase may be over before it is seen.
-                wait_for(&b, &table, &[at, "cleaning up", "done"]);
+                wait_for(&b, (&table, 0), &[at, "cleaning up", "done"]);
                 a.signal("KILL");
             }
         });
@@ -169,5 +183,54 @@ fn nothing_is_lost_and_a_killed_proxy_is_followed_by_another() {
             "{table} {at}: longest statement {longest:?}, {:?}",
             pause.text_rows().last()
         );
+    }
+}
+
+/// A sharded table goes to another key, and then home, while it is written and the proxy that leads is killed.
+#[test]
+fn a_sharded_table_goes_elsewhere_and_a_killed_proxy_is_followed_by_another() {
+    let site = ProxySite::new(TestCluster::shared(3), Path::new(env!("CARGO_BIN_EXE_drover")));
+    let b = site.start("b");
+    let mut client = b.client();
+    run(
+        &mut client,
+        &format!(
+            "CREATE TABLE elsewhere (id int, k int NOT NULL DEFAULT 7, n int NOT NULL DEFAULT 0, filler text, \
+             PRIMARY KEY (id, k)); \
+             INSERT INTO elsewhere (id, k, filler) SELECT g, g % 1000, repeat('x', 200) FROM generate_series(1, {ROWS}) g"
+        ),
+    );
+    run(
+        &mut client,
+        "SELECT drover.shard_table('elsewhere', 'id', online => false)",
+    );
+    let mut all = Vec::new();
+    for (number, (name, statement, at)) in [
+        (
+            "c",
+            "SELECT drover.shard_table('elsewhere', 'k', online => true)",
+            "streaming",
+        ),
+        (
+            "d",
+            "SELECT drover.unshard_table('elsewhere', online => true)",
+            "cutting over",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let a = site.start(name);
+        all.extend(moved_by(
+            (&site, &a, &b),
+            ("elsewhere", number),
+            statement,
+            || {
+                // The phase may be over before it is seen.
+                wait_for(&b, ("elsewhere", number), &[at, "cleaning up", "done"]);
+                a.signal("KILL");
+            },
+        ));
+        check(&site, &b, "elsewhere", &all);
     }
 }

@@ -311,6 +311,7 @@ impl Copy<'_> {
                     self.leg.into, movable.columns, movable.sql_name
                 );
                 part.run(&make).await?;
+                part.run(&self.readable()).await?;
             }
             false => relocate::run_each(part, &ddl.create).await?,
         }
@@ -339,6 +340,17 @@ impl Copy<'_> {
             self.attempt
         );
         part.run(&note).await
+    }
+
+    /// The statement by which the table's owner may read its staging table: who dumps what is theirs reads every table.
+    fn readable(&self) -> String {
+        let grant = format!("GRANT SELECT ON {} TO %I", self.leg.into);
+        format!(
+            "DO $drover$ BEGIN EXECUTE (SELECT pg_catalog.format({}, pg_catalog.pg_get_userbyid(relowner)) \
+             FROM pg_catalog.pg_class WHERE oid = {}::pg_catalog.regclass); END $drover$",
+            quote_literal(&grant),
+            text_sql(&self.look.movable.sql_name)
+        )
     }
 
     /// The statement, if any, by which rows of a staging table are found again.

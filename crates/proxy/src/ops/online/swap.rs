@@ -17,7 +17,7 @@ use crate::ops::effects::NewKind;
 use crate::ops::faults::Step;
 use crate::ops::join::{join_all, try_join_all};
 use crate::ops::part::{Part, tag_count};
-use crate::ops::{OpError, guards, rearrange, relocate};
+use crate::ops::{LOCK_TIMEOUT, OpError, guards, rearrange, relocate};
 
 /// What waits on one shard for rows of another one.
 struct Waiting {
@@ -135,6 +135,9 @@ impl Shard<'_> {
             }
         }
         let part = &mut *self.part;
+        // Somebody may read a staging table, a dump say; everybody waits for this.
+        let patience = LOCK_TIMEOUT.as_millis();
+        part.run(&format!("SET LOCAL lock_timeout = {patience}")).await?;
         check::all_have_a_place(&mut part.link, &part.name, self.movable).await?;
         part.run(&guards::drop_sql(&table)).await?;
         self.leave().await?;
