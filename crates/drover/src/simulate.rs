@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use catalog::{KeyType, ShardMapError};
+use catalog::{KeyError, KeyShape, KeyType, ShardMapError};
 use clap::{Args, ValueEnum};
 
 mod distribution;
@@ -44,9 +44,12 @@ pub struct SimulateArgs {
     /// Shards added then
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1024))]
     pub add: u32,
-    /// Type of the key: bigint, text, uuid, date, timestamptz, numeric …
-    #[arg(long = "type", value_name = "TYPE", default_value = "bigint", value_parser = key_type)]
-    pub key_type: KeyType,
+    /// Type of the key: bigint, text, uuid, date, timestamptz, numeric …; of a key of several columns one each: bigint,text
+    #[arg(long = "type", value_name = "TYPE", default_value = "bigint", value_parser = key_shape)]
+    pub shape: KeyShape,
+    /// A key that has a place of its own under every scheme, as KEY=SHARD with the number of a shard; may be repeated
+    #[arg(long, value_name = "KEY=SHARD", value_parser = pin)]
+    pub pin: Vec<Pin>,
     /// Make up keys like this
     #[arg(long, value_enum, default_value_t = Distribution::Sequential, conflicts_with = "input")]
     pub distribution: Distribution,
@@ -69,12 +72,21 @@ pub struct SimulateArgs {
     /// The input is CSV
     #[arg(long, requires = "input")]
     pub csv: bool,
-    /// Which column has the key: its number from 1, or its name in the first line
+    /// Which column has the key: its number from 1, or its name in the first line; of a key of several columns one each: 2,5
     #[arg(long, value_name = "COLUMN", default_value = "1", requires = "input")]
     pub column: String,
     /// The report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// A key with a place of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The key as PostgreSQL prints it.
+    pub key: String,
+    /// Its shard, from 1.
+    pub shard: u32,
 }
 
 /// Why there is no report.
@@ -105,6 +117,24 @@ pub enum SimulateError {
     /// Keys of this type are not made up.
     #[error("keys of type {0} cannot be made up: use --type bigint, text or uuid, or --input")]
     MadeUp(&'static str),
+    /// There are not as many columns as types.
+    #[error("the key has {types} columns by --type and {columns} by --column")]
+    Columns {
+        /// Types.
+        types: usize,
+        /// Columns.
+        columns: usize,
+    },
+    /// A pin is not one.
+    #[error("--pin {key}={shard}: {why}")]
+    Pin {
+        /// The key.
+        key: String,
+        /// The shard.
+        shard: u32,
+        /// Why.
+        why: String,
+    },
     /// The exponent is no number that makes sense.
     #[error("--exponent must be from 0 to 20")]
     Exponent,
@@ -134,6 +164,23 @@ fn key_type(name: &str) -> Result<KeyType, String> {
     })
 }
 
+/// The types of the columns of a key, separated by commas.
+fn key_shape(names: &str) -> Result<KeyShape, String> {
+    let types: Vec<KeyType> = names.split(',').map(key_type).collect::<Result<_, _>>()?;
+    KeyShape::new(types).map_err(|error| error.to_string())
+}
+
+/// The key may contain `=`, the number does not.
+fn pin(text: &str) -> Result<Pin, String> {
+    let parts = text.rsplit_once('=');
+    let parts = parts.and_then(|(key, shard)| Some((key, shard.trim().parse().ok()?)));
+    let (key, shard) = parts.ok_or("a pin is written KEY=SHARD, with the number of a shard: acme=2")?;
+    Ok(Pin {
+        key: key.to_owned(),
+        shard,
+    })
+}
+
 /// `drover simulate`: the report on standard output, progress and errors on standard error.
 pub fn run(args: &SimulateArgs) -> ExitCode {
     let (text, code) = match simulate(args) {
@@ -141,7 +188,10 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "drover: {error}");
             return match error {
-                SimulateError::MadeUp(_) | SimulateError::Exponent => ExitCode::from(2),
+                SimulateError::MadeUp(_)
+                | SimulateError::Exponent
+                | SimulateError::Columns { .. }
+                | SimulateError::Pin { .. } => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             };
         }
@@ -152,17 +202,36 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
 }
 
 fn simulate(args: &SimulateArgs) -> Result<String, SimulateError> {
+    let pins = pins(args)?;
     let mut progress = Progress::new(std::io::stderr().is_terminal());
     let keys = match &args.input {
-        Some(path) => input::read(path, args.csv, &args.column, args.key_type, &mut progress)?,
+        Some(path) => input::read(path, args.csv, &args.column, &args.shape, &mut progress)?,
         None => distribution::make(args, &mut progress)?,
     };
     progress.finish();
-    let outcomes = schemes::all(&keys, args.key_type, args.shards, args.add)?;
+    let outcomes = schemes::all(&keys, args, &pins)?;
     Ok(match args.json {
         true => report::json(args, &keys, &outcomes),
         false => report::text(args, &keys, &outcomes),
     })
+}
+
+/// The pinned keys, with the places of their shards.
+fn pins(args: &SimulateArgs) -> Result<schemes::Pins, SimulateError> {
+    let read = |pin: &Pin| {
+        let wrong = |why: String| SimulateError::Pin {
+            key: pin.key.clone(),
+            shard: pin.shard,
+            why,
+        };
+        if !(1..=args.shards).contains(&pin.shard) {
+            return Err(wrong(format!("shards are numbered from 1 to {}", args.shards)));
+        }
+        let key = args.shape.from_text(pin.key.as_bytes());
+        let key = key.map_err(|error: KeyError| wrong(error.to_string()))?;
+        Ok((key, pin.shard as usize - 1))
+    };
+    args.pin.iter().map(read).collect()
 }
 
 /// A line on standard error about how far the reading is, once a second.

@@ -30,12 +30,27 @@ pub fn make(args: &SimulateArgs, progress: &mut Progress) -> Result<Keys, Simula
             },
             (None, _) => random.below(count),
         };
-        keys.add(nth_key(args.key_type, n + 1)?);
+        keys.add(nth_record(args.shape.types(), n)?);
         if row % STRIDE == 0 {
             progress.tick(row, row, Some(args.rows));
         }
     }
     Ok(keys)
+}
+
+/// Rows with the same values in all columns but the last, and so on towards the first.
+const INNER_KEYS: u64 = 100;
+
+/// The n-th key, from 0: the last column counts up, and each column before it counts a hundred times slower.
+fn nth_record(types: &[KeyType], n: u64) -> Result<KeyValue, SimulateError> {
+    let mut slower = n;
+    let mut values = Vec::with_capacity(types.len());
+    for key_type in types.iter().rev() {
+        values.push(nth_key(*key_type, slower + 1)?);
+        slower /= INNER_KEYS;
+    }
+    values.reverse();
+    Ok(KeyValue::of_columns(values))
 }
 
 /// The n-th key of a type, from 1.

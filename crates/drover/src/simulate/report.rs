@@ -16,7 +16,7 @@ pub fn text(args: &SimulateArgs, keys: &Keys, outcomes: &[Outcome]) -> String {
         number(keys.rows),
         if keys.sampled() > 1 { "about " } else { "" },
         number(distinct),
-        args.key_type.name(),
+        args.shape.name(),
         args.shards,
         args.shards + args.add,
     );
@@ -28,7 +28,7 @@ pub fn text(args: &SimulateArgs, keys: &Keys, outcomes: &[Outcome]) -> String {
         let _ = writeln!(
             out,
             "{rows} rows are left out: their key is not a {} as PostgreSQL prints it.",
-            args.key_type.name()
+            args.shape.name()
         );
     }
     let _ = writeln!(
@@ -106,7 +106,7 @@ pub fn json(args: &SimulateArgs, keys: &Keys, outcomes: &[Outcome]) -> String {
         keys.by_rows().len() as u64 * keys.sampled(),
         keys.sampled(),
         keys.unreadable,
-        args.key_type.name(),
+        args.shape.name(),
         args.shards,
         args.add,
         schemes.join(",")

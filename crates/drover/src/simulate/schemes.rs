@@ -1,8 +1,13 @@
 //! The keys under every scheme, before and after shards are added.
 
-use catalog::{KeyType, KeyValue, ROWS_MAX, ShardId, ShardMap, ShardMapError};
+use std::collections::HashMap;
 
-use super::Keys;
+use catalog::{KeyShape, KeyValue, ROWS_MAX, ShardId, ShardMap, ShardMapError};
+
+use super::{Keys, SimulateArgs};
+
+/// Keys with places of their own: their shards, from 0.
+pub type Pins = HashMap<KeyValue, usize>;
 
 /// Most values that anybody writes into a `list`.
 const LIST_MAX: usize = 1_000;
@@ -46,18 +51,20 @@ pub fn skew(rows: &[u64]) -> f64 {
 }
 
 /// Every scheme.
-pub fn all(keys: &Keys, key_type: KeyType, shards: u32, added: u32) -> Result<Vec<Outcome>, ShardMapError> {
+pub fn all(keys: &Keys, args: &SimulateArgs, pins: &Pins) -> Result<Vec<Outcome>, ShardMapError> {
     let world = World {
         keys: keys.by_rows(),
-        shards,
-        added,
+        shards: args.shards,
+        added: args.add,
+        pins,
     };
     let outcome = |scheme, figures| Outcome { scheme, figures };
     Ok(vec![
         outcome("hash", Ok(world.hash()?)),
         outcome("modulo", Ok(world.modulo()?)),
-        outcome("range", world.range(key_type)?),
+        outcome("range", world.range(&args.shape)?),
         outcome("list", world.list()),
+        outcome("geo", world.geo()),
         outcome("directory", Ok(world.directory()?)),
     ])
 }
@@ -67,6 +74,7 @@ struct World<'a> {
     keys: Vec<(&'a KeyValue, u64)>,
     shards: u32,
     added: u32,
+    pins: &'a Pins,
 }
 
 impl World<'_> {
@@ -90,7 +98,10 @@ impl World<'_> {
     }
 
     /// Ranges are cut where they hold the same number of rows; a new shard takes the upper half of the fullest range.
-    fn range(&self, key_type: KeyType) -> Result<Result<Figures, String>, ShardMapError> {
+    fn range(&self, shape: &KeyShape) -> Result<Result<Figures, String>, ShardMapError> {
+        let Some(key_type) = shape.single() else {
+            return Ok(Err("not for keys of several columns".to_owned()));
+        };
         if !key_type.family().has_order() {
             return Ok(Err(format!("not for keys of type {}", key_type.name())));
         }
@@ -130,24 +141,45 @@ impl World<'_> {
         )))
     }
 
-    /// Values are given out so that shards are as even as they can be.
     fn list(&self) -> Result<Figures, String> {
+        let before = self.given_out("values")?;
+        let mut after = before.clone();
+        self.balance(&mut after, (self.shards + self.added) as usize);
+        Ok(self.compare(&before, &after, format!("{} values", self.keys.len())))
+    }
+
+    /// As a list, but a region stays where the law has put it: new shards are for new regions.
+    fn geo(&self) -> Result<Figures, String> {
+        let places = self.given_out("regions")?;
+        let note = format!(
+            "{} regions; none moves by itself, and rows of others are refused",
+            self.keys.len()
+        );
+        Ok(self.compare(&places, &places, note))
+    }
+
+    /// Values are given out so that shards are as even as they can be.
+    fn given_out(&self, what: &str) -> Result<Vec<usize>, String> {
         if self.keys.len() > LIST_MAX {
             return Err(format!(
-                "{} values are too many to write down (at most {LIST_MAX} here)",
+                "{} {what} are too many to write down (at most {LIST_MAX} here)",
                 self.keys.len()
             ));
         }
         let mut loads = vec![0; self.shards as usize];
-        let mut before = Vec::with_capacity(self.keys.len());
-        for (_, rows) in &self.keys {
-            let shard = least(&loads);
-            loads[shard] += rows;
-            before.push(shard);
+        for (key, rows) in &self.keys {
+            if let Some(shard) = self.pins.get(*key) {
+                loads[*shard] += rows;
+            }
         }
-        let mut after = before.clone();
-        self.balance(&mut after, (self.shards + self.added) as usize);
-        Ok(self.compare(&before, &after, format!("{} values", self.keys.len())))
+        let mut place = |(key, rows): &(&KeyValue, u64)| {
+            self.pins.get(*key).copied().unwrap_or_else(|| {
+                let shard = least(&loads);
+                loads[shard] += rows;
+                shard
+            })
+        };
+        Ok(self.keys.iter().map(&mut place).collect())
     }
 
     /// Keys are where their hash says until moving one makes the shards more even.
@@ -171,8 +203,8 @@ impl World<'_> {
         let share = loads.iter().sum::<u64>() as f64 / shards as f64;
         let limit = share * (1.0 + TOLERANCE);
         let mut moved = 0;
-        for (place, (_, rows)) in places.iter_mut().zip(&self.keys) {
-            if loads[*place] as f64 <= limit || moved >= ROWS_MAX {
+        for (place, (key, rows)) in places.iter_mut().zip(&self.keys) {
+            if loads[*place] as f64 <= limit || moved >= ROWS_MAX || self.pins.contains_key(*key) {
                 continue;
             }
             let to = least(&loads);
@@ -189,7 +221,10 @@ impl World<'_> {
     fn places(&self, map: &ShardMap) -> Vec<usize> {
         self.keys
             .iter()
-            .map(|(key, _)| map.shard_of(key).0 as usize)
+            .map(|(key, _)| {
+                let pinned = self.pins.get(*key).copied();
+                pinned.unwrap_or_else(|| map.shard_of(key).0 as usize)
+            })
             .collect()
     }
 

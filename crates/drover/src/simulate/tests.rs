@@ -16,7 +16,7 @@ fn args(line: &str) -> SimulateArgs {
 fn outcomes(line: &str) -> Vec<schemes::Outcome> {
     let args = args(line);
     let keys = distribution::make(&args, &mut Progress::new(false)).unwrap();
-    schemes::all(&keys, args.key_type, args.shards, args.add).unwrap()
+    schemes::all(&keys, &args, &pins(&args).unwrap()).unwrap()
 }
 
 fn figures<'a>(outcomes: &'a [schemes::Outcome], scheme: &str) -> &'a schemes::Figures {
@@ -81,7 +81,11 @@ fn few_values_can_be_listed() {
 }
 
 fn read(csv: bool, column: &str, key_type: KeyType, data: &str) -> Result<Keys, SimulateError> {
-    let reader = input::Reader::new(csv, column, key_type, "data");
+    read_shape(csv, column, KeyShape::one(key_type), data)
+}
+
+fn read_shape(csv: bool, columns: &str, shape: KeyShape, data: &str) -> Result<Keys, SimulateError> {
+    let reader = input::Reader::new(csv, columns, &shape, "data")?;
     reader.run(data.as_bytes(), None, &mut Progress::new(false))
 }
 
@@ -104,6 +108,76 @@ fn a_column_is_read_by_number_or_name() {
 }
 
 #[test]
+fn keys_of_several_columns_are_records() {
+    let found = outcomes("--shards 9 --add 1 --rows 200000 --type bigint,text");
+    let hash = figures(&found, "hash");
+    assert!(
+        (hash.moved_part() * 100.0 - 10.0).abs() < 0.6,
+        "{}",
+        hash.moved_part()
+    );
+    assert!(schemes::skew(&hash.before) < 1.03, "{hash:?}");
+    let range = found.iter().find(|outcome| outcome.scheme == "range").unwrap();
+    assert!(range.figures.as_ref().unwrap_err().contains("several columns"));
+    let shape = || key_shape("bigint, text").unwrap();
+    let keys = read_shape(
+        true,
+        "tenant,usr",
+        shape(),
+        "id,usr,tenant\n1,ann,7\n2,,8\n3,ann,7\n4,bob,x\n",
+    )
+    .unwrap();
+    assert_eq!((keys.rows, keys.unreadable), (3, 1));
+    let ann = shape().from_text(b"(7,ann)").unwrap();
+    let nobody = shape().from_text(b"(8,)").unwrap();
+    assert_eq!(keys.by_rows(), [(&ann, 2), (&nobody, 1)]);
+    assert!(matches!(
+        read_shape(false, "1", shape(), "7\n"),
+        Err(SimulateError::Columns { types: 2, columns: 1 })
+    ));
+}
+
+#[test]
+fn regions_stay_and_pins_hold_under_every_scheme() {
+    let found = outcomes("--distribution uniform --rows 9000 --keys 9 --shards 3 --add 2 --type text");
+    let geo = figures(&found, "geo");
+    assert_eq!((geo.moved, geo.after[3], geo.after[4]), (0, 0, 0));
+    assert!(schemes::skew(&geo.before) < 1.2, "{geo:?}");
+    let line =
+        "--distribution zipf --rows 20000 --keys 50 --shards 4 --type text --pin key_1=3 --pin key_2=3";
+    let (pinned, free) = (
+        outcomes(line),
+        outcomes(&line.replace("--pin key_1=3 --pin key_2=3", "")),
+    );
+    let rows = |n| {
+        let keys = distribution::make(&args(line), &mut Progress::new(false)).unwrap();
+        let key = KeyValue::Text(format!("key_{n}").into_bytes().into());
+        keys.by_rows().iter().find(|(known, _)| **known == key).unwrap().1
+    };
+    for scheme in ["hash", "modulo", "range", "list", "geo", "directory"] {
+        let figures = figures(&pinned, scheme);
+        assert!(figures.before[2] >= rows(1) + rows(2), "{scheme}: {figures:?}");
+        assert!(figures.after[2] >= rows(1) + rows(2), "{scheme}: {figures:?}");
+        assert_eq!(figures.before.iter().sum::<u64>(), 20_000, "{scheme}");
+    }
+    assert_ne!(figures(&pinned, "list").before, figures(&free, "list").before);
+    for wrong in ["--pin key_1=5", "--type bigint --pin acme=1"] {
+        assert!(
+            matches!(simulate(&args(wrong)), Err(SimulateError::Pin { .. })),
+            "{wrong}"
+        );
+    }
+    assert_eq!(
+        pin("a=b=2"),
+        Ok(Pin {
+            key: "a=b".to_owned(),
+            shard: 2
+        })
+    );
+    assert!(pin("acme").is_err());
+}
+
+#[test]
 fn too_many_keys_are_sampled_by_key() {
     let mut keys = Keys::with_max(1_000);
     for n in 0..100_000 {
@@ -121,7 +195,7 @@ fn too_many_keys_are_sampled_by_key() {
 fn the_report_has_every_scheme() {
     let args = args("--shards 9 --rows 10000");
     let text = simulate(&args).unwrap();
-    for scheme in ["hash ", "modulo ", "range ", "list ", "directory "] {
+    for scheme in ["hash ", "modulo ", "range ", "list ", "geo ", "directory "] {
         assert!(text.lines().any(|line| line.starts_with(scheme)), "{text}");
     }
     assert!(
