@@ -23,6 +23,7 @@ use topology::{ChangeCoordinator, ChangeError, ChangeGuard, ChangeScope, Cluster
 use crate::admin_link::{AdminError, AdminLink};
 use crate::config::{AdminConfig, Limits, ReplicaConfig};
 use crate::nodes::Nodes;
+use crate::ops::guards;
 use crate::server::Address;
 use crate::session::Fault;
 use crate::tls::Tls;
@@ -288,7 +289,13 @@ impl Cluster {
         address: Address,
         database: &str,
     ) -> Result<AdminLink, AdminError> {
-        AdminLink::connect(address, self.tls.server(shard), &self.admin, database).await
+        let tls = self.tls.server(shard);
+        if self.nodes.fence() == 0 {
+            return AdminLink::connect(address, tls, &self.admin, database).await;
+        }
+        // Drover's own work knows what it does, whatever this proxy has heard of the cluster.
+        let (name, value) = guards::stated(guards::OWN);
+        AdminLink::connect_with(address, tls, &self.admin, database, &[(&*name, &*value)]).await
     }
 
     /// Loads the facts of a database for the given metadata, as seen on this connection. What cannot change is taken

@@ -23,6 +23,7 @@ use topology::ClusterRecord;
 use topology::records::{NodeRecord, ShardRecord};
 
 use crate::config::{ReplicaConfig, ShardConfig};
+use crate::ops::guards;
 use crate::server::Address;
 pub use choose::{Choice, Need, Picked, WhyNode, WhyPrimary};
 pub use load::{InFlight, Node, Outcome};
@@ -58,6 +59,8 @@ pub struct Nodes {
     rotations: AtomicU64,
     /// Times that a primary answered nobody.
     holds: AtomicU64,
+    /// What server sessions state: [`Self::fence`].
+    fence: AtomicU64,
 }
 
 /// One shard.
@@ -110,6 +113,7 @@ impl Nodes {
             moves: AtomicU64::new(0),
             rotations: AtomicU64::new(0),
             holds: AtomicU64::new(0),
+            fence: AtomicU64::new(0),
         }
     }
 
@@ -134,7 +138,17 @@ impl Nodes {
 
     /// Other servers are configured from now on. What is known of those that stay is kept.
     pub fn set_topology(&self, record: &ClusterRecord) {
+        // Before the record itself is taken over: sessions that plan by it find the number it needs.
+        self.fence.store(guards::fence_of(record), Ordering::Release);
         self.set_shards(&record.shards);
+    }
+
+    /// The number that server sessions state to the shards now, so that they are not taken for those of a proxy that has
+    /// missed something, nor for somebody who comes past Drover. 0: nothing is stated, because nothing is guarded. It only
+    /// grows.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.fence.load(Ordering::Acquire)
     }
 
     fn set_shards(&self, records: &[ShardRecord]) {

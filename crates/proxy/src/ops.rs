@@ -95,7 +95,12 @@ pub async fn move_table(
             relocate::run(cluster, &wanted, progress, &faults).await
         }
     };
-    moved.await.map_err(OpError::into_fields)
+    moved.await.map_err(OpError::into_fields)?;
+    // Its own guards moved with it; the schema's are made with the first table.
+    if let Err(error) = guards::ensure(cluster, &cluster.record(), database).await {
+        tracing::info!(%error, "guards are missing");
+    }
+    Ok(())
 }
 
 /// Takes the operator's word that a function, all its overloads, touches no sharded table.

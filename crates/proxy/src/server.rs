@@ -129,7 +129,7 @@ pub struct ServerConn {
     pub applied: Applied,
     /// Who may have drawn from sequences on it.
     pub sequences: SequenceOwner,
-    /// The topology epoch the server session was told, 0: none.
+    /// What its login stated to the guards of its shard ([`crate::nodes::Nodes::fence`]), 0: nothing.
     pub epoch: u64,
     /// Of a replica: what is known of it.
     pub(crate) mark: Option<crate::session::ReplicaMark>,

@@ -25,6 +25,7 @@ mod end;
 mod enlist;
 mod extended;
 mod fault;
+mod fence;
 mod hurry;
 mod idle_times;
 mod inspect;
@@ -137,6 +138,10 @@ pub struct Session {
     stop: Rc<Stop>,
     /// A statement of this session is counted as running.
     counted: bool,
+    /// What the servers of the statement at hand must have stated: see [`fence`].
+    fence: u64,
+    /// A server that the session holds has to be told so again.
+    behind: bool,
     /// What is being served is a Query message.
     in_query: bool,
     /// Where the client is, where log lines are to say so.
@@ -265,7 +270,10 @@ impl Session {
         }
         self.cancel.slot.begin_request();
         if !self.engine.cluster.is_valid() {
-            return Box::pin(self.wait_for_touch()).await;
+            Box::pin(self.wait_for_touch()).await?;
+        }
+        if self.behind || self.fence != self.engine.cluster.nodes.fence() {
+            Box::pin(self.state_ownership()).await?;
         }
         Ok(())
     }

@@ -163,8 +163,12 @@ impl ChangeGuard {
         for _ in 0..PUBLISH_ATTEMPTS_MAX {
             let (version, mut record) = read_cluster(store.as_ref()).await?;
             let epoch = Epoch(record.epoch.0 + 1);
+            let before = record.clone();
             change(&mut record);
             record.epoch = epoch;
+            if record.moves_rows_of(&before) {
+                record.ownership = epoch;
+            }
             record.check().map_err(ChangeError::Invalid)?;
             let value = record.clone().to_value()?;
             let write = Write::new(cluster_key(), Some(version), value.clone());

@@ -12,6 +12,7 @@ mod cluster;
 mod ids;
 mod journal;
 mod movement;
+mod ownership;
 mod scheme;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,14 @@ pub struct ClusterRecord {
     /// Functions the operator declared correct when run on one shard.
     #[serde(default)]
     pub declared_local: Vec<FunctionRecord>,
+    /// The epoch since which rows are where this record says: server sessions state it, and shards refuse those that state
+    /// an older one (docs/decisions/0030). 0: nothing has moved.
+    #[serde(
+        default = "nothing_moved",
+        skip_serializing_if = "is_nothing_moved",
+        with = "ids::epoch"
+    )]
+    pub ownership: Epoch,
     /// A schema change that is being committed. Found without a barrier, it has to be brought to its end first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<SchemaJournal>,
@@ -116,6 +125,15 @@ impl NodeRecord {
     pub fn is_at(&self, other: &NodeRecord) -> bool {
         (&self.host, self.port) == (&other.host, other.port)
     }
+}
+
+fn nothing_moved() -> Epoch {
+    Epoch(0)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_nothing_moved(epoch: &Epoch) -> bool {
+    epoch.0 == 0
 }
 
 fn one() -> u32 {

@@ -185,7 +185,7 @@ UNION ALL SELECT 'cast', o.oprcode::oid::text, NULL, NULL, NULL, NULL, NULL FROM
      JOIN pg_operator o ON o.oid = a.amopopr JOIN pg_proc p ON p.oid = o.oprcode
      JOIN pg_language l ON l.oid = p.prolang WHERE a.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
 UNION ALL SELECT 'event', e.evtfoid::text, NULL, NULL, NULL, NULL, NULL FROM pg_event_trigger e
-     WHERE e.evtenabled IN ('O', 'A')
+     WHERE e.evtenabled IN ('O', 'A') AND e.evtname NOT IN ('drover_schema', 'drover_schema_drop')
 UNION ALL SELECT 'keeps', p.oid::text, NULL, NULL, NULL, NULL, NULL FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 WHERE p.oid >= 16384 AND CASE WHEN l.lanname IN ('internal', 'c', 'sql', 'plpgsql') THEN false
       WHEN l.lanname ~ '^plperl' THEN p.prosrc ~ '_SHARED|\\m(our|require|package)\\M|::'

@@ -12,7 +12,7 @@ use super::OpError;
 use super::effects::{
     NewKind, NewTable, find_colocated, key_type_of, key_type_sql, shape_named, shape_of, text_sql,
 };
-use super::guards::{Owns, keeps_residents};
+use super::guards::{self, Owns, Rules, keeps_residents};
 use super::join::try_join_all;
 use super::part::shard_name;
 use super::partitions;
@@ -73,6 +73,16 @@ impl Before {
     }
 }
 
+impl Movable {
+    /// What its guards on a shard are like once it has moved, from a cluster with this record; `None`: it has none.
+    pub(super) fn rules(&self, shard: ShardId, record: &ClusterRecord) -> Option<Rules> {
+        (self.table.kind != NewKind::Home).then(|| Rules {
+            owns: self.division.as_ref().map(|division| division.owns(shard)),
+            floor: guards::floor_during(record),
+        })
+    }
+}
+
 /// Which rows belong where.
 #[derive(Clone)]
 pub(super) struct Division {
@@ -130,7 +140,7 @@ impl Division {
     }
 
     /// The same for the guard.
-    pub(super) fn owns(&self, shard: ShardId) -> Owns {
+    fn owns(&self, shard: ShardId) -> Owns {
         Owns::of(&self.map, shard, &borrowed(&self.key))
     }
 

@@ -181,11 +181,9 @@ impl OneTable<'_> {
         }
         match self.table.kind {
             TableKind::Reference => self.look_at_copies(&mut parts).await?,
-            TableKind::Sharded { .. } => {
-                self.look_at_places(&mut parts).await?;
-                self.look_at_guards(&mut parts).await?;
-            }
+            TableKind::Sharded { .. } => self.look_at_places(&mut parts).await?,
         }
+        self.look_at_guards(&mut parts).await?;
         self.look_at_sequences(&mut parts).await?;
         end(parts).await;
         Ok(())
@@ -320,7 +318,7 @@ impl OneTable<'_> {
         };
         let name = self.name();
         let counts = try_join_all(parts.iter_mut().map(async |part| {
-            let owns = guarded.owns_row(part.shard);
+            let owns = guarded.owns_row(part.shard).unwrap_or_else(|| "true".to_owned());
             let sql = format!(
                 "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE NOT {owns}) FROM {name}"
             );
@@ -347,12 +345,12 @@ impl OneTable<'_> {
             return Ok(());
         };
         for part in parts {
-            if guarded.is_missing(part).await? {
+            if let Some(missing) = guarded.missing(part).await? {
                 if self.really_repairs() {
                     guards::ensure_one(self.cluster, part.shard, &guarded).await?;
                 }
                 let shard = part.name.clone();
-                let detail = "rows that belong elsewhere can be stored here".to_owned();
+                let detail = format!("{missing}: what does not come through Drover can be stored here");
                 self.find(&shard, "no guard", detail, self.repairs());
             }
         }

@@ -11,15 +11,15 @@ use super::OpError;
 use super::effects::{
     NewKind, NewTable, Resolver, TableChange, key_type_of, key_type_sql, shape_of, text_sql,
 };
-use super::guards::{self, Owns};
+use super::guards::{self, Rules};
 use super::part::Part;
 use super::renames;
 use crate::admin_link::{AdminError, AdminLink};
 
-/// The tables with rows of table `c` of an outer query, as `m(oid)`: itself, or its partitions of all levels.
-pub(super) const LEAVES: &str = "CROSS JOIN LATERAL (SELECT c.oid WHERE c.relkind = 'r' UNION ALL SELECT t.relid::pg_catalog.oid \
-     FROM pg_catalog.pg_partition_tree(CASE c.relkind WHEN 'p' THEN c.oid END) t WHERE t.isleaf) AS m(oid) \
-     JOIN pg_catalog.pg_class l ON l.oid = m.oid AND l.relkind = 'r' \
+/// Table `c` of an outer query with its partitions of all levels, as `l` of `pg_class` in schema `ln`.
+pub(super) const MEMBERS: &str = "CROSS JOIN LATERAL (SELECT c.oid WHERE c.relkind = 'r' UNION ALL SELECT t.relid::pg_catalog.oid \
+     FROM pg_catalog.pg_partition_tree(CASE c.relkind WHEN 'p' THEN c.oid END) t) AS m(oid) \
+     JOIN pg_catalog.pg_class l ON l.oid = m.oid AND l.relkind IN ('r', 'p') \
      JOIN pg_catalog.pg_namespace ln ON ln.oid = l.relnamespace";
 
 /// The partitions of a table, in an order in which they can be made, the table itself first.
@@ -36,32 +36,33 @@ pub(super) async fn members(part: &mut Part, table: Oid) -> Result<Vec<Oid>, OpE
     members.ok_or_else(|| part.failed(AdminError::State("the partitions cannot be read".to_owned())))
 }
 
-/// The tables that have the rows of a table, as SQL.
-pub(super) async fn leaves(part: &mut Part, sql_name: &str) -> Result<Vec<String>, OpError> {
+/// A table and its partitions as SQL, each with whether it has rows of its own.
+async fn named(part: &mut Part, sql_name: &str) -> Result<Vec<(String, bool)>, OpError> {
     let sql = format!(
-        "SELECT pg_catalog.format('%I.%I', ln.nspname, l.relname) FROM pg_catalog.pg_class c {LEAVES} \
+        "SELECT pg_catalog.format('%I.%I', ln.nspname, l.relname), l.relkind = 'r' FROM pg_catalog.pg_class c {MEMBERS} \
          WHERE c.oid = {}::pg_catalog.regclass ORDER BY 1",
         text_sql(sql_name)
     );
-    let rows = part.rows(&sql).await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| row.into_iter().next()?)
-        .collect())
+    let rows = part.rows(&sql).await?.into_iter();
+    let member = |row: Vec<Option<String>>| match row.as_slice() {
+        [Some(name), Some(leaf)] => Some((name.clone(), leaf == "t")),
+        _ => None,
+    };
+    Ok(rows.filter_map(member).collect())
 }
 
-/// Makes the guard of a table that has none.
-pub(super) async fn guard(part: &mut Part, sql_name: &str, owns: &Owns) -> Result<(), OpError> {
-    for leaf in leaves(part, sql_name).await? {
-        part.run(&guards::create_sql(&leaf, owns)).await?;
+/// Makes the guards of a table that may have some.
+pub(super) async fn guard(part: &mut Part, sql_name: &str, rules: &Rules) -> Result<(), OpError> {
+    for (member, leaf) in named(part, sql_name).await? {
+        part.run(&rules.create_sql(&member, leaf)).await?;
     }
     Ok(())
 }
 
-/// Takes the guard of a table away.
+/// Takes the guards of a table away.
 pub(super) async fn unguard(part: &mut Part, sql_name: &str) -> Result<(), OpError> {
-    for leaf in leaves(part, sql_name).await? {
-        part.run(&guards::drop_sql(&leaf)).await?;
+    for (member, _) in named(part, sql_name).await? {
+        part.run(&guards::drop_sql(&member)).await?;
     }
     Ok(())
 }

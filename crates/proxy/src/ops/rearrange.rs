@@ -165,6 +165,11 @@ async fn move_rows(
         let part = parts.at(at);
         finish_part(part, record.home, &movable, &views, &expected, count).await?;
     }
+    for part in parts.all() {
+        if let Some(rules) = movable.rules(part.shard, record) {
+            partitions::guard(part, &movable.sql_name, &rules).await?;
+        }
+    }
     faults.reached(Step::Moved).await?;
     Ok(movable)
 }
@@ -308,8 +313,7 @@ async fn finish_part(
         let what = format!("{leaving} rows leave it, and the answer was {deleted}");
         return Err(part.failed(AdminError::State(what)));
     }
-    verify(part, movable, &own, expected.after).await?;
-    partitions::guard(part, &movable.sql_name, &division.owns(part.shard)).await
+    verify(part, movable, &own, expected.after).await
 }
 
 async fn verify(part: &mut Part, movable: &Movable, own: &str, expected: u64) -> Result<(), OpError> {

@@ -166,9 +166,10 @@ async fn move_rows(
     if let Some(division) = &movable.division {
         progress.phase("removing the rows that have moved");
         leave_home(&mut parts.home, &movable, division, rows, taken.values().sum()).await?;
-        for part in parts.others.iter_mut().chain([&mut parts.home]) {
-            let owns = division.owns(part.shard);
-            partitions::guard(part, &movable.sql_name, &owns).await?;
+    }
+    for part in parts.all() {
+        if let Some(rules) = movable.rules(part.shard, record) {
+            partitions::guard(part, &movable.sql_name, &rules).await?;
         }
     }
     faults.reached(Step::Moved).await?;

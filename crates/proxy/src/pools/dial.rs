@@ -11,6 +11,7 @@ use pool::ServerId;
 use super::permits::Permit;
 use super::state::ShardPool;
 use super::{CheckoutError, Place};
+use crate::ops::guards;
 use crate::server::{Address, DialError, Dialler, Secret, ServerConn, Startup};
 
 /// Bounds the logins that run at once to one server, whatever worker and pool they are for: a server that comes back
@@ -61,8 +62,10 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
         None => None,
     };
     let start = Instant::now();
+    // What is stated is what is known before the login.
+    let fence = worker.shared.nodes.fence();
     let result = tokio::select! {
-        result = log_in(&pool, dialler(&pool, address.clone())) => result,
+        result = log_in(&pool, dialler(&pool, address.clone(), fence)) => result,
         () = replaced(&pool, &address) => {
             drop(permit);
             return pool.dial_abandoned(id);
@@ -70,7 +73,8 @@ pub(super) async fn run(pool: ShardPool, id: ServerId, permit: Option<Permit>) {
     };
     worker.shared.report(key.place, &result);
     match result {
-        Ok(conn) => {
+        Ok(mut conn) => {
+            conn.epoch = fence;
             worker.metrics.server_logins.increment();
             if conn.target.tls.is_some() {
                 worker.metrics.server_tls_handshakes.increment();
@@ -137,19 +141,23 @@ async fn log_in(pool: &ShardPool, mut dialler: Dialler) -> Result<ServerConn, Di
     Ok(conn)
 }
 
-fn dialler(pool: &ShardPool, address: Address) -> Dialler {
+fn dialler(pool: &ShardPool, address: Address, fence: u64) -> Dialler {
     let shared = &pool.0.worker.shared;
     let source = shared.policies.source();
     let policy = pool.policy();
     // Replicas have the same roles and certificates.
     let shard = shared.shards.name(pool.0.key.place.shard);
     let login = shared.secrets.for_server(&policy.server_user, &shard);
+    let mut params = shared.server_params.clone();
+    if fence != 0 {
+        params.push(guards::stated(fence));
+    }
     Dialler {
         address,
         startup: Startup {
             user: login.role.unwrap_or_else(|| policy.server_user.to_string()),
             database: policy.server_database.to_string(),
-            params: shared.server_params.clone(),
+            params,
         },
         secret: login.secret,
         protocol: source.pool.server_protocol,

@@ -50,10 +50,18 @@ impl ShardPool {
             let now = self.0.worker.time(since);
             let answer = (self.0.machine.borrow_mut()).request_held(purpose.class(), purpose.hold(), now);
             match answer {
-                Answer::Granted(id) => break self.take_slot(id).ok_or(Refused::TimedOut),
+                Answer::Granted(id) => match self.take_slot(id).map(|pooled| self.current(pooled)) {
+                    Some(Some(pooled)) => break Ok(pooled),
+                    Some(None) => since = Instant::now(),
+                    None => break Err(Refused::TimedOut),
+                },
                 Answer::Refused(reason) => break Err(reason),
                 Answer::Queued(id) => match self.queued(id, slot, since).await {
-                    Some(result) => break result,
+                    Some(Ok(pooled)) => match self.current(pooled) {
+                        Some(pooled) => break Ok(pooled),
+                        None => since = Instant::now(),
+                    },
+                    Some(refused) => break refused,
                     None => {
                         self.run_effects();
                         return Err(CheckoutError::cancelled());
@@ -63,7 +71,8 @@ impl ShardPool {
                     let Some(pooled) = self.take_slot(id) else {
                         break Err(Refused::TimedOut);
                     };
-                    if let Some(pooled) = Box::pin(self.checked(pooled)).await {
+                    let checked = Box::pin(self.checked(pooled)).await;
+                    if let Some(pooled) = checked.and_then(|pooled| self.current(pooled)) {
                         break Ok(pooled);
                     }
                     since = Instant::now();
@@ -83,6 +92,15 @@ impl ShardPool {
                 Err(self.explain(reason))
             }
         }
+    }
+
+    /// The connection, unless it was made before rows changed hands; then it is closed.
+    fn current(&self, pooled: Box<Pooled>) -> Option<Box<Pooled>> {
+        if self.is_outdated(&pooled) {
+            self.drop_lent(pooled);
+            return None;
+        }
+        Some(pooled)
     }
 
     /// Waits for the turn of a request. `None`: its client cancelled it.

@@ -252,6 +252,10 @@ impl ShardPool {
                 self.found_dead(pooled);
                 continue;
             }
+            if self.is_outdated(&pooled) {
+                self.drop_lent(pooled);
+                continue;
+            }
             self.0.worker.metrics.checkouts.increment();
             return Some(Lease::new(pooled, self.clone(), slot));
         }
@@ -272,12 +276,18 @@ impl ShardPool {
             self.0.machine.borrow_mut().take_idle_where(is_fit)?
         };
         let mut pooled = self.take_slot(id)?;
-        if pooled.conn.is_broken_hint() && !pooled.conn.survives_idle_input() {
+        let dead = pooled.conn.is_broken_hint() && !pooled.conn.survives_idle_input();
+        if dead || self.is_outdated(&pooled) {
             self.drop_lent(pooled);
             return None;
         }
         self.0.worker.metrics.checkouts.increment();
         Some(Lease::new(pooled, self.clone(), slot))
+    }
+
+    /// Rows have changed hands since its login: shards would take it for one of a proxy that does not know.
+    pub(super) fn is_outdated(&self, pooled: &Pooled) -> bool {
+        pooled.conn.epoch < self.0.worker.shared.nodes.fence()
     }
 
     /// A mark for a new connection.

@@ -154,7 +154,6 @@ async fn put_right(server: &mut ServerConn, wash: bool, pipeline: bool) -> Resul
         server.prepared.clear();
         server.applied = Applied::Fresh;
         server.sequences = SequenceOwner::Nobody;
-        server.epoch = 0;
     }
     Ok(())
 }

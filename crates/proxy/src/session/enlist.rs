@@ -148,6 +148,7 @@ impl Session {
             pool.checkout(Purpose::Further(ticket), Some(&self.cancel.slot))
                 .await?
         };
+        self.check_fence()?;
         Ok(lease)
     }
 

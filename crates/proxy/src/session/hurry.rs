@@ -154,7 +154,8 @@ impl Session {
         self.engine.running.enter_anyway();
         self.counted = true;
         self.cancel.slot.begin_request();
-        if cluster.gate.is_closed() || !cluster.is_valid() || self.cancel.slot.is_late() {
+        let outdated = self.fence != cluster.nodes.fence();
+        if cluster.gate.is_closed() || outdated || !cluster.is_valid() || self.cancel.slot.is_late() {
             self.count_out();
             return false;
         }

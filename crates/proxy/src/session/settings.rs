@@ -336,7 +336,8 @@ fn is_identity(name: &str) -> bool {
 
 /// A setting of Drover's own.
 pub(super) fn is_own(name: &str) -> bool {
-    name.starts_with("drover.")
+    // What is stated to the guards of the shards is nobody else's business either.
+    name.starts_with("drover.") || name.starts_with("drover_internal.")
 }
 
 /// Quotes each part of a possibly dotted setting name.

@@ -81,6 +81,8 @@ impl Session {
             announce_columns: true,
             stop,
             counted: false,
+            fence: 0,
+            behind: false,
             in_query: false,
             client_address,
         };

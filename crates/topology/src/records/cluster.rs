@@ -84,6 +84,7 @@ impl ClusterRecord {
             maps: vec![MapRecord { id, scheme }],
             tables: Vec::new(),
             declared_local: Vec::new(),
+            ownership: Epoch(0),
             journal: None,
         };
         record.check()?;

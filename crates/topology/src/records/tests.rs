@@ -405,3 +405,50 @@ fn cluster_sample_with_a_journal() {
     ));
     check(include_str!("../../samples/cluster-v1-journal.json"), record);
 }
+
+/// Statements planned before such a change must not run after it; all others may.
+#[test]
+fn rows_change_hands_when_a_table_begins_to_move_or_its_map_changes() {
+    let mut before = cluster();
+    for (at, table) in (1..).zip(&mut before.tables) {
+        table.home_oid = 20_000 + at;
+    }
+    let moved = |change: &dyn Fn(&mut ClusterRecord)| {
+        let mut after = before.clone();
+        change(&mut after);
+        after.moves_rows_of(&before)
+    };
+    let pending = || TableState::Pending {
+        change: "lease-9.2".into(),
+        what: "moving".into(),
+    };
+    assert!(moved(&|after| after.tables[0].state = pending()));
+    assert!(moved(&|after| {
+        let mut table = after.tables[0].clone();
+        (table.home_oid, table.state) = (7, pending());
+        after.tables.push(table);
+    }));
+    assert!(moved(&|after| after.tables[0].kind = TableKind::Reference));
+    assert!(moved(&|after| {
+        let shape = KeyShape::one(KeyType::Int8);
+        after.maps[0].scheme = after.maps[0].scheme.pin(&shape, "7", Some(ShardId(2)));
+    }));
+    assert!(moved(&|after| after.shards.push(shard(5))));
+
+    assert!(!moved(&|after| after.tables[1].state = TableState::Active));
+    assert!(!moved(&|after| {
+        let mut table = after.tables[0].clone();
+        table.home_oid = 7;
+        after.tables.push(table);
+    }));
+    assert!(!moved(&|after| after.tables[0].name = "people".into()));
+    assert!(!moved(&|after| after.tables.truncate(1)));
+    assert!(!moved(&|after| after.shards[0].primary.port = 7000));
+}
+
+#[test]
+fn cluster_sample_with_an_ownership() {
+    let mut record = cluster();
+    record.ownership = Epoch(40);
+    check(include_str!("../../samples/cluster-v1-ownership.json"), record);
+}

@@ -8,18 +8,19 @@ use std::time::Instant;
 use catalog::ShardId;
 use movement::workflow::Event;
 use topology::records::TableState;
-use topology::{ChangeError, ChangeGuard, ChangeScope};
+use topology::{ChangeError, ChangeGuard, ChangeScope, ClusterRecord};
 
 use super::look::{Look, look};
 use super::stream::{Stream, changed};
 use super::{Job, Trouble, prepare, swap, wanted};
 use crate::admin_link::AdminError;
 use crate::cluster::{Cluster, change_deadline};
+use crate::ops::check::Division;
 use crate::ops::decide::{self, Entry, Parts};
 use crate::ops::faults::Step;
 use crate::ops::join::try_join_all;
 use crate::ops::part::{Part, shard_name, tag_count};
-use crate::ops::{OpError, guards, relocate, repair, views};
+use crate::ops::{OpError, partitions, relocate, repair, views};
 
 /// Cuts over. Afterwards the workflow is where the outcome puts it; an error says what is to be made of it.
 pub(super) async fn run(job: &mut Job<'_>, streams: &mut [Stream]) -> Result<(), Trouble> {
@@ -103,7 +104,7 @@ async fn with_barrier(
         home,
         others: Vec::new(),
     };
-    match finish_targets(job, stream, &mut parts, &look).await {
+    match finish_targets(job, stream, &mut parts, &look, &record).await {
         Ok(()) => {
             let entry = Entry::Table(&look.movable.table);
             decide::commit(job.cluster, guard, parts, entry, job.faults).await?;
@@ -123,6 +124,7 @@ async fn finish_targets(
     stream: &mut Stream,
     parts: &mut Parts,
     look: &Look,
+    record: &ClusterRecord,
 ) -> Result<(), Trouble> {
     if Some(&look.digest) != job.workflow().digest.as_ref() {
         return Err(changed());
@@ -157,9 +159,24 @@ async fn finish_targets(
             .map(|part| relocate::run_each(part, &late)),
     )
     .await?;
-    let Some(division) = &look.movable.division else {
-        return Ok(());
-    };
+    if let Some(division) = &look.movable.division {
+        leave_home(stream, parts, look, division).await?;
+    }
+    for part in parts.all() {
+        if let Some(rules) = look.movable.rules(part.shard, record) {
+            partitions::guard(part, &look.movable.sql_name, &rules).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes on the home shard what has moved.
+async fn leave_home(
+    stream: &Stream,
+    parts: &mut Parts,
+    look: &Look,
+    division: &Division,
+) -> Result<(), Trouble> {
     let moved: i64 = stream.lanes.iter().map(|lane| lane.rows()).sum();
     let moved = u64::try_from(moved).map_err(|_| {
         parts
@@ -175,11 +192,6 @@ async fn finish_targets(
     if tag_count(&deleted) != Some(moved) {
         let what = format!("{moved} rows have moved, and the answer to their removal was {deleted}");
         return Err(parts.home.failed(AdminError::State(what)).into());
-    }
-    for part in parts.others.iter_mut().chain([&mut parts.home]) {
-        let owns = division.owns(part.shard);
-        part.run(&guards::create_sql(&look.movable.sql_name, &owns))
-            .await?;
     }
     Ok(())
 }

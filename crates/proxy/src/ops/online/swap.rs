@@ -17,7 +17,7 @@ use crate::ops::effects::NewKind;
 use crate::ops::faults::Step;
 use crate::ops::join::{join_all, try_join_all};
 use crate::ops::part::{Part, tag_count};
-use crate::ops::{LOCK_TIMEOUT, OpError, guards, rearrange, relocate};
+use crate::ops::{LOCK_TIMEOUT, OpError, partitions, rearrange, relocate};
 
 /// What waits on one shard for rows of another one.
 struct Waiting {
@@ -98,6 +98,7 @@ async fn swap(
         let mut shard = Shard {
             part,
             home: record.home,
+            record,
             movable: movable_ref,
             waiting: waiting_ref,
         };
@@ -117,6 +118,7 @@ async fn swap(
 struct Shard<'a> {
     part: &'a mut Part,
     home: ShardId,
+    record: &'a ClusterRecord,
     movable: &'a Movable,
     waiting: &'a [Waiting],
 }
@@ -139,16 +141,15 @@ impl Shard<'_> {
         let patience = LOCK_TIMEOUT.as_millis();
         part.run(&format!("SET LOCAL lock_timeout = {patience}")).await?;
         check::all_have_a_place(&mut part.link, &part.name, self.movable).await?;
-        part.run(&guards::drop_sql(&table)).await?;
+        partitions::unguard(part, &table).await?;
         self.leave().await?;
         if self.movable.table.kind == NewKind::Home && here != self.home {
             relocate::run_each(self.part, views).await?;
             return self.part.run(&format!("DROP TABLE {table}")).await;
         }
         self.arrive().await?;
-        if let Some(division) = &self.movable.division {
-            let guard = guards::create_sql(&table, &division.owns(here));
-            self.part.run(&guard).await?;
+        if let Some(rules) = self.movable.rules(here, self.record) {
+            partitions::guard(self.part, &table, &rules).await?;
         }
         Ok(())
     }

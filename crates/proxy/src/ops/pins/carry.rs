@@ -7,6 +7,7 @@ use topology::{ChangeGuard, ClusterRecord};
 use super::{Change, in_use, is_key_sql, lock_sql, name_sql};
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
+use crate::ops::OpError;
 use crate::ops::copy::copy;
 use crate::ops::decide::{self, Entry, Parts};
 use crate::ops::effects::text_sql;
@@ -15,7 +16,6 @@ use crate::ops::guards::Guarded;
 use crate::ops::join::try_join_all;
 use crate::ops::part::{Part, tag_count};
 use crate::ops::partitions;
-use crate::ops::{OpError, relocate};
 
 /// Moves the rows, makes the guards anew, and commits both with the change of the record.
 pub(super) async fn run(
@@ -164,14 +164,13 @@ async fn seal(
     table: &TableRecord,
 ) -> Result<(), OpError> {
     let name = name_sql(table);
-    let Some(guarded) = Guarded::of(after, table) else {
+    let guarded = Guarded::of(after, table).map(|guarded| guarded.during(after));
+    let Some(guarded) = guarded else {
         return Err(source.failed(AdminError::State(format!("the map of {name} cannot be read"))));
     };
     for part in [source, target] {
-        for leaf in partitions::leaves(part, &name).await? {
-            let made = guarded.create_sql(&leaf, part.shard);
-            relocate::run_each(part, &[made]).await?;
-        }
+        let rules = guarded.rules(part.shard);
+        partitions::guard(part, &name, &rules).await?;
     }
     Ok(())
 }
