@@ -22,6 +22,8 @@ mod letters;
 mod listening;
 #[path = "sessions/movers.rs"]
 mod movers;
+#[path = "sessions/outdated.rs"]
+mod outdated;
 #[path = "sessions/peers.rs"]
 mod peers;
 #[path = "sessions/pins.rs"]

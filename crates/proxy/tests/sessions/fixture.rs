@@ -10,14 +10,15 @@ use proxy::config::{
 use testkit::TestCluster;
 use testkit::client::{Answer, Client};
 use topology::records::{NodeRecord, ShardRecord};
-use topology::{ClusterRecord, MemoryStore, ProxyId};
+use topology::{ClusterRecord, MemoryStore, ProxyId, TopologyStore};
 
 /// A proxy over a database of its own.
 pub struct Fixture {
     kit: &'static TestCluster,
     database: String,
     proxy: Option<Running>,
-    start: Box<dyn Fn(&str) -> Running + Send + Sync>,
+    store: Arc<MemoryStore>,
+    start: Box<dyn Fn(&str, Arc<dyn TopologyStore>) -> Running + Send + Sync>,
 }
 
 impl Drop for Fixture {
@@ -92,15 +93,16 @@ impl Fixture {
         });
         let record = ClusterRecord::new("test", vec![database.clone()], shards.collect()).unwrap();
         let store = Arc::new(MemoryStore::new());
-        let start = move |id: &str| {
+        let start = move |id: &str, store: Arc<dyn TopologyStore>| {
             let id = ProxyId::parse(id).unwrap();
-            proxy::start(config.clone(), store.clone(), id, record.clone(), 64 << 20, None).unwrap()
+            proxy::start(config.clone(), store, id, record.clone(), 64 << 20, None).unwrap()
         };
-        let proxy = start("p1");
+        let proxy = start("p1", store.clone());
         Fixture {
             kit,
             database,
             proxy: Some(proxy),
+            store,
             start: Box::new(start),
         }
     }
@@ -112,7 +114,16 @@ impl Fixture {
 
     /// Another proxy of the same cluster, and where its clients connect.
     pub fn another(&self, id: &str) -> (Running, String) {
-        let proxy = (self.start)(id);
+        self.another_over(id, |store| store)
+    }
+
+    /// The same, which sees the cluster's store as `wrap` has it.
+    pub fn another_over<S: TopologyStore + 'static>(
+        &self,
+        id: &str,
+        wrap: impl FnOnce(Arc<MemoryStore>) -> Arc<S>,
+    ) -> (Running, String) {
+        let proxy = (self.start)(id, wrap(Arc::clone(&self.store)));
         let url = self.url_at(proxy.address());
         (proxy, url)
     }
