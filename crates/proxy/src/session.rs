@@ -138,10 +138,8 @@ pub struct Session {
     stop: Rc<Stop>,
     /// A statement of this session is counted as running.
     counted: bool,
-    /// What the servers of the statement at hand must have stated: see [`fence`].
-    fence: u64,
-    /// A server that the session holds has to be told so again.
-    behind: bool,
+    /// What its servers state to the guards of their shards.
+    stated: fence::Stated,
     /// What is being served is a Query message.
     in_query: bool,
     /// Where the client is, where log lines are to say so.
@@ -272,7 +270,7 @@ impl Session {
         if !self.engine.cluster.is_valid() {
             Box::pin(self.wait_for_touch()).await?;
         }
-        if self.behind || self.fence != self.engine.cluster.nodes.fence() {
+        if self.stated.behind || self.stated.fence != self.engine.cluster.nodes.fence() {
             Box::pin(self.state_ownership()).await?;
         }
         Ok(())

@@ -154,7 +154,7 @@ impl Session {
         self.engine.running.enter_anyway();
         self.counted = true;
         self.cancel.slot.begin_request();
-        let outdated = self.fence != cluster.nodes.fence();
+        let outdated = self.stated.fence != cluster.nodes.fence();
         if cluster.gate.is_closed() || outdated || !cluster.is_valid() || self.cancel.slot.is_late() {
             self.count_out();
             return false;

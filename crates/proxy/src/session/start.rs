@@ -81,8 +81,7 @@ impl Session {
             announce_columns: true,
             stop,
             counted: false,
-            fence: 0,
-            behind: false,
+            stated: super::fence::Stated::default(),
             in_query: false,
             client_address,
         };

@@ -18,8 +18,11 @@ pub struct Fixture {
     database: String,
     proxy: Option<Running>,
     store: Arc<MemoryStore>,
-    start: Box<dyn Fn(&str, Arc<dyn TopologyStore>) -> Running + Send + Sync>,
+    start: Box<Start>,
 }
+
+/// Starts a proxy of this name over a store.
+type Start = dyn Fn(&str, Arc<dyn TopologyStore>) -> Running + Send + Sync;
 
 impl Drop for Fixture {
     fn drop(&mut self) {
