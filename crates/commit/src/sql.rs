@@ -37,11 +37,12 @@ const CREATE_DECISIONS: &str = "CREATE TABLE IF NOT EXISTS drover_internal.decis
     decided_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 )";
 
-/// Every role may call it, in its own transaction. It takes the secret behind the gid, so that a role that
+/// Every role may call it, in its own transaction. Its INSERT waits while snapshots of the cluster are taken
+/// (docs/decisions/0032), whatever the client says of its own waits for locks. It takes the secret behind the gid, so that a role that
 /// reads a gid in `pg_prepared_xacts` cannot decide about somebody else's transaction.
 const CREATE_DECIDE: &str =
     "CREATE OR REPLACE FUNCTION drover_internal.decide(gid text, participants text[], secret text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = 0 AS $body$
 BEGIN
     IF split_part($1, ':', 1) <> 'drover' OR split_part($1, ':', 2) <> '1'
         OR split_part($1, ':', 4) IS DISTINCT FROM

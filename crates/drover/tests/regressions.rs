@@ -381,3 +381,31 @@ fn a_client_that_dies_while_its_statement_waits_on_several_shards_holds_nothing_
         );
     }
 }
+
+#[test]
+fn a_client_that_dies_while_its_schema_change_waits_for_a_lock_holds_nothing_up() {
+    let (mut holder, mut other) = (proxy().client(), proxy().client());
+    let on_second = |client: &mut Client, key: i32| {
+        let route = client
+            .simple(&format!("EXPLAIN (ROUTE) SELECT v FROM t WHERE k = {key}"))
+            .unwrap();
+        format!("{:?}", route.text_rows()).contains("shard_2")
+    };
+    let there = (1..=20).find(|key| on_second(&mut other, *key)).unwrap();
+    let here = (1..=20).find(|key| !on_second(&mut other, *key)).unwrap();
+    good(&mut holder, "BEGIN");
+    good(&mut holder, &format!("UPDATE t SET v = v WHERE k = {there}"));
+    let mut dying = proxy().client();
+    let change = Pipeline::new().query("ALTER TABLE t ADD COLUMN dead int");
+    dying.send(change.bytes()).unwrap();
+    // It has the lock of the home shard, and waits for that of the other.
+    until("the change runs", || {
+        let lock = format!("SET lock_timeout = '1ms'; SELECT v FROM t WHERE k = {here} FOR UPDATE");
+        code(&mut other, &lock) == "55P03"
+    });
+    dying.kill();
+    good(&mut other, "SET lock_timeout = 0; SET statement_timeout = '60s'");
+    good(&mut other, &format!("UPDATE t SET v = v WHERE k = {here}"));
+    good(&mut holder, "ROLLBACK");
+    assert_eq!(code(&mut other, "SELECT dead FROM t"), "42703");
+}

@@ -9,6 +9,7 @@ pub(crate) mod facts;
 mod follow;
 mod gate;
 mod recovery;
+mod snapshots;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -30,6 +31,7 @@ use crate::tls::Tls;
 use databases::{Database, Databases};
 pub use databases::{ServeDatabases, ServeError};
 pub use gate::{Gate, Running};
+pub(crate) use snapshots::Held;
 
 /// How long running statements are waited for, while all others wait, before a change lets them go on and tries again.
 /// After the last time it is given up. What runs may be waiting for something that a session of another proxy holds, which
@@ -77,6 +79,8 @@ pub struct Cluster {
     /// Pauses statements while a change is made.
     pub gate: Gate,
     recovery: Notify,
+    /// Where times without decisions are asked for.
+    snapshots: snapshots::Desk,
     /// The home shard has another primary.
     home_moved: Notify,
 }
@@ -109,6 +113,7 @@ impl Cluster {
             stale: AtomicBool::new(false),
             gate: Gate::default(),
             recovery: Notify::new(),
+            snapshots: snapshots::Desk::default(),
             home_moved: Notify::new(),
         }
     }
@@ -264,6 +269,12 @@ impl Cluster {
         if shard == self.home().0 {
             self.home_moved.notify_one();
         }
+    }
+
+    /// Waits for a time in which no commit over several shards of a database is decided or half done. The error says why
+    /// there is none.
+    pub(crate) async fn hold_decisions(&self, database: &str) -> Result<Held, String> {
+        self.snapshots.hold(database).await
     }
 
     /// Finishes what a commit left prepared on a shard, or leaves it to recovery when that takes long.

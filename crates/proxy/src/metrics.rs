@@ -168,6 +168,7 @@ catalogue! {
     Counter plan_cache_hits "drover_plan_cache_hits_total" "Statements found in the plan cache.";
     Counter plan_cache_misses "drover_plan_cache_misses_total" "Statements that had to be parsed.";
     Counter multi_shard_commits "drover_multi_shard_commits_total" "Transactions committed atomically on several shards.";
+    Counter cluster_snapshots "drover_cluster_snapshots_total" "Snapshots of all shards taken at one moment (drover.read_snapshot = 'cluster').";
     Counter deadlocks "drover_deadlocks_total" "Transactions cancelled to end a deadlock over several shards (40P01).";
     Counter client_bytes_received "drover_client_bytes_received_total" "Bytes received from clients.";
     Counter client_bytes_sent "drover_client_bytes_sent_total" "Bytes sent to clients.";

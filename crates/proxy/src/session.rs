@@ -44,6 +44,7 @@ mod sequences;
 mod set;
 mod several;
 mod simple;
+mod snapshot;
 mod spread;
 mod sql_prepared;
 mod stale;

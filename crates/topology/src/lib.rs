@@ -30,7 +30,7 @@ pub use change::{ChangeCoordinator, ChangeError, ChangeGuard};
 pub use file::FileStore;
 pub use follow::{ClusterEvent, ClusterWatch};
 pub use key::{Key, KeyError};
-pub use membership::{Membership, MembershipError, ProxyId, WaitError};
+pub use membership::{Membership, MembershipError, PeerWatch, ProxyId, WaitError};
 pub use memory::MemoryStore;
 pub use records::{BarrierId, ChangeScope, ClusterRecord};
 pub use salt::{SaltError, salt_secret};

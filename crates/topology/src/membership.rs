@@ -22,10 +22,12 @@ use crate::{Epoch, Key, KeyError, LeaseId, StoreError, TopologyStore, Version, W
 
 mod driver;
 mod lease_clock;
+mod peers;
 #[cfg(test)]
 mod tests;
 
 pub use lease_clock::LeaseClock;
+pub use peers::PeerWatch;
 
 /// How long a proxy's registration outlives its last sign of life.
 pub const LEASE_TTL_DEFAULT: Duration = Duration::from_secs(3);

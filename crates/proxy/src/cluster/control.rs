@@ -8,10 +8,10 @@ use std::time::Duration;
 use catalog::ShardId;
 use tokio::sync::{oneshot, watch};
 use topology::change::{SetupError, ensure_cluster};
-use topology::{ClusterRecord, Membership, MembershipError, ProxyId, StoreError, TopologyStore};
+use topology::{ClusterRecord, Membership, MembershipError, PeerWatch, ProxyId, StoreError, TopologyStore};
 
 use super::follow::{Follower, Workers};
-use super::{Cluster, ServeDatabases, ServeError, databases, recovery};
+use super::{Cluster, ServeDatabases, ServeError, databases, recovery, snapshots};
 use crate::admin_link::AdminError;
 use crate::cancel;
 use crate::config::ProxyConfig;
@@ -22,6 +22,9 @@ use crate::worker::Shared;
 
 /// How often prepared transactions are looked for when nobody asks.
 const RECOVERY_EVERY: Duration = Duration::from_secs(15);
+
+/// How often while some were seen that are not decided.
+const RECOVERY_SOON: Duration = Duration::from_secs(1);
 
 /// Why a proxy cannot take part in the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +148,7 @@ async fn follow(
     let tasks = [
         tokio::task::spawn_local(recover(Arc::clone(&cluster))),
         tokio::task::spawn_local(crate::ops::online::resume(Arc::clone(&cluster))),
+        tokio::task::spawn_local(snapshots::run(Arc::clone(&cluster))),
         tokio::task::spawn_local(crate::deadlock::run(Arc::clone(&cluster), workers.clone())),
         tokio::task::spawn_local(take_cancels(Arc::clone(&cluster), workers.clone(), peer_listen)),
         tokio::task::spawn_local(nodes::marks::run(
@@ -253,9 +257,7 @@ async fn set_up(
     let membership = joined.map_err(|error| ControlError::Thread(error.to_string()))??;
     let membership = Arc::new(membership);
     let _ = cluster.membership.set(Arc::clone(&membership));
-    if let Err(error) = recovery::run_once(&cluster).await {
-        tracing::warn!(%error, "prepared transactions could not be looked at");
-    }
+    look_for_prepared(&cluster).await;
     let mut follower = Follower::new(cluster, membership, workers);
     follower.catch_up().await?;
     Ok(follower)
@@ -299,28 +301,51 @@ async fn with_all_databases(
     Ok(wanted)
 }
 
-/// Looks for prepared transactions now and then, and when asked.
+/// Looks for prepared transactions now and then, when asked, and when another proxy is gone: what that has decided and not
+/// finished is seen in part until somebody finishes it.
 async fn recover(cluster: Arc<Cluster>) {
     // The record whose tables all have their guards.
     let mut guarded = None;
+    let mut peers = cluster.membership().map(PeerWatch::new);
+    // At the start there may be some that were too young to be left by a proxy that is gone.
+    let mut pause = RECOVERY_SOON;
     loop {
         let record = cluster.record();
         // Once more after one was missing, to see that none is.
         if guarded != Some(record.epoch) && !ensure_guards(&cluster, &record).await {
             guarded = Some(record.epoch);
         }
-        let asked = tokio::time::timeout(RECOVERY_EVERY, cluster.recovery.notified())
-            .await
-            .is_ok();
-        if asked {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = cluster.recovery.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
+            () = peer_lost(&mut peers) => tracing::info!("another proxy is gone: looking for what it has left prepared"),
         }
-        match recovery::run_once(&cluster).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "prepared transactions were resolved"),
-            Err(error) => tracing::warn!(%error, "prepared transactions could not be looked at"),
-        }
+        pause = match look_for_prepared(&cluster).await.left {
+            0 => RECOVERY_EVERY,
+            _ => RECOVERY_SOON,
+        };
     }
+}
+
+async fn peer_lost(peers: &mut Option<PeerWatch>) {
+    let Some(peers) = peers else {
+        return std::future::pending().await;
+    };
+    while let Err(error) = peers.lost().await {
+        tracing::debug!(%error, "the registrations of other proxies cannot be followed");
+        tokio::time::sleep(RECOVERY_SOON).await;
+    }
+}
+
+async fn look_for_prepared(cluster: &Cluster) -> recovery::Found {
+    let (found, error) = recovery::run_once(cluster).await;
+    if let Some(error) = error {
+        tracing::warn!(%error, "prepared transactions could not be looked at");
+    }
+    if found.resolved > 0 {
+        tracing::info!(count = found.resolved, "prepared transactions were resolved");
+    }
+    found
 }
 
 /// Makes the guards that are missing. Whether any was, or may have been.

@@ -12,6 +12,9 @@ use crate::admin_link::{AdminError, AdminLink};
 /// A prepared transaction this young may still be in its proxy's hands.
 const GRACE_SECONDS: u32 = 10;
 
+/// One this young certainly is, if its proxy lives; its decision may be a moment old.
+const AT_WORK_MS: u32 = 1000;
+
 /// How long the session whose commit left something prepared tries to finish it, before it answers its client.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -39,42 +42,77 @@ pub(super) async fn finish_now(cluster: &Cluster, database: &str, shard: ShardId
     tokio::time::timeout(PATIENCE, attempts).await.unwrap_or(false)
 }
 
-/// Looks at every shard once and finishes what can be finished. How many transactions were resolved.
-pub(super) async fn run_once(cluster: &Cluster) -> Result<usize, AdminError> {
-    run(cluster, GRACE_SECONDS, false).await
+/// What a look found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Transactions that were finished.
+    pub(super) resolved: usize,
+    /// Transactions that are not decided, or could not be finished yet.
+    pub(super) left: usize,
+}
+
+/// Looks at every shard once and finishes what can be finished: what is decided, and what is so old that nobody will
+/// decide it. A shard that does not answer does not keep the others from being looked at; the first error is told.
+pub(super) async fn run_once(cluster: &Cluster) -> (Found, Option<AdminError>) {
+    run(cluster, AT_WORK_MS, false).await
 }
 
 /// Finishes what is decided, whatever its age, and leaves the rest alone.
-pub(super) async fn run_decided(cluster: &Cluster) -> Result<usize, AdminError> {
-    run(cluster, 0, true).await
+pub(super) async fn run_decided(cluster: &Cluster) -> Result<Found, AdminError> {
+    let (found, error) = run(cluster, 0, true).await;
+    error.map_or(Ok(found), Err)
 }
 
-async fn run(cluster: &Cluster, age_seconds_min: u32, within_grace: bool) -> Result<usize, AdminError> {
+async fn run(cluster: &Cluster, age_ms_min: u32, decided_only: bool) -> (Found, Option<AdminError>) {
     let record = cluster.record();
-    let mut resolved = 0;
+    let mut found = Found::default();
+    let mut first_error = None;
     for shard in &record.shards {
         for database in &record.databases {
-            let mut link = match cluster.admin_link(shard.id, database).await {
-                Ok(link) => link,
+            let place = (shard.id, database.as_str());
+            match run_on(cluster, place, age_ms_min, decided_only, &mut found).await {
                 // A database with prepared transactions cannot be dropped: there is nothing to be found.
-                Err(error) if error.is_no_database() => continue,
-                Err(error) => return Err(error),
-            };
-            let sql = format!(
-                "SELECT gid FROM pg_catalog.pg_prepared_xacts \
-                 WHERE database = pg_catalog.current_database() AND gid LIKE 'drover:%' \
-                 AND prepared < pg_catalog.clock_timestamp() - interval '{age_seconds_min} seconds'"
-            );
-            for row in link.rows(&sql).await? {
-                let [Some(gid)] = row.as_slice() else { continue };
-                let Ok(gid) = gid.parse::<Gid>() else { continue };
-                if resolve(cluster, &mut link, database, &gid, within_grace).await? {
-                    resolved += 1;
+                Err(error) if !error.is_no_database() => {
+                    first_error.get_or_insert(error);
                 }
+                _ => {}
             }
         }
     }
-    Ok(resolved)
+    (found, first_error)
+}
+
+async fn run_on(
+    cluster: &Cluster,
+    (shard, database): (ShardId, &str),
+    age_ms_min: u32,
+    decided_only: bool,
+    found: &mut Found,
+) -> Result<(), AdminError> {
+    let mut link = cluster.admin_link(shard, database).await?;
+    let sql = format!(
+        "SELECT gid, prepared > pg_catalog.clock_timestamp() - interval '{GRACE_SECONDS} seconds' \
+         FROM pg_catalog.pg_prepared_xacts \
+         WHERE database = pg_catalog.current_database() AND gid LIKE 'drover:%' \
+         AND prepared <= pg_catalog.clock_timestamp() - interval '{age_ms_min} milliseconds'"
+    );
+    for row in link.rows(&sql).await? {
+        let [Some(gid), young] = row.as_slice() else {
+            continue;
+        };
+        let Ok(gid) = gid.parse::<Gid>() else { continue };
+        let within_grace = decided_only || young.as_deref() != Some("f");
+        match resolve(cluster, &mut link, database, &gid, within_grace).await {
+            Ok(true) => found.resolved += 1,
+            Ok(false) => found.left += 1,
+            // The deciding shard cannot be asked: others may be decided elsewhere.
+            Err(error) => {
+                tracing::debug!(%shard, %gid, %error, "not finished yet");
+                found.left += 1;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// One prepared transaction on the shard behind `link`. True when it was finished.

@@ -279,6 +279,19 @@ pub fn watch_client(client: &mut Conn, cx: &mut Context<'_>) -> Poll<Result<(), 
     Poll::Pending
 }
 
+/// Does something while the client is watched. `None`: the client is gone, and the rest of it was dropped.
+pub async fn beside_client<T>(client: &mut Conn, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => match watch_client(client, cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(None),
+            _ => Poll::Pending,
+        },
+    })
+    .await
+}
+
 /// The server has closed the connection.
 pub fn lost_eof() -> PumpError {
     PumpError::Server(LinkError::Lost(io::ErrorKind::UnexpectedEof.into()))

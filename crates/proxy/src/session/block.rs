@@ -130,6 +130,8 @@ pub struct Block {
     pub lost: bool,
     /// Every shard has taken the snapshot of this REPEATABLE READ block.
     pub snapshots: bool,
+    /// They are, or are to be, of one moment: no commit over several shards is seen in part.
+    pub cluster_snapshot: bool,
     /// What was known when the block was begun on its first server.
     pub began_with: Option<BeganWith>,
     /// Held from the second shard to the end of the transaction.
@@ -156,7 +158,7 @@ impl Blank for Block {
             && self.effects.is_empty()
             && self.paused.is_none()
             && self.lock_timeout_ms.is_none()
-            && !(self.inspect || self.notifies || self.lost || self.snapshots)
+            && !(self.inspect || self.notifies || self.lost || self.snapshots || self.cluster_snapshot)
             && self.began_with.is_none()
             && self.ticket.is_none()
             && self.tag.is_none()
@@ -177,6 +179,7 @@ impl Block {
         notifies: false,
         lost: false,
         snapshots: false,
+        cluster_snapshot: false,
         began_with: None,
         ticket: None,
         tag: None,
@@ -195,6 +198,7 @@ impl Block {
         self.notifies = false;
         self.lost = false;
         self.snapshots = false;
+        self.cluster_snapshot = false;
         self.began_with = None;
         self.tag = None;
     }

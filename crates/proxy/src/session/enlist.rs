@@ -87,7 +87,9 @@ impl Session {
         let mut attempts = 1;
         loop {
             let ready = match &self.reads {
-                Some(_) if obtained.is_none() => Box::pin(self.obtain_replica(shard)).await?,
+                Some(_) if obtained.is_none() && !self.block.cluster_snapshot => {
+                    Box::pin(self.obtain_replica(shard)).await?
+                }
                 _ => obtained.take(),
             };
             let mut enlisted = match ready {
@@ -203,6 +205,7 @@ impl Session {
         let record = self.engine.cluster.record();
         let shards: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
         let indexes = self.enlist_all(&shards).await?;
+        let held = self.hold_decisions().await?;
         let mut skips = Vec::with_capacity(indexes.len());
         for index in &indexes {
             skips.push(self.begin_on(*index).await?);
@@ -218,6 +221,7 @@ impl Session {
             let reply = link::collect(server).await.map_err(lost)?;
             reply.into_rows().map_err(Fault::Statement)?;
         }
+        Self::check_held(held)?;
         self.enlist(wanted).await
     }
 

@@ -116,6 +116,7 @@ impl Session {
         literals: Literals<'_>,
         args: Option<&Args>,
     ) -> Result<(), Fault> {
+        self.prepare_snapshot(planned.plan.writes)?;
         let context = self.plan_context().await?;
         let values = self.prelude_values(&planned.plan.prelude).await?;
         let own = usize::from(planned.plan.param_count);
@@ -166,6 +167,7 @@ impl Session {
             params: Vec::new(),
             results: vec![writer.borrow().values()],
         };
+        self.prepare_snapshot(planned.plan.writes)?;
         let values = self.prelude_values(&planned.plan.prelude).await?;
         let asked = Asked {
             text,
@@ -186,6 +188,9 @@ impl Session {
         let everywhere = planned.plan.target == Target::Every;
         if let (Many::Refuse(refusal), true, false) = (&planned.plan.many, shards.len() > 1, everywhere) {
             return Err(Fault::refused(refusal));
+        }
+        if shards.len() > 1 {
+            self.prepare_snapshot(planned.plan.writes)?;
         }
         let none = Args::default();
         let arguments = args.unwrap_or(&none);

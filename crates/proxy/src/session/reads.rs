@@ -47,6 +47,7 @@ pub(super) use again::{KEPT_BACK_BYTES, ManyRead};
 pub(super) use node::{Guard, guarded, guarded_kept_back};
 pub use node::{OnReplica, ReplicaMark};
 use options::ReadOptions;
+pub(super) use options::snapshot_of_cluster;
 pub use options::{Consistency, ReadFrom, ReadHint};
 pub(super) use own::ASK_DEFAULTS;
 use pipeline::Pipeline;

@@ -20,6 +20,7 @@ use crate::cluster::{change_deadline, facts};
 use crate::engine::PlanContext;
 use crate::exec::cache::StatementCache;
 use crate::exec::link::{self, Reply};
+use crate::exec::relay;
 use crate::ops::{RecordChange, guards, resolve_effects_on};
 
 /// How long a statement for which everybody was stopped waits for a lock, in milliseconds, before it lets them go on for
@@ -211,8 +212,19 @@ impl Session {
         let server = &mut self.servers[index];
         server.wrote = server.wrote.max_with(Wrote::Yes);
         link::send_query(&mut server.lease, sql).map_err(lost)?;
-        link::skip_replies(&mut server.lease, skip).await.map_err(lost)?;
-        let mut reply = link::collect(&mut server.lease).await.map_err(lost)?;
+        // It may wait for a lock for long: nobody wants what a client that is gone has asked for, and others may be waiting
+        // for what it has locked.
+        server.busy = true;
+        let answered = async {
+            link::skip_replies(&mut server.lease, skip).await?;
+            link::collect(&mut server.lease).await
+        };
+        let answered = relay::beside_client(&mut self.client.conn, answered).await;
+        let Some(answered) = answered else {
+            return Err(Fault::ClientGone);
+        };
+        server.busy = false;
+        let mut reply = answered.map_err(lost)?;
         match reply.error.take() {
             Some(mut error) => {
                 if shard == self.engine.cluster.home() {

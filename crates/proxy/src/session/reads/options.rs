@@ -18,6 +18,9 @@ pub(in super::super) const BUFFER_STATEMENTS: &str = "drover.failover_buffer_sta
 /// Name of the setting by which a session takes over what another has seen.
 pub(in super::super) const TOKEN: &str = "drover.consistency_token";
 
+/// Name of the setting that says whether reads over several shards may see part of a commit.
+pub(in super::super) const READ_SNAPSHOT: &str = "drover.read_snapshot";
+
 /// How long a read waits for replicas that are behind, when the session does not say.
 const WAIT_DEFAULT: Duration = Duration::from_millis(10);
 
@@ -169,6 +172,13 @@ pub(in super::super) fn checked(name: &str, values: &[String]) -> Result<String,
             Consistency::parse(&text).map(Consistency::text),
             "Available values: strong, read_your_writes, monotonic, bounded followed by an age such as 5s, eventual.",
         ),
+        READ_SNAPSHOT => (
+            ["shard", "cluster"]
+                .iter()
+                .find(|known| known.eq_ignore_ascii_case(&text))
+                .map(|known| (*known).to_owned()),
+            "Available values: shard, cluster.",
+        ),
         BUFFER_MS => (
             duration(&text)
                 .filter(|wait| *wait <= BUFFER_MAX)
@@ -197,10 +207,17 @@ pub(in super::super) fn shown(name: &str, settings: &SettingsHistory, hold: pool
     match name {
         READ_FROM => options.from.as_str().to_owned(),
         CONSISTENCY => options.consistency.text(),
+        READ_SNAPSHOT => settings.own(READ_SNAPSHOT).unwrap_or("shard").to_owned(),
         BUFFER_MS => hold.wait.unwrap_or_default().as_millis().to_string(),
         BUFFER_STATEMENTS => hold.queue.unwrap_or_default().to_string(),
         _ => in_words(options.wait),
     }
+}
+
+/// `Some`: reads over several shards want a snapshot of the cluster. Whether they are from primaries, as they must be.
+pub(in super::super) fn snapshot_of_cluster(settings: &SettingsHistory) -> Option<bool> {
+    let wanted = settings.own(READ_SNAPSHOT) == Some("cluster");
+    wanted.then(|| ReadOptions::of(settings).from == ReadFrom::Primary)
 }
 
 /// What a session says of how its statements wait for a server that is away.

@@ -11,19 +11,24 @@ use super::super::idle_times::IDLE_TIMES;
 use super::super::settings::{Settings, SettingsHistory, is_own};
 use super::super::{Fault, Session};
 use super::options::{
-    BUFFER_MS, BUFFER_STATEMENTS, CONSISTENCY, READ_FROM, REPLICA_WAIT, TOKEN, checked, hold_of, shown,
+    BUFFER_MS, BUFFER_STATEMENTS, CONSISTENCY, READ_FROM, READ_SNAPSHOT, REPLICA_WAIT, TOKEN, checked,
+    hold_of, shown,
 };
 use crate::exec::link::TextRow;
 use crate::pools::Purpose;
 
 /// Settings that have one value today; other values come with the features they choose.
-const FIXED: [(&str, &str); 2] = [
-    ("drover.transaction_mode", "atomic"),
-    ("drover.read_snapshot", "shard"),
-];
+const FIXED: [(&str, &str); 1] = [("drover.transaction_mode", "atomic")];
 
 /// Settings that are kept with the session's others.
-const KEPT: [&str; 5] = [READ_FROM, CONSISTENCY, REPLICA_WAIT, BUFFER_MS, BUFFER_STATEMENTS];
+const KEPT: [&str; 6] = [
+    READ_FROM,
+    CONSISTENCY,
+    REPLICA_WAIT,
+    BUFFER_MS,
+    BUFFER_STATEMENTS,
+    READ_SNAPSHOT,
+];
 
 /// What ALTER ROLE and ALTER DATABASE have set of them, one row with a value for each; behind them the same of
 /// [`IDLE_TIMES`], which older servers do not all have.
@@ -31,6 +36,7 @@ pub(in super::super) const ASK_DEFAULTS: &str = "SELECT pg_catalog.current_setti
      pg_catalog.current_setting('drover.consistency', true), pg_catalog.current_setting('drover.replica_wait', true), \
      pg_catalog.current_setting('drover.failover_buffer_ms', true), \
      pg_catalog.current_setting('drover.failover_buffer_statements', true), \
+     pg_catalog.current_setting('drover.read_snapshot', true), \
      (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_in_transaction_session_timeout'), \
      (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout')";
 
