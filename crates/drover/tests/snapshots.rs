@@ -11,7 +11,7 @@ use testkit::client::{Answer, Client, Extended};
 use testkit::proxy::ProxySite;
 
 /// Longer than anything here takes on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const ACCOUNTS: u64 = 40;
 const TOTAL: &str = "4000";
 
@@ -103,9 +103,14 @@ fn a_snapshot_of_the_cluster_waits_for_what_is_decided() {
     let a = site.start("a");
     let (mut plain, mut whole) = (a.client(), a.client());
     accounts(&mut plain);
-    // Half of it is seen at first, and as long as nobody looks.
-    half_committed(&mut plain, 1);
-    assert_eq!(value(&mut plain, "SELECT sum(n) FROM t"), "3990");
+    // Half of it is seen, unless recovery happens to look just now.
+    let mut number = 1;
+    half_committed(&mut plain, number);
+    while value(&mut plain, "SELECT sum(n) FROM t") != "3990" {
+        number += 1;
+        assert!(number < 100, "recovery is always there first");
+        half_committed(&mut plain, number);
+    }
     run(&mut whole, "SET drover.read_snapshot = 'cluster'");
     let read = |client: &mut Client| loop {
         let answer = client.simple("SELECT sum(n) FROM t").unwrap();
@@ -208,11 +213,18 @@ fn each_isolation_level_holds_what_the_guide_says() {
     run(&mut whole, "SET drover.read_snapshot = 'cluster'");
 
     // READ COMMITTED: part of a commit can be seen, and its rest by the next statement. REPEATABLE READ: what is seen stays.
-    half_committed(&mut one, 3);
-    run(&mut one, "BEGIN");
-    run(&mut two, "BEGIN ISOLATION LEVEL REPEATABLE READ");
-    assert_eq!(value(&mut one, "SELECT sum(n) FROM t"), "3990");
-    assert_eq!(value(&mut two, "SELECT sum(n) FROM t"), "3990");
+    for number in 100.. {
+        half_committed(&mut one, number);
+        run(&mut one, "BEGIN");
+        run(&mut two, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+        if [&mut one, &mut two].map(|client| value(client, "SELECT sum(n) FROM t")) == ["3990", "3990"] {
+            break;
+        }
+        // Recovery happened to look just now.
+        assert!(number < 200, "recovery is always there first");
+        run(&mut one, "ROLLBACK");
+        run(&mut two, "ROLLBACK");
+    }
     until("it is finished", || {
         code(&mut whole, "SELECT sum(n) FROM t").is_empty()
     });
@@ -316,7 +328,7 @@ fn sum(client: &mut Client, number: usize) -> Option<String> {
 #[test]
 fn a_snapshot_of_the_cluster_never_shows_half_of_a_commit() {
     const WRITERS: usize = 6;
-    const SNAPSHOTS: u64 = 150;
+    const SNAPSHOTS: u64 = 80;
     let site = site();
     let (a, b) = (site.start("a"), site.start("b"));
     accounts(&mut a.client());

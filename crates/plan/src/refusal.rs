@@ -430,10 +430,6 @@ refusals! {
         "a partition must be sharded as its table is",
         "ALTER TABLE orders ATTACH PARTITION old_orders FOR VALUES IN (1) -- old_orders is not sharded",
         "shard it first, by the same columns: SELECT drover.shard_table('old_orders', key => 'user_id', colocate_with => 'orders')";
-    ClusterSnapshot = "DRV7090",
-        "a read over several shards cannot have a snapshot of the cluster here",
-        "SET drover.read_snapshot = 'cluster'; BEGIN; SELECT count(*) FROM orders",
-        "read outside of transactions, or BEGIN ISOLATION LEVEL REPEATABLE READ, from primaries, and set drover.read_snapshot before the first statement";
     PartitionBound = "DRV7081",
         "the shards would not divide the rows into partitions alike",
         "CREATE TABLE today PARTITION OF orders FOR VALUES FROM (now()) TO (now() + '1 day')",
@@ -442,6 +438,10 @@ refusals! {
         "a partition cannot be detached concurrently from a sharded table: the shards would do it one after the other",
         "ALTER TABLE orders DETACH PARTITION old_orders CONCURRENTLY",
         "leave CONCURRENTLY out: the table is locked for a moment only";
+    ClusterSnapshot = "DRV7090",
+        "a read over several shards cannot have a snapshot of the cluster here",
+        "SET drover.read_snapshot = 'cluster'; BEGIN; SELECT count(*) FROM orders",
+        "read outside of transactions, or BEGIN ISOLATION LEVEL REPEATABLE READ, from primaries, and set drover.read_snapshot before the first statement";
 }
 
 impl RefusalCode {

@@ -147,6 +147,7 @@ impl Session {
         text: &str,
         args: Option<&Args>,
     ) -> Result<(), Fault> {
+        self.prepare_snapshot(planned.plan.writes || shards.len() < 2)?;
         let asked = Asked {
             text,
             args,
@@ -188,9 +189,6 @@ impl Session {
         let everywhere = planned.plan.target == Target::Every;
         if let (Many::Refuse(refusal), true, false) = (&planned.plan.many, shards.len() > 1, everywhere) {
             return Err(Fault::refused(refusal));
-        }
-        if shards.len() > 1 {
-            self.prepare_snapshot(planned.plan.writes)?;
         }
         let none = Args::default();
         let arguments = args.unwrap_or(&none);

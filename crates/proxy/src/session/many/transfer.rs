@@ -121,9 +121,12 @@ impl Session {
         let first = shards.first().copied().unwrap_or(self.engine.cluster.home());
         let outer = self.client.conn.is_held().then(|| self.client.conn.out().split());
         self.client.conn.hold();
-        let result = self
-            .run_many(source, &shards, &transfer.source, Some(&asked))
-            .await;
+        let source_asked = super::Asked {
+            text: &transfer.source,
+            args: Some(&asked),
+            copy: None,
+        };
+        let result = self.run_with(source, &shards, source_asked, Vec::new()).await;
         let kept = match outer {
             Some(before) => std::mem::replace(self.client.conn.out(), before),
             None => self.client.conn.release_held(),
