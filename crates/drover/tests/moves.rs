@@ -11,7 +11,7 @@ use testkit::client::{Answer, Client};
 use testkit::proxy::{DroverProxy, ProxySite};
 
 /// Bound on everything that is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Rows at the beginning; enough to be moved online.
 const ROWS: u64 = 60_000;
@@ -85,7 +85,7 @@ fn write(proxy: &DroverProxy, table: &str, writer: u64, stop: &AtomicBool) -> Wr
         }
         let began = Instant::now();
         if number % 3 == 0 {
-            let id = 1_000_000 * (writer + 1) + number;
+            let id = 200_000_000 * (writer + 1) + number;
             run(&mut client, &format!("INSERT INTO {table} (id) VALUES ({id})"));
             written.inserted += 1;
         } else {
@@ -233,4 +233,56 @@ fn a_sharded_table_goes_elsewhere_and_a_killed_proxy_is_followed_by_another() {
         ));
         check(&site, &b, "elsewhere", &all);
     }
+}
+
+/// How long clients wait while a table of `DROVER_MOVE_ROWS` rows (a million by default) is sharded, gets another key and goes
+/// home: the longest statement of two writers, and the pause that Drover reports. For an optimised build on a quiet machine:
+///
+/// ```sh
+/// DROVER_MOVE_ROWS=10000000 cargo test --release -p drover --test moves -- --ignored --nocapture the_pause
+/// ```
+#[test]
+#[ignore = "a measurement"]
+fn the_pause_of_moves_is_measured() {
+    let rows = std::env::var("DROVER_MOVE_ROWS").map_or(1_000_000, |rows| rows.parse().unwrap());
+    let site = ProxySite::new(TestCluster::shared(3), Path::new(env!("CARGO_BIN_EXE_drover")));
+    let proxy = site.start("b");
+    let mut client = proxy.client();
+    run(
+        &mut client,
+        &format!(
+            "CREATE TABLE measured (id int, k int NOT NULL DEFAULT 7, n int NOT NULL DEFAULT 0, filler text, \
+             PRIMARY KEY (id, k)); \
+             INSERT INTO measured (id, k, filler) SELECT g, g % 1000, repeat('x', 100) FROM generate_series(1, {rows}) g"
+        ),
+    );
+    let mut all = Vec::new();
+    for (number, statement) in [
+        "SELECT drover.shard_table('measured', 'id', online => true)",
+        "SELECT drover.shard_table('measured', 'k', online => true)",
+        "SELECT drover.unshard_table('measured', online => true)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let began = Instant::now();
+        let written = moved_by((&site, &proxy, &proxy), ("measured", number), statement, || {});
+        let longest = written
+            .iter()
+            .map(|written| written.longest)
+            .max()
+            .unwrap_or_default();
+        let moves = run(&mut client, "SELECT * FROM drover.reshardings").text_rows();
+        let pause = moves.last().and_then(|row| row[13].clone()).unwrap_or_default();
+        println!(
+            "{rows} rows, {statement}: {:.1} s in all, the longest statement of a client {longest:?}, paused for {pause} us",
+            began.elapsed().as_secs_f64()
+        );
+        all.extend(written);
+    }
+    let inserted: u64 = all.iter().map(|written| written.inserted).sum();
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM measured"),
+        (rows + inserted).to_string()
+    );
 }

@@ -62,6 +62,12 @@ pub struct Progress {
     pub copied: u64,
     /// Changes streamed in this attempt.
     pub changes: u64,
+    /// Bytes read from the sources' logs in this attempt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_bytes: u64,
+    /// How far the targets were behind the sources when that was last looked at, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lag_ms: u64,
     /// When this attempt began, in milliseconds since 1970.
     pub began_ms: u64,
     /// When the progress was noted, likewise.
@@ -287,6 +293,11 @@ impl Workflow {
             late => Err(TooLate(late)),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn cut(reason: &str) -> String {

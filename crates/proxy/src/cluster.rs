@@ -78,6 +78,8 @@ pub struct Cluster {
     pub nodes: Arc<Nodes>,
     /// Pauses statements while a change is made.
     pub gate: Gate,
+    /// What moves of tables count.
+    pub(crate) figures: Arc<crate::metrics::WorkerMetrics>,
     recovery: Notify,
     /// Where times without decisions are asked for.
     snapshots: snapshots::Desk,
@@ -112,6 +114,7 @@ impl Cluster {
             salt_secret: OnceLock::new(),
             stale: AtomicBool::new(false),
             gate: Gate::default(),
+            figures: Arc::default(),
             recovery: Notify::new(),
             snapshots: snapshots::Desk::default(),
             home_moved: Notify::new(),

@@ -33,6 +33,11 @@ impl Counter {
             .store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Adds `n` to one that has no owner; all who add must do it so.
+    pub(crate) fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
     /// Adds one. Only the owning worker may call this.
     pub fn increment(&self) {
         self.add(1);
@@ -62,6 +67,16 @@ impl Gauge {
             self.0.load(Ordering::Relaxed).saturating_sub(1),
             Ordering::Relaxed,
         );
+    }
+
+    /// One more, of one that has no owner; all who change it must do it so.
+    pub(crate) fn up_shared(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less, likewise.
+    pub(crate) fn down_shared(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Replaces the value. Only the owning worker may call this.
@@ -206,6 +221,13 @@ catalogue! {
     Counter server_checks_failed "drover_server_checks_failed_total" "Of them those that did not.";
     Counter prepared_hits "drover_prepared_hits_total" "Statements that the server connection had prepared already.";
     Counter prepared_misses "drover_prepared_misses_total" "Statements that had to be prepared on the server connection.";
+    Gauge moves_running "drover_moves_running" "Online moves of tables that this proxy works on now.";
+    Counter moves_done "drover_moves_done_total" "Online moves of tables that this proxy brought to their end.";
+    Counter moves_failed "drover_moves_failed_total" "Online moves of tables that this proxy gave up, or was told to.";
+    Counter move_rows "drover_move_rows_total" "Rows copied by online moves, each time they were.";
+    Counter move_changes "drover_move_changes_total" "Changes of tables applied to their copies while they were moved.";
+    Counter move_log_bytes "drover_move_log_bytes_total" "Bytes that online moves read from the logs of servers.";
+    Counter move_pause_us "drover_move_pause_microseconds_total" "Time statements waited for the cutovers of online moves, in microseconds.";
     Counter spans_exported "drover_spans_exported_total" "Spans taken by the collector.";
     Counter spans_failed "drover_spans_failed_total" "Spans lost because the collector did not take them.";
     Counter spans_dropped "drover_spans_dropped_total" "Spans dropped because too many were waiting to be sent.";
@@ -238,6 +260,11 @@ impl Registry {
         let metrics = Arc::new(WorkerMetrics::default());
         self.lock().push(Arc::clone(&metrics));
         metrics
+    }
+
+    /// Metrics of somebody who is no worker count with theirs.
+    pub(crate) fn adopt(&self, metrics: Arc<WorkerMetrics>) {
+        self.lock().push(metrics);
     }
 
     /// Each metric that is one number with its sum over all workers.

@@ -170,6 +170,7 @@ impl Control {
     pub fn attach(&self, shared: Arc<Shared>) {
         // What was seen since they were given their shards.
         shared.set_shards(self.cluster.nodes.shard_configs());
+        shared.metrics.adopt(Arc::clone(&self.cluster.figures));
         self.shared.send_replace(Some(shared));
     }
 

@@ -28,6 +28,7 @@ use super::relocate::{Goal, Wanted};
 use super::{check, relocate};
 use crate::admin_link::AdminError;
 use crate::cluster::Cluster;
+use crate::metrics::WorkerMetrics;
 
 /// Tables smaller than this, in bytes, are moved in one transaction unless the operator says otherwise.
 const ONLINE_BYTES_MIN: u64 = 8 << 20;
@@ -418,7 +419,37 @@ fn requested(statement: &str) -> Result<Goal, OpError> {
 }
 
 /// From wherever the move is to its end, or to where somebody else has to take it over.
-async fn drive(mut job: Job<'_>) -> Result<(), OpError> {
+async fn drive(job: Job<'_>) -> Result<(), OpError> {
+    let figures = std::sync::Arc::clone(&job.cluster.figures);
+    let running = Running::new(&figures);
+    let ended = lead(job).await;
+    drop(running);
+    match &ended {
+        Ok(()) => figures.moves_done.add_shared(1),
+        // Somebody else goes on.
+        Err(OpError::Unfinished(_) | OpError::Died) => {}
+        Err(_) => figures.moves_failed.add_shared(1),
+    }
+    ended
+}
+
+/// A move that is counted as running, also when the client that waits for it goes away.
+struct Running<'a>(&'a WorkerMetrics);
+
+impl Running<'_> {
+    fn new(figures: &WorkerMetrics) -> Running<'_> {
+        figures.moves_running.up_shared();
+        Running(figures)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.moves_running.down_shared();
+    }
+}
+
+async fn lead(mut job: Job<'_>) -> Result<(), OpError> {
     let mut failures = 0;
     let mut failure = None;
     job.faults.reached(Step::Begun).await?;

@@ -37,6 +37,7 @@ pub(super) async fn run(job: &mut Job<'_>, streams: &mut [Stream]) -> Result<(),
             job.lead
                 .save(|workflow| workflow.progress.pause_us = Some(pause_us))
                 .await?;
+            job.cluster.figures.move_pause_us.add_shared(pause_us);
             let waited = pause_us as f64 / 1e6;
             job.say(&format!("moved; statements waited for {waited:.3} s"));
             Ok(())

@@ -197,7 +197,8 @@ async fn copy_all(
     (position, snapshot): (Lsn, &str),
 ) -> Result<(), Trouble> {
     let leaving = job.workflow().progress.rows;
-    let copied = Cell::new(job.workflow().progress.copied);
+    let before = job.workflow().progress.copied;
+    let copied = Cell::new(before);
     let cluster = job.cluster;
     let (staged, attempt) = (job.workflow().staged, job.workflow().attempt);
     let database = job.workflow().database.clone();
@@ -243,6 +244,10 @@ async fn copy_all(
         stopped = noting => stopped?,
     }
     let copied = copied.get();
+    job.cluster
+        .figures
+        .move_rows
+        .add_shared(copied.saturating_sub(before));
     job.note(|progress| progress.copied = copied).await
 }
 

@@ -55,6 +55,10 @@ pub(super) struct Stream {
     confirmed: Lsn,
     said: Instant,
     noted: Instant,
+    /// When the marker was written that is being looked for.
+    marked: Option<Instant>,
+    /// Bytes read and not noted.
+    bytes: u64,
     markers: u64,
 }
 
@@ -112,6 +116,7 @@ async fn come_close(job: &mut Job<'_>, streams: &mut [Stream]) -> Result<(), Tro
             let marker = stream.mark(job).await?;
             stream.reach(job, &marker).await?;
         }
+        note_counts(job, streams, asked.elapsed()).await?;
         if asked.elapsed() < CLOSE * u32::try_from(streams.len()).unwrap_or(1) {
             return Ok(());
         }
@@ -134,6 +139,32 @@ async fn look_now(job: &Job<'_>) -> Result<Look, OpError> {
     let looked = look(&mut home, &record, &wanted).await;
     home.roll_back().await;
     looked
+}
+
+/// What has been applied up to the last markers, which took so long.
+pub(super) async fn note_counts(
+    job: &mut Job<'_>,
+    streams: &mut [Stream],
+    lag: Duration,
+) -> Result<(), Trouble> {
+    let (mut changes, mut bytes) = (0, 0);
+    for stream in streams {
+        let more = stream.take_counts();
+        changes += more.0;
+        bytes += more.1;
+    }
+    job.cluster.figures.move_changes.add_shared(changes);
+    job.cluster.figures.move_log_bytes.add_shared(bytes);
+    job.note(|progress| {
+        progress.changes += changes;
+        progress.log_bytes += bytes;
+        progress.lag_ms = milliseconds(lag);
+    })
+    .await
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Stream {
@@ -183,6 +214,8 @@ impl Stream {
             confirmed: Lsn(0),
             said: Instant::now(),
             noted: Instant::now(),
+            marked: None,
+            bytes: 0,
             markers: 0,
         };
         stream.start(&prepare::tool_name(&workflow.id)).await?;
@@ -242,6 +275,7 @@ impl Stream {
     /// Writes a marker into the source's log; it is durable, as all that committed before is.
     pub(super) async fn mark(&mut self, job: &Job<'_>) -> Result<String, OpError> {
         self.markers += 1;
+        self.marked = Some(Instant::now());
         let marker = format!("{} {}", job.workflow().id, self.markers);
         let sql = format!(
             "SET synchronous_commit = local; SELECT pg_catalog.pg_logical_emit_message(true, '{MARKER}', {})",
@@ -315,6 +349,7 @@ impl Stream {
         match frame.tag {
             tag::COPY_DATA => {
                 let bytes = server.conn.take(frame.len).freeze();
+                self.bytes += bytes.len() as u64;
                 // Behind the tag and the length.
                 Ok(Some(bytes.slice(5.min(bytes.len())..)))
             }
@@ -354,9 +389,26 @@ impl Stream {
             return Ok(());
         }
         self.noted = Instant::now();
-        let changes = std::mem::take(&mut self.changes.count);
+        let lag = self.marked.map_or(0, |marked| milliseconds(marked.elapsed()));
+        let (changes, bytes) = self.take_counts();
         self.confirm(false).await?;
-        job.note(|progress| progress.changes += changes).await
+        let figures = &job.cluster.figures;
+        figures.move_changes.add_shared(changes);
+        figures.move_log_bytes.add_shared(bytes);
+        job.note(|progress| {
+            progress.changes += changes;
+            progress.log_bytes += bytes;
+            progress.lag_ms = lag;
+        })
+        .await
+    }
+
+    /// Changes and bytes since the last time.
+    fn take_counts(&mut self) -> (u64, u64) {
+        (
+            std::mem::take(&mut self.changes.count),
+            std::mem::take(&mut self.bytes),
+        )
     }
 
     fn broken(&self, error: &DecodeError) -> OpError {

@@ -179,7 +179,19 @@ fn a_table_goes_to_another_key_and_home_while_it_is_written() {
         f.assert_staged(&goal, statement);
         let workflow = f.over();
         assert_eq!((workflow.phase, workflow.attempt), (Phase::Done, 1));
-        assert!(workflow.progress.pause_us.is_some() && workflow.progress.copied > 0);
+        let progress = &workflow.progress;
+        assert!(progress.pause_us.is_some() && progress.copied > 0 && progress.log_bytes > 0);
+        let figures = &f.cluster.figures;
+        assert_eq!(
+            [
+                figures.moves_running.get(),
+                figures.moves_done.get(),
+                figures.move_rows.get()
+            ],
+            [0, 1, progress.copied]
+        );
+        assert_eq!(figures.move_changes.get(), progress.changes);
+        assert_eq!(Some(figures.move_pause_us.get()), progress.pause_us);
     }
 }
 
