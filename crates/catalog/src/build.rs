@@ -177,6 +177,32 @@ fn link(facts: &mut SnapshotBuilder) {
             relation.policies.push(policy);
         }
     }
+    link_partitions(facts);
+}
+
+/// Tells tables what rows meet in their partitions.
+fn link_partitions(facts: &mut SnapshotBuilder) {
+    let met = |r: &&Relation| r.is_partition && !(r.triggers.is_empty() && r.referenced_by.is_empty());
+    let mut partitions: Vec<Oid> = facts.relations.values().filter(met).map(|r| r.oid).collect();
+    partitions.sort_unstable();
+    for oid in partitions {
+        let Some(partition) = facts.relations.get(&oid) else {
+            continue;
+        };
+        let (triggers, referenced) = (partition.triggers.clone(), !partition.referenced_by.is_empty());
+        let above = |oid: &Oid| {
+            let relation = facts.relations.get(oid).filter(|r| r.is_partition);
+            relation.and_then(|r| r.parents.first().copied())
+        };
+        // Partitions cannot be circular; the bound is against damaged input.
+        let parents: Vec<Oid> = std::iter::successors(above(&oid), above).take(64).collect();
+        for parent in parents {
+            if let Some(parent) = facts.relations.get_mut(&parent) {
+                parent.partition_triggers.extend(triggers.iter().cloned());
+                parent.partition_referenced |= referenced;
+            }
+        }
+    }
 }
 
 fn names_of<'a>(items: impl Iterator<Item = (&'a str, Oid)>) -> Map<Box<str>, Vec<Oid>> {

@@ -256,6 +256,10 @@ pub struct Relation {
     pub is_partition: bool,
     /// Triggers, internal ones left out.
     pub triggers: Vec<Trigger>,
+    /// Triggers of its partitions, of all levels: they fire for rows that are written through it.
+    pub partition_triggers: Vec<Trigger>,
+    /// Some foreign key refers to one of its partitions, of any level.
+    pub partition_referenced: bool,
     /// Has rules other than a view's SELECT rule.
     pub has_rules: bool,
     /// Row-level security is switched on.
@@ -291,6 +295,11 @@ impl Relation {
     pub fn has_inheritance(&self) -> bool {
         let is_child = !self.parents.is_empty() && !self.is_partition;
         is_child || (!self.children.is_empty() && self.kind != RelationKind::PartitionedTable)
+    }
+
+    /// Triggers that fire for its rows: its own and those of its partitions.
+    pub fn all_triggers(&self) -> impl Iterator<Item = &Trigger> + Clone {
+        self.triggers.iter().chain(&self.partition_triggers)
     }
 
     /// Rows can be stored under its name: a table, partitioned or not.

@@ -90,10 +90,10 @@ fn plan(mut cx: Cx<'_>, refusal: Refusal) -> Result<Plan, Refusal> {
 fn movable(relation: &Relation) -> Result<(), Refusal> {
     let refuse = |why: &str| Err(Refusal::with(RefusalCode::KeyMove, why));
     crate::triage::writable(relation)?;
-    if relation.triggers.iter().any(|trigger| trigger.enabled) {
+    if relation.all_triggers().any(|trigger| trigger.enabled) {
         return refuse("the table has triggers");
     }
-    if !relation.referenced_by.is_empty() {
+    if relation.partition_referenced || !relation.referenced_by.is_empty() {
         return refuse("a foreign key refers to the table");
     }
     if relation.row_security || relation.has_rules {

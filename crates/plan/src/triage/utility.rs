@@ -1,6 +1,6 @@
 //! COPY, maintenance and other statements that run without defining anything.
 
-use catalog::{KeyColumn, Placement, Proof, Relation};
+use catalog::{KeyColumn, Placement, Proof, Relation, RelationKind};
 use sql::{
     CopyEndpoint, CopyOptions, Detail, DoBlock, Maintenance, QualifiedName, RawStatement,
     StatementKind as Kind,
@@ -185,8 +185,7 @@ pub(crate) fn writable(table: &Relation) -> Result<(), Refusal> {
 pub(crate) fn writable_at_once(table: &Relation) -> Result<(), Refusal> {
     // pg_trigger.h: ROW 1, BEFORE 2, INSERT 4, UPDATE 16.
     let before_row = table
-        .triggers
-        .iter()
+        .all_triggers()
         .any(|t| t.enabled && t.type_bits & 3 == 3 && t.type_bits & 20 != 0);
     if before_row && !is_reference(table) {
         return Err(Refusal::with(RefusalCode::BeforeTrigger, name_of(table)));
@@ -255,9 +254,14 @@ pub(super) fn maintain(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         return Ok(Triage::Home);
     }
     let mut spread = 0;
+    let mut partitioned = false;
     for name in tables {
         let place = cx.place_of(name)?;
-        spread += usize::from(matches!(place, RelationPlace::Table(_) | RelationPlace::Index(_)));
+        if let RelationPlace::Table(table) | RelationPlace::Index(table) = place {
+            spread += 1;
+            // PostgreSQL does one partition after the other, each in a transaction.
+            partitioned |= table.kind == RelationKind::PartitionedTable;
+        }
     }
     if spread == 0 && !tables.is_empty() {
         return Ok(Triage::Home);
@@ -267,8 +271,9 @@ pub(super) fn maintain(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     }
     let mut plan = DdlPlan::at(DdlPlace::All);
     plan.transactional = match raw.kind {
-        Kind::Analyze | Kind::Cluster => true,
-        Kind::Reindex => !options.iter().any(|o| o == "concurrently"),
+        Kind::Analyze => true,
+        Kind::Cluster => !partitioned,
+        Kind::Reindex => !partitioned && !options.iter().any(|o| o == "concurrently"),
         _ => false,
     };
     plan.changes_schema = false;
