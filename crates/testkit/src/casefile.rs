@@ -4,6 +4,9 @@
 //! may be preceded by `@directives`. A plain line of SQL is a complete case.
 
 mod scan;
+mod spread;
+
+pub use spread::Spread;
 
 use scan::Source;
 use std::collections::BTreeSet;
@@ -150,6 +153,8 @@ pub enum Flag {
     AnyMessage,
     /// Refused only where there are several shards; a single one may answer.
     Many,
+    /// Whatever error the oracle answers with, or none.
+    AnyError,
 }
 
 /// A parameter as written: `7`, `'x'`, `NULL`, each with an optional `::type`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use testkit::TestCluster;
 use testkit::campaign::Campaign;
-use testkit::casefile::CaseFile;
+use testkit::casefile::{CaseFile, Spread};
 use testkit::client::{Client, Target};
 use testkit::dev::DroverDev;
 use testkit::disturb::{self, DisturbOptions, Disturbance};
@@ -34,7 +34,8 @@ const USAGE: &str = "usage:
   drover-testkit disturb --binary PATH [--rounds N] [--shards N] [--replicas N] [--rate N] [--clients N] [--seconds N]
                         [--kinds quiet,killed,stopped,restarted,slow] [--config TOML]
       reads at a fixed rate while each replica of a shard is disturbed in each way, and says what clients saw of it.
-  drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS] FILE-OR-FOLDER…
+  drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS]
+                        [--spread written|one-shard|null-keys] FILE-OR-FOLDER…
       for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.";
 
 fn main() -> ExitCode {
@@ -378,13 +379,13 @@ fn isolation(list: &[String]) -> Result<bool, Failure> {
 
 fn all(list: &[String]) -> Result<bool, Failure> {
     let values = [
-        "--binary", "--shards", "--modes", "--random", "--leak", "--filter",
+        "--binary", "--shards", "--modes", "--random", "--leak", "--filter", "--spread",
     ];
     let arguments = Arguments::parse(list, &["--strict"], &values)?;
     let binary = arguments
         .value("--binary")
         .ok_or_else(|| Failure::Usage("--binary is missing".to_string()))?;
-    let files = case_files(&arguments.rest)?;
+    let files = spread(case_files(&arguments.rest)?, &arguments)?;
     let mut good = true;
     for shards in arguments.value("--shards").unwrap_or("1,2,4").split(',') {
         let count = shards
@@ -405,6 +406,18 @@ fn all(list: &[String]) -> Result<bool, Failure> {
         good &= failures.is_empty();
     }
     Ok(good)
+}
+
+/// `--spread NAME`
+fn spread(files: Vec<CaseFile>, arguments: &Arguments) -> Result<Vec<CaseFile>, Failure> {
+    let name = arguments.value("--spread").unwrap_or("written");
+    let known = Spread::ALL.iter().find(|(known, _)| *known == name);
+    let (_, spread) = known.ok_or_else(|| Failure::Usage(format!("unknown spread {name}")))?;
+    let folder = arguments.rest.iter().map(Path::new).find(|path| path.is_dir());
+    let folder = folder.unwrap_or(Path::new("tests/cases"));
+    let spread = files.into_iter().map(|file| file.spread(*spread, folder));
+    let spread: Result<Vec<Option<CaseFile>>, _> = spread.collect();
+    Ok(spread.map_err(run_error)?.into_iter().flatten().collect())
 }
 
 /// `--random SEED:COUNT`
