@@ -209,6 +209,13 @@ fn schemas_that_drifted_are_described_by_the_statements_that_mend_them() {
         "CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2'",
         "CREATE FUNCTION of_settings(settings) RETURNS text LANGUAGE sql AS 'SELECT ($1).k'",
         "GRANT SELECT ON shop.orders TO PUBLIC",
+        "CREATE TYPE pair AS (a int, b text)",
+        "CREATE TYPE span AS RANGE (subtype = int)",
+        "CREATE TYPE of_home AS (s settings)",
+        "CREATE AGGREGATE total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '0')",
+        "CREATE OPERATOR <-> (FUNCTION = int4mi, LEFTARG = int, RIGHTARG = int)",
+        "COMMENT ON COLUMN shop.orders.v IS 'it''s a value'",
+        "COMMENT ON TABLE numbered IS 'numbers'",
     ] {
         run(&mut client, sql);
     }
@@ -221,7 +228,8 @@ fn schemas_that_drifted_are_described_by_the_statements_that_mend_them() {
     run(
         &mut on[1],
         "DROP VIEW large; DROP INDEX shop.orders_v; ALTER TABLE shop.orders DROP CONSTRAINT positive, DROP COLUMN v;
-         DROP FUNCTION twice(int); REVOKE SELECT ON shop.orders FROM PUBLIC; DROP TABLE countries",
+         DROP FUNCTION twice(int); REVOKE SELECT ON shop.orders FROM PUBLIC; DROP TABLE countries;
+         DROP TYPE pair; DROP TYPE span; DROP AGGREGATE total(int); DROP OPERATOR <-> (int, int); COMMENT ON TABLE numbered IS NULL",
     );
     run(
         &mut on[2],
@@ -233,11 +241,17 @@ fn schemas_that_drifted_are_described_by_the_statements_that_mend_them() {
     let lines: Vec<&str> = out.lines().filter(|line| line.starts_with("-- shard")).collect();
     let expected = [
         "-- shard_2: column shop.orders.v is missing",
+        "-- shard_2: comment public.numbered is missing",
+        "-- shard_2: comment shop.orders.v is missing",
         "-- shard_2: constraint shop.orders positive is missing",
         "-- shard_2: function public.twice(integer) is missing",
+        "-- shard_2: function (aggregate) public.total(integer) is missing",
         "-- shard_2: grant shop.orders SELECT to PUBLIC is missing",
         "-- shard_2: index shop.orders orders_v is missing",
+        "-- shard_2: operator public.<->(integer,integer) is missing",
         "-- shard_2: table public.countries is missing",
+        "-- shard_2: type public.pair is missing",
+        "-- shard_2: type public.span is missing",
         "-- shard_2: view public.large is missing",
         "-- shard_3: column shop.orders.v is different",
         "-- shard_3: index shop.orders more is extra",

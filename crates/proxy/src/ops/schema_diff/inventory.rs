@@ -17,9 +17,9 @@ pub(super) fn sql(tables: &[String], home: bool) -> String {
         ),
         false => ("", OTHER_TABLES),
     };
-    let home_only = match home {
-        true => HOME_ONLY,
-        false => "false",
+    let (home_only, home_only_type) = match home {
+        true => (HOME_ONLY, HOME_ONLY_TYPE),
+        false => ("false", "false"),
     };
     format!(
         "WITH RECURSIVE named(nspname, relname) AS ({values}), r AS (
@@ -43,7 +43,8 @@ pub(super) fn sql(tables: &[String], home: bool) -> String {
   SELECT oid, nspname, nspowner FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
   AND nspname NOT IN ('drover', 'drover_internal')
 ), member AS (
-  SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+  -- What comes with an extension, or with a range type.
+  SELECT classid, objid FROM pg_depend WHERE deptype = 'e' OR deptype = 'i' AND classid = 'pg_proc'::regclass
 )
 {TABLES}
 {SHARED}
@@ -55,6 +56,22 @@ UNION ALL SELECT 'function', format('%I.%I(%s)', n.nspname, p.proname, pg_get_fu
   pg_get_functiondef(p.oid)
   FROM pg_proc p JOIN ns n ON n.oid = p.pronamespace WHERE p.prokind <> 'a'
   AND ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only})
+UNION ALL SELECT 'function (aggregate)', format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)),
+  format('CREATE AGGREGATE %I.%I(%s) (SFUNC = %s, STYPE = %s%s%s%s%s)', n.nspname, p.proname,
+    CASE p.pronargs WHEN 0 THEN '*' ELSE pg_get_function_arguments(p.oid) END, a.aggtransfn, format_type(a.aggtranstype, NULL),
+    ', FINALFUNC = ' || nullif(a.aggfinalfn, 0)::regproc, ', COMBINEFUNC = ' || nullif(a.aggcombinefn, 0)::regproc,
+    format(', INITCOND = %L', a.agginitval), ', PARALLEL = ' || CASE p.proparallel WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' END)
+  FROM pg_proc p JOIN ns n ON n.oid = p.pronamespace JOIN pg_aggregate a ON a.aggfnoid = p.oid
+  WHERE ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only})
+UNION ALL SELECT 'operator', o.oid::regoperator::text, format('CREATE OPERATOR %I.%s (FUNCTION = %s%s, RIGHTARG = %s)', n.nspname,
+    o.oprname, p.oid::regproc, ', LEFTARG = ' || format_type(nullif(o.oprleft, 0), NULL), format_type(o.oprright, NULL))
+  FROM pg_operator o JOIN ns n ON n.oid = o.oprnamespace JOIN pg_proc p ON p.oid = o.oprcode
+  WHERE ('pg_operator'::regclass, o.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only})
+UNION ALL SELECT 'type', format('%I.%I', n.nspname, y.typname), format('CREATE TYPE %I.%I AS (%s)', n.nspname, y.typname,
+  (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
+   FROM pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped))
+  FROM pg_type y JOIN ns n ON n.oid = y.typnamespace JOIN pg_class c ON c.oid = y.typrelid AND c.relkind = 'c'
+  WHERE ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only_type})
 {others}"
     )
 }
@@ -64,6 +81,11 @@ const HOME_ONLY: &str = "EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_p
     d.refclassid = 'pg_class'::regclass AND d.refobjid NOT IN (SELECT oid FROM t)
     OR d.refclassid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type y JOIN pg_class c ON c.oid = y.typrelid
        AND c.relkind IN ('r', 'p', 'm', 'f', 'v') WHERE d.refobjid IN (y.oid, y.typarray) AND c.oid NOT IN (SELECT oid FROM t))))";
+
+/// A composite type with a column of such a row type.
+const HOME_ONLY_TYPE: &str = "EXISTS (SELECT FROM pg_attribute a JOIN pg_type e ON a.atttypid IN (e.oid, e.typarray) \
+    JOIN pg_class k ON k.oid = e.typrelid AND k.relkind IN ('r', 'p', 'm', 'f', 'v') \
+    WHERE a.attrelid = c.oid AND k.oid NOT IN (SELECT oid FROM t))";
 
 const OTHER_TABLES: &str = "\
 UNION ALL SELECT 'table', format('%I.%I', n.nspname, c.relname), 'it is not a table of the cluster'
@@ -117,7 +139,11 @@ UNION ALL SELECT 'grant', format('%s %s to %s', q, x.privilege_type, g.name),
 UNION ALL SELECT 'grant', format('%s.%I %s to %s', q, a.attname, x.privilege_type, g.name),
   format('GRANT %s (%I) ON TABLE %s TO %s', x.privilege_type, a.attname, q, g.name)
   FROM t JOIN pg_attribute a ON a.attrelid = t.oid AND NOT a.attisdropped, aclexplode(a.attacl) x,
-  LATERAL (SELECT CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END) g(name)";
+  LATERAL (SELECT CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END) g(name)
+UNION ALL SELECT 'comment', format('%s%s', q, '.' || quote_ident(a.attname)), CASE WHEN d.objsubid = 0
+    THEN format('COMMENT ON TABLE %s IS %L', q, d.description) ELSE format('COMMENT ON COLUMN %s.%I IS %L', q, a.attname, d.description) END
+  FROM t JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = t.oid
+  LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.objsubid AND d.objsubid > 0";
 
 /// What is on every shard whatever the tables are.
 const SHARED: &str = "\
@@ -134,4 +160,10 @@ UNION ALL SELECT 'domain', format('%I.%I', n.nspname, y.typname), format('CREATE
   (SELECT string_agg(format(' CONSTRAINT %I %s', k.conname, pg_get_constraintdef(k.oid)), '' ORDER BY k.conname COLLATE \"C\")
    FROM pg_constraint k WHERE k.contypid = y.oid AND k.contype = 'c'))
   FROM pg_type y JOIN ns n ON n.oid = y.typnamespace WHERE y.typtype = 'd'
-  AND ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member)";
+  AND ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member)
+UNION ALL SELECT 'type', format('%I.%I', n.nspname, y.typname), format('CREATE TYPE %I.%I AS RANGE (SUBTYPE = %s%s%s)', n.nspname, y.typname,
+  format_type(r.rngsubtype, NULL), ', SUBTYPE_DIFF = ' || nullif(r.rngsubdiff, 0)::regproc,
+  (SELECT format(', COLLATION = %I.%I', cn.nspname, co.collname) FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
+   WHERE co.oid = r.rngcollation AND co.collname <> 'default'))
+  FROM pg_type y JOIN ns n ON n.oid = y.typnamespace JOIN pg_range r ON r.rngtypid = y.oid
+  WHERE ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member)";
