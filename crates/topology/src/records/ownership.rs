@@ -24,10 +24,10 @@ impl ClusterRecord {
     }
 }
 
-/// What decides where a table's rows are; names of columns do not.
-fn places<'a>(record: &'a ClusterRecord, kind: &'a TableKind) -> Option<(Option<&'a super::Scheme>, usize)> {
+/// What decides where a table's rows are. Another name of a key column looks like another key; that costs new connections, once.
+fn places<'a>(record: &'a ClusterRecord, kind: &'a TableKind) -> Option<(&'a super::Scheme, &'a [String])> {
     match kind {
-        TableKind::Reference => Some((None, 0)),
-        TableKind::Sharded { columns, map, .. } => Some((Some(&record.map(*map)?.scheme), columns.len())),
+        TableKind::Reference => None,
+        TableKind::Sharded { columns, map, .. } => Some((&record.map(*map)?.scheme, columns)),
     }
 }

@@ -429,6 +429,12 @@ fn rows_change_hands_when_a_table_begins_to_move_or_its_map_changes() {
         after.tables.push(table);
     }));
     assert!(moved(&|after| after.tables[0].kind = TableKind::Reference));
+    // Another key with the same map.
+    assert!(moved(&|after| {
+        if let TableKind::Sharded { columns, .. } = &mut after.tables[0].kind {
+            columns[0] = "tenant".into();
+        }
+    }));
     assert!(moved(&|after| {
         let shape = KeyShape::one(KeyType::Int8);
         after.maps[0].scheme = after.maps[0].scheme.pin(&shape, "7", Some(ShardId(2)));
