@@ -42,8 +42,7 @@ pub(super) fn sql(tables: &[String], home: bool) -> String {
 ), ns AS (
   SELECT oid, nspname, nspowner FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
   AND nspname NOT IN ('drover', 'drover_internal')
-), member AS (
-  -- What comes with an extension, or with a range type.
+), member AS ( -- What comes with an extension, or with a range type.
   SELECT classid, objid FROM pg_depend WHERE deptype = 'e' OR deptype = 'i' AND classid = 'pg_proc'::regclass
 )
 {TABLES}
@@ -61,12 +60,10 @@ UNION ALL SELECT 'function (aggregate)', format('%I.%I(%s)', n.nspname, p.pronam
     CASE p.pronargs WHEN 0 THEN '*' ELSE pg_get_function_arguments(p.oid) END, a.aggtransfn, format_type(a.aggtranstype, NULL),
     ', FINALFUNC = ' || nullif(a.aggfinalfn, 0)::regproc, ', COMBINEFUNC = ' || nullif(a.aggcombinefn, 0)::regproc,
     format(', INITCOND = %L', a.agginitval), ', PARALLEL = ' || CASE p.proparallel WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' END)
-  FROM pg_proc p JOIN ns n ON n.oid = p.pronamespace JOIN pg_aggregate a ON a.aggfnoid = p.oid
-  WHERE ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only})
+  FROM pg_proc p JOIN ns n ON n.oid = p.pronamespace JOIN pg_aggregate a ON a.aggfnoid = p.oid WHERE ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only})
 UNION ALL SELECT 'operator', o.oid::regoperator::text, format('CREATE OPERATOR %I.%s (FUNCTION = %s%s, RIGHTARG = %s)', n.nspname,
     o.oprname, p.oid::regproc, ', LEFTARG = ' || format_type(nullif(o.oprleft, 0), NULL), format_type(o.oprright, NULL))
-  FROM pg_operator o JOIN ns n ON n.oid = o.oprnamespace JOIN pg_proc p ON p.oid = o.oprcode
-  WHERE ('pg_operator'::regclass, o.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only})
+  FROM pg_operator o JOIN ns n ON n.oid = o.oprnamespace JOIN pg_proc p ON p.oid = o.oprcode WHERE ('pg_operator'::regclass, o.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only})
 UNION ALL SELECT 'type', format('%I.%I', n.nspname, y.typname), format('CREATE TYPE %I.%I AS (%s)', n.nspname, y.typname,
   (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
    FROM pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped))
