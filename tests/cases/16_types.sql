@@ -12,10 +12,10 @@ INSERT INTO zoo VALUES (3, 32767, 9223372036854775807, 'Infinity', 9999999999999
 INSERT INTO zoo (k) VALUES (4);
 INSERT INTO zoo (k, n, f8, f4) VALUES (5, 123456789012345678901234567890.123456789012345678901234567890, 5e-324, 1e-45);
 @cases
-SELECT * FROM zoo WHERE k = 1;
-SELECT * FROM zoo WHERE k = 2;
-SELECT * FROM zoo WHERE k = 3;
-SELECT * FROM zoo WHERE k = 4;
+@may_refuse DRV4005 SELECT * FROM zoo WHERE k = 1;
+@may_refuse DRV4005 SELECT * FROM zoo WHERE k = 2;
+@may_refuse DRV4005 SELECT * FROM zoo WHERE k = 3;
+@may_refuse DRV4005 SELECT * FROM zoo WHERE k = 4;
 @may_refuse DRV4005 SELECT * FROM zoo;
 @may_refuse DRV4005 @ordered SELECT * FROM zoo ORDER BY k;
 SELECT count(*), count(j), count(p3), count(ca) FROM zoo;
@@ -93,6 +93,10 @@ SELECT k FROM zoo WHERE ts_v @@ 'a'::tsquery;
 SELECT k FROM zoo WHERE t ~ '^t' OR t SIMILAR TO 'Ü%';
 SELECT k, (p3).x, (p3).*, ia[1], ia[1:2], array_length(ia, 1), t || v, c || '|', extract(epoch FROM tt), d + 1, ts::date FROM zoo WHERE k IN (1, 3);
 @may_refuse DRV4005 SELECT k, p3, ARRAY[p3], ROW(k, col, ca), ARRAY[col, 'red'] FROM zoo;
+@may_refuse DRV4005 SELECT p3, ARRAY[col], zoo FROM zoo WHERE k = 1;
+@may_refuse DRV4005 SELECT p3, ARRAY[col], zoo FROM zoo WHERE k = 2;
+@may_refuse DRV4005 SELECT p3, ARRAY[col], zoo FROM zoo WHERE k = 3;
+@may_refuse DRV4005 SELECT p3, ARRAY[col], zoo FROM zoo WHERE k = 4;
 SELECT row_to_json(zoo) FROM zoo WHERE k = 1;
 @may_refuse DRV4005 SELECT zoo FROM zoo;
 SELECT k, CASE WHEN b THEN col ELSE 'blue' END, coalesce(sh, 'none'), nullif(i2, 1), greatest(i2, 0), b IS DISTINCT FROM true FROM zoo;

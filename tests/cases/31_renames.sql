@@ -87,6 +87,8 @@ ALTER TABLE people RENAME TO persons;
 ALTER TABLE persons RENAME id TO number;
 ROLLBACK TO SAVEPOINT s;
 SELECT count(*) FROM people WHERE id = 3;
+SELECT count(*), max(id) FROM people;
+UPDATE people SET name = name WHERE id IN (1, 2, 3, 4, 5);
 COMMIT;
 SELECT count(*), max(id) FROM people;
 SELECT name FROM people WHERE id = 9;

@@ -77,6 +77,8 @@ pub struct Planned {
     /// Of a [`Many::SplitInsert`] whose rows are the client's own text: where they begin in it, and
     /// what follows them. Else empty.
     pub rows_at: Vec<usize>,
+    /// A column or parameter is of a type whose binary form holds object ids of types, which differ between shards.
+    pub holds_oids: bool,
 }
 
 impl Planned {

@@ -214,6 +214,7 @@ impl Session {
             columns: first.planned.columns.clone(),
             source: None,
             rows_at: starts.chain([rows.tail.start]).collect(),
+            holds_oids: first.planned.holds_oids,
         };
         Some(Rc::new(Statement {
             id: self.engine.next_statement_id(),

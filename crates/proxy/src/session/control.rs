@@ -220,6 +220,8 @@ impl Session {
             self.roll_back_listens(depth);
         }
         self.settings.rollback_to(name);
+        // Names mean what they meant then.
+        self.private_context = None;
         self.block.state = BlockState::Open;
         self.complete("ROLLBACK")
     }

@@ -46,6 +46,7 @@ impl Session {
         let context = self.plan_context().await?;
         let snapshot = &context.snapshot;
         let stream = settings::stream_of(plan, snapshot)?;
+        settings::check_types(plan, &stream, snapshot)?;
         settings::check(plan, &stream, snapshot)?;
         let shards = self.copy_shards(plan, snapshot);
         let values = self.home_values(plan, &stream).await?;
@@ -115,6 +116,7 @@ impl Session {
     async fn copy_out_many(&mut self, plan: &CopyPlan, text: &str) -> Result<(), Fault> {
         let context = self.plan_context().await?;
         let stream = settings::stream_of(plan, &context.snapshot)?;
+        settings::check_types(plan, &stream, &context.snapshot)?;
         let shards = match plan.place {
             CopyPlace::Sharded { .. } => self.copy_shards(plan, &context.snapshot),
             CopyPlace::Reference => vec![self.any_shard()],

@@ -21,6 +21,7 @@ use wire::{FormatCode, Target};
 use super::block::{BlockState, Wrote};
 use super::learn::Learned;
 use super::many::Args;
+use super::many::formats::check_formats;
 use super::portal::Rest;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
 use super::told::{Learnt, Telling};
@@ -555,6 +556,9 @@ impl Session {
                 shards: vec![shard],
                 args: Rc::new(args_of(bind)),
             });
+        }
+        if planned.holds_oids {
+            check_formats(planned, &args_of(bind), &[shard], &context.snapshot)?;
         }
         Ok(PortalPlace::Server(shard))
     }

@@ -247,7 +247,7 @@ impl Session {
                     return None;
                 };
                 let known = planned.param_types.len();
-                if bind.params.len() != known || declared > known {
+                if bind.params.len() != known || declared > known || planned.holds_oids {
                     return None;
                 }
                 let literals = Literals {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::many::formats::portable_in_binary;
 use plan::{Analyzed, PrimaryOnly, PrimaryReason, ReadPlace, ResultColumn, SessionFacts, Triage};
 use sql::{NormalisedBuf, ParseFailure, ParseOptions, RawStatement, StatementKind};
 use wire::TransactionStatus;
@@ -252,7 +253,9 @@ impl Session {
             columns: analysis.columns,
             source: None,
             rows_at: Vec::new(),
+            holds_oids: false,
         };
+        planned.holds_oids = holds_oids(&planned, &columns, &context.snapshot);
         if let plan::Many::Transfer(transfer) = &planned.plan.many {
             let source = self.plan_source(&transfer.source, &planned.param_types, context);
             planned.source = Some(Box::new(Box::pin(source).await?));
@@ -265,6 +268,7 @@ impl Session {
                 columns: None,
                 source: None,
                 rows_at: Vec::new(),
+                holds_oids: false,
             }));
         }
         Ok(planned)
@@ -349,6 +353,12 @@ impl Session {
             digest: Default::default(),
         })
     }
+}
+
+fn holds_oids(planned: &Planned, columns: &[ResultColumn], snapshot: &catalog::Snapshot) -> bool {
+    let columns = columns.iter().map(|column| column.type_oid);
+    let mut types = columns.chain(planned.param_types.iter().copied());
+    types.any(|oid| !portable_in_binary(oid, snapshot))
 }
 
 fn listen_command(raw: &RawStatement) -> Option<ListenCommand> {

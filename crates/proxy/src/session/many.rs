@@ -1,7 +1,7 @@
 //! A planned statement on several shards, or one that needs values computed first.
 
 mod finish;
-mod formats;
+pub(super) mod formats;
 mod order;
 mod prelude;
 mod relocate;

@@ -211,7 +211,10 @@ impl Session {
             }
             TransactionCommand::Savepoint(name) => self.settings.savepoint(name),
             TransactionCommand::Release(name) => self.settings.release(name),
-            TransactionCommand::RollbackTo(name) => self.settings.rollback_to(name),
+            TransactionCommand::RollbackTo(name) => {
+                self.settings.rollback_to(name);
+                self.private_context = None;
+            }
             _ => {}
         }
     }

@@ -68,13 +68,22 @@ impl CaseFile {
 }
 
 fn to_one_shard(item: &mut Item) {
+    const KEY: &str = "drover.shard_key = '";
     let Item::Only(Side::Drover, step) = item else {
         return;
     };
     let written = ["scheme", "places", "colocate_with"];
-    if step.sql.contains("drover.shard_table(") && !written.iter().any(|word| step.sql.contains(word)) {
+    if written.iter().any(|word| step.sql.contains(word)) {
+        return;
+    }
+    if step.sql.contains("drover.shard_table(") {
         let call = step.sql.trim_end().trim_end_matches(')').to_owned();
         step.sql = format!("{call}, scheme => 'list', places => '{{shard:2}} = *')");
+    } else if let Some((before, (key, after))) =
+        (step.sql.split_once(KEY)).and_then(|(before, rest)| Some((before, rest.split_once('\'')?)))
+    {
+        let options = "drover.scheme = 'list', drover.places = '{shard:2} = *'";
+        step.sql = format!("{before}{KEY}{key}', {options}{after}");
     }
 }
 

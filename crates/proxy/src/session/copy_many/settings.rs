@@ -1,5 +1,6 @@
 //! What a COPY statement says about its stream, and what of that is refused over several shards.
 
+use crate::session::many::formats::{not_portable, portable_in_binary};
 use catalog::{KeyStep, Relation, Snapshot, TypeKind};
 use plan::{CopyKey, CopyPlace, CopyPlan, Refusal, RefusalCode};
 use wire::copy::{CopyFormat, CopyOptions};
@@ -188,4 +189,15 @@ pub(super) fn key_reader(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) 
 fn key_step(table: &Relation, attnum: i16, snapshot: &Snapshot) -> Option<KeyStep> {
     let column = table.column(attnum)?;
     snapshot.key_step(column.type_oid, column.typmod)
+}
+/// Refuses binary data with values that hold object ids of types, which differ between shards.
+pub(super) fn check_types(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) -> Result<(), Fault> {
+    let binary = stream.options.format == CopyFormat::Binary && snapshot.shards().len() > 1;
+    let table = snapshot.relation_in(&plan.schema, &plan.table).filter(|_| binary);
+    let columns = table.into_iter().flat_map(|table| &table.columns);
+    let mut copied = columns.filter(|column| !column.dropped && plan.columns.contains(&column.name));
+    match copied.any(|column| !portable_in_binary(column.type_oid.0, snapshot)) {
+        true => Err(not_portable()),
+        false => Ok(()),
+    }
 }

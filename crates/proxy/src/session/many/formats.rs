@@ -10,7 +10,7 @@ use super::run::FIRST_USER_OID;
 use crate::exec::statement::Planned;
 
 /// User-defined arrays, composites and ranges carry type OIDs in their binary form, which differ between shards.
-pub(super) fn check_formats(
+pub(in super::super) fn check_formats(
     planned: &Planned,
     args: &Args,
     shards: &[ShardId],
@@ -33,16 +33,19 @@ pub(super) fn check_formats(
         .zip(&args.params)
         .any(|(oid, (_, binary))| *binary && !portable_in_binary(*oid, snapshot));
     if bad_column || bad_param {
-        let why = "a user-defined array, composite or range type in binary format; ask for it in text format";
-        return Err(Fault::refused(&plan::Refusal::with(
-            plan::RefusalCode::FinishType,
-            why,
-        )));
+        return Err(not_portable());
     }
     Ok(())
 }
 
-pub(super) fn portable_in_binary(oid: u32, snapshot: &Snapshot) -> bool {
+/// The refusal of such values.
+pub(in super::super) fn not_portable() -> Fault {
+    let why = "a user-defined array, composite or range type in binary format; ask for it in text format";
+    Fault::refused(&plan::Refusal::with(plan::RefusalCode::FinishType, why))
+}
+
+/// Whether a value in binary format means the same on every server.
+pub(in super::super) fn portable_in_binary(oid: u32, snapshot: &Snapshot) -> bool {
     if oid < FIRST_USER_OID {
         // record and its array may hold anything.
         return oid != 2249 && oid != 2287;
