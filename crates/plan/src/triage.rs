@@ -51,7 +51,14 @@ fn decide(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     if names_drover(raw) {
         return Err(Refusal::new(RefusalCode::DroverMixed));
     }
-    reach::by_rule(raw, cx)
+    let decided = reach::by_rule(raw, cx)?;
+    match &decided {
+        Triage::Ddl(plan) if raw.names.relative_times && !plan.is_home_only() => Err(Refusal::with(
+            RefusalCode::AlterAction,
+            "a constant like 'now', which each shard would read at a moment of its own; use now()",
+        )),
+        _ => Ok(decided),
+    }
 }
 
 /// SELECT, INSERT, UPDATE, DELETE, MERGE.

@@ -7,6 +7,7 @@ mod token;
 
 pub use normalise::normalise;
 pub use redact::redact;
+pub(crate) use rows::may_mean_now;
 pub use rows::{LiteralRow, LiteralRows, literal_rows};
 pub use token::{ScanError, Scanner, StringKind, Token, TokenKind};
 

@@ -3,7 +3,7 @@
 use catalog::Relation;
 use sql::{AlterAction, AlterKind, AlterTable, Detail, ObjectKind, RawStatement};
 
-use super::create::{NewTable, check_constraint};
+use super::create::{NewTable, check_constraint, reads_nothing};
 use super::objects::{relation_plan, statistics_plan};
 use super::resolve::{RelationPlace, Resolver, name_of};
 use super::{Decision, partitions};
@@ -31,7 +31,7 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
             return alter_dependent(alter, &place);
         }
         RelationPlace::Home => {
-            home_alter(alter, cx)?;
+            home_alter(alter, raw, cx)?;
             return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
         }
     };
@@ -109,8 +109,11 @@ pub(super) fn statistics(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     Ok(plan.into_triage())
 }
 
-fn home_alter(alter: &AlterTable, cx: &Resolver<'_>) -> Result<(), Refusal> {
+fn home_alter(alter: &AlterTable, raw: &RawStatement, cx: &Resolver<'_>) -> Result<(), Refusal> {
     for action in &alter.actions {
+        if action.kind != AlterKind::SetDefault {
+            computes_from_rows(action, raw, cx)?;
+        }
         if let Some(other) = &action.relation
             && let Some(other) = cx.spread(other)?
         {
@@ -141,22 +144,15 @@ fn check_action(
     for constraint in &action.constraints {
         check_constraint(constraint, &NewTable::of(relation), cx)?;
     }
+    computes_from_rows(action, raw, cx)?;
     match action.kind {
         AlterKind::DropColumn | AlterKind::AlterColumnType | AlterKind::Identity if is_key => {
             Err(Refusal::with(RefusalCode::KeyColumn, name_of(relation)))
         }
-        AlterKind::AddColumn | AlterKind::AlterColumnType | AlterKind::SetDefault
-            if raw
-                .names
-                .functions
-                .iter()
-                .any(|f| cx.snapshot.function_name_needs_analysis(&f.name)) =>
-        {
-            Err(Refusal::with(
-                RefusalCode::FunctionUnproved,
-                "in a default or a conversion",
-            ))
-        }
+        AlterKind::AlterColumnType if converts_differently(raw, cx) => Err(Refusal::with(
+            RefusalCode::AlterAction,
+            "a conversion that each shard would compute for itself; add a column and UPDATE it",
+        )),
         AlterKind::AddColumn if adds_volatile_default(action, raw) => Err(Refusal::with(
             RefusalCode::AlterAction,
             "ADD COLUMN with a default that each shard would compute for itself; add it without a default first",
@@ -185,6 +181,23 @@ fn partition_effect(
         (AlterKind::DetachPartition, _) => partitions::detach(action, relation, cx),
         _ => Ok(None),
     }
+}
+
+/// Defaults, conversions and constraints that look at rows themselves would see those of one shard.
+fn computes_from_rows(action: &AlterAction, raw: &RawStatement, cx: &Resolver<'_>) -> Result<(), Refusal> {
+    match action.kind {
+        AlterKind::AddColumn
+        | AlterKind::AlterColumnType
+        | AlterKind::SetDefault
+        | AlterKind::AddConstraint
+        | AlterKind::AttachPartition => reads_nothing(raw, cx, "in a default, a conversion or a constraint"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an expression of the statement can have another value on another shard, or at another moment.
+fn converts_differently(raw: &RawStatement, cx: &Resolver<'_>) -> bool {
+    raw.names.value_functions || raw.names.functions.iter().any(|name| cx.function_differs(name))
 }
 
 /// A default that is computed for existing rows on every shard: sequences and anything else that is called.

@@ -165,7 +165,9 @@ fn home_table(raw: &RawStatement, create: &CreateTable, cx: &Resolver<'_>) -> De
     let mut plan = DdlPlan::at(DdlPlace::Home);
     plan.strips_options = !create.drover_options.is_empty();
     plan.needs_home_sequence = false;
-    let _ = raw;
+    if create.partition_of.is_some() {
+        reads_nothing(raw, cx, "in the bounds of a partition")?;
+    }
     Ok(plan.into_triage())
 }
 
@@ -316,10 +318,20 @@ fn pairs_keys(from: &[String], to: &[String], from_key: &[String], to_key: &[Str
     !from_key.is_empty() && from_key.len() == to_key.len() && from_key.iter().zip(to_key).all(refers)
 }
 
+/// What a statement computes as it runs it computes on one shard, from the rows that are there.
+pub(super) fn reads_nothing(raw: &RawStatement, cx: &Resolver<'_>, place: &str) -> Result<(), Refusal> {
+    let mut functions = raw.names.functions.iter();
+    match functions.any(|f| cx.snapshot.function_name_needs_analysis(&f.name)) {
+        true => Err(Refusal::with(RefusalCode::FunctionUnproved, place)),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn index(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let Detail::Index(index) = &raw.detail else {
         return unreadable();
     };
+    reads_nothing(raw, cx, "in an index expression")?;
     let Some(table) = cx.spread(&index.table)? else {
         return Ok(DdlPlan::at_home_alone(index.concurrently, cx).into_triage());
     };
@@ -329,17 +341,6 @@ pub(super) fn index(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     });
     if index.unique && !has_key {
         return Err(Refusal::with(RefusalCode::UniqueWithoutKey, name_of(table)));
-    }
-    if raw
-        .names
-        .functions
-        .iter()
-        .any(|f| cx.snapshot.function_name_needs_analysis(&f.name))
-    {
-        return Err(Refusal::with(
-            RefusalCode::FunctionUnproved,
-            "in an index expression",
-        ));
     }
     let mut plan = DdlPlan::at(DdlPlace::All);
     plan.transactional = !index.concurrently;

@@ -1,6 +1,6 @@
 //! Names to relations.
 
-use catalog::{PartKind, Proof, Relation, RelationKind, Snapshot};
+use catalog::{Oid, PartKind, Proof, Relation, RelationKind, Snapshot, Volatility};
 use sql::{QualifiedName, RawStatement};
 
 use crate::triage_types::{DdlPlace, DdlPlan, DdlStep};
@@ -152,6 +152,24 @@ impl<'a> Resolver<'a> {
             .iter()
             .any(|name| name != own && self.touches(name))
             || names.functions.iter().any(|f| !self.function_is_pure(f))
+    }
+
+    /// Whether some overload of the function can have another value on another shard, or at another moment: those that read the
+    /// clock or say something of the server, and those made by users, unless they are immutable.
+    pub fn function_differs(&self, name: &QualifiedName) -> bool {
+        const FIRST_USER_OID: u32 = 16384;
+        const CLOCKS: [&str; 4] = ["now", "transaction_timestamp", "statement_timestamp", "age"];
+        let of_server = CLOCKS.contains(&name.name.as_str())
+            || ["pg_", "txid_", "inet_"]
+                .iter()
+                .any(|start| name.name.starts_with(start));
+        let oids = self.snapshot.functions_named(&name.name);
+        let differs = |oid: &Oid| match self.snapshot.function(*oid).map(|f| f.volatility) {
+            Some(Volatility::Immutable) => false,
+            Some(Volatility::Stable) => of_server || oid.0 >= FIRST_USER_OID,
+            _ => true,
+        };
+        oids.is_empty() || oids.iter().any(differs)
     }
 
     /// Whether every overload of the function is proved to touch no table.

@@ -86,6 +86,17 @@ pub struct BeganWith {
 }
 
 impl BeganWith {
+    /// Whether any rows have changed hands since, or a table of several shards is one no more.
+    pub fn outdated(&self, now: &ClusterRecord, database: &str) -> bool {
+        let gone = |before: &topology::records::TableRecord| {
+            let same = |table: &topology::records::TableRecord| {
+                (&table.database, table.home_oid) == (&before.database, before.home_oid)
+            };
+            before.database == database && !now.tables.iter().any(same)
+        };
+        now.ownership != self.record.ownership || self.record.tables.iter().any(gone)
+    }
+
     /// A table that already was there and whose rows have moved to other shards since. A snapshot taken on one shard
     /// before the move and one taken on another after it show its rows twice, or not at all.
     pub fn moved<'a>(&self, now: &'a ClusterRecord, database: &str) -> Option<&'a str> {

@@ -325,17 +325,28 @@ impl Session {
     fn check_began(&mut self) -> Result<(), Fault> {
         let cluster = &self.engine.cluster;
         let version = cluster.version(&self.database);
-        match &mut self.block.began_with {
-            Some(began) if began.version == version => {}
+        match &self.block.began_with {
+            Some(began) if began.version == version => return Ok(()),
             Some(began) => {
-                if let Some(table) = began.moved(&cluster.record(), &self.database) {
+                let record = cluster.record();
+                if let Some(table) = began.moved(&record, &self.database) {
                     let text =
                         format!("table \"{table}\" was moved to other shards since this transaction began");
                     return Err(Fault::error("40001", text));
                 }
-                began.version = version;
+                // Snapshots of the whole transaction show where rows were, whatever their tables are called now.
+                if self.isolation() != Isolation::ReadCommitted && began.outdated(&record, &self.database) {
+                    let text = "rows were moved to other shards since this transaction began";
+                    return Err(Fault::error("40001", text));
+                }
             }
-            None => self.block.began_with = self.known_now(),
+            None => {
+                self.block.began_with = self.known_now();
+                return Ok(());
+            }
+        }
+        if let Some(began) = &mut self.block.began_with {
+            began.version = version;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use testkit::client::Client;
 
-use super::fixture::{Fixture, run, value};
+use super::fixture::{Fixture, error, run, value};
 
 const ROWS: usize = 24;
 
@@ -121,4 +121,62 @@ fn no_change_misses_a_row_that_moves() {
         run(&mut client, "SELECT count(*), sum(n) FROM t").text_rows()[0],
         [Some(ROWS.to_string()), Some("200".to_owned())]
     );
+}
+
+/// What moves rows, and then a question whose answer depends on where they are.
+const MOVES: [(&[&str], &str); 6] = [
+    (&["SELECT drover.unshard_table('t')"], "SELECT count(*) FROM t"),
+    (
+        &[
+            "SELECT drover.unshard_table('t')",
+            "SELECT drover.shard_table('t', 'id')",
+        ],
+        "UPDATE t SET n = n + 1",
+    ),
+    (
+        &[
+            "SELECT drover.reference_table('t')",
+            "SELECT drover.unshard_table('t')",
+        ],
+        "DELETE FROM t",
+    ),
+    (
+        &["SELECT drover.shard_table('t', 'n')", "ALTER TABLE t RENAME TO u"],
+        "SELECT count(*) FROM u WHERE n = 0",
+    ),
+    (
+        &["ALTER TABLE t RENAME TO u", "SELECT drover.shard_table('u', 'n')"],
+        "UPDATE u SET name = 'x' WHERE n = 0",
+    ),
+    (&["PIN"], "SELECT count(*) FROM t WHERE id = 1"),
+];
+
+#[test]
+fn a_snapshot_does_not_outlive_a_move() {
+    for (moves, question) in MOVES {
+        let fixture = Fixture::over(3, 4, 1);
+        let mut client = table(&fixture);
+        run(&mut client, "ALTER TABLE t DROP CONSTRAINT t_pkey");
+        run(&mut client, "CREATE TABLE other (n int)");
+        let mut reader = fixture.client();
+        run(&mut reader, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+        run(&mut reader, "SELECT count(*) FROM other");
+        for step in moves {
+            let here = |shard: &usize| {
+                let rows = "SELECT count(*) FROM t WHERE id = 1";
+                value(&mut fixture.admin_of(*shard), rows) == "0"
+            };
+            let step = match *step {
+                "PIN" => {
+                    let to = (0..3).find(here).unwrap() + 1;
+                    format!("SELECT drover.pin_key('t', '1', shard => 'shard_{to}')")
+                }
+                step => step.to_owned(),
+            };
+            run(&mut client, &step);
+        }
+        let (code, message) = error(&mut reader, question);
+        assert_eq!(code, "40001", "{moves:?}: {message}");
+        run(&mut reader, "ROLLBACK");
+    }
 }

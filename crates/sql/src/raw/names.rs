@@ -4,6 +4,7 @@ use super::children::push_children;
 use super::object::{self, any, from_parts, name, relation};
 use super::types::{Names, ObjectKind, ParseFailure};
 use crate::QualifiedName;
+use crate::scan::may_mean_now;
 use pg_raw_parse::raw::{GrantTargetType, ObjectType};
 use pg_raw_parse::{ConstValue, Node, nodes};
 
@@ -61,6 +62,11 @@ fn visit(node: Node<'_>, names: &mut Names) {
         Node::CollateClause(c) => names.collations.extend(name(c.collname())),
         Node::CommonTableExpr(c) => names.ctes.extend(c.ctename().map(str::to_owned)),
         Node::SQLValueFunction(_) => names.value_functions = true,
+        Node::A_Const(c) => {
+            if let Some(ConstValue::String(text)) = c.val() {
+                names.relative_times |= may_mean_now(text.as_bytes());
+            }
+        }
         Node::ParamRef(p) => names.params_max = names.params_max.max(u32::try_from(p.number).unwrap_or(0)),
         Node::SelectStmt(s) => {
             names.select_into |= s.into_clause().is_some();

@@ -260,6 +260,8 @@ pub struct Names {
     pub select_into: bool,
     /// Keywords like CURRENT_TIMESTAMP, CURRENT_USER (which have no function name).
     pub value_functions: bool,
+    /// A string constant has a word that dates and times read as a moment relative to the clock, like `'now'`.
+    pub relative_times: bool,
     /// The highest `$n` in the text; 0 when there is none.
     pub params_max: u32,
 }

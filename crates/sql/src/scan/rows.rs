@@ -276,13 +276,26 @@ impl Parts<'_> {
 }
 
 /// Whether a literal has a word that dates and times read as a moment relative to the clock. Longer ones are no dates.
-fn may_mean_now(literal: &[u8]) -> bool {
+///
+/// Within arrays, ranges and composite values a word may have quotes and backslashes between its letters, so texts of any length
+/// count that have such.
+pub(crate) fn may_mean_now(literal: &[u8]) -> bool {
     const DATE_BYTES_MAX: usize = 256;
     let words: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
-    literal.len() <= DATE_BYTES_MAX
-        && literal
-            .split(|byte| !byte.is_ascii_alphabetic())
+    let holds = |text: &[u8]| {
+        text.split(|byte| !byte.is_ascii_alphabetic())
             .any(|word| words.iter().any(|now| word.eq_ignore_ascii_case(now)))
+    };
+    let quoted = |byte: &u8| matches!(byte, b'"' | b'\\');
+    if literal.iter().any(quoted) {
+        let plain: Vec<u8> = literal.iter().copied().filter(|byte| !quoted(byte)).collect();
+        return holds(&plain) || holds(literal);
+    }
+    // An array of dates may be long.
+    let single = literal
+        .get(1)
+        .is_none_or(|first| !matches!(first, b'{' | b'[' | b'(' | b' '));
+    !(single && literal.len() > DATE_BYTES_MAX) && holds(literal)
 }
 
 #[cfg(test)]
@@ -341,6 +354,8 @@ mod tests {
             "INSERT INTO t VALUES (1), (2); SELECT 1",
             "INSERT INTO t VALUES ('now'), ('x')",
             "INSERT INTO t VALUES ('x'), ('TODAY 10:00')",
+            "INSERT INTO t VALUES ('x'), ('[2020-01-01,n\\ow]')",
+            "INSERT INTO t VALUES ('x'), ('(n\"\"ow,1)')",
             "INSERT INTO t VALUES ('1'::int), ('2')",
             "INSERT INTO t VALUES (date '2020-01-01'), ('2')",
             "INSERT INTO t VALUES (E'a'), ('2')",
