@@ -19,12 +19,14 @@ has_compiler() { command -v cc > /dev/null && echo 'int main(void){return 0;}' |
 has_c_headers() { echo '#include <stdio.h>' | cc -x c -fsyntax-only - 2> /dev/null; }
 
 # What bindgen looks for: LIBCLANG_PATH, the dynamic linker's places, LLVM's own directories. The compiler's
-# headers (stddef.h) come with clang's common package and are needed as well.
+# headers (stddef.h) come with clang's common package and are needed as well. libclang-cpp, which other packages
+# bring along, is another library.
 has_libclang() {
     [ -z "${LIBCLANG_PATH:-}" ] || return 0
     local file
     for file in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-*.so* /usr/lib/*/libclang*.so* \
         /usr/lib64/libclang.so* /usr/lib/libclang.so*; do
+        case $file in *libclang-cpp*) continue ;; esac
         [ -e "$file" ] && return 0
     done
     return 1
