@@ -96,13 +96,15 @@ async fn write(cluster: &Cluster, database: &str, shard: u32, stop: &AtomicBool,
             5 => format!("UPDATE {{}} SET long = repeat('y', 5000) WHERE id = {id}"),
             _ => format!("UPDATE {{}} SET n = n + 1 WHERE id = {id}"),
         };
+        // The ids tell which rows: once rows have changed hands as many others may be found here.
         let both = format!(
-            "BEGIN; {}; {}",
+            "BEGIN; WITH touched AS ({} RETURNING id) SELECT array_agg(id ORDER BY id) FROM touched; \
+             WITH touched AS ({} RETURNING id) SELECT array_agg(id ORDER BY id) FROM touched",
             statement.replace("{}", "items"),
             statement.replace("{}", "oracle")
         );
         let reply = crate::exec::link::query(&mut link.server, &both).await.unwrap();
-        let moved_away = reply.error.is_some() || reply.tags[1] != reply.tags[2];
+        let moved_away = reply.error.is_some() || reply.rows[0] != reply.rows[1];
         link.run(if moved_away { "ROLLBACK" } else { "COMMIT" })
             .await
             .unwrap();
@@ -215,7 +217,6 @@ fn dies_and_is_followed(goal: &Goal, statement: &str, steps: &[Step]) {
 }
 
 #[test]
-#[ignore = "failed once beside other work, after a death at Copied: as many rows, other values; not understood yet"]
 fn a_proxy_that_dies_while_the_key_changes_is_followed_by_one_that_goes_on() {
     let steps = [
         Step::SlotMade,
