@@ -81,7 +81,7 @@ impl Session {
                 .then(|| Fault::refused_as(plan::RefusalCode::CopyOption)),
             values,
             slot: &slot,
-            message_limit: self.message_limit,
+            message_limit: self.message_limit as usize,
         };
         let result = intake.run().await;
         let Intake {

@@ -29,7 +29,7 @@ impl Session {
     pub(super) async fn copy_in_one(&mut self, index: usize) -> Result<(), Fault> {
         // The client is to hear that its data are wanted.
         self.client.conn.set_patience(0);
-        let limit = self.message_limit;
+        let limit = self.message_limit();
         let client = &mut self.client.conn;
         let server = &mut self.servers[index].lease;
         let result = pass_copy_data(client, server, limit).await;

@@ -15,24 +15,15 @@ use super::{Fault, Session};
 use crate::exec::link;
 use crate::ops::guards;
 
-/// What a session's servers have stated.
-#[derive(Debug, Default)]
-pub(super) struct Stated {
-    /// What those of the statement at hand must have stated ([`crate::nodes::Nodes::fence`]).
-    pub(super) fence: u64,
-    /// One that the session holds has to be told again.
-    pub(super) behind: bool,
-}
-
 impl Session {
     /// The rows have changed hands since this session's last statement, or a server has to be told once more that they did.
     pub(super) async fn state_ownership(&mut self) -> Result<(), Fault> {
-        self.stated.fence = self.engine.cluster.nodes.fence();
-        self.stated.behind = false;
-        let (name, value) = guards::stated(self.stated.fence);
+        self.stated = self.engine.cluster.nodes.fence();
+        self.behind = false;
+        let (name, value) = guards::stated(self.stated);
         let text = format!("SET {name} = '{value}'");
         for index in 0..self.servers.len() {
-            if self.servers[index].lease.epoch >= self.stated.fence {
+            if self.servers[index].lease.epoch >= self.stated {
                 continue;
             }
             if self.servers[index].ahead.is_some() {
@@ -42,7 +33,7 @@ impl Session {
             let Some(server) = self.servers.get_mut(index) else {
                 break;
             };
-            self.stated.behind |= server.lease.status != TransactionStatus::Idle;
+            self.behind |= server.lease.status != TransactionStatus::Idle;
             // Only its end is of any use.
             if server.lease.status == TransactionStatus::Failed {
                 continue;
@@ -58,7 +49,7 @@ impl Session {
     /// The rows must be where they were when the statement was planned. They only ever are not if this proxy was cut off
     /// from the cluster and is back while the statement waited.
     pub(super) fn check_fence(&self) -> Result<(), Fault> {
-        if !self.counted || self.stated.fence == self.engine.cluster.nodes.fence() {
+        if !self.counted || self.stated == self.engine.cluster.nodes.fence() {
             return Ok(());
         }
         let text = "rows were moved to other shards while this statement waited";

@@ -127,7 +127,7 @@ impl Session {
 
     /// Sends what is pending and waits for a request. `None`: it is not for the short way, or the session must end.
     async fn await_request(&mut self) -> Result<Option<Shape>, Fault> {
-        let (client, limit) = (&mut self.client, self.message_limit);
+        let (client, limit) = (&mut self.client, self.message_limit as usize);
         poll_fn(|cx| {
             ready!(client.conn.poll_flush(cx)).map_err(|_| Fault::ClientGone)?;
             loop {
@@ -154,7 +154,7 @@ impl Session {
         self.engine.running.enter_anyway();
         self.counted = true;
         self.cancel.slot.begin_request();
-        let outdated = self.stated.fence != cluster.nodes.fence();
+        let outdated = self.stated != cluster.nodes.fence();
         if cluster.gate.is_closed() || outdated || !cluster.is_valid() || self.cancel.slot.is_late() {
             self.count_out();
             return false;

@@ -106,7 +106,7 @@ impl Session {
             .difference(&Settings::default())
             .unwrap_or_default();
         self.try_setting(&format!("RESET ALL;{base}")).await?;
-        self.stated.behind = true;
+        self.behind = true;
         self.settings.reset_all(false);
         self.follow_read_settings(false);
         self.settings_done("RESET")

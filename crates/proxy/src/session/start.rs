@@ -46,9 +46,9 @@ impl Session {
         let watch = ctx
             .watches
             .watch(&policy.timeouts, &stop, &cancel.slot, &ctx.metrics);
-        let message_limit = engine.cluster.limits().max_message_bytes;
         let mut session = Self {
             watch,
+            message_limit: u32::try_from(engine.cluster.limits().max_message_bytes).unwrap_or(u32::MAX),
             unsent: false,
             engine,
             client,
@@ -77,11 +77,11 @@ impl Session {
             private_context: None,
             scratch: Spare::absent(),
             message: BytesMut::new(),
-            message_limit,
             announce_columns: true,
             stop,
             counted: false,
-            stated: super::fence::Stated::default(),
+            stated: 0,
+            behind: false,
             in_query: false,
             client_address,
         };
