@@ -41,6 +41,7 @@ pub(crate) fn build(
         relations: &relation_names,
         functions: &function_names,
     };
+    crate::global_index::attach(&mut facts, &sharding.global_indexes, &names);
     let declared: Set<(String, String)> = sharding.declared_local.iter().cloned().collect();
     let reach = closure::reach(&facts, &names, &declared, bodies);
     if has_sharded {
@@ -62,6 +63,7 @@ pub(crate) fn build(
         home: sharding.home,
         shards,
         maps,
+        global_indexes: sharding.global_indexes.clone(),
         relations: facts.relations,
         relation_names,
         functions: facts.functions,

@@ -15,6 +15,7 @@ mod build;
 mod closure;
 pub mod ddl;
 mod function;
+mod global_index;
 pub mod hash;
 mod ids;
 mod key;
@@ -28,6 +29,7 @@ mod types;
 
 pub use closure::SessionActs;
 pub use function::{BodyFacts, BodyParser, Function, FunctionBody, FunctionKind, Proof, Volatility};
+pub use global_index::GlobalIndex;
 pub use ids::{Epoch, MapId, Oid, ShardId};
 pub use key::{
     KEY_COLUMNS_MAX, KeyColumn, KeyError, KeyFamily, KeyRef, KeyShape, KeyStep, KeyType, KeyValue, Numeric,

@@ -274,6 +274,10 @@ pub struct Relation {
     pub extension: Option<String>,
     /// Belongs to PostgreSQL itself (`pg_catalog`, `information_schema`, TOAST).
     pub system: bool,
+    /// Numbers of its [global indexes](crate::GlobalIndex).
+    pub global_indexes: Vec<u32>,
+    /// Writing it may change rows of a table that has global indexes: its own, or those of tables that refer to it.
+    pub writes_global_indexes: bool,
     /// Why writing to it may silently see one slice of a sharded table, or needs a home table on another shard: an
     /// enabled trigger, CHECK, index expression or generated column whose function is not proved *for this placement*,
     /// also through foreign-key actions, partitions and inheritance; a BEFORE trigger that might change the sharding

@@ -3,8 +3,8 @@
 use crate::closure::SessionActs;
 use crate::closure::acts::ActingNames;
 use crate::{
-    Collation, Epoch, Function, KeyStep, KeyType, KeyValue, Map, MapId, Oid, Operator, PartKind, Proof,
-    Relation, Set, ShardId, ShardMap, SortOrder, Type, TypeKind,
+    Collation, Epoch, Function, GlobalIndex, KeyStep, KeyType, KeyValue, Map, MapId, Oid, Operator, PartKind,
+    Proof, Relation, Set, ShardId, ShardMap, SortOrder, Type, TypeKind,
 };
 
 /// How one table is sharded, by name: schema facts are matched when the snapshot is built.
@@ -47,6 +47,8 @@ pub struct ShardingInput {
     pub tables: Vec<TableSharding>,
     /// Functions declared by the operator to be correct when run on one shard: `(schema, name)`, all overloads.
     pub declared_local: Vec<(String, String)>,
+    /// Indexes over all shards.
+    pub global_indexes: Vec<GlobalIndex>,
 }
 
 /// Schema facts and sharding metadata of one epoch. Never changes once built.
@@ -56,6 +58,7 @@ pub struct Snapshot {
     pub(crate) home: ShardId,
     pub(crate) shards: Vec<ShardId>,
     pub(crate) maps: Map<MapId, ShardMap>,
+    pub(crate) global_indexes: Vec<GlobalIndex>,
     pub(crate) relations: Map<Oid, Relation>,
     pub(crate) relation_names: Map<Box<str>, Vec<Oid>>,
     pub(crate) functions: Map<Oid, Function>,
@@ -107,6 +110,16 @@ impl Snapshot {
     /// Every shard, ascending.
     pub fn shards(&self) -> &[ShardId] {
         &self.shards
+    }
+
+    /// Indexes over all shards.
+    pub fn global_indexes(&self) -> &[GlobalIndex] {
+        &self.global_indexes
+    }
+
+    /// An index over all shards by its number.
+    pub fn global_index(&self, id: u32) -> Option<&GlobalIndex> {
+        self.global_indexes.iter().find(|index| index.id == id)
     }
 
     /// Facts about the database.

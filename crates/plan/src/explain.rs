@@ -27,6 +27,9 @@ pub fn explain_route(plan: &Plan, snapshot: &Snapshot, shards: Option<&[ShardId]
         };
         out.push(format!("Shards: {list}"));
     }
+    if plan.indexed {
+        out.push("Global indexes: changed in the same transaction".to_owned());
+    }
     for value in &plan.prelude {
         let source = match &value.source {
             PreludeSource::Now => "start of the transaction".to_owned(),
@@ -46,7 +49,11 @@ pub fn explain_route(plan: &Plan, snapshot: &Snapshot, shards: Option<&[ShardId]
         && tier(plan, one) != "one shard"
         && matches!(
             plan.target,
-            Target::Keys { .. } | Target::Between { .. } | Target::All { .. } | Target::Cluster
+            Target::Keys { .. }
+                | Target::Between { .. }
+                | Target::Lookup { .. }
+                | Target::All { .. }
+                | Target::Cluster
         )
     {
         many(&plan.many, &mut out);
@@ -59,9 +66,14 @@ fn tier(plan: &Plan, one: bool) -> &'static str {
         (Target::Home, _) => "home shard",
         (Target::Any, _) => "any one shard",
         (Target::Every, _) => "every shard, home first",
-        (Target::Keys { .. } | Target::Between { .. } | Target::All { .. } | Target::Cluster, _) if one => {
-            "one shard"
-        }
+        (
+            Target::Keys { .. }
+            | Target::Between { .. }
+            | Target::Lookup { .. }
+            | Target::All { .. }
+            | Target::Cluster,
+            _,
+        ) if one => "one shard",
         (Target::Keys { keys, .. }, _) if keys.len() == 1 && keys[0].is_single() => "one shard",
         (Target::Keys { .. } | Target::Between { .. }, Many::Refuse(_)) => "one shard, or refused",
         (_, Many::Refuse(_)) => "refused",
@@ -78,6 +90,13 @@ fn target(target: &Target) -> String {
         Target::Any => "any one shard (reference tables)".to_owned(),
         Target::Every => "every shard (reference table)".to_owned(),
         Target::All { map } => format!("all shards of map {map}"),
+        Target::Lookup { map, index, keys } => {
+            let keys: Vec<String> = keys.iter().map(key).collect();
+            format!(
+                "shards of map {map} where global index {index} finds [{}]",
+                keys.join(", ")
+            )
+        }
         Target::Cluster => "shards that turn out as it runs".to_owned(),
         Target::Between { map, keys, uses } => {
             let one = |bound: &Bound| match (keys.get(bound.key), bound.side) {
@@ -189,6 +208,7 @@ fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
         Target::Home => shards.push(snapshot.home()),
         Target::Any => return None,
         Target::Every => shards.extend_from_slice(snapshot.shards()),
+        Target::Lookup { .. } => return None,
         Target::All { map } => shards.extend_from_slice(snapshot.shards_of(*map)),
         Target::Cluster => match snapshot.shards() {
             [one] => shards.push(*one),
@@ -372,6 +392,7 @@ mod tests {
             maps: vec![(MapId(1), map)],
             tables: Vec::new(),
             declared_local: Vec::new(),
+            global_indexes: Vec::new(),
         };
         SnapshotBuilder::new().build(&sharding, &NoBodies).unwrap()
     }

@@ -10,9 +10,11 @@ mod columns;
 mod expr;
 mod graph;
 mod grouped;
+mod indexed;
 mod insert;
 mod joins;
 mod level;
+mod lookup;
 mod merge;
 mod names;
 mod own;
@@ -46,7 +48,8 @@ pub fn plan(analyzed: &Analyzed<'_>, snapshot: &Snapshot) -> Result<Plan, Refusa
         [tree] => {
             let planned = one(analyzed, snapshot, tree);
             let planned = relocate::instead(analyzed, snapshot, tree, planned);
-            transfer::instead(analyzed, snapshot, tree, planned)
+            let planned = transfer::instead(analyzed, snapshot, tree, planned);
+            indexed::mark(snapshot, tree, planned)
         }
         trees => several(analyzed, snapshot, trees),
     }
@@ -87,6 +90,7 @@ fn several(analyzed: &Analyzed<'_>, snapshot: &Snapshot, trees: &[Node]) -> Resu
         role_dependent: true,
         bound_to_text: true,
         param_count: u16::try_from(analyzed.param_types.len()).unwrap_or(u16::MAX),
+        indexed: false,
     })
 }
 
@@ -255,7 +259,11 @@ impl<'a> Cx<'a> {
                 let target = between.unwrap_or(Target::All { map });
                 Ok(self.finish(target, many.unwrap_or_else(Many::Refuse), None))
             }
-            (None, Ok(many)) => Ok(self.finish(Target::All { map }, many, None)),
+            (None, Ok(many)) => {
+                let found = if inserts { None } else { lookup::target(&self, map) };
+                let target = found.unwrap_or(Target::All { map });
+                Ok(self.finish(target, many, None))
+            }
             // With one shard there is nothing to combine.
             (None, Err(refusal)) if shards <= 1 => {
                 Ok(self.finish(Target::All { map }, Many::Refuse(refusal), None))
@@ -496,6 +504,7 @@ impl<'a> Cx<'a> {
             // Whether a literal is relative to the clock was judged for this text.
             bound_to_text: self.calls.time_constant,
             param_count: self.prelude.params,
+            indexed: false,
         }
     }
 }

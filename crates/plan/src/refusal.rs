@@ -442,6 +442,22 @@ refusals! {
         "a read over several shards cannot have a snapshot of the cluster here",
         "SET drover.read_snapshot = 'cluster'; BEGIN; SELECT count(*) FROM orders",
         "read outside of transactions, or BEGIN ISOLATION LEVEL REPEATABLE READ, from primaries, and set drover.read_snapshot before the first statement";
+    IndexShape = "DRV7130",
+        "the table cannot have a global index over these columns",
+        "SELECT drover.create_global_index('events', 'at', unique => true) -- at: timestamptz",
+        "index sharded tables that are not partitioned, by columns of integer, text, uuid or boolean type";
+    IndexUnseen = "DRV7131",
+        "a table with a global index was written by something that Drover does not follow",
+        "SELECT touch_users() -- a function declared local that updates users",
+        "write the table with statements that name it";
+    IndexConflict = "DRV7132",
+        "ON CONFLICT without a target would have to look at a unique index over all shards",
+        "INSERT INTO users VALUES (1, 'a@x') ON CONFLICT DO NOTHING -- users has a global index",
+        "name the columns of a unique key that contains the shard key: ON CONFLICT (id)";
+    IndexKept = "DRV7133",
+        "a global index would not follow this change of its table",
+        "ALTER TABLE users RENAME TO people -- users has a global index",
+        "drop the global index first and make it again afterwards: SELECT drover.drop_global_index('users', 'email')";
 }
 
 impl RefusalCode {

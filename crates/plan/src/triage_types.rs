@@ -265,6 +265,22 @@ pub enum DroverStatement {
         /// Name of the shard; `None`: the key is no longer pinned.
         shard: Option<String>,
     },
+    /// `drover.create_global_index(…)`
+    CreateGlobalIndex {
+        /// The table.
+        table: QualifiedName,
+        /// The columns, in order.
+        columns: Vec<String>,
+        /// What the index is called; `None`: as PostgreSQL would call the constraint.
+        name: Option<String>,
+    },
+    /// `drover.drop_global_index(…)`
+    DropGlobalIndex {
+        /// The table.
+        table: QualifiedName,
+        /// The columns of the index, in order.
+        columns: Vec<String>,
+    },
     /// `drover.check_tables(…)`
     CheckTables {
         /// The only table to be looked at.
@@ -308,6 +324,8 @@ pub enum DroverView {
     Queries,
     /// `drover.reshardings`
     Reshardings,
+    /// `drover.global_indexes`
+    GlobalIndexes,
 }
 
 /// COPY of a sharded or reference table.

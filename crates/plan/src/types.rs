@@ -64,9 +64,17 @@ pub struct Plan {
     pub bound_to_text: bool,
     /// How many parameters the client's text has; those of `prelude` come after.
     pub param_count: u16,
+    /// It may change rows of a table that has global indexes: whatever each shard has changed is carried over to the
+    /// indexes before the statement is answered, in the same transaction.
+    pub indexed: bool,
 }
 
 impl Plan {
+    /// Whether more is to be done for one shard than to pass a text and its answer on.
+    pub fn takes_steps(&self) -> bool {
+        self.indexed || self.is_rewritten()
+    }
+
     /// Whether one shard gets something else than the client's own text.
     pub fn is_rewritten(&self) -> bool {
         // The elements of arrays become literals of a text that is made for each execution.
@@ -143,6 +151,15 @@ pub enum Target {
         keys: Vec<KeySource>,
         /// For each use of a sharded table its bounds, all of which hold; at least one. The shards of all uses are asked.
         uses: Vec<Vec<Bound>>,
+    },
+    /// The shards of the rows that a global index finds; all shards of the map are right as well.
+    Lookup {
+        /// The map of the rows.
+        map: MapId,
+        /// Number of the index.
+        index: u32,
+        /// The values of its columns: a union.
+        keys: Vec<KeySource>,
     },
     /// All shards of the map.
     All {

@@ -209,6 +209,8 @@ catalogue! {
     Counter statement_timeouts "drover_statement_timeouts_total" "Cancels sent because of query_timeout or transaction_timeout.";
     Counter session_timeouts "drover_session_timeouts_total" "Sessions ended because of a time-out.";
     Counter statements_retried "drover_statements_retried_total" "Statements given to another server connection because the first was dead before it took anything.";
+    Counter index_lookups "drover_index_lookups_total" "Statements whose shards a global index has found.";
+    Counter index_lookups_undecided "drover_index_lookups_undecided_total" "Statements that went to all shards because an entry of their global index was being changed, or could not be asked for.";
     Counter reads_on_replica "drover_reads_on_replica_total" "Reads given to replicas, once per shard.";
     Counter reads_on_primary "drover_reads_on_primary_total" "Reads that could have gone to a replica and went to the primary, once per shard.";
     Counter reads_waited "drover_reads_waited_total" "Replicas that had to be asked how far they are, or waited for, before a read, and then were far enough.";

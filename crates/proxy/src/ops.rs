@@ -21,6 +21,7 @@ mod effects;
 mod error;
 mod faults;
 pub(crate) mod guards;
+pub(crate) mod indexes;
 mod join;
 pub(crate) mod online;
 mod part;
@@ -39,6 +40,7 @@ mod views;
 
 pub use drift::{Finding, TableCheck, check_tables};
 pub use effects::{RecordChange, resolve_effects, resolve_effects_on};
+pub use indexes::{create_global_index, drop_global_index};
 pub(crate) use online::{all as moves, cancel as cancel_move};
 pub use pins::{Pin, pin_key};
 pub use relocate::Goal;

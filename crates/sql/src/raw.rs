@@ -3,6 +3,7 @@
 //! The grammar is the one of PostgreSQL 18. A text it rejects, or that is too large or too deep for it, is not an
 //! error to show to anyone: the proxy lets a server judge it.
 
+mod argument;
 mod body;
 mod children;
 mod ddl;
@@ -16,6 +17,7 @@ mod statement_node;
 mod text;
 mod types;
 
+pub use argument::UNIQUE_ARGUMENT;
 pub use body::{
     BodyFacts, body_changes_schema, body_keeps_custom_setting, plpgsql_body_facts, set_config_names,
     sql_body_facts,
@@ -34,7 +36,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// [`ParseFailure::Syntax`] when the grammar rejects it, otherwise what keeps it from being read.
 pub fn parse(sql: &str, options: &ParseOptions) -> Result<Vec<RawStatement>, ParseFailure> {
     guard(sql, options)?;
-    let tree = pg_raw_parse::parse(sql).map_err(|_| ParseFailure::Syntax)?;
+    let respelled = || pg_raw_parse::parse(&argument::respelled(sql)?).ok();
+    let tree = pg_raw_parse::parse(sql).ok().or_else(respelled);
+    let tree = tree.ok_or(ParseFailure::Syntax)?;
     // The binding panics where the grammar returns a list element of a type it does not expect. No such text is
     // known to reach it, but a panic must not end a session over what a server may well accept.
     let described = catch_unwind(AssertUnwindSafe(|| {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{Key, StoreError};
 
 mod cluster;
+mod global_index;
 mod ids;
 mod journal;
 mod movement;
@@ -18,6 +19,7 @@ mod scheme;
 mod tests;
 
 pub use cluster::ClusterRecordError;
+pub use global_index::GlobalIndexRecord;
 pub use journal::SchemaJournal;
 pub use movement::StoredMovement;
 pub use scheme::{HashRange, KeyPlace, Scheme, SchemeError};
@@ -66,6 +68,9 @@ pub struct ClusterRecord {
     /// Functions the operator declared correct when run on one shard.
     #[serde(default)]
     pub declared_local: Vec<FunctionRecord>,
+    /// Indexes over all shards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub global_indexes: Vec<GlobalIndexRecord>,
     /// The epoch since which rows are where this record says: server sessions state it, and shards refuse those that state
     /// an older one (docs/decisions/0030). 0: nothing has moved.
     #[serde(

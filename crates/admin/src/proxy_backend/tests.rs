@@ -131,6 +131,7 @@ fn sharding() -> ShardingInput {
         maps: (1..=4).map(|id| (MapId(id), map())).collect(),
         tables,
         declared_local: Vec::new(),
+        global_indexes: Vec::new(),
     }
 }
 

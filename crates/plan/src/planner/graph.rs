@@ -174,6 +174,12 @@ impl<'a> Graph<'a> {
         self.columns.get(&(instance, attno)).copied()
     }
 
+    /// The use of a table that has this column.
+    pub fn instance_of(&self, col: Col) -> Option<usize> {
+        let mut columns = self.columns.iter();
+        columns.find_map(|((instance, _), known)| (*known == col).then_some(*instance))
+    }
+
     /// A node with known values.
     pub fn constant(&mut self, keys: Vec<KeySource>) -> Col {
         let col = self.edges.len();

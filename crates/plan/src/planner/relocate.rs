@@ -225,6 +225,7 @@ fn rows_of(target: Target, param_count: u16) -> Plan {
         role_dependent: false,
         bound_to_text: true,
         param_count,
+        indexed: false,
     }
 }
 

@@ -252,6 +252,7 @@ impl<'a> Move<'a> {
             role_dependent: true,
             bound_to_text: true,
             param_count: params,
+            indexed: false,
         })
     }
 

@@ -52,6 +52,8 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::CancelMove { table: args.table()? })
         }
+        "create_global_index" => create_global_index(call),
+        "drop_global_index" => drop_global_index(call),
         "check_tables" => check_tables(call),
         "schema_diff" => plain(call, DroverStatement::SchemaDiff),
         "pin_key" => pin(call, true),
@@ -97,6 +99,7 @@ fn view(name: &str) -> Result<DroverView, Refusal> {
         "pools" => DroverView::Pools,
         "queries" => DroverView::Queries,
         "reshardings" => DroverView::Reshardings,
+        "global_indexes" => DroverView::GlobalIndexes,
         other => {
             return Err(Refusal::with(
                 RefusalCode::UnknownDrover,
@@ -112,6 +115,29 @@ fn check_tables(call: &DroverCall) -> Result<DroverStatement, Refusal> {
         table: args.text("table").map(|_| args.table()).transpose()?,
         repair: args.flag("repair")? == Some(true),
         dry_run: args.flag("dry_run")? == Some(true),
+    })
+}
+
+fn create_global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["table", "columns", "unique", "name"])?;
+    if args.flag("unique")? != Some(true) {
+        return Err(Refusal::with(
+            RefusalCode::DroverOption,
+            "create_global_index without unique => true",
+        ));
+    }
+    Ok(DroverStatement::CreateGlobalIndex {
+        table: args.table()?,
+        columns: key_columns(args.required("columns")?)?,
+        name: args.text("name").map(str::to_owned),
+    })
+}
+
+fn drop_global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["table", "columns"])?;
+    Ok(DroverStatement::DropGlobalIndex {
+        table: args.table()?,
+        columns: key_columns(args.required("columns")?)?,
     })
 }
 
@@ -259,6 +285,7 @@ impl<'a> Arguments<'a> {
         for (position, (name, value)) in call.args.iter().enumerate() {
             let name = match name {
                 // `table_name => …` is what the signature in pg_proc would say.
+                Some(name) if name == sql::UNIQUE_ARGUMENT => names.iter().find(|n| **n == "unique"),
                 Some(name) => names.iter().find(|n| *n == name || format!("{n}_name") == *name),
                 None => names.get(position),
             };

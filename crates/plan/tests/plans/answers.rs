@@ -120,7 +120,9 @@ impl Shards {
     fn targets(&self, plan: &Plan) -> Vec<usize> {
         let snapshot = &self.lab.snapshot;
         let ids: Vec<ShardId> = match &plan.target {
-            Target::All { map } | Target::Between { map, .. } => snapshot.shards_of(*map).to_vec(),
+            Target::All { map } | Target::Between { map, .. } | Target::Lookup { map, .. } => {
+                snapshot.shards_of(*map).to_vec()
+            }
             Target::Home | Target::Any | Target::Every => vec![snapshot.home()],
             Target::Cluster => snapshot.shards().to_vec(),
             Target::Keys { map, keys, .. } => keys

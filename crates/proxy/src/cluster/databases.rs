@@ -26,7 +26,7 @@ use topology::{ClusterRecord, Epoch, TopologyStore};
 
 use super::Cluster;
 use crate::admin_link::AdminError;
-use crate::ops::{guards, online};
+use crate::ops::{guards, indexes, online};
 
 /// How long the proxy may take to load a record with a new database.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -257,6 +257,7 @@ async fn make_objects(cluster: &Cluster, shard: ShardId, database: &str) -> Resu
     link.run("BEGIN").await?;
     for statement in commit::sql::BOOTSTRAP
         .iter()
+        .chain(indexes::BOOTSTRAP)
         .chain(guards::BOOTSTRAP)
         .chain(online::BOOTSTRAP)
     {

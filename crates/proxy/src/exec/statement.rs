@@ -203,7 +203,9 @@ pub fn resolve<'a>(
         Target::Home => Ok(Shards::one(snapshot.home())),
         Target::Any => Ok(Shards::Any),
         Target::Every => Ok(Shards::Many(snapshot.shards().to_vec())),
-        Target::All { map } => Ok(Shards::from_list(snapshot.shards_of(*map).to_vec())),
+        Target::All { map } | Target::Lookup { map, .. } => {
+            Ok(Shards::from_list(snapshot.shards_of(*map).to_vec()))
+        }
         Target::Cluster => Ok(Shards::from_list(snapshot.shards().to_vec())),
         Target::Between { map, uses, .. } => {
             let value = |bound: &plan::Bound| {
@@ -268,6 +270,37 @@ fn column_text(value: &KeyValue) -> Option<String> {
     }
 }
 
+/// The values that a statement looks up in a global index, each as the texts of its columns; those with a NULL are left out,
+/// as no row has them. `None`: they are more than `most`, or cannot be read.
+pub fn lookup_values<'a>(
+    planned: &Planned,
+    literals: Literals<'_>,
+    param: impl Fn(usize) -> Option<ParamValue<'a>>,
+    most: usize,
+) -> Option<Vec<Vec<String>>> {
+    let mut found: Vec<Option<Vec<String>>> = Vec::new();
+    for key in &planned.keys {
+        let all = for_each_value(key, literals, &param, |value| {
+            if !value.has_null() && found.len() <= most {
+                found.push(value.columns().iter().map(whole_text).collect());
+            }
+        });
+        if all != Ok(Values::All) {
+            return None;
+        }
+    }
+    (found.len() <= most).then(|| found.into_iter().collect())?
+}
+
+/// A value as PostgreSQL prints it, of the types that global indexes have.
+fn whole_text(value: &KeyValue) -> Option<String> {
+    match value {
+        KeyValue::Text(bytes) => String::from_utf8(bytes.to_vec()).ok(),
+        KeyValue::Bool(value) => Some(value.to_string()),
+        other => column_text(other),
+    }
+}
+
 /// Whether the literals among a statement's keys can be understood without PostgreSQL.
 pub fn readable(planned: &Planned, literals: Literals<'_>) -> bool {
     let unreadable = |key: &Key| match key {
@@ -317,7 +350,8 @@ impl Shards {
         Self::One(shard)
     }
 
-    fn from_list(list: Vec<ShardId>) -> Self {
+    /// These, ascending and each once.
+    pub fn from_list(list: Vec<ShardId>) -> Self {
         match list.as_slice() {
             [] => Self::Any,
             [one] => Self::One(*one),
@@ -576,7 +610,9 @@ fn fixed_key(source: &KeySource) -> Key {
 /// The keys of a plan, for a cache entry whose key is the exact text.
 pub fn exact_keys(plan: &Plan) -> Vec<Key> {
     match &plan.target {
-        Target::Keys { keys, .. } | Target::Between { keys, .. } => keys.iter().map(fixed_key).collect(),
+        Target::Keys { keys, .. } | Target::Between { keys, .. } | Target::Lookup { keys, .. } => {
+            keys.iter().map(fixed_key).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -595,7 +631,9 @@ pub fn shared_keys(plan: &Plan, raw: &sql::RawStatement, literals: Literals<'_>)
     {
         return None;
     }
-    let (Target::Keys { keys, .. } | Target::Between { keys, .. }) = &plan.target else {
+    let (Target::Keys { keys, .. } | Target::Between { keys, .. } | Target::Lookup { keys, .. }) =
+        &plan.target
+    else {
         return matches!(plan.target, Target::All { .. } | Target::Any | Target::Home).then(Vec::new);
     };
     keys.iter().map(|source| shared_key(source, literals)).collect()

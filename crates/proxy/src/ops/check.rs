@@ -379,6 +379,7 @@ fn ordinary_table(row: Option<&[Option<String>]>, wanted: &Wanted<'_>) -> Result
 
 /// The table as it is recorded.
 fn known<'a>(record: &'a ClusterRecord, wanted: &Wanted<'_>) -> Result<Option<&'a TableRecord>, OpError> {
+    super::indexes::refuse_change(record, (wanted.database, wanted.schema, wanted.table))?;
     let known = record.table(wanted.database, wanted.schema, wanted.table);
     if known.is_some_and(|known| known.state != TableState::Active) {
         return Err(OpError::refused(

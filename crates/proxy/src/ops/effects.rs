@@ -158,12 +158,19 @@ impl TableChange {
                 name,
                 unless_oid,
             } => {
+                let before = record.tables.len();
                 record.tables.retain(|table| {
                     table.database != database
                         || table.schema != *schema
                         || table.name != *name
                         || Some(table.home_oid) == *unless_oid
                 });
+                // The shards have dropped its indexes with it.
+                if record.tables.len() < before {
+                    record.global_indexes.retain(|index| {
+                        (&*index.database, &index.schema, &index.table) != (database, schema, name)
+                    });
+                }
                 Ok(())
             }
         }

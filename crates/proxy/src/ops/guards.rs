@@ -91,6 +91,14 @@ pub(crate) async fn ensure(
     Ok(missing.into_iter().sum())
 }
 
+/// Makes the guard of the schema where it is missing, in the transaction of whoever needs it.
+pub(super) async fn ensure_schema_guard(part: &mut Part) -> Result<(), OpError> {
+    match part.rows(schema::IS_MISSING).await?.is_empty() {
+        true => Ok(()),
+        false => part.run(&schema::create_sql()).await,
+    }
+}
+
 /// What the rows of a shard have in common, as SQL.
 pub(super) struct Owns {
     /// Of the row that a trigger looks at.
@@ -158,7 +166,7 @@ fn create_trigger_sql(table: &str, owns: &str) -> String {
 
 /// The statement that makes a trigger, which is internal afterwards. Where one is there that somebody has switched off, this
 /// one takes its place; that needs no stronger lock than to make it.
-fn internal_sql(table: &str, trigger: &str, create: &str) -> String {
+pub(super) fn internal_sql(table: &str, trigger: &str, create: &str) -> String {
     let table = text_sql(table);
     let mark = |internal: bool| {
         format!(

@@ -279,11 +279,19 @@ async fn is_second(job: &Job<'_>) -> Result<bool, OpError> {
 
 /// One move of a table at a time.
 pub(super) async fn refuse_second(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<(), OpError> {
-    match find(cluster, wanted.database, wanted.schema, wanted.table).await? {
+    refuse_move_of(cluster, (wanted.database, wanted.schema, wanted.table)).await
+}
+
+/// Refuses what cannot be done while this table (database, schema, name) is being moved.
+pub(super) async fn refuse_move_of(
+    cluster: &Cluster,
+    (database, schema, table): (&str, &str, &str),
+) -> Result<(), OpError> {
+    match find(cluster, database, schema, table).await? {
         None => Ok(()),
         Some(_) => Err(OpError::refused_with(
             "55006",
-            format!("table {} is being moved", wanted.title()),
+            format!("table {schema}.{table} is being moved"),
             "See drover.reshardings; drover.cancel_move ends it.",
         )),
     }

@@ -77,6 +77,17 @@ impl ConfigCalls {
 }
 
 impl Session {
+    /// Remembers what a statement sets. What is said between Drover and the shards is not for clients to say.
+    pub(super) fn add_configs(&mut self, calls: &ConfigCalls) -> Result<(), Fault> {
+        let inner = |name: &&str| name.to_ascii_lowercase().starts_with("drover_internal.");
+        if let Some(name) = calls.names().find(inner) {
+            let text = format!("permission denied to set parameter \"{name}\"");
+            return Err(Fault::error("42501", text));
+        }
+        self.configs.add(calls);
+        Ok(())
+    }
+
     /// Outside of a block: takes over what `set_config` set on this server.
     pub(super) async fn follow_configs(&mut self, index: usize) -> Result<(), Fault> {
         let configs = std::mem::take(&mut self.configs);

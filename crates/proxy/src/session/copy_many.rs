@@ -58,12 +58,11 @@ impl Session {
             None => None,
         };
         let feed = feed_of(plan, &stream, snapshot)?;
-        if !self.block.is_open() {
-            self.block.open("BEGIN".to_owned(), true);
-            self.settings.begin();
-        }
+        self.open_implicitly();
         let indexes = self.enlist_all(&shards).await?;
-        let skips = self.begin_for_copy(&indexes).await?;
+        let table = snapshot.relation_in(&plan.schema, &plan.table);
+        let indexed = table.is_some_and(|table| table.writes_global_indexes);
+        let skips = self.begin_for_copy(&indexes, indexed).await?;
         if !stream.is_utf8 {
             self.check_client_encoding(indexes[0])?;
         }
@@ -94,15 +93,7 @@ impl Session {
         let lines_count = matches!(feed, Feed::Same);
         let tags = self.copy_ended(&indexes, ended, result, lines_count, extended.is_none())?;
         if let Feed::Dealt(router) = &feed {
-            for (lane, index) in indexes
-                .iter()
-                .enumerate()
-                .filter(|(lane, _)| router.rows(*lane) > 0)
-            {
-                let server = &mut self.servers[*index];
-                server.wrote = server.wrote.max_with(Wrote::Yes);
-                tracing::trace!(shard = %server.shard, rows = router.rows(lane), "COPY FROM");
-            }
+            self.note_lanes(router, &indexes);
             if router.sent_faulty() && !stream.skips_errors {
                 return Err(Fault::error(
                     "XX000",
@@ -110,7 +101,20 @@ impl Session {
                 ));
             }
         }
+        if indexed {
+            self.follow_changes(&shards).await?;
+        }
         self.complete_copy(&tags, alike)
+    }
+
+    /// Who has got rows has written.
+    fn note_lanes(&mut self, router: &Router, indexes: &[usize]) {
+        let filled = indexes.iter().enumerate();
+        for (lane, index) in filled.filter(|(lane, _)| router.rows(*lane) > 0) {
+            let server = &mut self.servers[*index];
+            server.wrote = server.wrote.max_with(Wrote::Yes);
+            tracing::trace!(shard = %server.shard, rows = router.rows(lane), "COPY FROM");
+        }
     }
 
     async fn copy_out_many(&mut self, plan: &CopyPlan, text: &str) -> Result<(), Fault> {
@@ -127,7 +131,7 @@ impl Session {
             _ => Framing::Plain,
         };
         let indexes = self.enlist_all(&shards).await?;
-        let skips = self.begin_for_copy(&indexes).await?;
+        let skips = self.begin_for_copy(&indexes, false).await?;
         self.send_copy(&indexes, text, Wrote::No)?;
         let slot = Arc::clone(&self.cancel.slot);
         let pending = std::cell::Cell::new(0);
@@ -159,15 +163,11 @@ impl Session {
         }
     }
 
-    async fn begin_for_copy(&mut self, indexes: &[usize]) -> Result<Vec<usize>, Fault> {
+    async fn begin_for_copy(&mut self, indexes: &[usize], indexed: bool) -> Result<Vec<usize>, Fault> {
         if indexes.is_empty() {
             return Err(Fault::error("XX000", "COPY of a table that is on no shard"));
         }
-        let mut skips = Vec::with_capacity(indexes.len());
-        for index in indexes {
-            skips.push(self.begin_on(*index).await?);
-        }
-        Ok(skips)
+        self.begin_noting(indexes, indexed).await
     }
 
     fn send_copy(&mut self, indexes: &[usize], text: &str, wrote: Wrote) -> Result<(), Fault> {

@@ -5,6 +5,7 @@ use plan::{DroverStatement, DroverView, ExplainPlan, Many, Target, Triage};
 use wire::FormatCode;
 use wire::backend::{Column, ErrorFields, encode};
 
+use super::global_indexes::IndexChange;
 use super::{Fault, Session, queries, views};
 use crate::exec::link;
 use crate::ops::{Goal, Manner};
@@ -64,6 +65,13 @@ impl Session {
                 repair,
                 dry_run,
             } => self.check_tables(table.as_ref(), *repair, *dry_run).await,
+            DroverStatement::CreateGlobalIndex { table, columns, name } => {
+                let change = IndexChange::Create(name.as_deref());
+                self.change_index(table, columns, change).await
+            }
+            DroverStatement::DropGlobalIndex { table, columns } => {
+                self.change_index(table, columns, IndexChange::Drop).await
+            }
             DroverStatement::SchemaDiff => self.schema_diff().await,
             DroverStatement::PinKey { table, key, shard } => self.pin_key(table, key, shard.as_deref()).await,
             DroverStatement::DeclareLocal { function, .. } => self.declare_local(function).await,
@@ -143,7 +151,7 @@ impl Session {
         self.done(name.trim_start_matches("drover."), result)
     }
 
-    fn done(&mut self, name: &str, result: Result<(), ErrorFields>) -> Result<(), Fault> {
+    pub(super) fn done(&mut self, name: &str, result: Result<(), ErrorFields>) -> Result<(), Fault> {
         result.map_err(|fields| Fault::Statement(Box::new(fields)))?;
         self.text_rows(&[name], &[vec![Some(String::new())]], "SELECT 1")
     }
@@ -185,7 +193,7 @@ impl Session {
 
     /// A table that the session's role owns, or whose owner it is a member of. Drover's own role does the work, so nobody
     /// else would ask.
-    async fn own_table(&mut self, name: &sql::QualifiedName) -> Result<(String, String), Fault> {
+    pub(super) async fn own_table(&mut self, name: &sql::QualifiedName) -> Result<(String, String), Fault> {
         let (schema, table) = self.find_table(name).await?;
         let question = format!(
             "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class c \
@@ -410,7 +418,11 @@ impl Session {
     }
 
     /// Runs a text that only reads on one shard and collects its rows.
-    async fn run_on_reading(&mut self, shard: catalog::ShardId, sql: &str) -> Result<link::Reply, Fault> {
+    pub(super) async fn run_on_reading(
+        &mut self,
+        shard: catalog::ShardId,
+        sql: &str,
+    ) -> Result<link::Reply, Fault> {
         let wrote = self
             .servers
             .iter()
@@ -441,6 +453,10 @@ impl Session {
                 Triage::Drover(DroverStatement::PinKey { shard, .. }) => {
                     Some(vec![pin_function(shard.as_deref()).trim_start_matches("drover.")])
                 }
+                Triage::Drover(DroverStatement::CreateGlobalIndex { .. }) => {
+                    Some(vec!["create_global_index"])
+                }
+                Triage::Drover(DroverStatement::DropGlobalIndex { .. }) => Some(vec!["drop_global_index"]),
                 Triage::Drover(DroverStatement::CheckTables { .. }) => {
                     Some(super::drift::CHECK_COLUMNS.to_vec())
                 }

@@ -551,7 +551,7 @@ impl Session {
                 });
             }
         };
-        if planned.plan.is_rewritten() {
+        if planned.plan.takes_steps() {
             return Ok(PortalPlace::Many {
                 shards: vec![shard],
                 args: Rc::new(args_of(bind)),
@@ -710,7 +710,7 @@ impl Session {
                     _ => wrote_by_kind(statement.kind),
                 };
                 if statement.effects.sets_config {
-                    self.configs.add(&statement.configs);
+                    self.add_configs(&statement.configs)?;
                 }
                 if statement.effects.notifies {
                     match self.block.is_open() {

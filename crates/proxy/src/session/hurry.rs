@@ -628,7 +628,8 @@ fn takes_short_way(statement: &Statement) -> bool {
 
 /// The client's own text is what the shard runs, and its place follows from the text and the parameters.
 fn goes_as_it_is(planned: &Planned) -> bool {
-    planned.plan.prelude.is_empty() && planned.plan.text.is_none() && !planned.keys_are_computed()
+    let plan = &planned.plan;
+    plan.prelude.is_empty() && plan.text.is_none() && !plan.indexed && !planned.keys_are_computed()
 }
 
 /// The shard, when it is one; the session holds none, so where any will do it is the home shard.

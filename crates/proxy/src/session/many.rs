@@ -2,6 +2,7 @@
 
 mod finish;
 pub(super) mod formats;
+mod indexes;
 mod order;
 mod prelude;
 mod relocate;
@@ -199,9 +200,8 @@ impl Session {
         }
         let context = self.plan_context().await?;
         check_formats(planned, arguments, shards, &context.snapshot)?;
-        if planned.plan.writes && shards.len() > 1 && !self.block.is_open() {
-            self.block.open("BEGIN".to_owned(), true);
-            self.settings.begin();
+        if planned.plan.indexed || (planned.plan.writes && shards.len() > 1) {
+            self.open_implicitly();
         }
         let order = self.shard_order(planned, shards);
         self.observation.over(&order);
@@ -438,8 +438,23 @@ impl Session {
         }
     }
 
-    /// Sends to every shard and reads all answers.
+    /// Sends to every shard and reads all answers; global indexes have followed then.
     async fn scatter(
+        &mut self,
+        run: &Run<'_>,
+        texts: Texts<'_>,
+        formats: &[FormatCode],
+        max_rows: u32,
+        sink: &mut impl Sink,
+    ) -> Result<Gathered, Fault> {
+        let gathered = self.scatter_once(run, texts, formats, max_rows, sink).await?;
+        if run.planned.plan.indexed {
+            Box::pin(self.follow_changes(run.order)).await?;
+        }
+        Ok(gathered)
+    }
+
+    async fn scatter_once(
         &mut self,
         run: &Run<'_>,
         texts: Texts<'_>,
@@ -450,10 +465,7 @@ impl Session {
         if run.indexes.len() > 1 {
             self.engine.metrics.statements_scattered.increment();
         }
-        let mut skips = Vec::with_capacity(run.indexes.len());
-        for index in run.indexes {
-            skips.push(self.begin_on(*index).await?);
-        }
+        let skips = self.begin_noting(run.indexes, run.planned.plan.indexed).await?;
         let wrote = if run.planned.plan.writes {
             Wrote::Yes
         } else {

@@ -14,7 +14,7 @@ use super::block::Wrote;
 use super::extended::{Portal, PortalPlace, Prepared, Step, no_portal};
 use super::reads::ManyRead;
 use super::{Fault, Session};
-use crate::exec::statement::{Action, Literals};
+use crate::exec::statement::{Action, Literals, Shards};
 use plan::Triage;
 
 /// What a portal that has run still has to give.
@@ -142,6 +142,17 @@ impl Session {
                 .await
             }
             Action::Planned(planned) => {
+                let literals = Literals {
+                    text: &prepared.text,
+                    literals: &prepared.literals,
+                };
+                let all = Shards::Many(shards.clone());
+                let found = self.look_up(planned, literals, |at| args.param(at), all).await?;
+                let shards = &match found {
+                    Shards::Many(shards) => shards,
+                    Shards::One(shard) => vec![shard],
+                    Shards::Any => vec![self.any_shard()],
+                };
                 self.read_on_many(ManyRead::Planned {
                     planned,
                     shards,

@@ -173,7 +173,7 @@ impl Session {
             self.find_sequences().await?;
         }
         if statement.effects.sets_config {
-            self.configs.add(&statement.configs);
+            self.add_configs(&statement.configs)?;
         }
         if statement.effects.lists_channels {
             Box::pin(self.listen_on_server()).await?;
@@ -208,6 +208,7 @@ impl Session {
                         if self.engine.observer.wants().tenants {
                             self.observation.tenant(tenant_of(planned, literals, |_| None));
                         }
+                        let shards = self.look_up(planned, literals, |_| None, shards).await?;
                         self.run_planned(statement, planned, shards, text, last, offset)
                             .await
                     }
@@ -219,10 +220,9 @@ impl Session {
                     Err(KeyProblem::Param) => Err(Fault::error("42P02", "there is no parameter $1")),
                 }
             }
-            Action::Other(triage) => {
-                Box::pin(self.run_other(triage, statement, text)).await?;
-                Ok(false)
-            }
+            Action::Other(triage) => Box::pin(self.run_other(triage, statement, text))
+                .await
+                .map(|()| false),
         }
     }
 
@@ -245,7 +245,7 @@ impl Session {
                 return Ok(false);
             }
         };
-        if planned.plan.is_rewritten() {
+        if planned.plan.takes_steps() {
             self.look_after(statement.effects);
             let shards = [shard];
             let read = ManyRead::planned(planned, &shards, text);

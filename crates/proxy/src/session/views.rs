@@ -35,6 +35,7 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
             "server_user",
         ],
         DroverView::Queries => super::queries::COLUMNS,
+        DroverView::GlobalIndexes => &["schema", "table", "name", "columns", "unique", "entries"],
         DroverView::Reshardings => &[
             "id",
             "schema",
@@ -71,6 +72,7 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
         DroverView::Pools => Vec::new(),
         // Of no cluster record: see `queries`.
         DroverView::Queries => Vec::new(),
+        DroverView::GlobalIndexes => super::global_indexes::rows(record, database),
         // Of records of their own: see `moves`.
         DroverView::Reshardings => Vec::new(),
     }

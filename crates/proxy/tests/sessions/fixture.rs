@@ -168,6 +168,12 @@ impl Fixture {
         self.direct_as(&info.app_user, info.app_password.expose())
     }
 
+    /// The same of another shard.
+    pub fn direct_of(&self, shard: usize) -> Client {
+        let info = self.kit.info();
+        self.direct_to(shard, &info.app_user, info.app_password.expose())
+    }
+
     /// The same as Drover's own role.
     pub fn admin(&self) -> Client {
         let info = self.kit.info();

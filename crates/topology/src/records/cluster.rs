@@ -6,8 +6,8 @@ use catalog::{
 };
 
 use super::{
-    ClusterRecord, FunctionRecord, MapRecord, Scheme, SchemeError, ShardRecord, TableKind, TableRecord,
-    TableState,
+    ClusterRecord, FunctionRecord, GlobalIndexRecord, MapRecord, Scheme, SchemeError, ShardRecord, TableKind,
+    TableRecord, TableState,
 };
 
 /// Why a [`ClusterRecord`] makes no sense.
@@ -18,6 +18,14 @@ pub enum ClusterRecordError {
     Map {
         /// Which.
         map: MapId,
+        /// Why.
+        error: SchemeError,
+    },
+    /// The same of a global index.
+    #[error("{index}: {error}")]
+    Index {
+        /// Which.
+        index: String,
         /// Why.
         error: SchemeError,
     },
@@ -84,6 +92,7 @@ impl ClusterRecord {
             maps: vec![MapRecord { id, scheme }],
             tables: Vec::new(),
             declared_local: Vec::new(),
+            global_indexes: Vec::new(),
             ownership: Epoch(0),
             journal: None,
         };
@@ -123,6 +132,9 @@ impl ClusterRecord {
     /// Whether everything named exists, once, and the maps cover the hash space.
     pub fn check(&self) -> Result<(), ClusterRecordError> {
         self.sharding_input_of(|_| true, |_| true).map(|_| ())?;
+        for index in &self.global_indexes {
+            index.to_index()?;
+        }
         let mut names = std::collections::BTreeSet::new();
         for shard in &self.shards {
             for unique in [format!("shard {}", shard.id), format!("shard `{}`", shard.name)] {
@@ -137,7 +149,9 @@ impl ClusterRecord {
             .iter()
             .map(|t| format!("table {}.{} of {}", t.schema, t.name, t.database));
         let databases = self.databases.iter().map(|name| format!("database `{name}`"));
-        for unique in maps.chain(tables).chain(databases) {
+        let indexes = self.global_indexes.iter();
+        let indexes = indexes.map(|index| format!("global index {}", index.id));
+        for unique in maps.chain(tables).chain(databases).chain(indexes) {
             if !names.insert(unique.clone()) {
                 return Err(ClusterRecordError::Twice(unique));
             }
@@ -152,6 +166,24 @@ impl ClusterRecord {
             |table| table.database == database && table.state == TableState::Active,
             |function| function.database == database,
         )
+        .and_then(|input| self.with_indexes(input, database))
+    }
+
+    fn with_indexes(
+        &self,
+        input: ShardingInput,
+        database: &str,
+    ) -> Result<ShardingInput, ClusterRecordError> {
+        let indexes = self
+            .global_indexes
+            .iter()
+            .filter(|index| index.database == database);
+        Ok(ShardingInput {
+            global_indexes: indexes
+                .map(GlobalIndexRecord::to_index)
+                .collect::<Result<_, _>>()?,
+            ..input
+        })
     }
 
     fn sharding_input_of(
@@ -179,6 +211,7 @@ impl ClusterRecord {
             declared_local: declared_local
                 .map(|f| (f.schema.clone(), f.name.clone()))
                 .collect(),
+            global_indexes: Vec::new(),
         })
     }
 

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterRecord, FunctionRecord, MapRecord, TableName, TableRecord};
+use super::{ClusterRecord, FunctionRecord, GlobalIndexRecord, MapRecord, TableName, TableRecord};
 
 /// A schema change between its announcement and its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct SchemaJournal {
     /// The functions declared local, when they are others afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_local: Option<Vec<FunctionRecord>>,
+    /// The global indexes, when they are others afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_indexes: Option<Vec<GlobalIndexRecord>>,
 }
 
 impl SchemaJournal {
@@ -48,6 +51,7 @@ impl SchemaJournal {
         let put = after.tables.iter().filter(|table| !before.tables.contains(table));
         let maps = after.maps.iter().filter(|map| !before.maps.contains(map));
         let declared_local = after.declared_local.clone();
+        let global_indexes = after.global_indexes.clone();
         SchemaJournal {
             database: database.to_owned(),
             change,
@@ -55,6 +59,7 @@ impl SchemaJournal {
             put: put.cloned().collect(),
             maps: maps.cloned().collect(),
             declared_local: (before.declared_local != declared_local).then_some(declared_local),
+            global_indexes: (before.global_indexes != global_indexes).then_some(global_indexes),
         }
     }
 
@@ -71,6 +76,9 @@ impl SchemaJournal {
         record.maps.extend(self.maps.iter().cloned());
         if let Some(declared) = &self.declared_local {
             record.declared_local.clone_from(declared);
+        }
+        if let Some(indexes) = &self.global_indexes {
+            record.global_indexes.clone_from(indexes);
         }
     }
 }

@@ -458,3 +458,46 @@ fn cluster_sample_with_an_ownership() {
     record.ownership = Epoch(40);
     check(include_str!("../../samples/cluster-v1-ownership.json"), record);
 }
+
+fn index() -> GlobalIndexRecord {
+    GlobalIndexRecord {
+        id: 41,
+        database: "app".into(),
+        schema: "public".into(),
+        table: "users".into(),
+        name: "users_email_key".into(),
+        columns: vec!["email".into()],
+        key_types: vec!["text".into()],
+        scheme: Scheme::even_hash(&[ShardId(1), ShardId(2), ShardId(3), ShardId(4)]).unwrap(),
+    }
+}
+
+#[test]
+fn cluster_sample_with_a_global_index() {
+    let mut record = cluster();
+    record.global_indexes.push(index());
+    let mut after = record.clone();
+    after.global_indexes.clear();
+    let journal = SchemaJournal::between(&record, &after, "app", "drover:1:1:00".into());
+    record.journal = Some(journal);
+    check(include_str!("../../samples/cluster-v1-indexes.json"), record);
+}
+
+#[test]
+fn a_global_index_comes_and_goes_by_the_journal_and_must_make_sense() {
+    let (before, mut after) = (cluster(), cluster());
+    after.global_indexes.push(index());
+    for (from, to) in [(&before, &after), (&after, &before)] {
+        let mut record = from.clone();
+        SchemaJournal::between(from, to, "app", "gid".into()).apply(&mut record);
+        assert_eq!(&record, to);
+    }
+    let input = after.sharding_input("app").unwrap();
+    assert_eq!(input.global_indexes[0].columns, ["email"]);
+    assert_eq!(after.sharding_input("other").unwrap().global_indexes, []);
+    let mut twice = after.clone();
+    twice.global_indexes.push(index());
+    assert!(twice.check().is_err());
+    after.global_indexes[0].key_types[0] = "box".into();
+    assert!(after.check().is_err());
+}

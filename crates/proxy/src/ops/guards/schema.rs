@@ -10,6 +10,9 @@
 //! | a column, default, constraint, trigger, rule or policy | its name, of which the table's is a part |
 //! | an index, extended statistics | the lock on the table that this session holds |
 //!
+//! A change that does come through Drover is refused when a table with a global index looks different to the
+//! index afterwards; when the table is gone, the index goes with it.
+//!
 //! Types of columns are guarded with their tables: labels of an enum that is a key decide where rows are. Rights are not (the
 //! event does not say whose they are): `drover.schema_diff()` finds those. `CREATE INDEX CONCURRENTLY` is refused when it is
 //! done, because PostgreSQL asks no sooner; the index stays and is found in the same way.
@@ -28,6 +31,16 @@ DECLARE
     title text;
 BEGIN
     IF coalesce(current_setting('drover_internal.epoch', true), '') <> '' THEN
+        IF TG_EVENT = 'sql_drop' THEN
+            PERFORM drover_internal.index_forget();
+        END IF;
+        SELECT i.relation INTO found FROM drover_internal.global_indexes i
+        WHERE i.looks IS DISTINCT FROM drover_internal.index_looks(i.id, i.relation, i.columns) LIMIT 1;
+        IF found IS NOT NULL THEN
+            RAISE EXCEPTION 'a global index would not follow this change of its table'
+                USING ERRCODE = '0A000', DETAIL = 'refusal code DRV7133',
+                      HINT = 'drop the global index first and make it again afterwards: SELECT drover.drop_global_index(table, columns)';
+        END IF;
         RETURN;
     END IF;
     IF TG_EVENT = 'sql_drop' THEN

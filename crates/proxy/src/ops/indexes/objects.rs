@@ -1,0 +1,437 @@
+//! What a global index is on each shard.
+//!
+//! | object | does |
+//! |---|---|
+//! | `index_<id>` | the entries that belong on this shard: indexed columns, and the key of the row |
+//! | triggers `drover_index_<id>_…` on the table | note the entries that a statement takes away and brings, in a setting of the transaction, so that a rollback to a savepoint forgets them too |
+//! | `index_<id>_changed()` | the function of these triggers |
+//! | `index_<id>_apply()` | changes entries; runs with the rights of its owner, and only where the proxy has said that it may |
+//! | `index_<id>_find()` | finds the keys of rows with given values; likewise |
+//! | a row of `global_indexes` | how the table looked when the index was made: a schema change after which it looks different is refused |
+//!
+//! Triggers are statement triggers with transition tables: one call for a statement of any number of rows.
+
+use sql::quote_ident;
+use topology::records::GlobalIndexRecord;
+
+use crate::ops::OpError;
+use crate::ops::effects::text_sql;
+use crate::ops::guards;
+use crate::ops::part::Part;
+
+/// The setting in which changes are noted.
+pub(crate) const PARAMETER: &str = "drover_internal.index_changes";
+
+/// Its value while changes are noted: who set it carries them over to the index. Each change is a line behind it.
+pub(crate) const NOTING: &str = "+";
+
+/// Its value while entries may be changed.
+pub(crate) const APPLYING: &str = "=";
+
+/// Its value while entries may be asked for.
+pub(crate) const ASKING: &str = "?";
+
+/// To run with the guards' own statements. Repeating it changes nothing.
+pub(crate) const BOOTSTRAP: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS drover_internal.global_indexes (
+        id int PRIMARY KEY, relation oid NOT NULL, columns name[] NOT NULL, looks text NOT NULL)",
+    "REVOKE ALL ON drover_internal.global_indexes FROM PUBLIC",
+    // The guard of the schema runs as whoever changes it.
+    "GRANT SELECT ON drover_internal.global_indexes TO PUBLIC",
+    CREATE_LOOKS,
+    CREATE_FORGET,
+    CREATE_TRUNCATED,
+    "REVOKE ALL ON FUNCTION drover_internal.index_truncated() FROM PUBLIC",
+];
+
+/// All that an index depends on; NULL when the table is gone.
+const CREATE_LOOKS: &str = "CREATE OR REPLACE FUNCTION drover_internal.index_looks(id int, relation oid, columns name[])
+RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
+SELECT jsonb_build_array(n.nspname, c.relname, c.relispartition, c.relhassubclass,
+    (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, a.atttypmod), a.attcollation) ORDER BY a.attnum)
+        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY ($3)),
+    (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('O', 'A')
+        AND starts_with(t.tgname::text, 'drover_index_' || $1 || '_')))::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $2
+$body$";
+
+/// Drops what is left of the indexes of tables that are gone. Whoever drops a table needs no rights to them, and nobody else can
+/// do harm with it.
+const CREATE_FORGET: &str = "CREATE OR REPLACE FUNCTION drover_internal.index_forget() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    gone int;
+BEGIN
+    FOR gone IN DELETE FROM drover_internal.global_indexes i
+        WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = i.relation) RETURNING id
+    LOOP
+        EXECUTE format('DROP TABLE drover_internal.index_%s', gone);
+        EXECUTE format('DROP FUNCTION drover_internal.index_%s_changed()', gone);
+        EXECUTE format('DROP FUNCTION drover_internal.index_%s_apply(jsonb, jsonb)', gone);
+        EXECUTE format('DROP FUNCTION drover_internal.index_%s_find(jsonb)', gone);
+    END LOOP;
+END
+$body$";
+
+const CREATE_TRUNCATED: &str = "CREATE OR REPLACE FUNCTION drover_internal.index_truncated() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    IF coalesce(current_setting('drover_internal.epoch', true), '') <> '9999999999999999' THEN
+        RAISE EXCEPTION 'a global index would not follow TRUNCATE of its table: %', TG_TABLE_NAME
+            USING ERRCODE = '0A000', DETAIL = 'refusal code DRV7133', HINT = 'use DELETE';
+    END IF;
+    RETURN NULL;
+END
+$body$";
+
+/// The table of entries.
+pub(crate) fn relation_name(id: u32) -> String {
+    format!("drover_internal.index_{id}")
+}
+
+/// The unique index of that table; PostgreSQL names it in its messages.
+pub(super) fn unique_name(id: u32) -> String {
+    format!("drover_index_{id}")
+}
+
+fn table_name(index: &GlobalIndexRecord) -> String {
+    format!("{}.{}", quote_ident(&index.schema), quote_ident(&index.table))
+}
+
+fn list(items: impl Iterator<Item = String>, between: &str) -> String {
+    items.collect::<Vec<_>>().join(between)
+}
+
+/// True of rows that have an entry.
+fn has_entry(index: &GlobalIndexRecord) -> String {
+    let columns = index.columns.iter();
+    list(
+        columns.map(|name| format!("{} IS NOT NULL", quote_ident(name))),
+        " AND ",
+    )
+}
+
+/// What a column of the row's key is called among the entries.
+fn key_name(at: usize) -> String {
+    format!("drover_key_{}", at + 1)
+}
+
+/// The entries of the table's rows, of those for which `owns` is true.
+pub(super) fn rows_sql(index: &GlobalIndexRecord, key: &[String], owns: &str) -> String {
+    let columns = index.columns.iter().map(|name| quote_ident(name));
+    let keys = key.iter().enumerate();
+    let keys = keys.map(|(at, name)| format!("{} AS {}", quote_ident(name), key_name(at)));
+    format!(
+        "SELECT {} FROM {} WHERE {} AND {owns}",
+        list(columns.chain(keys), ", "),
+        table_name(index),
+        has_entry(index)
+    )
+}
+
+/// Rows that have an entry, and entries.
+pub(super) fn counts_sql(index: &GlobalIndexRecord) -> String {
+    format!(
+        "SELECT (SELECT pg_catalog.count(*) FROM {} WHERE {}), (SELECT pg_catalog.count(*) FROM {})",
+        table_name(index),
+        has_entry(index),
+        relation_name(index.id)
+    )
+}
+
+/// Makes the table of entries, its columns like those of the table.
+pub(super) fn table_sql(index: &GlobalIndexRecord, key: &[String]) -> String {
+    format!(
+        "CREATE TABLE {} AS {} WITH NO DATA",
+        relation_name(index.id),
+        rows_sql(index, key, "true")
+    )
+}
+
+pub(super) fn unique_sql(index: &GlobalIndexRecord) -> String {
+    let columns = index.columns.iter().map(|name| quote_ident(name));
+    format!(
+        "CREATE UNIQUE INDEX {} ON {} ({})",
+        unique_name(index.id),
+        relation_name(index.id),
+        list(columns, ", ")
+    )
+}
+
+/// The types of the entries' columns, as SQL.
+pub(super) async fn types(part: &mut Part, index: &GlobalIndexRecord) -> Result<Vec<String>, OpError> {
+    let sql = format!(
+        "SELECT pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute \
+         WHERE attrelid = {}::pg_catalog.regclass AND attnum > 0 ORDER BY attnum",
+        text_sql(&relation_name(index.id))
+    );
+    let rows = part.rows(&sql).await?;
+    Ok(rows.into_iter().flatten().flatten().collect())
+}
+
+/// The statements that drop everything; the last one tells whether the index was there.
+pub(super) fn drop_sql(index: &GlobalIndexRecord) -> String {
+    let (table, id) = (table_name(index), index.id);
+    let triggers = EVENTS.map(|(event, _)| format!("DROP TRIGGER {} ON {table}; ", trigger_name(id, event)));
+    format!(
+        "{}DROP FUNCTION drover_internal.index_{id}_changed(); \
+         DROP FUNCTION drover_internal.index_{id}_apply(pg_catalog.jsonb, pg_catalog.jsonb); \
+         DROP FUNCTION drover_internal.index_{id}_find(pg_catalog.jsonb); \
+         DROP TABLE {}; DELETE FROM drover_internal.global_indexes WHERE id = {id}",
+        triggers.concat(),
+        relation_name(id)
+    )
+}
+
+/// Events with the transition tables of their triggers.
+const EVENTS: [(&str, &str); 4] = [
+    ("INSERT", "REFERENCING NEW TABLE AS drover_new"),
+    (
+        "UPDATE",
+        "REFERENCING OLD TABLE AS drover_old NEW TABLE AS drover_new",
+    ),
+    ("DELETE", "REFERENCING OLD TABLE AS drover_old"),
+    ("TRUNCATE", ""),
+];
+
+fn trigger_name(id: u32, event: &str) -> String {
+    format!("drover_index_{id}_{}", event.to_ascii_lowercase())
+}
+
+/// A column of an entry.
+struct Column<'a> {
+    /// In the table.
+    name: &'a str,
+    /// Among the entries.
+    entry: String,
+    type_sql: &'a str,
+}
+
+/// Functions and triggers of an index.
+pub(super) struct Objects<'a> {
+    index: &'a GlobalIndexRecord,
+    values: Vec<Column<'a>>,
+    key: Vec<Column<'a>>,
+}
+
+impl<'a> Objects<'a> {
+    /// `types` are those of the entries' columns.
+    pub(super) fn new(
+        index: &'a GlobalIndexRecord,
+        key: &'a [String],
+        types: &'a [String],
+    ) -> Option<Objects<'a>> {
+        let (of_values, of_key) = types.split_at_checked(index.columns.len())?;
+        if of_key.len() != key.len() {
+            return None;
+        }
+        let values = index.columns.iter().zip(of_values);
+        let values = values.map(|(name, of)| Column {
+            name,
+            entry: quote_ident(name),
+            type_sql: of,
+        });
+        let keys = key.iter().zip(of_key).enumerate();
+        let keys = keys.map(|(at, (name, of))| Column {
+            name,
+            entry: key_name(at),
+            type_sql: of,
+        });
+        Some(Objects {
+            index,
+            values: values.collect(),
+            key: keys.collect(),
+        })
+    }
+
+    /// The statements that make them, and the row that says how the table looks with them.
+    pub(super) fn create_sql(&self) -> String {
+        let (table, id) = (table_name(self.index), self.index.id);
+        let triggers = EVENTS.map(|(event, tables)| {
+            let name = trigger_name(id, event);
+            let (time, function) = match tables {
+                "" => ("BEFORE", "index_truncated".to_owned()),
+                _ => ("AFTER", format!("index_{id}_changed")),
+            };
+            let create = format!(
+                "CREATE OR REPLACE TRIGGER {name} {time} {event} ON {table} {tables} FOR EACH STATEMENT \
+                 EXECUTE FUNCTION drover_internal.{function}()"
+            );
+            guards::internal_sql(&table, &name, &create)
+        });
+        let names = self.values.iter().chain(&self.key);
+        let names = list(names.map(|column| text_sql(column.name)), ", ");
+        let names = format!("ARRAY[{names}]::pg_catalog.name[]");
+        format!(
+            "{}; REVOKE ALL ON FUNCTION drover_internal.index_{id}_changed() FROM PUBLIC; {}; {}; {}; \
+             REVOKE ALL ON {} FROM PUBLIC; \
+             INSERT INTO drover_internal.global_indexes (id, relation, columns, looks) \
+             SELECT {id}, c, {names}, drover_internal.index_looks({id}, c, {names}) \
+             FROM (SELECT {}::pg_catalog.regclass::pg_catalog.oid) AS of(c)",
+            self.changed_sql(),
+            self.apply_sql(),
+            self.find_sql(),
+            triggers.join("; "),
+            relation_name(id),
+            text_sql(&table)
+        )
+    }
+
+    /// The entries of a transition table, as their values and their keys.
+    fn entries(&self, table: &str) -> String {
+        let array = |columns: &[Column<'_>]| {
+            let texts = columns.iter();
+            let texts = texts.map(|column| format!("{}::text", quote_ident(column.name)));
+            format!("jsonb_build_array({})", list(texts, ", "))
+        };
+        format!(
+            "SELECT {}, {} FROM {table} WHERE {}",
+            array(&self.values),
+            array(&self.key),
+            has_entry(self.index)
+        )
+    }
+
+    /// A note is `[index, 0 or 1, [values], [key]]`: an entry that is gone, or one that has come.
+    fn changed_sql(&self) -> String {
+        let id = self.index.id;
+        let (old, new) = (self.entries("drover_old"), self.entries("drover_new"));
+        let note = |come: u8, rows: &str| format!("SELECT {come}, v, k FROM ({rows}) AS r(v, k)");
+        let notes = |rows: &str| {
+            format!(
+                "SELECT string_agg(E'\\n' || jsonb_build_array({id}, c, v, k)::text, '') INTO noted FROM ({rows}) AS n(c, v, k)"
+            )
+        };
+        let updated = format!(
+            "{} UNION ALL {}",
+            note(0, &format!("{old} EXCEPT ALL {new}")),
+            note(1, &format!("{new} EXCEPT ALL {old}"))
+        );
+        format!(
+            "CREATE FUNCTION drover_internal.index_{id}_changed() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    known text := current_setting('{PARAMETER}', true);
+    noted text;
+BEGIN
+    IF coalesce(current_setting('drover_internal.epoch', true), '') = '9999999999999999' THEN
+        RETURN NULL;
+    ELSIF TG_OP = 'INSERT' THEN
+        {};
+    ELSIF TG_OP = 'DELETE' THEN
+        {};
+    ELSE
+        {};
+    END IF;
+    IF noted IS NULL THEN
+        RETURN NULL;
+    ELSIF starts_with(known, '{NOTING}') THEN
+        PERFORM set_config('{PARAMETER}', known || noted, true);
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION 'a table with a global index was written by something that Drover does not follow: %', TG_TABLE_NAME
+        USING ERRCODE = '0A000', DETAIL = 'refusal code DRV7131', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
+              HINT = 'write the table with statements that name it';
+END
+$body$",
+            notes(&note(1, &new)),
+            notes(&note(0, &old)),
+            notes(&updated)
+        )
+    }
+
+    /// The keys of the rows with these values. NULL when somebody is changing an entry of one of them, whose rows may be there
+    /// already or not yet: the locks of [`Self::apply_sql`] tell. They are asked for before the entries are read, by statements
+    /// with snapshots of their own, and given back by the failure of the inner block.
+    fn find_sql(&self) -> String {
+        let id = self.index.id;
+        let values = self.values.iter().enumerate().map(|(at, column)| {
+            // As wide as the values are: a number that no row can have is no error.
+            let wide = match column.type_sql {
+                "smallint" | "integer" | "bigint" => "bigint",
+                of if of.starts_with("character varying") => "text",
+                of => of,
+            };
+            format!("t.{} = (w ->> {at})::{wide}", column.entry)
+        });
+        let keys = self.key.iter().map(|column| format!("t.{}::text", column.entry));
+        format!(
+            "CREATE FUNCTION drover_internal.index_{id}_find(wanted jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    free boolean;
+    known jsonb;
+BEGIN
+    IF current_setting('{PARAMETER}', true) IS DISTINCT FROM '{ASKING}' THEN
+        RAISE EXCEPTION 'entries of a global index are read by Drover only' USING ERRCODE = '42501';
+    END IF;
+    IF NOT has_any_column_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), {}::regclass, 'SELECT') THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        SELECT coalesce(bool_and(pg_try_advisory_xact_lock_shared(h)), true) INTO free FROM (
+            SELECT DISTINCT hashtextextended(w::text, {id}) FROM jsonb_array_elements(wanted) w
+        ) AS locks(h);
+        IF free THEN
+            SELECT coalesce(jsonb_agg(jsonb_build_array({})), '[]') INTO known
+            FROM jsonb_array_elements(wanted) w JOIN {} t ON {};
+        END IF;
+        RAISE EXCEPTION 'done' USING ERRCODE = 'DRV00';
+    EXCEPTION WHEN SQLSTATE 'DRV00' THEN
+        RETURN known;
+    END;
+END
+$body$",
+            text_sql(&table_name(self.index)),
+            list(keys, ", "),
+            relation_name(id),
+            list(values, " AND ")
+        )
+    }
+
+    /// Whoever changes the entries of some values holds a lock on each until the transaction has ended on this shard. So
+    /// the entries that are seen afterwards are those of transactions that have ended, also of those that were in doubt.
+    fn apply_sql(&self) -> String {
+        let id = self.index.id;
+        let value =
+            |at: usize, of: &str, column: &Column<'_>| format!("(e -> {of} ->> {at})::{}", column.type_sql);
+        let values = self.values.iter().enumerate();
+        let keys = self.key.iter().enumerate();
+        let columns: Vec<_> = values
+            .map(|(at, column)| (at, "0", column))
+            .chain(keys.map(|(at, column)| (at, "1", column)))
+            .collect();
+        let same = columns.iter().map(|(at, of, column)| {
+            let equal = if *of == "0" { "=" } else { "IS NOT DISTINCT FROM" };
+            format!("t.{} {equal} {}", column.entry, value(*at, of, column))
+        });
+        let taken = columns.iter().map(|(at, of, column)| value(*at, of, column));
+        let table = relation_name(id);
+        format!(
+            "CREATE FUNCTION drover_internal.index_{id}_apply(gone jsonb, come jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    removed bigint;
+BEGIN
+    IF current_setting('{PARAMETER}', true) IS DISTINCT FROM '{APPLYING}' THEN
+        RAISE EXCEPTION 'entries of a global index are changed by Drover only' USING ERRCODE = '42501';
+    END IF;
+    PERFORM pg_advisory_xact_lock(h) FROM (
+        SELECT DISTINCT hashtextextended((e -> 0)::text, {id}) FROM jsonb_array_elements(gone || come) e ORDER BY 1
+    ) AS locks(h);
+    DELETE FROM {table} t USING jsonb_array_elements(gone) e WHERE {};
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    IF removed <> jsonb_array_length(gone) AND current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'could not serialize access due to concurrent update' USING ERRCODE = '40001';
+    ELSIF removed <> jsonb_array_length(gone) THEN
+        RAISE EXCEPTION 'a global index has no entry for a row of its table' USING ERRCODE = 'XX001',
+            HINT = 'Drop the index and make it again.';
+    END IF;
+    INSERT INTO {table} SELECT {} FROM jsonb_array_elements(come) e;
+END
+$body$",
+            list(same, " AND "),
+            list(taken, ", ")
+        )
+    }
+}
