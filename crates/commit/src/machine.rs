@@ -152,15 +152,18 @@ pub struct Commit {
     secret: Secret,
     members: Vec<Member>,
     phase: Phase,
-    /// Set when members are to be prepared; the decider is in it.
+    /// Set when members are to be prepared, or the outcome is to be recorded; the decider is in it.
     gid: Option<Gid>,
     /// The member whose COMMIT decides: the decider, or the only writer.
     last: Option<usize>,
     failure: Option<AbortReason>,
+    /// Its name was told before: the outcome is recorded even if nobody is prepared.
+    named: bool,
 }
 
 impl Commit {
-    /// Starts the commit of a transaction that touched these shards. `secret` must never be used twice.
+    /// Starts the commit of a transaction that touched these shards. `secret` must never be used twice; it is the one behind
+    /// the name if the transaction was given one.
     pub fn start(participants: &Participants, secret: Secret) -> (Self, Vec<Effect>) {
         let member = |p: &Participant| Member {
             participant: *p,
@@ -173,6 +176,7 @@ impl Commit {
             gid: None,
             last: None,
             failure: None,
+            named: participants.named().is_some(),
         };
         let mut effects = Vec::new();
         let possible = machine
@@ -192,7 +196,7 @@ impl Commit {
         (machine, effects)
     }
 
-    /// The name of the transaction, once shards are to be prepared under it.
+    /// The name of the transaction, once its decision is to be recorded under it.
     pub fn gid(&self) -> Option<Gid> {
         self.gid
     }
@@ -347,7 +351,7 @@ impl Commit {
         }
         self.phase = Phase::Voting;
         self.last = bound.or(writers.first().copied());
-        if let (Some(last), true) = (self.last, writers.len() > 1) {
+        if let (Some(last), true) = (self.last, writers.len() > 1 || self.named) {
             self.gid = Some(Gid::new(self.members[last].participant.shard, self.secret));
         }
         for (at, member) in self.members.iter_mut().enumerate() {

@@ -43,6 +43,8 @@ pub enum EnlistError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Participants {
     list: Vec<Participant>,
+    /// The shard whose part records the outcome, even if it is the only one that writes.
+    named: Option<ShardId>,
 }
 
 impl Participants {
@@ -82,6 +84,19 @@ impl Participants {
         Ok(())
     }
 
+    /// The transaction was given a name that says which shard decides: this one. It will write its decision there, so
+    /// nobody else can commit without being prepared. An error leaves the list as it was.
+    pub fn name(&mut self, decider: ShardId) -> Result<(), EnlistError> {
+        self.enlist(decider, Writes::Yes, false)?;
+        self.named = Some(decider);
+        Ok(())
+    }
+
+    /// The shard that decides by the name of the transaction, if it has one already.
+    pub fn named(&self) -> Option<ShardId> {
+        self.named
+    }
+
     /// Another shard that may write and cannot be prepared, if `candidate` is one too.
     fn conflicting(&self, candidate: Participant) -> Option<ShardId> {
         let bound = |p: &Participant| !p.preparable && p.writes != Writes::No;
@@ -106,6 +121,7 @@ impl Participants {
     /// The transaction is over.
     pub fn clear(&mut self) {
         self.list.clear();
+        self.named = None;
     }
 }
 
@@ -130,6 +146,24 @@ mod tests {
             preparable: false,
         };
         assert_eq!(list.as_slice(), [expect]);
+    }
+
+    #[test]
+    fn a_name_makes_a_writer_that_decides() {
+        let mut list = Participants::new();
+        list.enlist(A, Writes::No, true).unwrap();
+        list.enlist(B, Writes::Unknown, false).unwrap();
+        let error = EnlistError::SecondUnpreparable { first: B, second: A };
+        assert_eq!(list.name(A), Err(error));
+        assert_eq!(list.named(), None);
+        list.name(B).unwrap();
+        assert_eq!(list.named(), Some(B));
+        let expect = Participant {
+            shard: B,
+            writes: Writes::Yes,
+            preparable: false,
+        };
+        assert_eq!(list.get(B), Some(&expect));
     }
 
     #[test]

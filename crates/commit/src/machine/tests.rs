@@ -137,6 +137,34 @@ fn the_unpreparable_writer_decides() {
 }
 
 #[test]
+fn a_name_makes_the_only_writer_record_its_commit() {
+    let mut participants = Participants::new();
+    participants.enlist(A, Writes::No, true).unwrap();
+    participants.enlist(B, Writes::Yes, true).unwrap();
+    participants.name(B).unwrap();
+    let (mut machine, effects) = Commit::start(&participants, SECRET);
+    assert_eq!(effects, [Effect::CommitReadOnly(A)]);
+    let decide = Effect::CommitDecider {
+        shard: B,
+        gid: gid(B),
+        participants: Vec::new(),
+    };
+    assert_eq!(machine.handle(A, Reply::Tag("COMMIT")), [decide]);
+    let mut lost = machine.clone();
+    let committed = [Effect::Answer(Answer::Committed)];
+    assert_eq!(machine.handle(B, Reply::Tag("COMMIT")), committed);
+    assert_eq!(lost.handle(B, Reply::Lost), [Effect::Answer(Answer::Unknown)]);
+}
+
+#[test]
+fn the_named_shard_decides_whoever_came_first() {
+    let mut participants = Participants::new();
+    participants.enlist(A, Writes::Yes, true).unwrap();
+    participants.name(B).unwrap();
+    assert_eq!(Commit::start(&participants, SECRET).1, [prepare(A, B)]);
+}
+
+#[test]
 fn two_unpreparable_writers_found_at_commit_abort() {
     // Made directly: `enlist` would refuse it.
     let participant = |shard| Participant {

@@ -1,6 +1,7 @@
 //! Every interleaving of: effects that succeed, fail, or lose their connection before, after or long before
-//! they take effect; replies that arrive late; a proxy that dies; recovery that runs at any moment with
-//! knowledge of any age. The state space is finite, so it is searched completely.
+//! they take effect; replies that arrive late; a proxy that dies; two others that recover at the same time, each at any moment
+//! with knowledge of any age and possibly dead after any step; a client that asks for the outcome at any moment.
+//! The state space is finite, so it is searched completely.
 
 use super::*;
 use crate::recovery::{Circumstances, Decision, Step, next_step};
@@ -23,6 +24,12 @@ enum Mutant {
     DecisionRowApart,
     /// Recovery rolls back because there is no decision, without excluding a later one.
     RecoveryGuesses,
+    /// One of those who recover takes an abort row for granted that the other may have been too late to write.
+    RecoveryIgnoresWhatItsRowMet,
+    /// A client that asks is told of an abort because there is no decision, without excluding a later one.
+    StatusGuesses,
+    /// One writer is not prepared, and its part rolled back.
+    ForgetsAParticipant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,11 +67,14 @@ struct Server {
     tx: Tx,
     /// A command whose connection is lost, still to be executed or dropped.
     late: Option<Effect>,
-    /// What recovery found out for this shard's gid, possibly long ago.
-    looked_up: Option<Found>,
+    /// What each of those who recover found out for this shard's gid, possibly long ago.
+    looked_up: [Option<Found>; RECOVERING],
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Proxies that recover at once.
+const RECOVERING: usize = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Found {
     Commit,
     Abort,
@@ -81,20 +91,25 @@ struct World {
     /// The decider's row.
     decision: Option<bool>,
     answer: Option<Answer>,
+    /// What a client was told that asked: committed or not.
+    told: Option<bool>,
     last_gid: Option<Gid>,
 }
 
 impl World {
-    fn new(writers: &[(Writes, bool)]) -> Self {
+    fn new(writers: &[(Writes, bool)], named: Option<ShardId>, mutant: Mutant) -> Self {
         let mut participants = Participants::new();
         for (shard, (writes, _)) in writers.iter().enumerate() {
             participants.enlist(ShardId(shard as u32), *writes, true).unwrap();
+        }
+        if let Some(shard) = named {
+            participants.name(shard).unwrap();
         }
         let server = |&(_, writes): &(Writes, bool)| Server {
             writes,
             tx: Tx::Open,
             late: None,
-            looked_up: None,
+            looked_up: [None; RECOVERING],
         };
         let mut world = World {
             machine: None,
@@ -103,11 +118,12 @@ impl World {
             servers: writers.iter().map(server).collect(),
             decision: None,
             answer: None,
+            told: None,
             last_gid: None,
         };
         let (machine, effects) = Commit::start(&participants, SECRET);
         world.machine = Some(machine);
-        world.accept(effects, Mutant::None);
+        world.accept(effects, mutant);
         world
     }
 
@@ -140,6 +156,10 @@ impl World {
                         self.effects.extend(participants.iter().map(commit));
                     }
                     self.effects.push(effect);
+                }
+                Effect::Prepare { shard, .. } if mutant == Mutant::ForgetsAParticipant => {
+                    self.abort_open(shard);
+                    self.replies.push((shard, "PREPARE TRANSACTION"));
                 }
                 other => self.effects.push(other),
             }
@@ -282,8 +302,8 @@ impl World {
         Some(next)
     }
 
-    /// One step of recovery about a shard: look the decision up, or act on what was found.
-    fn recover(&self, at: usize, mutant: Mutant) -> Option<World> {
+    /// One step of one of those who recover, about a shard: look the decision up, or act on what was found.
+    fn recover(&self, at: usize, who: usize, mutant: Mutant) -> Option<World> {
         let (server, gid) = (&self.servers[at], self.last_gid?);
         let mut next = self.clone();
         let found = |decision: Option<bool>| match decision {
@@ -291,11 +311,12 @@ impl World {
             Some(false) => Found::Abort,
             None => Found::Absent,
         };
-        let Some(known) = server.looked_up else {
+        let Some(known) = server.looked_up[who] else {
             if server.tx != Tx::Prepared {
                 return None;
             }
-            next.servers[at].looked_up = Some(found(self.decision));
+            next.servers[at].looked_up[who] = Some(found(self.decision));
+            next.servers[at].looked_up.sort_unstable();
             return Some(next);
         };
         let decision = match known {
@@ -309,17 +330,37 @@ impl World {
             before_collection_watermark: false,
         };
         let shard = ShardId(at as u32);
-        next.servers[at].looked_up = None;
+        next.servers[at].looked_up[who] = None;
         match next_step(&gid, decision, eager) {
             Step::Commit => next.execute(&Effect::CommitPrepared { shard, gid }),
             Step::RollBack => next.execute(&Effect::RollbackPrepared { shard, gid }),
             Step::RecordAbort => {
-                next.decision.get_or_insert(false);
-                next.servers[at].looked_up = Some(found(next.decision));
+                let row = *next.decision.get_or_insert(false);
+                let row = row && mutant != Mutant::RecoveryIgnoresWhatItsRowMet;
+                next.servers[at].looked_up[who] = Some(found(Some(row)));
                 true
             }
             Step::Wait | Step::Operator => unreachable!("recovery is eager here"),
         };
+        // Which of them knows it makes no difference.
+        next.servers[at].looked_up.sort_unstable();
+        Some(next)
+    }
+
+    /// A client asks for the outcome, as [`crate::sql::resolve`] gives it.
+    fn ask(&self, mutant: Mutant) -> Option<World> {
+        if self.last_gid.is_none() || self.told.is_some() {
+            return None;
+        }
+        let mut next = self.clone();
+        let row = match (self.decision, mutant) {
+            (None, Mutant::StatusGuesses) => false,
+            (row, _) => row.unwrap_or(false),
+        };
+        if mutant != Mutant::StatusGuesses {
+            next.decision.get_or_insert(false);
+        }
+        next.told = Some(row);
         Some(next)
     }
 
@@ -336,8 +377,13 @@ impl World {
         for at in 0..self.servers.len() {
             next.extend(self.land(at, true));
             next.extend(self.land(at, false));
-            next.extend(self.recover(at, mutant));
+            // The same knowledge twice gives the same steps.
+            let known = self.servers[at].looked_up;
+            let differ = |who: &usize| *who == 0 || known[*who] != known[who - 1];
+            let who = (0..RECOVERING).filter(differ);
+            next.extend(who.filter_map(|who| self.recover(at, who, mutant)));
         }
+        next.extend(self.ask(mutant));
         if self.machine.is_some() {
             next.push(self.crash());
         }
@@ -350,6 +396,8 @@ impl World {
             _ if any(Tx::Committed) && any(Tx::RolledBack) => "half committed",
             Some(Answer::Committed) if any(Tx::RolledBack) => "answered committed, rolled back",
             Some(Answer::Aborted(_)) if any(Tx::Committed) => "answered aborted, committed",
+            _ if self.told == Some(true) && any(Tx::RolledBack) => "told committed, rolled back",
+            _ if self.told == Some(false) && any(Tx::Committed) => "told aborted, committed",
             _ => return Ok(()),
         };
         Err(format!("{broken}: {self:?}"))
@@ -394,9 +442,9 @@ fn tag_of(effect: &Effect, writes: bool) -> &'static str {
 }
 
 /// Searches every reachable state; the number of states, or the first one that breaks a promise.
-fn explore(shards: &[(Writes, bool)], mutant: Mutant) -> Result<usize, String> {
+fn explore(shards: &[(Writes, bool)], named: Option<ShardId>, mutant: Mutant) -> Result<usize, String> {
     let mut seen = HashSet::new();
-    let mut open = vec![World::new(shards)];
+    let mut open = vec![World::new(shards, named, mutant)];
     while let Some(world) = open.pop() {
         if !seen.insert(world.clone()) {
             continue;
@@ -427,8 +475,20 @@ fn no_interleaving_half_commits() {
         &[KNOWN_WRITER, ASKED_WRITER, KNOWN_READER],
         &[KNOWN_WRITER, KNOWN_WRITER, KNOWN_WRITER],
     ] {
-        let states = explore(shards, Mutant::None).unwrap();
+        let states = explore(shards, None, Mutant::None).unwrap();
         println!("{} shards: {states} states", shards.len());
+    }
+}
+
+#[test]
+fn no_interleaving_half_commits_what_has_a_name() {
+    for (shards, decider) in [
+        (&[KNOWN_WRITER][..], 0),
+        (&[ASKED_READER, KNOWN_WRITER], 1),
+        (&[KNOWN_WRITER, ASKED_WRITER], 1),
+    ] {
+        let states = explore(shards, Some(ShardId(decider)), Mutant::None).unwrap();
+        println!("{} shards, named: {states} states", shards.len());
     }
 }
 
@@ -442,10 +502,13 @@ fn the_search_catches_every_mutant() {
         (Mutant::CommitsPreparedBeforeTheDecision, "half committed"),
         (Mutant::RollsBackOnLostDecision, "half committed"),
         (Mutant::AcceptsAnyTag, "half committed"),
-        (Mutant::DecisionRowApart, "half committed"),
+        (Mutant::DecisionRowApart, "told committed, rolled back"),
         (Mutant::RecoveryGuesses, "half committed"),
+        (Mutant::RecoveryIgnoresWhatItsRowMet, "half committed"),
+        (Mutant::StatusGuesses, "told aborted, committed"),
+        (Mutant::ForgetsAParticipant, "half committed"),
     ] {
-        let found = explore(&[KNOWN_WRITER, KNOWN_WRITER], mutant);
+        let found = explore(&[KNOWN_WRITER, KNOWN_WRITER], None, mutant);
         let broken = found.expect_err(&format!("{mutant:?} was not caught"));
         assert!(broken.starts_with(promise), "{mutant:?}: {broken}");
     }
