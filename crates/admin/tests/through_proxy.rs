@@ -85,6 +85,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
         workers: 1,
         clients_per_worker: 1,
         lease_ttl: proxy::config::LEASE_TTL,
+        fail_points: Default::default(),
         reuse_port: false,
         users: vec![UserConfig {
             name: info.app_user.clone(),

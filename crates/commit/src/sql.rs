@@ -88,8 +88,15 @@ pub fn decide(gid: &Gid, participants: &[ShardId], secret: Secret) -> String {
 }
 
 /// Looks a decision up on the deciding shard's primary: no row, or one boolean, `true` = committed.
+///
+/// A row can be seen that no replica has: the server crashed while its commit waited for them, or the wait was cancelled. What is
+/// written to the log here is behind that commit, so when this is on the replicas, so is the row; until then there is no answer.
 pub fn look_up(gid: &Gid) -> String {
-    format!("SELECT committed FROM drover_internal.decisions WHERE gid = '{gid}'")
+    format!(
+        "SET LOCAL synchronous_commit = 'on'; \
+         SELECT committed, pg_catalog.pg_logical_emit_message(true, 'drover', '') \
+         FROM drover_internal.decisions WHERE gid = '{gid}'"
+    )
 }
 
 /// Excludes a commit that has not happened: one row, one boolean, `true` = it had happened. Only the owner of

@@ -10,6 +10,7 @@ use clap::Args;
 use drover::config::{Config, ConfigError, Password};
 use drover::reload::FileReloader;
 use proxy::console::Shutdown;
+use proxy::failpoint::FailPoints;
 use proxy::sockets::Sockets;
 use tokio::sync::mpsc;
 
@@ -62,6 +63,9 @@ enum ProxyError {
     /// A signal came before everything was ready.
     #[error("stopped before it was ready")]
     Interrupted,
+    /// A test wants something that there is not.
+    #[error("{0}")]
+    FailPoints(String),
     /// A second signal came.
     #[error("stopped at once: transactions that were open have been rolled back")]
     Forced,
@@ -209,8 +213,11 @@ async fn open_control(
 
 fn plan_of(config: &Config, handed: Handed, successor: bool) -> Result<Plan, ProxyError> {
     let id = config.proxy_id(successor);
+    let mut proxy = config.to_proxy();
+    proxy.fail_points =
+        FailPoints::from_variables(|name| std::env::var(name).ok()).map_err(ProxyError::FailPoints)?;
     Ok(Plan {
-        proxy: config.to_proxy(),
+        proxy,
         store: config.open_store()?,
         cluster: config.to_cluster(id.as_str())?,
         id,

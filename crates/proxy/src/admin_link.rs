@@ -95,6 +95,22 @@ impl AdminLink {
         reply.into_rows().map_err(AdminError::Server)
     }
 
+    /// The first column of the first row, of a text that commits something or relies on something committed: an error if that is not
+    /// on the servers that a commit waits for.
+    pub async fn durable_value(&mut self, sql: &str) -> Result<Option<String>, AdminError> {
+        let reply = link::query(&mut self.server, sql).await?;
+        if reply.lost_replication() {
+            return Err(AdminError::State(
+                "the wait for replicas was cancelled".to_owned(),
+            ));
+        }
+        let rows = reply.into_rows().map_err(AdminError::Server)?;
+        Ok(rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten()))
+    }
+
     /// Runs a text for its effect.
     pub async fn run(&mut self, sql: &str) -> Result<(), AdminError> {
         self.rows(sql).await.map(|_| ())

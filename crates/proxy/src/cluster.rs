@@ -23,6 +23,7 @@ use topology::{ChangeCoordinator, ChangeError, ChangeGuard, ChangeScope, Cluster
 
 use crate::admin_link::{AdminError, AdminLink};
 use crate::config::{AdminConfig, Limits, ReplicaConfig};
+use crate::failpoint::FailPoints;
 use crate::nodes::Nodes;
 use crate::ops::guards;
 use crate::server::Address;
@@ -85,6 +86,8 @@ pub struct Cluster {
     snapshots: snapshots::Desk,
     /// The home shard has another primary.
     home_moved: Notify,
+    /// What a test does to this process.
+    pub(crate) fail_points: FailPoints,
 }
 
 impl Cluster {
@@ -118,6 +121,7 @@ impl Cluster {
             recovery: Notify::new(),
             snapshots: snapshots::Desk::default(),
             home_moved: Notify::new(),
+            fail_points: FailPoints::default(),
         }
     }
 

@@ -42,6 +42,8 @@ pub struct ProxyConfig {
     pub clients_per_worker: usize,
     /// How long the proxy's registration in the store outlives it: the others go on without it after this.
     pub lease_ttl: Duration,
+    /// What a test does to it.
+    pub fail_points: crate::failpoint::FailPoints,
     /// Who may log in.
     pub users: Vec<UserConfig>,
     /// How clients and the proxy itself prove who they are.

@@ -18,6 +18,7 @@ mod deadlock;
 pub mod digest;
 pub mod engine;
 pub mod exec;
+pub mod failpoint;
 mod ids;
 pub mod json;
 pub mod listener;

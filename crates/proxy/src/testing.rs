@@ -37,6 +37,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
         // Every test has sessions on both.
         clients_per_worker: 1,
         lease_ttl: crate::config::LEASE_TTL,
+        fail_points: Default::default(),
         reuse_port: false,
         users: vec![user],
         auth: AuthConfig::default(),

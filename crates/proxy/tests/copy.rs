@@ -51,6 +51,7 @@ impl Fixture {
             workers: 1,
             clients_per_worker: 1,
             lease_ttl: proxy::config::LEASE_TTL,
+            fail_points: Default::default(),
             reuse_port: false,
             users: vec![user],
             databases: vec![database.clone().into()],

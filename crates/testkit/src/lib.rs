@@ -2,6 +2,7 @@
 
 pub mod campaign;
 pub mod casefile;
+pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod consistency;

@@ -40,6 +40,8 @@ pub struct ProxySite {
     binary: PathBuf,
     /// More of the proxies' configuration file.
     extra: String,
+    /// More of the proxies' environment.
+    environment: Vec<(String, String)>,
 }
 
 /// A running `drover proxy`; stopped when dropped.
@@ -62,6 +64,7 @@ impl ProxySite {
             dir: ReapedDir::new(),
             binary: binary.to_owned(),
             extra: String::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -70,6 +73,23 @@ impl ProxySite {
     pub fn with_config(mut self, sections: &str) -> ProxySite {
         self.extra = sections.to_owned();
         self
+    }
+
+    /// The same with a variable in the proxies' environment.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> ProxySite {
+        self.set_variable(name, value);
+        self
+    }
+
+    /// Adds a variable for proxies that are started from now on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The name of its database.
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// Where configurations and logs are.
@@ -114,6 +134,7 @@ impl ProxySite {
             .args(["proxy", "--config"])
             .arg(&config)
             .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
@@ -250,6 +271,11 @@ impl DroverProxy {
     /// What it wrote to standard error so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The number of its process.
+    pub fn process_id(&self) -> u32 {
+        self.pid
     }
 
     /// Sends a signal to the proxy's process: `KILL`, `STOP`, `CONT`, `TERM`, …

@@ -56,6 +56,7 @@ impl Config {
             workers: self.proxy.workers,
             clients_per_worker: self.proxy.clients_per_worker,
             lease_ttl: self.store.lease_ttl,
+            fail_points: Default::default(),
             users: self.all_users(),
             auth: self.auth_config(),
             databases: self.databases.iter().map(database).collect(),

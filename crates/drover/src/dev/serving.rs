@@ -51,6 +51,7 @@ pub fn plan(
         workers: 0,
         clients_per_worker: proxy::config::CLIENTS_PER_WORKER,
         lease_ttl: proxy::config::LEASE_TTL,
+        fail_points: Default::default(),
         users: vec![UserConfig {
             name: user.clone(),
             auth: ClientAuth::Password(password.clone()),

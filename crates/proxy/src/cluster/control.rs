@@ -237,14 +237,16 @@ async fn set_up(
     let tls = Tls::load(&config.tls)?;
     let wanted = with_all_databases(wanted, config, &tls, gather_bytes_max).await?;
     let record = ensure_cluster(store.as_ref(), &wanted).await?;
-    let cluster = Arc::new(Cluster::new(
+    let mut cluster = Cluster::new(
         record.clone(),
         config.admin.clone(),
         tls,
         config.limits.clone(),
         gather_bytes_max,
         config.replicas.clone(),
-    ));
+    );
+    cluster.fail_points = config.fail_points.clone();
+    let cluster = Arc::new(cluster);
     if let Some(database) = wanted.databases.first() {
         let _ = cluster.first_database.set(database.clone());
     }

@@ -8,15 +8,19 @@ use commit::recovery::{Circumstances, Decision, Step, next_step};
 
 use super::Cluster;
 use crate::admin_link::{AdminError, AdminLink};
+use crate::failpoint::{Mutant, Point};
 
 /// A prepared transaction this young may still be in its proxy's hands.
-const GRACE_SECONDS: u32 = 10;
+const GRACE: Duration = Duration::from_secs(10);
 
 /// One this young certainly is, if its proxy lives; its decision may be a moment old.
 const AT_WORK_MS: u32 = 1000;
 
 /// How long the session whose commit left something prepared tries to finish it, before it answers its client.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long one of several may keep the others waiting: its deciding shard may be stopped, or wait for its replicas.
+const ONE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Pause after the first failure; it doubles.
 const RETRY: Duration = Duration::from_millis(20);
@@ -90,8 +94,9 @@ async fn run_on(
     found: &mut Found,
 ) -> Result<(), AdminError> {
     let mut link = cluster.admin_link(shard, database).await?;
+    let grace_ms = cluster.fail_points.grace(GRACE).as_millis();
     let sql = format!(
-        "SELECT gid, prepared > pg_catalog.clock_timestamp() - interval '{GRACE_SECONDS} seconds' \
+        "SELECT gid, prepared > pg_catalog.clock_timestamp() - interval '{grace_ms} milliseconds' \
          FROM pg_catalog.pg_prepared_xacts \
          WHERE database = pg_catalog.current_database() AND gid LIKE 'drover:%' \
          AND prepared <= pg_catalog.clock_timestamp() - interval '{age_ms_min} milliseconds'"
@@ -102,13 +107,20 @@ async fn run_on(
         };
         let Ok(gid) = gid.parse::<Gid>() else { continue };
         let within_grace = decided_only || young.as_deref() != Some("f");
-        match resolve(cluster, &mut link, database, &gid, within_grace).await {
-            Ok(true) => found.resolved += 1,
-            Ok(false) => found.left += 1,
+        let one = resolve(cluster, &mut link, database, &gid, within_grace);
+        match tokio::time::timeout(ONE_WITHIN, one).await {
+            Ok(Ok(true)) => found.resolved += 1,
+            Ok(Ok(false)) => found.left += 1,
             // The deciding shard cannot be asked: others may be decided elsewhere.
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::debug!(%shard, %gid, %error, "not finished yet");
                 found.left += 1;
+            }
+            Err(_) => {
+                tracing::debug!(%shard, %gid, "not finished yet: a shard does not answer");
+                found.left += 1;
+                // Whatever it was doing, it does it on this connection.
+                link = cluster.admin_link(shard, database).await?;
             }
         }
     }
@@ -123,8 +135,11 @@ async fn resolve(
     gid: &Gid,
     within_grace: bool,
 ) -> Result<bool, AdminError> {
-    let mut decider = cluster.admin_link(ShardId(gid.decider().0), database).await?;
-    let mut decision = match decider.value(&commit::sql::look_up(gid)).await? {
+    let points = &cluster.fail_points;
+    let at = gid.decider().0;
+    points.reached(Point::RecoveryFound, at).await;
+    let mut decider = cluster.admin_link(ShardId(at), database).await?;
+    let mut decision = match decider.durable_value(&commit::sql::look_up(gid)).await? {
         None => Decision::Absent,
         Some(committed) if committed == "t" => Decision::Commit,
         Some(_) => Decision::Abort,
@@ -134,23 +149,28 @@ async fn resolve(
         within_grace,
         before_collection_watermark: false,
     };
+    points.reached(Point::RecoveryLookedUp, at).await;
     loop {
         match next_step(gid, decision, circumstances) {
             Step::Wait | Step::Operator => return Ok(false),
+            Step::RecordAbort if points.broken(Mutant::GuessesAbort) => decision = Decision::Abort,
             Step::RecordAbort => {
-                let committed = decider.value(&commit::sql::resolve(gid, &[])).await?;
+                let committed = decider.durable_value(&commit::sql::resolve(gid, &[])).await?;
                 decision = if committed.as_deref() == Some("t") {
                     Decision::Commit
                 } else {
                     Decision::Abort
                 };
+                points.reached(Point::RecoveryExcluded, at).await;
             }
             Step::Commit => {
                 finish(link, &commit::sql::commit_prepared(gid)).await?;
+                points.reached(Point::RecoveryFinished, at).await;
                 return Ok(true);
             }
             Step::RollBack => {
                 finish(link, &commit::sql::rollback_prepared(gid)).await?;
+                points.reached(Point::RecoveryFinished, at).await;
                 return Ok(true);
             }
         }

@@ -65,6 +65,14 @@ impl Reply {
         self.rows.first()?.first()?.as_deref()
     }
 
+    /// The server warned that a wait for synchronous replication was cancelled: what it committed is on no other server for
+    /// certain, and may be lost with it.
+    pub fn lost_replication(&self) -> bool {
+        self.notices
+            .iter()
+            .any(|notice| notice.code == "01000" && notice.message.contains("synchronous replication"))
+    }
+
     /// The rows, or the error.
     pub fn into_rows(self) -> Result<Vec<TextRow>, Box<ErrorFields>> {
         match self.error {

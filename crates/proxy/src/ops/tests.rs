@@ -61,6 +61,7 @@ impl Fixture {
             workers: 1,
             clients_per_worker: 1,
             lease_ttl: crate::config::LEASE_TTL,
+            fail_points: Default::default(),
             reuse_port: false,
             users: Vec::new(),
             listen_also: Vec::new(),

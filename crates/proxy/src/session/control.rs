@@ -337,7 +337,7 @@ impl Session {
         }
     }
 
-    fn tell_tag(&mut self, tag: &[u8]) -> Result<(), Fault> {
+    pub(super) fn tell_tag(&mut self, tag: &[u8]) -> Result<(), Fault> {
         encode::command_complete(self.client.conn.out(), tag)
             .map_err(|_| Fault::error("54000", "command tag too long"))
     }

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use commit::{AbortReason, Answer, Commit, Effect, Participants, Reply, Secret, Writes};
-use wire::backend::ErrorFields;
+use wire::backend::{ErrorFields, encode};
 
 use super::block::{Block, BlockState, Wrote};
 use super::{Fault, Session};
 use crate::exec::link;
+use crate::failpoint::{Mutant, Point};
 use crate::server::Applied;
 
 /// What a server did with one effect.
@@ -143,8 +144,14 @@ impl Session {
     }
 
     async fn commit_one(&mut self, index: usize) -> Result<bool, Fault> {
-        let name = self.shard_name(self.servers[index].shard);
-        match link::query(&mut self.servers[index].lease, "COMMIT").await {
+        let shard = self.servers[index].shard;
+        let name = self.shard_name(shard);
+        let cluster = &self.engine.cluster;
+        cluster.fail_points.reached(Point::CommitOne, shard.0).await;
+        let result = link::query(&mut self.servers[index].lease, "COMMIT").await;
+        let cluster = &self.engine.cluster;
+        cluster.fail_points.reached(Point::CommittedOne, shard.0).await;
+        match result {
             Ok(reply) => {
                 self.client.conn.out().extend_from_slice(&reply.aside);
                 match reply.error {
@@ -179,8 +186,19 @@ impl Session {
         let secret = crate::cancel::random::<16>()
             .map(Secret)
             .map_err(|_| Fault::error("XX000", "the system has no random numbers"))?;
-        let (mut machine, effects) = Commit::start(&participants, secret);
+        let (machine, effects) = Commit::start(&participants, secret);
+        self.drive(begun, machine, effects).await
+    }
+
+    /// Does what the machine wants until it answers.
+    async fn drive(
+        &mut self,
+        begun: &[usize],
+        mut machine: Commit,
+        effects: Vec<Effect>,
+    ) -> Result<bool, Fault> {
         self.list_as_ending(begun, &machine);
+        let mut told_early = false;
         let mut queue: VecDeque<Effect> = effects.into();
         let mut first_error: Option<(commit::ShardId, Box<ErrorFields>)> = None;
         let mut named = machine.gid().is_some();
@@ -191,10 +209,13 @@ impl Session {
             }
             let batch: Vec<Effect> = queue.drain(..).collect();
             for effect in &batch {
+                told_early |= self.break_early(effect).await;
+                self.reached(point_before(effect), effect).await;
                 self.send_effect(effect, &machine);
             }
             for effect in &batch {
                 match effect {
+                    Effect::Answer(_) if told_early => return Err(Fault::ClientGone),
                     Effect::Answer(answer) => return self.commit_answer(*answer, first_error),
                     Effect::LeaveToRecovery { shard, gid } => {
                         let shard = catalog::ShardId(shard.0);
@@ -203,7 +224,11 @@ impl Session {
                     }
                     other => {
                         let shard = effect_shard(other);
+                        if matches!(other, Effect::CommitDecider { .. }) {
+                            self.reached(Some(Point::DecisionSent), other).await;
+                        }
                         let done = self.collect_effect(other, shard).await;
+                        self.reached(point_after(other), other).await;
                         let effects = self.hand_in(&mut machine, other, shard, &done, &mut first_error);
                         queue.extend(effects);
                     }
@@ -211,6 +236,40 @@ impl Session {
             }
         }
         Err(Fault::error("XX000", "the commit ended without an answer"))
+    }
+
+    async fn reached(&mut self, point: Option<Point>, effect: &Effect) {
+        let Some(point) = point else { return };
+        let shard = effect_shard(effect);
+        let cut = self.engine.cluster.fail_points.reached(point, shard.0).await;
+        if let (true, Some(index)) = (cut, self.server_of(shard)) {
+            self.drop_server(index);
+        }
+    }
+
+    /// What two of the ways to break the protocol do before a decision is sent. True: the client was told.
+    async fn break_early(&mut self, effect: &Effect) -> bool {
+        let Effect::CommitDecider {
+            gid, participants, ..
+        } = effect
+        else {
+            return false;
+        };
+        let cluster = std::sync::Arc::clone(&self.engine.cluster);
+        if cluster.fail_points.broken(Mutant::CommitsEarly) {
+            for shard in participants {
+                if let Some(index) = self.server_of(*shard) {
+                    let _ =
+                        link::query(&mut self.servers[index].lease, &commit::sql::commit_prepared(gid)).await;
+                }
+            }
+        }
+        if !cluster.fail_points.broken(Mutant::AnswersEarly) {
+            return false;
+        }
+        let _ = self.tell_tag(b"COMMIT");
+        encode::ready_for_query(self.client.conn.out(), wire::TransactionStatus::Idle);
+        self.client.conn.flush().await.is_ok()
     }
 
     /// Says whose servers these are: nothing else does while no cancel may reach them.
@@ -245,8 +304,14 @@ impl Session {
         let texts: Vec<String> = match effect {
             Effect::AskXid(_) => vec![commit::sql::ASK_XID.to_owned()],
             Effect::CommitReadOnly(_) | Effect::Commit(_) => vec!["COMMIT".to_owned()],
+            Effect::Prepare { .. } if self.is_broken(Mutant::ForgetsOne) => {
+                vec!["SELECT 1".to_owned(), "ROLLBACK".to_owned()]
+            }
             Effect::Prepare { gid, .. } => {
                 vec![commit::sql::MAKE_DURABLE.to_owned(), commit::sql::prepare(gid)]
+            }
+            Effect::CommitDecider { .. } if self.is_broken(Mutant::NoDecisionRow) => {
+                vec!["SELECT 1".to_owned(), "COMMIT".to_owned()]
             }
             Effect::CommitDecider {
                 gid, participants, ..
@@ -269,6 +334,10 @@ impl Session {
         }
         // As much as fits leaves now, so that the shards work at the same time.
         self.servers[index].lease.conn.try_flush();
+    }
+
+    fn is_broken(&self, mutant: Mutant) -> bool {
+        self.engine.cluster.fail_points.broken(mutant)
     }
 
     fn server_of(&self, shard: commit::ShardId) -> Option<usize> {
@@ -313,6 +382,16 @@ impl Session {
         first_error: &mut Option<(commit::ShardId, Box<ErrorFields>)>,
     ) -> Vec<Effect> {
         let reply = match done {
+            Done::Lost
+                if matches!(effect, Effect::CommitDecider { .. }) && self.is_broken(Mutant::LostIsAbort) =>
+            {
+                Reply::Error
+            }
+            Done::Reply(_)
+                if matches!(effect, Effect::Prepare { .. }) && self.is_broken(Mutant::ForgetsOne) =>
+            {
+                Reply::Tag("PREPARE TRANSACTION")
+            }
             Done::Lost => Reply::Lost,
             Done::Reply(reply) => match &reply.error {
                 Some(error) => {
@@ -322,7 +401,7 @@ impl Session {
                     Reply::from_error(&error.severity)
                 }
                 None if matches!(effect, Effect::AskXid(_)) => Reply::Xid(reply.single() == Some("t")),
-                None if lost_replication(reply) => Reply::NotReplicated,
+                None if reply.lost_replication() => Reply::NotReplicated,
                 None => Reply::Tag(reply.tags.last().map_or("", String::as_str)),
             },
         };
@@ -362,6 +441,26 @@ impl Session {
     }
 }
 
+fn point_before(effect: &Effect) -> Option<Point> {
+    match effect {
+        Effect::Prepare { .. } => Some(Point::Prepare),
+        Effect::CommitDecider { .. } => Some(Point::Decide),
+        Effect::CommitPrepared { .. } => Some(Point::CommitPrepared),
+        Effect::Rollback(_) | Effect::RollbackPrepared { .. } => Some(Point::RollBack),
+        Effect::Answer(_) => Some(Point::Answer),
+        _ => None,
+    }
+}
+
+fn point_after(effect: &Effect) -> Option<Point> {
+    match effect {
+        Effect::Prepare { .. } => Some(Point::Prepared),
+        Effect::CommitDecider { .. } => Some(Point::Decided),
+        Effect::CommitPrepared { .. } => Some(Point::CommittedPrepared),
+        _ => None,
+    }
+}
+
 fn effect_shard(effect: &Effect) -> commit::ShardId {
     match effect {
         Effect::AskXid(shard)
@@ -375,14 +474,6 @@ fn effect_shard(effect: &Effect) -> commit::ShardId {
         | Effect::LeaveToRecovery { shard, .. } => *shard,
         Effect::Answer(_) => commit::ShardId(u32::MAX),
     }
-}
-
-/// The server's warning that a wait for synchronous replication was cancelled.
-fn lost_replication(reply: &link::Reply) -> bool {
-    reply
-        .notices
-        .iter()
-        .any(|notice| notice.code == "01000" && notice.message.contains("synchronous replication"))
 }
 
 fn unknown_outcome(message: &str) -> Fault {

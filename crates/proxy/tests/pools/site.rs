@@ -60,6 +60,7 @@ impl Site {
             workers: 2,
             clients_per_worker: 1,
             lease_ttl: proxy::config::LEASE_TTL,
+            fail_points: Default::default(),
             reuse_port: false,
             users: vec![UserConfig {
                 name: info.app_user.clone(),

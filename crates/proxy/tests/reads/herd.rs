@@ -125,6 +125,7 @@ impl Herd {
             workers: 2,
             clients_per_worker: 1,
             lease_ttl: proxy::config::LEASE_TTL,
+            fail_points: Default::default(),
             users: vec![user],
             databases: vec![info.database.clone().into()],
             pool: PoolConfig {

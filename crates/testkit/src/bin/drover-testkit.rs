@@ -6,6 +6,7 @@ use std::time::Duration;
 use testkit::TestCluster;
 use testkit::campaign::Campaign;
 use testkit::casefile::{CaseFile, Spread};
+use testkit::chaos::{self, Blow, ChaosOptions};
 use testkit::client::{Client, Target};
 use testkit::dev::DroverDev;
 use testkit::disturb::{self, DisturbOptions, Disturbance};
@@ -34,6 +35,10 @@ const USAGE: &str = "usage:
   drover-testkit disturb --binary PATH [--rounds N] [--shards N] [--replicas N] [--rate N] [--clients N] [--seconds N]
                         [--kinds quiet,killed,stopped,restarted,slow] [--config TOML]
       reads at a fixed rate while each replica of a shard is disturbed in each way, and says what clients saw of it.
+  drover-testkit chaos --binary PATH [--kills N] [--seed N] [--writers N] [--shards N] [--blows killproxy,cut,…]
+                        [--points Decide,Prepared,…] [--mutant NAME]
+      transfers over shards while proxies and servers are killed, stopped and cut off at the points of the commit protocol and at
+      random; says what was half there, or not as clients were told. A debug build of drover only. --mutant breaks the protocol.
   drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS]
                         [--spread written|one-shard|null-keys] FILE-OR-FOLDER…
       for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.";
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
         Some((verb, rest)) if verb == "isolation" => isolation(rest),
         Some((verb, rest)) if verb == "failover" => failover(rest),
         Some((verb, rest)) if verb == "disturb" => disturb(rest),
+        Some((verb, rest)) if verb == "chaos" => chaos(rest),
         Some((verb, rest)) if verb == "all" => all(rest),
         _ => Err(Failure::Usage(String::new())),
     };
@@ -127,6 +133,53 @@ impl Arguments {
         self.value(name)
             .map_or(Ok(default), |text| text.parse().map_err(bad))
     }
+}
+
+fn chaos(list: &[String]) -> Result<bool, Failure> {
+    let values = [
+        "--binary",
+        "--kills",
+        "--seed",
+        "--writers",
+        "--shards",
+        "--blows",
+        "--points",
+        "--mutant",
+    ];
+    let arguments = Arguments::parse(list, &[], &values)?;
+    let binary = arguments
+        .value("--binary")
+        .ok_or_else(|| Failure::Usage("--binary is missing".to_owned()))?;
+    let small = |name: &str, default| {
+        let number = arguments.number(name, default)?;
+        u32::try_from(number).map_err(|_| Failure::Usage(format!("{name} is too large")))
+    };
+    let list = |name: &str| {
+        let words = arguments.value(name).into_iter().flat_map(|text| text.split(','));
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let unknown = |name: &String| Failure::Usage(format!("there is no {name}"));
+    let blows = list("--blows");
+    let blows = blows
+        .iter()
+        .map(|name| Blow::parse(name).ok_or_else(|| unknown(name)));
+    let points = list("--points");
+    if let Some(name) = points.iter().find(|name| !chaos::POINTS.contains(&name.as_str())) {
+        return Err(unknown(name));
+    }
+    let options = ChaosOptions {
+        kills: small("--kills", 100)?,
+        seed: arguments.number("--seed", 1)?,
+        writers: small("--writers", 16)?,
+        shards: u16::try_from(small("--shards", 4)?).map_err(run_error)?,
+        blows: blows.collect::<Result<_, _>>()?,
+        points,
+        mutant: arguments.value("--mutant").map(str::to_owned),
+        progress: true,
+    };
+    let report = chaos::run(Path::new(binary), &options);
+    println!("{}", report.text());
+    Ok(report.wrong.is_empty())
 }
 
 fn failover(list: &[String]) -> Result<bool, Failure> {

@@ -32,6 +32,16 @@ impl Servers {
         }
     }
 
+    /// The primaries of all shards, instead of the servers of one.
+    pub(crate) fn primaries(cluster: &'static TestCluster) -> Self {
+        let shards = cluster.info().shards.iter();
+        Self {
+            cluster,
+            nodes: shards.map(|shard| shard.primary.clone()).collect(),
+            children: Vec::new(),
+        }
+    }
+
     /// A write is acknowledged when one of the other servers has it.
     pub(super) fn replicate_synchronously(&self) {
         for node in &self.nodes {
@@ -252,7 +262,7 @@ impl Servers {
         }
     }
 
-    fn client(&self, node: &NodeInfo) -> Option<Client> {
+    pub(crate) fn client(&self, node: &NodeInfo) -> Option<Client> {
         let info = self.cluster.info();
         let (user, password) = (&info.admin_user, info.admin_password.expose());
         let url = format!(

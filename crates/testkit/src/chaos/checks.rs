@@ -1,0 +1,101 @@
+//! What must be so when everything is quiet again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+
+use super::ChaosReport;
+use super::bank::{Bank, Fate, Transfer};
+use super::disturb::Stage;
+
+/// Transactions of each account in their order, as its shard has them.
+type Journal = BTreeMap<i64, Vec<u64>>;
+
+pub(super) fn check(stage: &Stage<'_>, bank: &Bank, report: &mut ChaosReport) {
+    let mut wrong = std::mem::take(&mut *bank.wrong.lock().expect("no panic"));
+    let mut journal = Journal::new();
+    let (mut sum, mut counted, mut rows) = (0, 0, 0);
+    for shard in 0..stage.shards() {
+        for row in stage.column(shard, "SELECT sum(balance), sum(n) FROM accounts") {
+            let mut numbers = row.split(' ').filter_map(|number| number.parse::<i64>().ok());
+            sum += numbers.next().unwrap_or_default();
+            counted += numbers.next().unwrap_or_default();
+        }
+        for row in stage.column(shard, "SELECT account, txn FROM journal ORDER BY account, n") {
+            let Some((account, txn)) = row.split_once(' ') else {
+                continue;
+            };
+            let (Ok(account), Ok(txn)) = (account.parse(), txn.parse()) else {
+                continue;
+            };
+            journal.entry(account).or_default().push(txn);
+            rows += 1;
+        }
+    }
+    let total = 1000 * 200;
+    if sum != total {
+        wrong.push(format!("the sum of all accounts is {sum}, not {total}"));
+    }
+    if counted != rows {
+        wrong.push(format!(
+            "{counted} changes of accounts are counted, {rows} are in the journal"
+        ));
+    }
+    let transfers = bank.transfers.lock().expect("no panic");
+    for (group, members) in bank.groups.iter().enumerate() {
+        check_group(group, members, &journal, &transfers, &mut wrong);
+    }
+    for transfer in transfers.values() {
+        let name = match transfer.fate {
+            Fate::Committed => "committed",
+            Fate::Refused => "refused",
+            Fate::Unknown => "unknown",
+        };
+        *report.fates.entry(name).or_default() += 1;
+    }
+    if report.fates.get("committed").is_none_or(|count| *count == 0) {
+        wrong.push("nothing was committed: nothing is proved".to_owned());
+    }
+    report.reads = bank.reads.load(Ordering::Relaxed);
+    if !wrong.is_empty() {
+        wrong.push(format!("the proxies' logs are in {}", stage.directory()));
+    }
+    report.wrong.append(&mut wrong);
+}
+
+fn check_group(
+    group: usize,
+    members: &[i64],
+    journal: &Journal,
+    transfers: &BTreeMap<u64, Transfer>,
+    wrong: &mut Vec<String>,
+) {
+    let of = |id: &i64| journal.get(id).map_or(&[][..], Vec::as_slice);
+    let first = of(&members[0]);
+    for other in &members[1..] {
+        if of(other) != first {
+            let (here, there): (BTreeSet<_>, BTreeSet<_>) =
+                (first.iter().collect(), of(other).iter().collect());
+            let half: Vec<_> = here.symmetric_difference(&there).collect();
+            wrong.push(format!(
+                "group {group}: account {} and account {other} differ; half there, or in another order: {half:?}",
+                members[0]
+            ));
+        }
+    }
+    let there: BTreeSet<u64> = first.iter().copied().collect();
+    if there.len() != first.len() {
+        wrong.push(format!("group {group}: a transaction is there twice"));
+    }
+    for (txn, transfer) in transfers.iter().filter(|(_, transfer)| transfer.group == group) {
+        match (transfer.fate, there.contains(txn)) {
+            (Fate::Committed, false) => {
+                wrong.push(format!("transaction {txn} was acknowledged and is not there"));
+            }
+            (Fate::Refused, true) => wrong.push(format!(
+                "transaction {txn} was refused and is there: {}",
+                transfer.words
+            )),
+            _ => {}
+        }
+    }
+}
