@@ -5,8 +5,8 @@ use crate::closure::{self, Level, Names, Reach, SessionActs};
 use crate::load::{Object, SnapshotBuilder, StoredBody};
 use crate::{
     BodyParser, CatalogError, CollationProvider, KEY_COLUMNS_MAX, KeyColumn, KeyFamily, KeyType, Map, MapId,
-    Oid, Placement, Relation, RelationKind, Set, ShardingInput, Snapshot, TableSharding, TableShardingKind,
-    Type, TypeKind,
+    Oid, Placement, Relation, RelationKind, Set, ShardId, ShardingInput, Snapshot, TableSharding,
+    TableShardingKind, Type, TypeKind,
 };
 
 #[cfg(test)]
@@ -55,13 +55,12 @@ pub(crate) fn build(
     let reads = crate::reads::judge(&facts, &names, bodies, &facts.replica_safe);
     let acting = acting_names(&facts, &reach);
     let asks_for_drawn_values = asks_for_drawn_values(&facts) || reach.some_act(SessionActs::ASKS);
-    let mut shards = sharding.shards.clone();
-    shards.sort_unstable();
-    shards.dedup();
     Ok(Snapshot {
         epoch: sharding.epoch,
         home: sharding.home,
-        shards,
+        shards: ascending(&sharding.shards),
+        shard_names: sharding.names.clone(),
+        placed_schemas: sharding.schemas.clone(),
         maps,
         global_indexes: sharding.global_indexes.clone(),
         relations: facts.relations,
@@ -83,6 +82,14 @@ pub(crate) fn build(
         acting,
         database: facts.database,
     })
+}
+
+/// Each once.
+fn ascending(shards: &[ShardId]) -> Vec<ShardId> {
+    let mut shards = shards.to_vec();
+    shards.sort_unstable();
+    shards.dedup();
+    shards
 }
 
 /// Some function's body or some column's default names `currval` or `lastval`. A body that was parsed when it was made
@@ -244,7 +251,7 @@ fn place(
         placed.push((oid, table));
     }
     for (oid, table) in placed {
-        let placement = placement(facts, oid, table)?;
+        let placement = placement(facts, oid, table, maps)?;
         if let Placement::Sharded { key, map } = &placement {
             let of_key: Vec<KeyFamily> = key.iter().map(|k| k.key_type.family()).collect();
             if !maps.contains_key(map) {
@@ -272,7 +279,12 @@ fn qualified(table: &TableSharding) -> String {
     format!("{}.{}", table.schema, table.name)
 }
 
-fn placement(facts: &SnapshotBuilder, oid: Oid, table: &TableSharding) -> Result<Placement, CatalogError> {
+fn placement(
+    facts: &SnapshotBuilder,
+    oid: Oid,
+    table: &TableSharding,
+    maps: &Map<MapId, crate::ShardMap>,
+) -> Result<Placement, CatalogError> {
     let relation = match facts.relations.get(&oid) {
         Some(r) if matches!(r.kind, RelationKind::Table | RelationKind::PartitionedTable) && !r.system => r,
         _ => {
@@ -288,7 +300,9 @@ fn placement(facts: &SnapshotBuilder, oid: Oid, table: &TableSharding) -> Result
                 .iter()
                 .map(|column| key_column(facts, relation, column))
                 .collect::<Result<_, _>>()?;
-            if key.is_empty() || key.len() > KEY_COLUMNS_MAX {
+            // Without a key there is nothing to choose a shard by.
+            let placed = maps.get(map).is_none_or(|map| map.whole().is_some());
+            if (key.is_empty() && !placed) || key.len() > KEY_COLUMNS_MAX {
                 return Err(CatalogError::KeyColumns {
                     table: qualified(table),
                 });

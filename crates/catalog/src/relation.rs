@@ -40,7 +40,7 @@ pub enum Placement {
     Home,
     /// Each row on the shard its key decides.
     Sharded {
-        /// Key columns, in the order of the key; at least one.
+        /// Key columns, in the order of the key; none: the table is *placed*, all its rows on the one shard of its map.
         key: Vec<KeyColumn>,
         /// The map that places the key.
         map: MapId,
@@ -53,6 +53,11 @@ impl Placement {
     /// Only on the home shard.
     pub fn is_home(&self) -> bool {
         matches!(self, Placement::Home)
+    }
+
+    /// All rows on one shard, whatever is in them, as if that shard were this table's home.
+    pub fn is_placed(&self) -> bool {
+        matches!(self, Placement::Sharded { key, .. } if key.is_empty())
     }
 }
 
@@ -329,7 +334,7 @@ impl Relation {
         self.columns.iter().filter(|c| !c.dropped)
     }
 
-    /// All key columns of a sharded table, in the order of the key; none for other tables.
+    /// All key columns of a sharded table, in the order of the key; none for other tables, and for placed ones.
     pub fn key_columns(&self) -> &[KeyColumn] {
         match &self.placement {
             Placement::Sharded { key, .. } => key,
@@ -343,7 +348,7 @@ impl Relation {
         columns.filter_map(|key| self.column(key.attnum).map(|column| column.name.as_str()))
     }
 
-    /// The shard map of a sharded table.
+    /// The shard map of a sharded or placed table.
     pub fn map(&self) -> Option<MapId> {
         match &self.placement {
             Placement::Sharded { map, .. } => Some(*map),

@@ -268,6 +268,14 @@ impl ShardMap {
         }
     }
 
+    /// The shard that owns every key, when that is what the map says: the only kind of map for a table without a key.
+    pub fn whole(&self) -> Option<ShardId> {
+        match self.rest {
+            Rest::One(shard) if self.rows.is_empty() => Some(shard),
+            _ => None,
+        }
+    }
+
     /// All owners, ascending, each once.
     pub fn shards(&self) -> &[ShardId] {
         &self.shards

@@ -23,7 +23,7 @@ pub struct TableSharding {
 pub enum TableShardingKind {
     /// By the values of some columns.
     Sharded {
-        /// Their names, in the order of the key.
+        /// Their names, in the order of the key; none: all rows are where the map, which knows one shard only, has them.
         columns: Vec<String>,
         /// Map.
         map: MapId,
@@ -41,6 +41,10 @@ pub struct ShardingInput {
     pub shards: Vec<ShardId>,
     /// The shard that holds unsharded tables and schema facts.
     pub home: ShardId,
+    /// What people call the shards.
+    pub names: Vec<(ShardId, String)>,
+    /// Schemas whose new tables are placed on a shard.
+    pub schemas: Vec<(String, ShardId)>,
     /// Shard maps.
     pub maps: Vec<(MapId, ShardMap)>,
     /// Sharded and reference tables. All others are home tables.
@@ -57,6 +61,8 @@ pub struct Snapshot {
     pub(crate) epoch: Epoch,
     pub(crate) home: ShardId,
     pub(crate) shards: Vec<ShardId>,
+    pub(crate) shard_names: Vec<(ShardId, String)>,
+    pub(crate) placed_schemas: Vec<(String, ShardId)>,
     pub(crate) maps: Map<MapId, ShardMap>,
     pub(crate) global_indexes: Vec<GlobalIndex>,
     pub(crate) relations: Map<Oid, Relation>,
@@ -120,6 +126,26 @@ impl Snapshot {
     /// An index over all shards by its number.
     pub fn global_index(&self, id: u32) -> Option<&GlobalIndex> {
         self.global_indexes.iter().find(|index| index.id == id)
+    }
+
+    /// The shard that people call this.
+    pub fn shard_named(&self, name: &str) -> Option<ShardId> {
+        let found = self.shard_names.iter().find(|(_, known)| known == name);
+        found.map(|(shard, _)| *shard)
+    }
+
+    /// The shard on which new tables of a schema are placed; `None`: they are unsharded.
+    pub fn shard_of_schema(&self, schema: &str) -> Option<ShardId> {
+        let found = self.placed_schemas.iter().find(|(known, _)| known == schema);
+        found.map(|(_, shard)| *shard)
+    }
+
+    /// The shard that has all rows of a placed table; `None`: the table is not placed.
+    pub fn place_of(&self, relation: &Relation) -> Option<ShardId> {
+        match &relation.placement {
+            crate::Placement::Sharded { key, map } if key.is_empty() => self.map(*map)?.whole(),
+            _ => None,
+        }
     }
 
     /// Facts about the database.

@@ -235,6 +235,37 @@ fn a_sharded_table_goes_elsewhere_and_a_killed_proxy_is_followed_by_another() {
     }
 }
 
+/// A table goes whole to another shard, and to a third, while it is written and the proxy that leads is killed.
+#[test]
+fn a_placed_table_is_in_one_place_whatever_is_killed() {
+    let site = ProxySite::new(TestCluster::shared(3), Path::new(env!("CARGO_BIN_EXE_drover")));
+    let b = site.start("b");
+    make(&mut b.client(), "placed");
+    let mut all = Vec::new();
+    for (number, (name, shard, at)) in [("e", 2, "streaming"), ("f", 3, "cutting over")]
+        .into_iter()
+        .enumerate()
+    {
+        let a = site.start(name);
+        let statement =
+            format!("SELECT drover.place_table('placed', shard => 'shard_{shard}', online => true)");
+        all.extend(moved_by((&site, &a, &b), ("placed", number), &statement, || {
+            // The phase may be over before it is seen.
+            wait_for(&b, ("placed", number), &[at, "cleaning up", "done"]);
+            a.signal("KILL");
+        }));
+        check(&site, &b, "placed", &all);
+        let place = "SELECT * FROM drover.tables";
+        let kinds = run(&mut b.client(), place).text_rows();
+        let placed = kinds.iter().find(|row| row[1].as_deref() == Some("placed"));
+        assert_eq!(
+            placed.and_then(|row| row[2].as_deref()),
+            Some("placed"),
+            "{kinds:?}"
+        );
+    }
+}
+
 /// How long clients wait while a table of `DROVER_MOVE_ROWS` rows (a million by default) is sharded, gets another key and goes
 /// home: the longest statement of two writers, and the pause that Drover reports. For an optimised build on a quiet machine:
 ///

@@ -390,9 +390,7 @@ mod tests {
             shards: vec![ShardId(1), ShardId(2), ShardId(3)],
             home: ShardId(1),
             maps: vec![(MapId(1), map)],
-            tables: Vec::new(),
-            declared_local: Vec::new(),
-            global_indexes: Vec::new(),
+            ..ShardingInput::default()
         };
         SnapshotBuilder::new().build(&sharding, &NoBodies).unwrap()
     }

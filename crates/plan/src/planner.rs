@@ -190,7 +190,10 @@ impl<'a> Cx<'a> {
             return reference::plan(self);
         }
         if let Some(home) = self.graph.home.first() {
-            return Err(Refusal::with(RefusalCode::HomeWithSharded, home));
+            return Err(match self.placed_use() {
+                Some(placed) => Refusal::with(RefusalCode::Placements, format!("{placed}, {home}")),
+                None => Refusal::with(RefusalCode::HomeWithSharded, home),
+            });
         }
         self.check_sharded_calls()?;
         let map = self.one_map()?;
@@ -226,6 +229,11 @@ impl<'a> Cx<'a> {
 
     /// SELECT, UPDATE, DELETE, INSERT … SELECT with sharded tables.
     fn keys_or_all(mut self, map: MapId) -> Result<Plan, Refusal> {
+        // All rows of all tables are on the one shard of this map: what the statement means there is what it means.
+        if self.placed_use().is_some() {
+            let many = Many::Refuse(Refusal::new(RefusalCode::SeveralShards));
+            return Ok(self.finish(Target::All { map }, many, None));
+        }
         let pinned = self.pinned_keys();
         let shards = self.snapshot.shards_of(map).len();
         let single = pinned
@@ -303,7 +311,18 @@ impl<'a> Cx<'a> {
                 .unwrap_or_default()
         };
         let names: Vec<String> = self.graph.sharded.iter().map(name).collect();
-        Err(Refusal::with(RefusalCode::DifferentMaps, names.join(", ")))
+        let code = match self.placed_use() {
+            Some(_) => RefusalCode::Placements,
+            None => RefusalCode::DifferentMaps,
+        };
+        Err(Refusal::with(code, names.join(", ")))
+    }
+
+    /// The name of a placed table that the statement uses.
+    fn placed_use(&self) -> Option<&str> {
+        let placed = self.graph.sharded.iter().find(|used| used.key.is_empty())?;
+        let relation = self.snapshot.relation(placed.table);
+        Some(relation.map_or("a placed table", |relation| relation.name.as_str()))
     }
 
     /// What runs within sharded statements must be right on any shard.

@@ -283,8 +283,8 @@ refusals! {
         "use one statement for each";
     DroverOption = "DRV6013",
         "the drover option is not known or not available yet",
-        "CREATE TABLE t (k int) WITH (drover.place = 'shard_2')",
-        "use drover.shard_key, drover.colocate_with, drover.scheme (hash, modulo, range, list, directory) with drover.places, or drover.reference";
+        "CREATE TABLE t (k int) WITH (drover.fillfactor = 50)",
+        "use drover.shard_key, drover.colocate_with, drover.scheme (hash, modulo, range, list, geo, directory) with drover.places, drover.reference, or drover.place";
     ShardedKind = "DRV6014",
         "this kind of table cannot be sharded",
         "CREATE TEMP TABLE t (k int) WITH (drover.shard_key = 'k')",
@@ -442,6 +442,18 @@ refusals! {
         "a read over several shards cannot have a snapshot of the cluster here",
         "SET drover.read_snapshot = 'cluster'; BEGIN; SELECT count(*) FROM orders",
         "read outside of transactions, or BEGIN ISOLATION LEVEL REPEATABLE READ, from primaries, and set drover.read_snapshot before the first statement";
+    Placements = "DRV7110",
+        "the statement joins tables whose rows are on different shards: a placed table meets those of its own shard, and reference tables",
+        "SELECT * FROM invoices JOIN users ON users.id = invoices.user_id -- invoices is placed on shard_2",
+        "run one statement for each, place both tables on one shard, or make the smaller one a reference table; INSERT … SELECT from one into the other is possible";
+    UnknownPlace = "DRV7111",
+        "there is no shard of this name",
+        "CREATE TABLE invoices (id int) WITH (drover.place = 'shard_99')",
+        "see drover.shards for the names";
+    PlacedSchemaKind = "DRV7112",
+        "a table of this kind cannot be made in a schema whose new tables are placed on a shard",
+        "CREATE TABLE billing.totals AS SELECT 1 -- drover.place_schema('billing', shard => 'shard_2')",
+        "create the table first, then INSERT; or make it in another schema";
     IndexShape = "DRV7130",
         "the table cannot have a global index over these columns",
         "SELECT drover.create_global_index('events', 'at', unique => true) -- at: timestamptz",

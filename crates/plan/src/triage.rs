@@ -10,6 +10,7 @@ mod drops;
 mod drover;
 mod objects;
 mod partitions;
+mod placed;
 mod places;
 mod reach;
 mod resolve;
@@ -63,6 +64,11 @@ fn decide(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
 
 /// SELECT, INSERT, UPDATE, DELETE, MERGE.
 fn optimizable(raw: &RawStatement, cx: &Resolver<'_>) -> Triage {
+    if raw.names.select_into
+        && let Err(refusal) = placed::select_into(raw, cx)
+    {
+        return Triage::Refuse(refusal);
+    }
     if !cx.needs_analysis(raw) {
         return Triage::Home;
     }

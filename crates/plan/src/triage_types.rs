@@ -107,12 +107,20 @@ pub enum MetadataEffect {
         /// Its name as written.
         table: QualifiedName,
     },
+    /// The table was created with all its rows on one shard.
+    CreatePlaced {
+        /// Its name as written.
+        table: QualifiedName,
+        /// The shard.
+        shard: catalog::ShardId,
+    },
     /// Sharded or reference tables, or their key columns, may have other names now.
     Renamed {
         /// The tables, by what they were called before.
         tables: Vec<RenamedTable>,
     },
-    /// A schema may have another name now: functions that were declared local go with it.
+    /// A schema may have another name now: functions that were declared local go with it, and so does where its new tables
+    /// are placed.
     RenamedSchema {
         /// Before.
         from: String,
@@ -126,6 +134,11 @@ pub enum MetadataEffect {
         table: PartitionName,
         /// The sharded table that it belongs to, or belonged to, through all levels.
         root: RenamedTable,
+    },
+    /// Schemas whose new tables are placed were dropped (if they still are there afterwards, nothing changes).
+    DropSchema {
+        /// Their names.
+        schemas: Vec<String>,
     },
     /// Sharded or reference tables were dropped (if they still are there afterwards, nothing changes).
     Drop {
@@ -242,6 +255,22 @@ pub enum DroverStatement {
         /// As in [`DroverStatement::ShardTable`].
         online: Option<bool>,
     },
+    /// `drover.place_table(…)`
+    PlaceTable {
+        /// The table.
+        table: QualifiedName,
+        /// Name of the shard.
+        shard: String,
+        /// As in [`DroverStatement::ShardTable`].
+        online: Option<bool>,
+    },
+    /// `drover.place_schema(…)`
+    PlaceSchema {
+        /// The schema.
+        schema: String,
+        /// Name of the shard on which its new tables are placed.
+        shard: String,
+    },
     /// `drover.unshard_table(…)`
     UnshardTable {
         /// The table.
@@ -355,11 +384,18 @@ pub enum CopyPlace {
     Sharded {
         /// Its map.
         map: catalog::MapId,
-        /// The columns of the key, in its order.
+        /// The columns of the key, in its order; none: all rows go to the one shard of the map.
         key: Vec<CopyKey>,
     },
     /// To every shard, or from the home shard.
     Reference,
+}
+
+impl CopyPlace {
+    /// Whether a row's key has to be read to find the row's shard.
+    pub fn is_divided(&self) -> bool {
+        matches!(self, CopyPlace::Sharded { key, .. } if !key.is_empty())
+    }
 }
 
 /// A column of the key of a table that is copied.

@@ -297,9 +297,19 @@ impl KeySource {
         }
     }
 
+    /// The key of a table without one, which has all its rows in one place.
+    pub fn placed() -> KeySource {
+        KeySource::Const {
+            value: KeyValue::Null,
+            location: None,
+            key_type: KeyType::Int8,
+        }
+    }
+
     /// The key whose columns are these; the only column itself.
     pub fn of_columns(mut columns: Vec<KeySource>) -> KeySource {
         match columns.len() {
+            0 => KeySource::placed(),
             1 => columns.swap_remove(0),
             _ => KeySource::Product {
                 columns: columns.into_iter().map(|column| vec![column]).collect(),
@@ -310,6 +320,7 @@ impl KeySource {
     /// Every combination of these values of the columns; the values themselves, where there is one column.
     pub fn product(mut columns: Vec<Vec<KeySource>>) -> Vec<KeySource> {
         match columns.len() {
+            0 => vec![KeySource::placed()],
             1 => columns.swap_remove(0),
             _ => vec![KeySource::Product {
                 columns: columns.into(),

@@ -27,6 +27,7 @@ pub(crate) mod online;
 mod part;
 mod partitions;
 mod pins;
+mod places;
 mod progress;
 mod rearrange;
 mod relocate;
@@ -43,6 +44,7 @@ pub use effects::{RecordChange, resolve_effects, resolve_effects_on};
 pub use indexes::{create_global_index, drop_global_index};
 pub(crate) use online::{all as moves, cancel as cancel_move};
 pub use pins::{Pin, pin_key};
+pub use places::place_schema;
 pub use relocate::Goal;
 pub use repair::{is_unfinished, repair};
 pub use schema_diff::{SchemaDifference, schema_diff};
@@ -85,6 +87,10 @@ pub async fn move_table(
         table,
         goal,
     };
+    if places::is_there(cluster, &wanted).map_err(OpError::into_fields)? {
+        progress(&format!("{} is there already", wanted.title()));
+        return Ok(());
+    }
     let faults = Faults::default();
     let moved = async {
         let online = match manner.online {

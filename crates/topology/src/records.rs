@@ -71,6 +71,9 @@ pub struct ClusterRecord {
     /// Indexes over all shards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub global_indexes: Vec<GlobalIndexRecord>,
+    /// Schemas whose new tables are placed on a shard other than the home shard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placed_schemas: Vec<SchemaRecord>,
     /// The epoch since which rows are where this record says: server sessions state it, and shards refuse those that state
     /// an older one (docs/decisions/0030). 0: nothing has moved.
     #[serde(
@@ -174,7 +177,7 @@ pub struct TableRecord {
 pub enum TableKind {
     /// Each row on the shard that its key maps to.
     Sharded {
-        /// Key columns, in order.
+        /// Key columns, in order; none: the table is placed, and its map is a [`Scheme::Place`].
         columns: Vec<String>,
         /// Their types' names in `pg_catalog` (`int8`, `text`, …), same order.
         key_types: Vec<String>,
@@ -224,6 +227,19 @@ pub struct FunctionRecord {
     pub schema: String,
     /// Name.
     pub name: String,
+}
+
+/// A schema whose new tables are placed on a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaRecord {
+    /// Database.
+    pub database: String,
+    /// Its name.
+    pub schema: String,
+    /// The shard.
+    #[serde(with = "ids::shard")]
+    pub shard: ShardId,
 }
 
 /// A live proxy. The key is bound to the proxy's lease.

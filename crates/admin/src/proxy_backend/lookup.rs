@@ -83,6 +83,9 @@ impl Lookup<'_> {
         let (shard, routing_mechanism) = match self.placement {
             Placement::Home => (Some(facts.home()), "unsharded"),
             Placement::Reference => (Some(facts.home()), "reference"),
+            Placement::Sharded { key, map } if key.is_empty() => {
+                (facts.map(*map).and_then(catalog::ShardMap::whole), "place")
+            }
             Placement::Sharded { key, map } => {
                 let types: Vec<KeyType> = key.iter().map(|column| column.key_type).collect();
                 let shape = KeyShape::new(types).ok();

@@ -130,8 +130,7 @@ fn sharding() -> ShardingInput {
         home: ShardId(1),
         maps: (1..=4).map(|id| (MapId(id), map())).collect(),
         tables,
-        declared_local: Vec::new(),
-        global_indexes: Vec::new(),
+        ..ShardingInput::default()
     }
 }
 

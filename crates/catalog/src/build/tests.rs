@@ -469,3 +469,33 @@ fn foreign_keys_must_meet_on_one_shard() {
         vec![sharded("one", "k", 1), reference("many")]
     ));
 }
+
+#[test]
+fn only_a_map_of_one_owner_places_a_table_without_a_key() {
+    let placed = |map: u32| TableSharding {
+        kind: TableShardingKind::Sharded {
+            columns: Vec::new(),
+            map: MapId(map),
+        },
+        ..sharded("orders", "k", 1)
+    };
+    let built = |table: TableSharding| {
+        let mut input = input(vec![table, sharded("other", "k", 1)]);
+        input.maps.push((MapId(2), ShardMap::one(ShardId(2))));
+        input.names = vec![(ShardId(1), "a".to_owned()), (ShardId(2), "b".to_owned())];
+        input.schemas = vec![("billing".to_owned(), ShardId(2))];
+        builder().build(&input, &Toy)
+    };
+    let snapshot = built(placed(2)).unwrap();
+    let orders = snapshot.relation_in("s", "orders").unwrap();
+    assert!(orders.placement.is_placed() && !orders.placement.is_home());
+    assert_eq!(snapshot.place_of(orders), Some(ShardId(2)));
+    assert_eq!(snapshot.shard_named("b"), Some(ShardId(2)));
+    assert_eq!(snapshot.shard_of_schema("billing"), Some(ShardId(2)));
+    assert_eq!(snapshot.shard_of_schema("s"), None);
+    let other = snapshot.relation_in("s", "other").unwrap();
+    assert!(!other.placement.is_placed());
+    assert_eq!(snapshot.place_of(other), None);
+    assert!(matches!(built(placed(1)), Err(CatalogError::KeyColumns { .. })));
+    assert!(matches!(built(placed(7)), Err(CatalogError::NoSuchMap { .. })));
+}

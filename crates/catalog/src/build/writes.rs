@@ -117,6 +117,8 @@ impl Judge<'_> {
         let sharded = match &self.relation.placement {
             Placement::Home => return None,
             Placement::Reference => false,
+            // No column decides anything.
+            Placement::Sharded { key, .. } if key.is_empty() => return None,
             Placement::Sharded { .. } => true,
         };
         let triggers = self

@@ -104,7 +104,7 @@ fn sharding() -> ShardingInput {
             .to_vec(),
         tables,
         declared_local: vec![("app".to_owned(), "trusted".to_owned())],
-        global_indexes: Vec::new(),
+        ..ShardingInput::default()
     }
 }
 

@@ -22,7 +22,7 @@ const INSTANCES_MAX: usize = 2_000;
 /// A node: a column of an instance.
 pub(super) type Col = usize;
 
-/// The key columns of a use of a sharded table, in the order of its key; at least one.
+/// The key columns of a use of a sharded table, in the order of its key; none of a placed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyCols {
     cols: [Col; KEY_COLUMNS_MAX],

@@ -338,13 +338,8 @@ impl Printed {
 
     /// The statement for every copy of a reference table: its text, unless literals have to be put into it first.
     pub fn everywhere(self) -> (Option<String>, Many) {
-        let null = KeySource::Const {
-            value: KeyValue::Null,
-            location: None,
-            key_type: KeyType::Int8,
-        };
         let rows = self.rows.len();
-        let split = self.split(vec![null; rows]);
+        let split = self.split(vec![KeySource::placed(); rows]);
         match split.whole() {
             Some(text) => (Some(text), Many::Refuse(Refusal::new(RefusalCode::SeveralShards))),
             None => (None, Many::SplitInsert(split)),
@@ -372,9 +367,9 @@ pub(super) enum Clock {
     OfTheShard,
 }
 
-/// A single row is on a single shard.
+/// A single row is on a single shard, and so are all rows of a placed table.
 fn clock_of(rows: &Rows<'_>) -> Clock {
-    if rows.rows.len() == 1 {
+    if rows.rows.len() == 1 || rows.relation.placement.is_placed() {
         Clock::OfTheShard
     } else {
         Clock::Once

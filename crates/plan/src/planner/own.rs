@@ -60,6 +60,10 @@ fn cut<'a>(graph: &mut Graph<'a>, used: ReferenceUse<'a>) -> Option<Own<'a>> {
     }
     graph.sharded.iter().find_map(|sharded| {
         let wanted = graph.snapshot.relation(sharded.table)?.key_columns();
+        // A placed table meets whole tables where it is.
+        if wanted.is_empty() {
+            return None;
+        }
         let pairs = sharded.key.iter().zip(wanted);
         let key = pairs
             .map(|(col, wanted)| meeting(graph, used.instance, relation, *col, wanted.key_type.family()));

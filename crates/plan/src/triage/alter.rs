@@ -142,21 +142,29 @@ fn check_action(
         .as_deref()
         .is_some_and(|name| relation.key_names().any(|key| key == name));
     for constraint in &action.constraints {
-        check_constraint(constraint, &NewTable::of(relation), cx)?;
+        check_constraint(constraint, &NewTable::of(relation, cx.snapshot), cx)?;
     }
     computes_from_rows(action, raw, cx)?;
     match action.kind {
         AlterKind::DropColumn | AlterKind::AlterColumnType | AlterKind::Identity if is_key => {
             Err(Refusal::with(RefusalCode::KeyColumn, name_of(relation)))
         }
-        AlterKind::AlterColumnType if converts_differently(raw, cx) => Err(Refusal::with(
-            RefusalCode::AlterAction,
-            "a conversion that each shard would compute for itself; add a column and UPDATE it",
-        )),
-        AlterKind::AddColumn if adds_volatile_default(action, raw) => Err(Refusal::with(
-            RefusalCode::AlterAction,
-            "ADD COLUMN with a default that each shard would compute for itself; add it without a default first",
-        )),
+        // Of a placed table one shard alone has rows to compute something for.
+        AlterKind::AlterColumnType if !relation.placement.is_placed() && converts_differently(raw, cx) => {
+            Err(Refusal::with(
+                RefusalCode::AlterAction,
+                "a conversion that each shard would compute for itself; add a column and UPDATE it",
+            ))
+        }
+        AlterKind::AddColumn
+            if adds_volatile_default(action, raw)
+                && !(relation.placement.is_placed() && computes_anywhere(action, raw, cx)) =>
+        {
+            Err(Refusal::with(
+                RefusalCode::AlterAction,
+                "ADD COLUMN with a default that each shard would compute for itself; add it without a default first",
+            ))
+        }
         AlterKind::Inherit | AlterKind::NoInherit => {
             Err(Refusal::with(RefusalCode::Partitioned, name_of(relation)))
         }
@@ -198,6 +206,12 @@ fn computes_from_rows(action: &AlterAction, raw: &RawStatement, cx: &Resolver<'_
 /// Whether an expression of the statement can have another value on another shard, or at another moment.
 fn converts_differently(raw: &RawStatement, cx: &Resolver<'_>) -> bool {
     raw.names.value_functions || raw.names.functions.iter().any(|name| cx.function_differs(name))
+}
+
+/// Whether the default of a new column draws from no sequence: those of the home shard count.
+fn computes_anywhere(action: &AlterAction, raw: &RawStatement, cx: &Resolver<'_>) -> bool {
+    let identity = action.column.as_ref().is_some_and(|column| column.identity);
+    !identity && raw.names.functions.iter().all(|name| cx.function_is_pure(name))
 }
 
 /// A default that is computed for existing rows on every shard: sequences and anything else that is called.

@@ -1,11 +1,11 @@
 //! CREATE TABLE, INDEX, VIEW and their like.
 
-use catalog::{KeyType, Relation};
+use catalog::{KeyType, Relation, ShardId, Snapshot};
 use sql::{ConstraintDef, ConstraintKind, CreateTable, Detail, IndexElement, QualifiedName, RawStatement};
 
 use super::objects::relation_plan;
 use super::resolve::{RelationPlace, Resolver, name_of};
-use super::{Decision, drover, partitions};
+use super::{Decision, drover, partitions, placed};
 use crate::triage_types::{DdlPlace, DdlPlan, DdlStep, MetadataEffect};
 use crate::{Refusal, RefusalCode, ShardOptions};
 
@@ -34,6 +34,7 @@ enum NewPlace {
     Home,
     Sharded(ShardOptions),
     Reference,
+    Placed(ShardId),
 }
 
 pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
@@ -45,7 +46,12 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     {
         return partitions::create(raw, create, parent, cx);
     }
-    let place = new_place(&create.drover_options)?;
+    let place = match new_place(&create.drover_options, cx)? {
+        NewPlace::Home if create.drover_options.is_empty() => {
+            placed::implied(create, cx)?.map_or(NewPlace::Home, NewPlace::Placed)
+        }
+        place => place,
+    };
     match place {
         NewPlace::Home => home_table(raw, create, cx),
         NewPlace::Sharded(options) => {
@@ -58,6 +64,7 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
                 name: create.table.name.clone(),
                 key: options.key.clone(),
                 colocated: options.colocate_with.clone(),
+                placed: None,
             };
             for constraint in &create.constraints {
                 check_constraint(constraint, &new, cx)?;
@@ -76,20 +83,33 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
                     "a partitioned reference table",
                 ));
             }
-            let new = NewTable {
-                name: create.table.name.clone(),
-                key: Vec::new(),
-                colocated: None,
-            };
-            for constraint in &create.constraints {
-                check_constraint(constraint, &new, cx)?;
-            }
-            let effect = MetadataEffect::CreateReference {
-                table: create.table.clone(),
-            };
-            Ok(spread_table(raw, create, effect))
+            keyless(raw, create, None, cx)
+        }
+        NewPlace::Placed(shard) => {
+            plain_kind(create)?;
+            partitions::partition_key(raw, create, None, cx)?;
+            keyless(raw, create, Some(shard), cx)
         }
     }
+}
+
+/// A table on every shard whose rows are all on one, or all on all of them.
+fn keyless(raw: &RawStatement, create: &CreateTable, placed: Option<ShardId>, cx: &Resolver<'_>) -> Decision {
+    let new = NewTable {
+        name: create.table.name.clone(),
+        key: Vec::new(),
+        colocated: None,
+        placed,
+    };
+    for constraint in &create.constraints {
+        check_constraint(constraint, &new, cx)?;
+    }
+    let table = create.table.clone();
+    let effect = match placed {
+        Some(shard) => MetadataEffect::CreatePlaced { table, shard },
+        None => MetadataEffect::CreateReference { table },
+    };
+    Ok(spread_table(raw, create, effect))
 }
 
 fn spread_table(raw: &RawStatement, create: &CreateTable, effect: MetadataEffect) -> crate::Triage {
@@ -102,7 +122,7 @@ fn spread_table(raw: &RawStatement, create: &CreateTable, effect: MetadataEffect
     plan.into_triage()
 }
 
-fn new_place(options: &[(String, String)]) -> Result<NewPlace, Refusal> {
+fn new_place(options: &[(String, String)], cx: &Resolver<'_>) -> Result<NewPlace, Refusal> {
     if options.is_empty() {
         return Ok(NewPlace::Home);
     }
@@ -113,11 +133,25 @@ fn new_place(options: &[(String, String)]) -> Result<NewPlace, Refusal> {
         "salt",
         "colocate_with",
         "reference",
+        "place",
     ];
     if let Some((name, _)) = options.iter().find(|(n, _)| !known.contains(&n.as_str())) {
         return Err(Refusal::with(RefusalCode::DroverOption, format!("drover.{name}")));
     }
     let get = |name: &str| options.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    if let Some(name) = get("place") {
+        if options.len() > 1 {
+            return Err(Refusal::with(
+                RefusalCode::DroverOption,
+                "a placed table has no other drover option",
+            ));
+        }
+        let shard = placed::shard(name, cx)?;
+        return Ok(match shard == cx.snapshot.home() {
+            true => NewPlace::Home,
+            false => NewPlace::Placed(shard),
+        });
+    }
     let reference = match get("reference") {
         None => false,
         Some("" | "true" | "on" | "1" | "yes") => true,
@@ -172,7 +206,15 @@ fn home_table(raw: &RawStatement, create: &CreateTable, cx: &Resolver<'_>) -> De
 }
 
 fn plain_kind(create: &CreateTable) -> Result<(), Refusal> {
-    let kind = if create.temporary {
+    match odd_kind(create) {
+        Some(kind) => Err(Refusal::with(RefusalCode::ShardedKind, kind)),
+        None => Ok(()),
+    }
+}
+
+/// What keeps a table from being made on every shard by its own statement.
+pub(super) fn odd_kind(create: &CreateTable) -> Option<&'static str> {
+    Some(if create.temporary {
         "a temporary table"
     } else if create.foreign {
         "a foreign table"
@@ -187,9 +229,8 @@ fn plain_kind(create: &CreateTable) -> Result<(), Refusal> {
     } else if create.if_not_exists {
         "IF NOT EXISTS; the existing table might not be sharded this way"
     } else {
-        return Ok(());
-    };
-    Err(Refusal::with(RefusalCode::ShardedKind, kind))
+        return None;
+    })
 }
 
 /// Whether a column of this type can be the key. Types that users made are looked at when the table is registered, before
@@ -213,17 +254,20 @@ fn is_key_type(name: &QualifiedName, cx: &Resolver<'_>) -> bool {
 /// A table about to get a constraint.
 pub(super) struct NewTable {
     pub name: String,
-    /// Key columns; none for a reference table.
+    /// Key columns; none for a reference table and for a placed one.
     pub key: Vec<String>,
     pub colocated: Option<QualifiedName>,
+    /// The shard that has all its rows.
+    pub placed: Option<ShardId>,
 }
 
 impl NewTable {
-    pub fn of(relation: &Relation) -> NewTable {
+    pub fn of(relation: &Relation, snapshot: &Snapshot) -> NewTable {
         NewTable {
             name: relation.name.clone(),
             key: relation.key_names().map(str::to_owned).collect(),
             colocated: Some(QualifiedName::qualified(&relation.schema, &relation.name)),
+            placed: snapshot.place_of(relation),
         }
     }
 }
@@ -267,6 +311,9 @@ fn foreign_key(
     cx: &Resolver<'_>,
 ) -> Result<(), Refusal> {
     let refuse = |why: &str| Err(Refusal::with(RefusalCode::ForeignKey, why));
+    if let Some(shard) = table.placed {
+        return placed::foreign_key(target, table, shard, cx);
+    }
     if target.name == table.name && table.key.is_empty() {
         return Ok(());
     }
@@ -282,7 +329,7 @@ fn foreign_key(
     };
     if table.key.is_empty() {
         return refuse(&format!(
-            "{} is sharded, this is a reference table",
+            "{} is not on every shard, this is a reference table",
             name_of(referenced)
         ));
     }
@@ -358,7 +405,13 @@ pub(super) fn view(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         .iter()
         .filter(|name| **name != view.view && !raw.names.ctes.contains(&name.name))
         .collect();
-    let touching = sources.iter().filter(|name| cx.touches(name)).count();
+    // A home table may reach other tables (by a foreign key, say), and is at home all the same.
+    let everywhere = |name: &&&QualifiedName| match cx.place_of(name) {
+        Ok(RelationPlace::Home | RelationPlace::Type) => false,
+        Ok(_) => true,
+        Err(_) => cx.touches(name),
+    };
+    let touching = sources.iter().filter(everywhere).count();
     if touching == 0 {
         return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
     }
@@ -377,6 +430,9 @@ pub(super) fn table_as(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     };
     if !create.drover_options.is_empty() || cx.needs_analysis(raw) {
         return Err(Refusal::new(RefusalCode::CreateTableAs));
+    }
+    if create.query.is_some() && !create.materialized_view && !create.temporary {
+        placed::refuse_in_placed(&create.table, "a table made from a query", cx)?;
     }
     Ok(DdlPlan::at(DdlPlace::Home).into_triage())
 }

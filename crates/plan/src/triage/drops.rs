@@ -149,6 +149,12 @@ fn drop_schemas(drop: &DropStatement, cx: &Resolver<'_>) -> Decision {
         return Err(Refusal::new(RefusalCode::Unreadable));
     };
     let mut plan = and_elsewhere(sql.clone());
+    let placed = drop.objects.iter().map(|object| &object.name);
+    let placed = placed.filter(|name| cx.snapshot.shard_of_schema(name).is_some());
+    let schemas: Vec<String> = placed.cloned().collect();
+    if !schemas.is_empty() {
+        plan.effects.push(MetadataEffect::DropSchema { schemas });
+    }
     if drop.cascade {
         let dropped = |schema: &str| drop.objects.iter().any(|o| o.name == schema);
         if let Some(kept) = lost_key(cx, |r| dropped(&r.schema), dropped) {

@@ -48,6 +48,8 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             let (table, online) = whole_table(call)?;
             Ok(DroverStatement::UnshardTable { table, online })
         }
+        "place_table" => place_table(call),
+        "place_schema" => place_schema(call),
         "cancel_move" => {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::CancelMove { table: args.table()? })
@@ -75,6 +77,25 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             format!("drover.{other}()"),
         )),
     }
+}
+
+fn place_table(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["table", "shard", "online"])?;
+    Ok(DroverStatement::PlaceTable {
+        table: args.table()?,
+        shard: args.required("shard")?.to_owned(),
+        online: args.flag("online")?,
+    })
+}
+
+fn place_schema(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["schema", "shard"])?;
+    let text = args.required("schema")?;
+    let name = parse_name(text).filter(|name| name.schema.is_none());
+    Ok(DroverStatement::PlaceSchema {
+        schema: name.ok_or_else(|| bad(format!("schema {text}")))?.name,
+        shard: args.required("shard")?.to_owned(),
+    })
 }
 
 /// A table, and how it is moved.

@@ -34,7 +34,7 @@ pub(super) fn create(
     }
     fixed(create.bound)?;
     partition_key(raw, create, Some(parent), cx)?;
-    let mut like_parent = NewTable::of(parent);
+    let mut like_parent = NewTable::of(parent, cx.snapshot);
     like_parent.name.clone_from(&create.table.name);
     for constraint in &create.constraints {
         check_constraint(constraint, &like_parent, cx)?;

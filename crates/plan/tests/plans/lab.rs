@@ -24,6 +24,9 @@ pub const SCHEMA: &str = "
     CREATE TABLE settings (name text PRIMARY KEY, value text);
     CREATE VIEW adults AS SELECT id, name, city FROM users WHERE age >= 18;
     CREATE VIEW totals AS SELECT user_id, sum(total) AS total FROM orders GROUP BY user_id;
+    CREATE TABLE invoices (id serial PRIMARY KEY, user_id int, made timestamptz DEFAULT now());
+    CREATE TABLE lines (invoice int REFERENCES invoices, n int);
+    CREATE TABLE parcels (id int PRIMARY KEY, invoice int);
     CREATE FUNCTION peek() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM orders';
     CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';
 ";
@@ -208,10 +211,25 @@ fn sharding() -> ShardingInput {
             },
         )
     };
+    let placed = |name: &str, map: u32| {
+        let columns = Vec::new();
+        table(
+            name,
+            TableShardingKind::Sharded {
+                columns,
+                map: MapId(map),
+            },
+        )
+    };
     let even = ShardMap::even(&shards).unwrap();
     ShardingInput {
         home: ShardId(1),
-        maps: (1..=4).map(|m| (MapId(m), even.clone())).collect(),
+        maps: (1..=4)
+            .map(|m| (MapId(m), even.clone()))
+            .chain([(5, 3), (6, 4)].map(|(m, shard)| (MapId(m), ShardMap::one(ShardId(shard)))))
+            .collect(),
+        names: shards.iter().map(|id| (*id, format!("shard_{id}"))).collect(),
+        schemas: vec![("billing".to_owned(), ShardId(3))],
         tables: vec![
             sharded("users", "id", 1),
             sharded("orders", "user_id", 1),
@@ -220,6 +238,9 @@ fn sharding() -> ShardingInput {
             sharded("items", "id", 1),
             sharded("tenants", "slug", 3),
             sharded("events", "id", 2),
+            placed("invoices", 5),
+            placed("lines", 5),
+            placed("parcels", 6),
             table("countries", TableShardingKind::Reference),
             table("tags", TableShardingKind::Reference),
         ],

@@ -10,13 +10,13 @@ use topology::records::{TableKind, TableRecord, TableState};
 
 use super::OpError;
 use super::effects::{
-    NewKind, NewTable, find_colocated, key_type_of, key_type_sql, shape_named, shape_of, text_sql,
+    NewKind, NewTable, find_colocated, key_of, key_type_of, key_type_sql, shape_of, text_sql,
 };
 use super::guards::{self, Owns, Rules, keeps_residents};
 use super::join::try_join_all;
 use super::part::shard_name;
-use super::partitions;
 use super::relocate::{Goal, Wanted};
+use super::{partitions, schemes};
 use crate::admin_link::{AdminError, AdminLink};
 use crate::cluster::{Cluster, facts};
 
@@ -102,15 +102,10 @@ impl Division {
         else {
             return None;
         };
-        let shape = shape_named(key_types).filter(|shape| shape.types().len() == columns.len())?;
+        let key = key_of(columns, key_types)?.into_iter();
         Some(Division {
             map: record.map(*map)?.scheme.to_shard_map().ok()?,
-            key: shape
-                .types()
-                .iter()
-                .copied()
-                .zip(columns.iter().cloned())
-                .collect(),
+            key: key.map(|(key_type, name)| (key_type, name.to_owned())).collect(),
         })
     }
 
@@ -241,25 +236,7 @@ pub(super) async fn look(
     let oid = ordinary_table(rows.first().map(Vec::as_slice), wanted)?;
     divided_alike(link, home, oid, wanted).await?;
     let known = known(record, wanted)?;
-    let kind = match wanted.goal {
-        Goal::Home => NewKind::Home,
-        Goal::Reference => NewKind::Reference,
-        Goal::Sharded(options) => {
-            let mut types = Vec::with_capacity(options.key.len());
-            for column in &options.key {
-                let row = link.rows(&key_type_sql(oid, column)).await.map_err(&on)?;
-                types.push(key_type_of(row.first().map(Vec::as_slice), column)?);
-            }
-            let other = options.colocate_with.as_ref();
-            let other = other.map(|other| find_colocated(record, wanted.database, other, wanted.schema));
-            NewKind::Sharded {
-                columns: options.key.clone(),
-                shape: shape_of(types)?,
-                colocate_with: other.transpose()?,
-                scheme: options.scheme.clone(),
-            }
-        }
-    };
+    let kind = kind_of(link, home, record, (oid, wanted)).await?;
     let table = NewTable {
         database: wanted.database.to_owned(),
         schema: wanted.schema.to_owned(),
@@ -298,6 +275,39 @@ pub(super) async fn look(
         partitioned: relation.kind == RelationKind::PartitionedTable,
         division,
         snapshot,
+    })
+}
+
+/// How the table is to be placed.
+async fn kind_of(
+    link: &mut AdminLink,
+    home: &str,
+    record: &ClusterRecord,
+    (oid, wanted): (Oid, &Wanted<'_>),
+) -> Result<NewKind, OpError> {
+    let on = OpError::on(home);
+    Ok(match wanted.goal {
+        Goal::Home => NewKind::Home,
+        Goal::Placed(name) => match schemes::shard(record, name)? {
+            home if home == record.home => NewKind::Home,
+            shard => NewKind::Placed { shard },
+        },
+        Goal::Reference => NewKind::Reference,
+        Goal::Sharded(options) => {
+            let mut types = Vec::with_capacity(options.key.len());
+            for column in &options.key {
+                let row = link.rows(&key_type_sql(oid, column)).await.map_err(&on)?;
+                types.push(key_type_of(row.first().map(Vec::as_slice), column)?);
+            }
+            let other = options.colocate_with.as_ref();
+            let other = other.map(|other| find_colocated(record, wanted.database, other, wanted.schema));
+            NewKind::Sharded {
+                columns: options.key.clone(),
+                shape: shape_of(types)?,
+                colocate_with: other.transpose()?,
+                scheme: options.scheme.clone(),
+            }
+        }
     })
 }
 
@@ -405,6 +415,14 @@ fn moves_at_all(
         _ => after == Some(&known.kind),
     };
     match (known, wanted.goal) {
+        (None, Goal::Placed(shard)) if after.is_none() => Err(OpError::refused(
+            "42710",
+            format!("table {title} is on {shard} already, the home shard"),
+        )),
+        (Some(known), Goal::Placed(shard)) if after == Some(&known.kind) => Err(OpError::refused(
+            "42710",
+            format!("table {title} is placed on {shard} already"),
+        )),
         (None, Goal::Home) => Err(OpError::refused(
             "42809",
             format!("table {title} is neither sharded nor a reference table"),

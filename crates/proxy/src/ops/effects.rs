@@ -1,10 +1,10 @@
 //! What a statement means for the cluster record.
 
-use catalog::{KeyShape, KeyType, MapId, Oid};
-use plan::{MetadataEffect, RefusalCode, SchemeOption, ShardOptions};
+use catalog::{KeyShape, KeyType, MapId, Oid, ShardId};
+use plan::{MetadataEffect, RefusalCode, SchemeOption};
 use sql::QualifiedName;
 use topology::ClusterRecord;
-use topology::records::{MapRecord, Scheme, TableKind, TableRecord, TableState};
+use topology::records::{MapRecord, SchemaRecord, Scheme, TableKind, TableRecord, TableState};
 use wire::backend::ErrorFields;
 
 use super::OpError;
@@ -31,11 +31,13 @@ pub(super) enum TableChange {
     Add(NewTable),
     /// Tables that have other names.
     Renamed(Vec<Renamed>),
-    /// The schema of functions that were declared local has another name.
+    /// The schema of functions that were declared local, or that is placed, has another name.
     Schema {
         from: String,
         to: String,
     },
+    /// A schema is gone, and what was said of its new tables.
+    SchemaGone(String),
     /// Whatever is recorded under this name is gone, unless it has this OID.
     Remove {
         schema: String,
@@ -64,6 +66,8 @@ pub(super) enum NewKind {
         colocate_with: Option<(String, String)>,
         scheme: Option<SchemeOption>,
     },
+    /// All of it on a shard that is not the home shard.
+    Placed { shard: ShardId },
     /// Everywhere.
     Reference,
     /// On the home shard, so that it is not recorded.
@@ -150,7 +154,12 @@ impl TableChange {
                 Ok(())
             }
             Self::Schema { from, to } => {
-                renames::apply_schema(&mut record.declared_local, database, from, to);
+                renames::apply_schema(record, database, from, to);
+                Ok(())
+            }
+            Self::SchemaGone(name) => {
+                let is_it = |placed: &SchemaRecord| placed.database == database && placed.schema == *name;
+                record.placed_schemas.retain(|placed| !is_it(placed));
                 Ok(())
             }
             Self::Remove {
@@ -190,6 +199,11 @@ impl NewTable {
                 return Ok(None);
             }
             NewKind::Reference => TableKind::Reference,
+            NewKind::Placed { shard } => TableKind::Sharded {
+                columns: Vec::new(),
+                key_types: Vec::new(),
+                map: place_map(record, *shard),
+            },
             NewKind::Sharded {
                 columns,
                 shape,
@@ -270,6 +284,17 @@ impl NewTable {
     }
 }
 
+/// The map of the tables that are placed on a shard.
+fn place_map(record: &mut ClusterRecord, shard: ShardId) -> MapId {
+    let scheme = Scheme::Place { shard };
+    if let Some(map) = record.maps.iter().find(|map| map.scheme == scheme) {
+        return map.id;
+    }
+    let id = record.next_map_id();
+    record.maps.push(MapRecord { id, scheme });
+    id
+}
+
 fn colocated_map(
     record: &ClusterRecord,
     database: &str,
@@ -291,6 +316,13 @@ fn colocated_map(
             ),
         ));
     };
+    if record.place_of(&other.kind).is_some() {
+        return Err(OpError::refused_with(
+            "42809",
+            format!("table {schema}.{name} is placed on one shard, and no key decides where its rows are"),
+            "Place this table on the same shard: drover.place_table, or WITH (drover.place = …).",
+        ));
+    }
     if known.as_ref().is_none_or(|known| !known.is_like(shape)) {
         let of = known.map_or("of an unknown type".to_owned(), |known| known.name());
         return Err(OpError::refused(
@@ -310,6 +342,16 @@ fn sharded_by(table: &TableRecord) -> Option<(MapId, Option<KeyShape>)> {
         TableKind::Sharded { key_types, map, .. } => Some((*map, shape_named(key_types))),
         TableKind::Reference => None,
     }
+}
+
+/// Types and names of the key columns of a recorded table, in order: none of a placed one. `None`: the types are not known.
+pub(super) fn key_of<'a>(columns: &'a [String], key_types: &[String]) -> Option<Vec<(KeyType, &'a str)>> {
+    if columns.is_empty() && key_types.is_empty() {
+        return Some(Vec::new());
+    }
+    let shape = shape_named(key_types).filter(|shape| shape.types().len() == columns.len())?;
+    let names = columns.iter().map(String::as_str);
+    Some(shape.types().iter().copied().zip(names).collect())
 }
 
 /// The types of a key in the record.
@@ -382,13 +424,11 @@ impl Resolver<'_> {
         for (at, effect) in effects.iter().enumerate() {
             let later = &effects[at + 1..];
             let new = match effect {
-                MetadataEffect::CreateSharded { table, options } => {
+                MetadataEffect::CreateSharded { table, .. }
+                | MetadataEffect::CreateReference { table }
+                | MetadataEffect::CreatePlaced { table, .. } => {
                     let now = renames::later_name(&mut self, effect, later).await?;
-                    self.created(table, Some(options), now, &trial).await?
-                }
-                MetadataEffect::CreateReference { table } => {
-                    let now = renames::later_name(&mut self, effect, later).await?;
-                    self.created(table, None, now, &trial).await?
+                    self.created(table, effect, now, &trial).await?
                 }
                 MetadataEffect::Renamed { .. } => continue,
                 MetadataEffect::RenamedSchema { from, to } => {
@@ -402,6 +442,16 @@ impl Resolver<'_> {
                     if let Some(change) = partitions::resolve(&mut self, table, root, &trial, later).await? {
                         change.apply(self.database, &mut trial)?;
                         changes.push(change);
+                    }
+                    continue;
+                }
+                MetadataEffect::DropSchema { schemas } => {
+                    for schema in schemas {
+                        if !renames::schema_exists(&mut self, schema).await? {
+                            let change = TableChange::SchemaGone(schema.clone());
+                            change.apply(self.database, &mut trial)?;
+                            changes.push(change);
+                        }
                     }
                     continue;
                 }
@@ -439,11 +489,14 @@ impl Resolver<'_> {
     async fn created(
         &mut self,
         table: &QualifiedName,
-        options: Option<&ShardOptions>,
+        effect: &MetadataEffect,
         renamed: Option<(Oid, Now)>,
         record: &ClusterRecord,
     ) -> Result<Option<NewTable>, OpError> {
-        let mut options = options.cloned();
+        let mut options = match effect {
+            MetadataEffect::CreateSharded { options, .. } => Some(options.clone()),
+            _ => None,
+        };
         let (found, name) = match renamed {
             Some((oid, now)) => {
                 if let Some(options) = options.as_mut().filter(|o| o.key.len() == now.columns.len()) {
@@ -457,9 +510,10 @@ impl Resolver<'_> {
                 None => return Ok(None),
             },
         };
-        let kind = match &options {
-            None => NewKind::Reference,
-            Some(options) => NewKind::Sharded {
+        let kind = match (&options, effect) {
+            (None, MetadataEffect::CreatePlaced { shard, .. }) => NewKind::Placed { shard: *shard },
+            (None, _) => NewKind::Reference,
+            (Some(options), _) => NewKind::Sharded {
                 columns: options.key.clone(),
                 shape: self.shape(&found, &options.key).await?,
                 colocate_with: options

@@ -36,7 +36,7 @@ use topology::records::{TableKind, TableRecord, TableState};
 
 use super::OpError;
 use super::check::borrowed;
-use super::effects::{shape_named, text_sql};
+use super::effects::{key_of, text_sql};
 use super::join::try_join_all;
 use super::part::{Part, shard_name};
 use super::partitions::MEMBERS;
@@ -221,14 +221,10 @@ impl<'a> Guarded<'a> {
                 columns,
                 key_types,
                 map,
-            } => {
-                let shape = shape_named(key_types).filter(|shape| shape.types().len() == columns.len())?;
-                let names = columns.iter().map(String::as_str);
-                Some(Owners {
-                    key: shape.types().iter().copied().zip(names).collect(),
-                    map: record.map(*map)?.scheme.to_shard_map().ok()?,
-                })
-            }
+            } => Some(Owners {
+                key: key_of(columns, key_types)?,
+                map: record.map(*map)?.scheme.to_shard_map().ok()?,
+            }),
         };
         Some(Guarded {
             table,

@@ -422,6 +422,7 @@ fn requested(statement: &str) -> Result<Goal, OpError> {
         Some(Ok(DroverStatement::ShardTable { options, .. })) => Ok(Goal::Sharded(options)),
         Some(Ok(DroverStatement::ReferenceTable { .. })) => Ok(Goal::Reference),
         Some(Ok(DroverStatement::UnshardTable { .. })) => Ok(Goal::Home),
+        Some(Ok(DroverStatement::PlaceTable { shard, .. })) => Ok(Goal::Placed(shard)),
         _ => Err(unreadable()),
     }
 }

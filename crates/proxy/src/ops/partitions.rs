@@ -131,23 +131,38 @@ pub(super) async fn resolve(
         || (root.schema.clone(), root.name.clone()),
         |of| (of.schema, of.name),
     );
-    let mut types = Vec::with_capacity(now.columns.len());
-    for column in &now.columns {
-        let rows = resolver.rows(&key_type_sql(known.oid, column)).await?;
-        types.push(key_type_of(rows.first().map(Vec::as_slice), column)?);
-    }
+    let placed = record.table(resolver.database, &of.0, &of.1);
+    let kind = match placed.and_then(|root| record.place_of(&root.kind)) {
+        Some(shard) => NewKind::Placed { shard },
+        None => like(resolver, known.oid, now.columns, of).await?,
+    };
     Ok(Some(TableChange::Add(NewTable {
         database: resolver.database.to_owned(),
         schema: now.schema,
         name: now.name,
         home_oid: known.oid,
-        kind: NewKind::Sharded {
-            columns: now.columns,
-            shape: shape_of(types)?,
-            colocate_with: Some(of),
-            scheme: None,
-        },
+        kind,
     })))
+}
+
+/// Sharded by these columns as another table is.
+async fn like(
+    resolver: &mut Resolver<'_>,
+    table: Oid,
+    columns: Vec<String>,
+    of: (String, String),
+) -> Result<NewKind, OpError> {
+    let mut types = Vec::with_capacity(columns.len());
+    for column in &columns {
+        let rows = resolver.rows(&key_type_sql(table, column)).await?;
+        types.push(key_type_of(rows.first().map(Vec::as_slice), column)?);
+    }
+    Ok(NewKind::Sharded {
+        columns,
+        shape: shape_of(types)?,
+        colocate_with: Some(of),
+        scheme: None,
+    })
 }
 
 /// Whether some effect is about partitions: they need guards although the record does not change.

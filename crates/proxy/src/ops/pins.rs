@@ -142,6 +142,16 @@ fn plan_of(record: &ClusterRecord, pin: Pin<'_>) -> Result<Change, OpError> {
     let TableKind::Sharded { key_types, map, .. } = &table.kind else {
         return Err(not_sharded());
     };
+    if let Some(shard) = record.place_of(&table.kind) {
+        let name = record
+            .shard(shard)
+            .map_or("one shard", |shard| shard.name.as_str());
+        return Err(OpError::refused_with(
+            "42809",
+            format!("table {title} has no shard key: all of it is placed on {name}"),
+            "Move all of it with drover.place_table, or shard it by a key first.",
+        ));
+    }
     let (Some(shape), Some(map)) = (shape_named(key_types), record.map(*map)) else {
         return Err(OpError::refused(
             "XX000",

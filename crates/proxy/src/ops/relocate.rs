@@ -42,6 +42,8 @@ pub enum Goal {
     Reference,
     /// All of them on the home shard, as before the table was sharded.
     Home,
+    /// All of them on the shard of this name.
+    Placed(String),
 }
 
 impl Wanted<'_> {

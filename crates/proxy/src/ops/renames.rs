@@ -7,7 +7,7 @@
 use catalog::Oid;
 use plan::{MetadataEffect, RenamedTable};
 use topology::ClusterRecord;
-use topology::records::{FunctionRecord, TableKind};
+use topology::records::TableKind;
 
 use super::OpError;
 use super::effects::{Resolver, TableChange, text_of_hex, text_sql};
@@ -78,7 +78,9 @@ pub(super) async fn later_name(
 
 fn creates(effect: &MetadataEffect, renamed: &RenamedTable) -> bool {
     match effect {
-        MetadataEffect::CreateSharded { table, .. } | MetadataEffect::CreateReference { table } => {
+        MetadataEffect::CreateSharded { table, .. }
+        | MetadataEffect::CreateReference { table }
+        | MetadataEffect::CreatePlaced { table, .. } => {
             let schema = table.schema.as_ref();
             table.name == renamed.name && schema.is_none_or(|schema| *schema == renamed.schema)
         }
@@ -155,25 +157,36 @@ pub(super) async fn schema(
     from: &str,
     to: &str,
 ) -> Result<Option<TableChange>, OpError> {
-    if !record.declared_local.iter().any(|f| f.schema == from) {
+    let functions = record.declared_local.iter().any(|f| f.schema == from);
+    let placed = record.placed_schemas.iter().any(|placed| placed.schema == from);
+    if !(functions || placed) || schema_exists(resolver, from).await? {
         return Ok(None);
     }
-    let sql = format!(
-        "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {}",
-        text_sql(from)
-    );
-    let still = !resolver.rows(&sql).await?.is_empty();
-    Ok((!still).then(|| TableChange::Schema {
+    Ok(Some(TableChange::Schema {
         from: from.to_owned(),
         to: to.to_owned(),
     }))
 }
 
-/// Moves the functions of a schema.
-pub(super) fn apply_schema(functions: &mut [FunctionRecord], database: &str, from: &str, to: &str) {
-    for function in functions {
+/// Whether there is a schema of this name.
+pub(super) async fn schema_exists(resolver: &mut Resolver<'_>, name: &str) -> Result<bool, OpError> {
+    let sql = format!(
+        "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {}",
+        text_sql(name)
+    );
+    Ok(!resolver.rows(&sql).await?.is_empty())
+}
+
+/// Moves the functions of a schema, and the place of its new tables.
+pub(super) fn apply_schema(record: &mut ClusterRecord, database: &str, from: &str, to: &str) {
+    for function in &mut record.declared_local {
         if function.database == database && function.schema == from {
             to.clone_into(&mut function.schema);
+        }
+    }
+    for placed in &mut record.placed_schemas {
+        if placed.database == database && placed.schema == from {
+            to.clone_into(&mut placed.schema);
         }
     }
 }

@@ -3,6 +3,7 @@
 mod effects;
 mod online;
 mod pins;
+mod placed;
 mod rearrange;
 mod renames;
 mod staged;

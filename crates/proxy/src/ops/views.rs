@@ -28,7 +28,10 @@ struct View {
 /// The statements that make the table's views on another shard, in order. Views that also read home tables stay on the
 /// home shard, which is right for reference tables and refused for sharded ones.
 pub(super) async fn dependent(home: &mut Part, movable: &Movable) -> Result<Vec<String>, OpError> {
-    let sharded = matches!(movable.table.kind, NewKind::Sharded { .. });
+    let sharded = matches!(
+        movable.table.kind,
+        NewKind::Sharded { .. } | NewKind::Placed { .. }
+    );
     let rows = home.rows(&dependent_sql(movable.table.home_oid)).await?;
     let mut views = BTreeMap::new();
     let mut order = Vec::new();

@@ -262,8 +262,9 @@ impl Session {
 
 fn feed_of(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) -> Result<Feed, Fault> {
     let mut router = match plan.place {
-        CopyPlace::Reference if plan.home_defaults.is_empty() => return Ok(Feed::Same),
-        CopyPlace::Reference => Router::single(&stream.options),
+        _ if !plan.place.is_divided() && plan.home_defaults.is_empty() => return Ok(Feed::Same),
+        _ if !plan.place.is_divided() => Router::single(&stream.options),
+        CopyPlace::Reference => return Err(Fault::error("XX000", "COPY of a table without a map")),
         CopyPlace::Sharded { map, .. } => {
             let key = settings::key_reader(plan, stream, snapshot)?;
             let map = snapshot
@@ -275,9 +276,9 @@ fn feed_of(plan: &CopyPlan, stream: &Stream, snapshot: &Snapshot) -> Result<Feed
     if !plan.home_defaults.is_empty() {
         router.append_to_rows(defaults::header_end(&stream.options, plan));
     }
-    Ok(match plan.place {
-        CopyPlace::Reference => Feed::All(Box::new(router)),
-        CopyPlace::Sharded { .. } => Feed::Dealt(Box::new(router)),
+    Ok(match plan.place.is_divided() {
+        false => Feed::All(Box::new(router)),
+        true => Feed::Dealt(Box::new(router)),
     })
 }
 

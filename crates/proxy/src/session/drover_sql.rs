@@ -54,6 +54,15 @@ impl Session {
                 self.move_table(table, ("unshard_table", Goal::Home), manner)
                     .await
             }
+            DroverStatement::PlaceTable { table, shard, online } => {
+                let manner = Manner {
+                    statement: text,
+                    online: *online,
+                };
+                self.move_table(table, ("place_table", Goal::Placed(shard.clone())), manner)
+                    .await
+            }
+            DroverStatement::PlaceSchema { schema, shard } => self.place_schema(schema, shard).await,
             DroverStatement::CancelMove { table } => {
                 let (schema, name) = self.own_table(table).await?;
                 let cluster = std::sync::Arc::clone(&self.engine.cluster);
@@ -98,6 +107,20 @@ impl Session {
         self.engine.running.enter_anyway();
         self.client.conn.out().extend_from_slice(&notices);
         self.done(what, result)
+    }
+
+    async fn place_schema(&mut self, schema: &str, shard: &str) -> Result<(), Fault> {
+        self.outside_blocks("drover.place_schema")?;
+        let question = format!(
+            "SELECT pg_catalog.pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = {}",
+            sql::quote_literal(schema)
+        );
+        self.must_own(&question, &format!("schema {schema}")).await?;
+        let cluster = std::sync::Arc::clone(&self.engine.cluster);
+        self.engine.running.leave();
+        let result = crate::ops::place_schema(&cluster, &self.database, schema, shard).await;
+        self.engine.running.enter_anyway();
+        self.done("place_schema", result)
     }
 
     async fn declare_local(&mut self, function: &sql::QualifiedName) -> Result<(), Fault> {
@@ -448,6 +471,8 @@ impl Session {
                 Triage::Drover(DroverStatement::ShardTable { .. }) => Some(vec!["shard_table"]),
                 Triage::Drover(DroverStatement::ReferenceTable { .. }) => Some(vec!["reference_table"]),
                 Triage::Drover(DroverStatement::UnshardTable { .. }) => Some(vec!["unshard_table"]),
+                Triage::Drover(DroverStatement::PlaceTable { .. }) => Some(vec!["place_table"]),
+                Triage::Drover(DroverStatement::PlaceSchema { .. }) => Some(vec!["place_schema"]),
                 Triage::Drover(DroverStatement::CancelMove { .. }) => Some(vec!["cancel_move"]),
                 Triage::Drover(DroverStatement::DeclareLocal { .. }) => Some(vec!["declare_local"]),
                 Triage::Drover(DroverStatement::PinKey { shard, .. }) => {

@@ -7,6 +7,7 @@
 //! | `range` | a range of keys | first key, and the key after the last; NULL: no end | – |
 //! | `list` | a key, or all others | – | the key; NULL: all others |
 //! | `geo` | a region | – | the region |
+//! | `place` | everything: the map of tables that are placed | – | – |
 //! | `directory` | a key, or a range of hashes | as for `hash` | the key |
 //!
 //! A pinned key has a row of its own in front of those of its scheme. Keys are written as SQL, the NULL key as the word `NULL`.
@@ -86,6 +87,12 @@ fn parts(scheme: &Scheme) -> Vec<Part> {
             parts
         }
         Scheme::Geo { key_type, rows, .. } => keys(key_type, rows),
+        Scheme::Place { shard } => vec![Part {
+            start: None,
+            end: None,
+            key: None,
+            shard: *shard,
+        }],
         Scheme::Pinned {
             key_type,
             rows,

@@ -148,6 +148,9 @@ fn shards(record: &ClusterRecord) -> Vec<Row> {
 
 fn table(table: &TableRecord) -> Row {
     let (kind, key, map) = match &table.kind {
+        TableKind::Sharded { columns, map, .. } if columns.is_empty() => {
+            ("placed", None, Some(map.0.to_string()))
+        }
         TableKind::Sharded { columns, map, .. } => {
             ("sharded", Some(columns.join(", ")), Some(map.0.to_string()))
         }

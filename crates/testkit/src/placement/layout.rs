@@ -34,7 +34,7 @@ pub struct Primary {
 pub struct ShardedTable {
     /// Name, quoted as SQL needs it, with schema.
     pub name: String,
-    /// Key columns, quoted as SQL needs them, with their types.
+    /// Key columns, quoted as SQL needs them, with their types; none of a table that is placed whole.
     pub key: Vec<(String, KeyType)>,
     /// Name of its map.
     pub map: String,
@@ -72,6 +72,7 @@ impl ShardedTable {
     /// SQL of the key: the column, or a record of several.
     pub(super) fn key_sql(&self) -> String {
         match self.key.as_slice() {
+            [] => "NULL::text".to_string(),
             [(only, _)] => only.clone(),
             several => {
                 let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
@@ -83,6 +84,7 @@ impl ShardedTable {
     /// SQL of what places a row.
     pub(super) fn hash_sql(&self) -> String {
         match self.key.as_slice() {
+            [] => "0::int8".to_string(),
             [(name, key_type)] => key_type.hash_sql(name),
             several => {
                 let values: Vec<String> = several
@@ -122,7 +124,7 @@ pub(super) fn owner_sql(rows: &[MapRow], key: &[(String, KeyType)]) -> String {
                     None => format!("{start} OR k IS NULL"),
                 }
             }
-            ("list", None) => "true".to_string(),
+            ("list" | "place", None) => "true".to_string(),
             _ => format!(
                 "h BETWEEN '{}'::int8 AND '{}'::int8",
                 start.unwrap_or_default(),
@@ -272,9 +274,9 @@ impl Layout {
             let name = format!("{}.{}", quote(&schemas[at]), quote(&names[at]));
             match kinds[at].as_str() {
                 "reference" => self.reference.push(name),
-                "sharded" => {
+                kind @ ("sharded" | "placed") => {
                     let mut key = Vec::new();
-                    for column in keys[at].split(", ") {
+                    for column in keys[at].split(", ").filter(|_| kind == "sharded") {
                         key.push((quote(column), key_type(client, &name, column)?));
                     }
                     let map = maps[at].clone();

@@ -6,8 +6,8 @@ use catalog::{
 };
 
 use super::{
-    ClusterRecord, FunctionRecord, GlobalIndexRecord, MapRecord, Scheme, SchemeError, ShardRecord, TableKind,
-    TableRecord, TableState,
+    ClusterRecord, FunctionRecord, GlobalIndexRecord, MapRecord, SchemaRecord, Scheme, SchemeError,
+    ShardRecord, TableKind, TableRecord, TableState,
 };
 
 /// Why a [`ClusterRecord`] makes no sense.
@@ -93,6 +93,7 @@ impl ClusterRecord {
             tables: Vec::new(),
             declared_local: Vec::new(),
             global_indexes: Vec::new(),
+            placed_schemas: Vec::new(),
             ownership: Epoch(0),
             journal: None,
         };
@@ -108,6 +109,17 @@ impl ClusterRecord {
     /// A map by number.
     pub fn map(&self, id: MapId) -> Option<&MapRecord> {
         self.maps.iter().find(|map| map.id == id)
+    }
+
+    /// The shard that has all rows of a table of this kind; `None`: it is not placed.
+    pub fn place_of(&self, kind: &TableKind) -> Option<ShardId> {
+        match kind {
+            TableKind::Sharded { columns, map, .. } if columns.is_empty() => match self.map(*map)?.scheme {
+                Scheme::Place { shard } => Some(shard),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// A number for a map that no map has.
@@ -131,7 +143,7 @@ impl ClusterRecord {
 
     /// Whether everything named exists, once, and the maps cover the hash space.
     pub fn check(&self) -> Result<(), ClusterRecordError> {
-        self.sharding_input_of(|_| true, |_| true).map(|_| ())?;
+        self.sharding_input_of(|_| true, |_| true, |_| true).map(|_| ())?;
         for index in &self.global_indexes {
             index.to_index()?;
         }
@@ -151,7 +163,9 @@ impl ClusterRecord {
         let databases = self.databases.iter().map(|name| format!("database `{name}`"));
         let indexes = self.global_indexes.iter();
         let indexes = indexes.map(|index| format!("global index {}", index.id));
-        for unique in maps.chain(tables).chain(databases).chain(indexes) {
+        let schemas = self.placed_schemas.iter();
+        let schemas = schemas.map(|s| format!("the place of schema {} of {}", s.schema, s.database));
+        for unique in maps.chain(tables).chain(databases).chain(indexes).chain(schemas) {
             if !names.insert(unique.clone()) {
                 return Err(ClusterRecordError::Twice(unique));
             }
@@ -165,6 +179,7 @@ impl ClusterRecord {
         self.sharding_input_of(
             |table| table.database == database && table.state == TableState::Active,
             |function| function.database == database,
+            |schema| schema.database == database,
         )
         .and_then(|input| self.with_indexes(input, database))
     }
@@ -190,6 +205,7 @@ impl ClusterRecord {
         &self,
         tables: impl Fn(&TableRecord) -> bool,
         functions: impl Fn(&FunctionRecord) -> bool,
+        schemas: impl Fn(&SchemaRecord) -> bool,
     ) -> Result<ShardingInput, ClusterRecordError> {
         self.check_shard(self.home, || "the home shard".to_owned())?;
         let maps = self
@@ -202,10 +218,23 @@ impl ClusterRecord {
             .map(|table| self.table_sharding(table))
             .collect::<Result<_, _>>()?;
         let declared_local = self.declared_local.iter().filter(|function| functions(function));
+        let schemas = self.placed_schemas.iter().filter(|schema| schemas(schema));
+        let schemas = schemas
+            .map(|placed| {
+                self.check_shard(placed.shard, || format!("schema {}", placed.schema))?;
+                Ok((placed.schema.clone(), placed.shard))
+            })
+            .collect::<Result<_, _>>()?;
         Ok(ShardingInput {
             epoch: self.epoch,
             shards: self.shards.iter().map(|shard| shard.id).collect(),
             home: self.home,
+            names: self
+                .shards
+                .iter()
+                .map(|shard| (shard.id, shard.name.clone()))
+                .collect(),
+            schemas,
             maps,
             tables,
             declared_local: declared_local
@@ -249,12 +278,17 @@ impl ClusterRecord {
                         map: *map,
                     });
                 };
-                if !(1..=KEY_COLUMNS_MAX).contains(&columns.len()) || columns.len() != key_types.len() {
+                let placed = matches!(known.scheme, Scheme::Place { .. });
+                let fewest = usize::from(!placed);
+                if !(fewest..=KEY_COLUMNS_MAX).contains(&columns.len()) || columns.len() != key_types.len() {
                     return Err(ClusterRecordError::KeyColumns { table: full_name() });
                 }
                 let of_key = KeyShape::named(&key_types.join(","))
                     .filter(|shape| shape.types().len() == columns.len());
-                let of_key = of_key.map(|shape| shape.families());
+                let of_key = match columns.is_empty() {
+                    true => Some(Vec::new()),
+                    false => of_key.map(|shape| shape.families()),
+                };
                 let of_map = known.scheme.families();
                 if of_map.is_some_and(|families| Some(families) != of_key) {
                     return Err(ClusterRecordError::MapFamily {

@@ -7,7 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterRecord, FunctionRecord, GlobalIndexRecord, MapRecord, TableName, TableRecord};
+use super::{
+    ClusterRecord, FunctionRecord, GlobalIndexRecord, MapRecord, SchemaRecord, TableName, TableRecord,
+};
 
 /// A schema change between its announcement and its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct SchemaJournal {
     /// The global indexes, when they are others afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_indexes: Option<Vec<GlobalIndexRecord>>,
+    /// The schemas whose new tables are placed, when they are others afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed_schemas: Option<Vec<SchemaRecord>>,
 }
 
 impl SchemaJournal {
@@ -52,6 +57,7 @@ impl SchemaJournal {
         let maps = after.maps.iter().filter(|map| !before.maps.contains(map));
         let declared_local = after.declared_local.clone();
         let global_indexes = after.global_indexes.clone();
+        let schemas = after.placed_schemas.clone();
         SchemaJournal {
             database: database.to_owned(),
             change,
@@ -60,6 +66,7 @@ impl SchemaJournal {
             maps: maps.cloned().collect(),
             declared_local: (before.declared_local != declared_local).then_some(declared_local),
             global_indexes: (before.global_indexes != global_indexes).then_some(global_indexes),
+            placed_schemas: (before.placed_schemas != schemas).then_some(schemas),
         }
     }
 
@@ -79,6 +86,9 @@ impl SchemaJournal {
         }
         if let Some(indexes) = &self.global_indexes {
             record.global_indexes.clone_from(indexes);
+        }
+        if let Some(schemas) = &self.placed_schemas {
+            record.placed_schemas.clone_from(schemas);
         }
     }
 }

@@ -61,6 +61,12 @@ pub enum Scheme {
         /// As in [`Scheme::Hash`].
         ranges: Vec<HashRange>,
     },
+    /// No key: everything on one shard. Of tables that are placed.
+    Place {
+        /// Owner of everything.
+        #[serde(with = "ids::shard")]
+        shard: ShardId,
+    },
     /// Some keys pinned to shards, whatever the scheme under it says of them.
     Pinned {
         /// Type of the keys.
@@ -147,6 +153,7 @@ impl Scheme {
             Scheme::List { .. } => "list",
             Scheme::Geo { .. } => "geo",
             Scheme::Directory { .. } => "directory",
+            Scheme::Place { .. } => "place",
             Scheme::Pinned { under, .. } => under.name(),
         }
     }
@@ -155,6 +162,7 @@ impl Scheme {
     pub fn families(&self) -> Option<Vec<KeyFamily>> {
         match self {
             Scheme::Hash { .. } | Scheme::Modulo { .. } => None,
+            Scheme::Place { .. } => Some(Vec::new()),
             Scheme::Range { key_type, .. }
             | Scheme::List { key_type, .. }
             | Scheme::Geo { key_type, .. }
@@ -192,6 +200,7 @@ impl Scheme {
                 rows,
                 ranges,
             } => hash_map(ranges)?.with_rows(places(&shape_named(key_type)?, rows)?)?,
+            Scheme::Place { shard } => ShardMap::one(*shard),
             Scheme::Pinned {
                 key_type,
                 rows,

@@ -116,6 +116,81 @@ fn cluster_sample_with_every_scheme() {
     check(include_str!("../../samples/cluster-v1-schemes.json"), schemes());
 }
 
+/// A table without a key, a schema of a shard, and a change of both.
+fn placed() -> ClusterRecord {
+    let mut record = cluster();
+    let id = record.next_map_id();
+    record.maps.push(MapRecord {
+        id,
+        scheme: Scheme::Place { shard: ShardId(3) },
+    });
+    let kind = TableKind::Sharded {
+        columns: Vec::new(),
+        key_types: Vec::new(),
+        map: id,
+    };
+    record.tables.push(TableRecord {
+        name: "invoices".into(),
+        kind,
+        ..record.tables[0].clone()
+    });
+    let before = record.clone();
+    record.placed_schemas.push(SchemaRecord {
+        database: "app".into(),
+        schema: "billing".into(),
+        shard: ShardId(2),
+    });
+    let journal = SchemaJournal::between(&record, &before, "app", "d7.1".into());
+    record.journal = Some(journal);
+    record
+}
+
+#[test]
+fn cluster_sample_with_places() {
+    check(include_str!("../../samples/cluster-v1-placed.json"), placed());
+}
+
+#[test]
+fn only_a_place_can_do_without_a_key() {
+    let record = placed();
+    assert_eq!(record.check(), Ok(()));
+    let table = record.tables.last().unwrap();
+    assert_eq!(record.place_of(&table.kind), Some(ShardId(3)));
+    assert_eq!(record.place_of(&record.tables[0].kind), None);
+    let input = record.sharding_input("app").unwrap();
+    assert_eq!(input.schemas, [("billing".to_owned(), ShardId(2))]);
+    assert!(record.sharding_input("other").unwrap().schemas.is_empty());
+    let with = |columns: &[&str], map: u32| {
+        let mut record = placed();
+        let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        record.tables.last_mut().unwrap().kind = TableKind::Sharded {
+            columns: own(columns),
+            key_types: own(&vec!["int8"; columns.len()]),
+            map: MapId(map),
+        };
+        record.check()
+    };
+    let place = record.maps.last().unwrap().id.0;
+    assert_eq!(with(&[], place), Ok(()));
+    assert!(matches!(with(&[], 1), Err(ClusterRecordError::KeyColumns { .. })));
+    assert!(matches!(
+        with(&["id"], place),
+        Err(ClusterRecordError::MapFamily { .. })
+    ));
+    let mut lost = placed();
+    lost.placed_schemas[0].shard = ShardId(9);
+    assert!(matches!(
+        lost.check(),
+        Err(ClusterRecordError::UnknownShard { .. })
+    ));
+    // The journal takes the place of the schema away, and nothing else.
+    let mut after = placed();
+    let journal = after.journal.take().unwrap();
+    journal.apply(&mut after);
+    assert!(after.placed_schemas.is_empty());
+    assert_eq!(after.tables, record.tables);
+}
+
 /// Maps of keys of several columns, and of regions.
 fn keys() -> ClusterRecord {
     let mut record = cluster();
