@@ -40,15 +40,15 @@ SELECT 'total', sum(amount), 1 FROM orders;
 SELECT 1 FROM users HAVING count(*) > 1;
 SELECT 1 FROM users HAVING count(*) > 100;
 SELECT count(*) FROM users HAVING max(age) > 40;
-@may_refuse SELECT string_agg(name, ',' ORDER BY id) FROM users;
-@may_refuse SELECT array_agg(id ORDER BY id) FROM users;
-@may_refuse SELECT array_agg(DISTINCT age ORDER BY age) FROM users;
-@may_refuse SELECT json_agg(name ORDER BY id), jsonb_object_agg(id, name) FROM users;
-@float @may_refuse SELECT stddev(amount), variance(amount), stddev_pop(amount), var_samp(ratio) FROM orders;
-@float @may_refuse SELECT corr(amount, ratio), regr_slope(amount, ratio), covar_pop(amount, ratio) FROM orders;
-@float @may_refuse SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY amount), percentile_disc(0.5) WITHIN GROUP (ORDER BY amount) FROM orders;
-@may_refuse SELECT mode() WITHIN GROUP (ORDER BY status) FROM orders;
-@may_refuse SELECT rank(15) WITHIN GROUP (ORDER BY amount) FROM orders;
+SELECT string_agg(name, ',' ORDER BY id) FROM users;
+SELECT array_agg(id ORDER BY id) FROM users;
+SELECT array_agg(DISTINCT age ORDER BY age) FROM users;
+SELECT json_agg(name ORDER BY id), jsonb_object_agg(id, name) FROM users;
+@float SELECT stddev(amount), variance(amount), stddev_pop(amount), var_samp(ratio) FROM orders;
+@float SELECT corr(amount, ratio), regr_slope(amount, ratio), covar_pop(amount, ratio) FROM orders;
+@float SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY amount), percentile_disc(0.5) WITHIN GROUP (ORDER BY amount) FROM orders;
+SELECT mode() WITHIN GROUP (ORDER BY status) FROM orders;
+SELECT rank(15) WITHIN GROUP (ORDER BY amount) FROM orders;
 -- group by
 SELECT country, count(*) FROM users GROUP BY country;
 SELECT country, count(*) FROM users GROUP BY 1;
@@ -114,13 +114,13 @@ SELECT sum(i.qty * o.price) FROM orders o JOIN items i ON i.user_id = o.user_id 
 -- subqueries below the aggregate
 SELECT count(*) FROM (SELECT * FROM users WHERE active) x;
 SELECT sum(n) FROM (SELECT user_id, count(*) AS n FROM orders GROUP BY user_id) x;
-@may_refuse SELECT max(n) FROM (SELECT status, count(*) AS n FROM orders GROUP BY status) x;
-@may_refuse SELECT avg(a) FROM (SELECT avg(amount) AS a FROM orders GROUP BY status) x;
-@may_refuse SELECT count(*) FROM (SELECT DISTINCT country FROM users) x;
-@may_refuse SELECT sum(amount) FROM (SELECT amount FROM orders ORDER BY amount DESC NULLS LAST LIMIT 2) x;
-@may_refuse SELECT status, count(*) FROM orders GROUP BY ROLLUP (status);
-@may_refuse SELECT status, user_id, count(*), grouping(status) FROM orders GROUP BY GROUPING SETS ((status), (user_id), ());
-@may_refuse SELECT status, user_id, count(*) FROM orders GROUP BY CUBE (status, user_id);
+SELECT max(n) FROM (SELECT status, count(*) AS n FROM orders GROUP BY status) x;
+SELECT avg(a) FROM (SELECT avg(amount) AS a FROM orders GROUP BY status) x;
+SELECT count(*) FROM (SELECT DISTINCT country FROM users) x;
+SELECT sum(amount) FROM (SELECT amount FROM orders ORDER BY amount DESC NULLS LAST LIMIT 2) x;
+SELECT status, count(*) FROM orders GROUP BY ROLLUP (status);
+SELECT status, user_id, count(*), grouping(status) FROM orders GROUP BY GROUPING SETS ((status), (user_id), ());
+SELECT status, user_id, count(*) FROM orders GROUP BY CUBE (status, user_id);
 -- errors
 @error 42803 SELECT name, count(*) FROM users;
 @error 42803 SELECT sum(count(*)) FROM users;

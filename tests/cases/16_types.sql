@@ -80,7 +80,7 @@ SELECT DISTINCT jb FROM zoo;
 @may_refuse DRV4005 @ordered SELECT k FROM zoo ORDER BY ta, k;
 @may_refuse DRV4005 @ordered SELECT k FROM zoo ORDER BY ca, k;
 @may_refuse DRV4005 @ordered SELECT k FROM zoo ORDER BY nn, k;
-@may_refuse DRV4005 @ordered SELECT k FROM zoo ORDER BY dd, k;
+@may_refuse @ordered SELECT k FROM zoo ORDER BY dd, k;
 SELECT k FROM zoo WHERE col = 'green';
 SELECT k FROM zoo WHERE p3 = ROW(1, 'a', 'green')::point3;
 SELECT k FROM zoo WHERE (p3).c = 'blue';

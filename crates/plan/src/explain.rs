@@ -3,8 +3,8 @@
 use catalog::{KeyStep, KeyType, KeyValue, MapId, ShardId, Snapshot};
 
 use crate::{
-    Bound, Combine, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan, PreludeSource, Side, SortKey,
-    Target,
+    Bound, Combine, Gather, GatherPlace, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan,
+    PreludeSource, Side, SortKey, Target,
 };
 
 /// The plan as lines of text: tier, shards, SQL for the shards, how the answers are combined.
@@ -80,6 +80,7 @@ fn tier(plan: &Plan, one: bool) -> &'static str {
         (_, Many::SplitInsert(_) | Many::SumTags { .. }) => "split",
         (_, Many::Rows(rows)) if rows.tag_rows => "split",
         (_, Many::Rows(_)) => "scatter and merge",
+        (_, Many::Gather(_)) => "gather",
         (_, Many::Transfer(_) | Many::Relocate(_)) => "carry rows",
     }
 }
@@ -305,6 +306,7 @@ fn many(many: &Many, out: &mut Vec<String>) {
             };
             out.push(format!("Combine: {answer}"));
         }
+        Many::Gather(plan) => gather(plan, out),
         Many::Relocate(moved) => {
             out.push(format!("Rows of: {}", target(&moved.from.target)));
             out.push(format!("Find: {}", moved.lock));
@@ -328,6 +330,21 @@ fn many(many: &Many, out: &mut Vec<String>) {
             out.push(format!("There: {}", transfer.insert));
         }
     }
+}
+
+fn gather(gather: &Gather, out: &mut Vec<String>) {
+    for input in &gather.inputs {
+        let place = match &input.place {
+            GatherPlace::Home => "the home shard".to_owned(),
+            GatherPlace::All { map } => format!("all shards of map {map}"),
+            GatherPlace::Keys { map, keys } => {
+                let keys: Vec<String> = keys.iter().map(key).collect();
+                format!("keys [{}] of map {map}", keys.join(", "))
+            }
+        };
+        out.push(format!("Gather from {place}: {}", input.sql));
+    }
+    out.push(format!("Combine: PostgreSQL finishes: {}", gather.finish));
 }
 
 /// A row, with the names of the values that are put into it.

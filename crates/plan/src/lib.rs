@@ -8,6 +8,7 @@
 //! What cannot be proved is a [`Refusal`], never a guess.
 
 mod explain;
+mod gather;
 mod planner;
 mod read_place;
 pub mod refusal;
@@ -17,6 +18,7 @@ mod triage_types;
 mod types;
 
 pub use explain::{between, combinations, explain_route};
+pub use gather::{Gather, GatherInput, GatherPlace, GatherSlot};
 pub use planner::plan;
 pub use read_place::{PrimaryOnly, PrimaryReason, ReadPlace, read_place};
 pub use refusal::{Refusal, RefusalCode};

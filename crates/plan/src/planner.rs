@@ -8,6 +8,7 @@ mod bounds;
 mod calls;
 mod columns;
 mod expr;
+mod gather;
 mod graph;
 mod grouped;
 mod indexed;
@@ -47,6 +48,7 @@ pub fn plan(analyzed: &Analyzed<'_>, snapshot: &Snapshot) -> Result<Plan, Refusa
     match analyzed.trees {
         [tree] => {
             let planned = one(analyzed, snapshot, tree);
+            let planned = gather::instead(analyzed, snapshot, tree, planned);
             let planned = relocate::instead(analyzed, snapshot, tree, planned);
             let planned = transfer::instead(analyzed, snapshot, tree, planned);
             indexed::mark(snapshot, tree, planned)

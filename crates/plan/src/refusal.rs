@@ -95,23 +95,23 @@ refusals! {
     // 2xxx: which tables meet
     HomeWithSharded = "DRV2001",
         "sharded and unsharded tables cannot be used in one statement yet",
-        "SELECT * FROM orders JOIN settings ON true",
+        "UPDATE orders SET total = 0 FROM settings s WHERE s.id = orders.id",
         "make the unsharded table a reference table, or use two statements";
     DifferentMaps = "DRV2002",
         "the sharded tables are not colocated",
-        "SELECT * FROM orders o JOIN events e ON e.id = o.user_id",
+        "DELETE FROM orders o USING events e WHERE e.id = o.user_id",
         "shard them with colocate_with";
     NotOnKey = "DRV2003",
         "the sharded tables are not joined on their shard keys",
-        "SELECT * FROM orders a JOIN orders b ON a.ref = b.ref",
+        "UPDATE orders a SET total = 0 FROM orders b WHERE a.ref = b.ref",
         "join on the shard key, or restrict every table to one shard key";
     Subquery = "DRV2004",
         "a subquery reads a sharded table and is not tied to the shard key of the outer query",
-        "SELECT * FROM orders WHERE total = (SELECT max(total) FROM orders)",
+        "DELETE FROM orders WHERE total = (SELECT max(total) FROM orders)",
         "tie it to the outer query by the shard key, or run it first and pass its result";
     OuterJoin = "DRV2005",
         "an outer join preserves rows that are not on one shard",
-        "SELECT * FROM countries c LEFT JOIN orders o ON o.country = c.code",
+        "SELECT 1 FROM countries c LEFT JOIN orders o ON o.country = c.code FOR UPDATE OF c",
         "join on the shard key, or put the sharded table on the preserved side";
     Partitioned = "DRV2006",
         "sharded and reference tables take no part in inheritance, and their partitions are placed as they are",
@@ -119,11 +119,11 @@ refusals! {
         "use partitions of a sharded table, or a plain table";
     SetOperation = "DRV2007",
         "UNION, INTERSECT and EXCEPT over several shards are not handled yet",
-        "SELECT id FROM orders UNION SELECT id FROM returns",
+        "SELECT ctid FROM orders UNION SELECT ctid FROM returns",
         "restrict every sharded table to one shard key, or run the arms separately";
     RecursiveCte = "DRV2008",
         "a recursive query over several shards is not handled yet",
-        "WITH RECURSIVE t AS (SELECT * FROM orders UNION ALL SELECT o.* FROM orders o, t WHERE o.parent = t.id) SELECT * FROM t",
+        "WITH RECURSIVE t AS (SELECT id, ctid FROM orders UNION ALL SELECT o.id, o.ctid FROM orders o, t WHERE o.parent = t.id) SELECT * FROM t",
         "restrict every sharded table to one shard key in each arm";
     ReferenceWrite = "DRV2009",
         "a write to a reference table cannot read other tables than reference tables",
@@ -140,7 +140,7 @@ refusals! {
         "call it in a statement of its own that reads no sharded table";
     VolatileMany = "DRV3003",
         "a volatile function over several shards",
-        "SELECT random() FROM orders",
+        "UPDATE orders SET total = random()",
         "restrict every sharded table to one shard key";
     SystemColumn = "DRV3004",
         "a system column has no meaning over several shards",
@@ -169,19 +169,19 @@ refusals! {
     // 4xxx: combining several shards
     Aggregate = "DRV4001",
         "an aggregate cannot be combined from several shards yet",
-        "SELECT 1 FROM orders HAVING true",
+        "SELECT xmlforest(1 AS a) FROM orders HAVING true",
         "group by the shard key, or restrict the statement to one shard key";
     Window = "DRV4003",
         "a window function must be partitioned by the shard key",
-        "SELECT row_number() OVER (ORDER BY id) FROM orders",
+        "SELECT row_number() OVER (ORDER BY id), xmlforest(id) FROM orders",
         "add the shard key to PARTITION BY";
     GroupingSets = "DRV4004",
         "GROUPING SETS, ROLLUP and CUBE over several shards are not handled yet",
-        "SELECT a, b, count(*) FROM orders GROUP BY CUBE (a, b)",
+        "SELECT xmlforest(a), count(*) FROM orders GROUP BY CUBE (a)",
         "run one GROUP BY per grouping set";
     FinishType = "DRV4005",
         "a column has a type that cannot be combined over several shards yet",
-        "SELECT DISTINCT tags FROM orders -- text[]",
+        "SELECT spot FROM orders -- a composite type, asked for in binary form",
         "cast the column to text, or restrict the statement to one shard key";
     LockingLimit = "DRV4006",
         "FOR UPDATE with LIMIT cannot be answered over several shards",
@@ -197,8 +197,12 @@ refusals! {
         "restrict every sharded table to one shard key, or use two statements";
     RecurringChoice = "DRV4009",
         "a subquery over reference tables may give other rows on each shard",
-        "SELECT * FROM orders JOIN (SELECT * FROM countries LIMIT 1) c ON true",
+        "SELECT xmlforest(o.id) FROM orders o JOIN (SELECT * FROM countries LIMIT 1) c ON true",
         "order and select its rows uniquely in a statement of their own";
+    Gather = "DRV4010",
+        "the rows of the statement's tables cannot be brought together as it needs them",
+        "SELECT o FROM orders o JOIN events e ON e.id = o.ref",
+        "name the columns that are needed, or join on the shard key";
     // 5xxx: writes
     KeyUpdate = "DRV5001",
         "the shard key of a row cannot be changed",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use catalog::{KeyStep, KeyType, KeyValue, MapId, ShardId, Snapshot};
 
-use crate::{Refusal, Relocate, Transfer};
+use crate::{Gather, Refusal, Relocate, Transfer};
 
 /// A result column from RowDescription.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,6 +343,8 @@ pub enum Many {
     Rows(RowsPlan),
     /// Give each shard its rows of the VALUES list.
     SplitInsert(SplitInsert),
+    /// Pull what is needed of the tables, and let one server finish.
+    Gather(Box<Gather>),
     /// Run a query, then give each shard its rows of the answer.
     Transfer(Box<Transfer>),
     /// Change rows, some of which then belong to other shards.

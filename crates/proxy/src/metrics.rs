@@ -179,6 +179,7 @@ catalogue! {
     Counter statements_refused "drover_statements_refused_total" "Statements refused with SQLSTATE 0A000.";
     Counter statements_routed "drover_statements_routed_total" "Statements sent unchanged to one shard.";
     Counter statements_scattered "drover_statements_scattered_total" "Statements run on several shards.";
+    Counter rows_gathered "drover_rows_gathered_total" "Rows that were pulled from servers because one finished the statement.";
     Counter rows_carried "drover_rows_carried_total" "Rows that a statement made on one shard and stored on another, or on all.";
     Counter plan_cache_hits "drover_plan_cache_hits_total" "Statements found in the plan cache.";
     Counter plan_cache_misses "drover_plan_cache_misses_total" "Statements that had to be parsed.";

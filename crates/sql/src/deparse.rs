@@ -87,10 +87,17 @@ pub trait Rewriter {
     }
 
     /// Called before a range table entry is printed in FROM. `Some(sql)` is used instead of the table or subquery;
-    /// the deparser adds ` AS alias(columns)`.
+    /// the deparser adds ` AS alias(columns)`, and ` AS alias` for a table, whose columns keep their own names.
     fn from_item(&self, rtindex: usize, rte: &Node, level: usize) -> Option<String> {
         let _ = (rtindex, rte, level);
         None
+    }
+
+    /// Called for a query with GROUP BY: further columns to group by, each a range table index (1-based) and a name. For tables
+    /// that are replaced by something without a primary key, on which the columns were known to depend.
+    fn also_grouped(&self, query: &Node) -> Vec<(usize, String)> {
+        let _ = query;
+        Vec::new()
     }
 
     /// Called when a table is printed in FROM. `Some(condition)`: only the rows that meet it are there. `alias` is the

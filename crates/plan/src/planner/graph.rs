@@ -69,6 +69,8 @@ pub(super) struct Sharded {
     pub map: MapId,
     /// Its OID.
     pub table: Oid,
+    /// Which use it is.
+    pub instance: usize,
 }
 
 /// What is known about a whole statement.
@@ -94,6 +96,8 @@ pub(super) struct Graph<'a> {
     pub own: Vec<Own<'a>>,
     /// Names of home relations (and of relations that are not known: temporary or new).
     pub home: Vec<String>,
+    /// Uses of tables of all kinds, with their entries.
+    pub leaves: Vec<(usize, &'a Node)>,
     /// Tables written, at any level.
     pub writes: Vec<super::write::Write<'a>>,
     /// Keys of the new rows of a MERGE.
@@ -143,6 +147,7 @@ impl<'a> Graph<'a> {
             references: Vec::new(),
             own: Vec::new(),
             home: Vec::new(),
+            leaves: Vec::new(),
             writes: Vec::new(),
             merged: Vec::new(),
             shapes: Shapes::default(),
@@ -205,6 +210,7 @@ impl<'a> Graph<'a> {
         if !rte.value("tablesample").is_null() {
             self.shapes.tablesample = true;
         }
+        self.leaves.push((instance, rte));
         let oid = Oid(rte.oid("relid")?);
         let Some(relation) = self.snapshot.relation(oid) else {
             self.home.push(format!("relation {oid}"));
@@ -239,7 +245,12 @@ impl<'a> Graph<'a> {
             .iter()
             .map(|column| self.column(instance, i32::from(column.attnum)));
         let key = KeyCols::new(columns);
-        self.sharded.push(Sharded { key, map, table });
+        self.sharded.push(Sharded {
+            key,
+            map,
+            table,
+            instance,
+        });
     }
 
     /// The column whose values a key takes, for the key of new rows.

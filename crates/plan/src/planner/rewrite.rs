@@ -119,7 +119,7 @@ fn time(param: u16, target: &str, typmod: i32) -> String {
 }
 
 /// The view that an entry was before it was expanded: printing its name keeps the rights of its owner.
-fn view_of(rte: &Node, snapshot: &Snapshot) -> Option<u32> {
+pub(super) fn view_of(rte: &Node, snapshot: &Snapshot) -> Option<u32> {
     let body = rte.value("subquery").as_node()?;
     // From version 16 on, the entry keeps the view's OID.
     if let Some(oid) = rte

@@ -517,9 +517,19 @@ fn next(param: u16) -> Result<u16, Refusal> {
 /// A column of the query, and how it is written in the INSERT.
 pub(super) struct Carriage {
     pub carried: Carried,
-    array_sql: String,
+    pub array_sql: String,
     /// The type to which text is cast.
-    cast: Option<String>,
+    pub cast: Option<String>,
+}
+
+impl Carriage {
+    /// The type of the values on the shards, as SQL.
+    pub fn type_sql(&self) -> &str {
+        match &self.cast {
+            Some(cast) => cast,
+            None => self.array_sql.trim_end_matches("[]"),
+        }
+    }
 }
 
 /// A value drawn for each row.
@@ -667,6 +677,13 @@ fn travels_as_text(type_oid: u32, snapshot: &Snapshot) -> bool {
         TypeKind::Array | TypeKind::Domain => {
             let inner = facts.element.or(facts.base);
             inner.is_some_and(|inner| travels_as_text(snapshot.base_type(inner).0, snapshot))
+        }
+        TypeKind::Composite => {
+            let relation = facts.relation.and_then(|relation| snapshot.relation(relation));
+            let alike = |column: &catalog::Column| {
+                column.dropped || travels_as_text(snapshot.base_type(column.type_oid).0, snapshot)
+            };
+            relation.is_some_and(|relation| relation.columns.iter().all(alike))
         }
         _ => false,
     }

@@ -333,6 +333,33 @@ pub fn place_of<'a>(
     Ok(shard)
 }
 
+/// The shards where rows with these keys are, ascending and each once; a NULL adds none.
+pub fn places_of<'a>(
+    keys: &[KeySource],
+    map: catalog::MapId,
+    snapshot: &Snapshot,
+    param: &impl Fn(usize) -> Option<ParamValue<'a>>,
+) -> Result<Vec<ShardId>, KeyProblem> {
+    let none = Literals {
+        text: "",
+        literals: &[],
+    };
+    let mut shards = Vec::new();
+    for source in keys {
+        let all = for_each_value(&fixed_key(source), none, param, |value| {
+            if !value.has_null() {
+                shards.push(snapshot.shard_of(map, &value).unwrap_or(snapshot.home()));
+            }
+        })?;
+        if all == Values::TooMany {
+            return Ok(snapshot.shards_of(map).to_vec());
+        }
+    }
+    shards.sort_unstable();
+    shards.dedup();
+    Ok(shards)
+}
+
 /// Which shards a statement concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shards {
@@ -727,7 +754,7 @@ fn uses_client_text(plan: &Plan) -> bool {
                     plan::Combine::Concat { .. } | plan::Combine::Ordered { .. }
                 )
         }
-        Many::SplitInsert(_) | Many::Transfer(_) | Many::Relocate(_) => false,
+        Many::SplitInsert(_) | Many::Transfer(_) | Many::Relocate(_) | Many::Gather(_) => false,
     };
     many && !plan.is_rewritten() && plan.prelude.is_empty() && plan.kind != plan::StatementKind::Merge
 }

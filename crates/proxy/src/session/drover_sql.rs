@@ -410,7 +410,11 @@ impl Session {
             (Many::Rows(rows), _) => rows.shard_sql.clone().unwrap_or_else(|| piece.clone()),
             _ => piece.clone(),
         };
-        let carries = matches!(planned.plan.many, Many::Transfer(_) | Many::Relocate(_)) && shards.len() > 1;
+        let carried = matches!(
+            planned.plan.many,
+            Many::Transfer(_) | Many::Relocate(_) | Many::Gather(_)
+        );
+        let carries = carried && shards.len() > 1;
         if planned.plan.prelude.is_empty() && planned.plan.target != Target::Every && !carries {
             let options: String = if wanted.explain.verbose {
                 "(VERBOSE) ".to_owned()

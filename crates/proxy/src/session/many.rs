@@ -2,6 +2,7 @@
 
 mod finish;
 pub(super) mod formats;
+mod gather;
 mod indexes;
 mod order;
 mod prelude;
@@ -203,15 +204,14 @@ impl Session {
         if planned.plan.indexed || (planned.plan.writes && shards.len() > 1) {
             self.open_implicitly();
         }
+        if let (Many::Gather(gather), true) = (&planned.plan.many, shards.len() > 1) {
+            return Box::pin(self.run_gather(planned, gather, asked, values)).await;
+        }
         let order = self.shard_order(planned, shards);
         self.observation.over(&order);
         let indexes = self.enlist_all(&order).await?;
         let extras = self.times(&planned.plan.prelude, values, indexes[0]).await?;
-        if args.is_none()
-            && let Some(columns) = &planned.columns
-        {
-            append_columns(self.client.conn.out(), columns);
-        }
+        self.announce_columns(planned, args);
         let run = Run {
             planned,
             order: &order,
@@ -243,9 +243,16 @@ impl Session {
             }
             Many::Rows(rows) => self.run_rows(&run, rows).await,
             Many::SplitInsert(split) => self.run_split(&run, split, &context.snapshot).await,
-            Many::Transfer(_) | Many::Relocate(_) => {
+            Many::Gather(_) | Many::Transfer(_) | Many::Relocate(_) => {
                 Err(Fault::error("XX000", "rows are carried by other means"))
             }
+        }
+    }
+
+    /// In the simple protocol the result columns come first.
+    fn announce_columns(&mut self, planned: &Planned, args: Option<&Args>) {
+        if let (None, Some(columns)) = (args, &planned.columns) {
+            append_columns(self.client.conn.out(), columns);
         }
     }
 
@@ -338,9 +345,10 @@ impl Session {
                 let mut sink = Collect { arrays };
                 let binary = vec![FormatCode::Binary; rows.width];
                 self.scatter(run, texts(), &binary, 0, &mut sink).await?;
+                let arrays = sink.arrays.finish();
                 match run.copy {
-                    None => self.finish(run, finish, inputs, sink.arrays).await,
-                    Some(writer) => self.finish_copied(run, finish, inputs, sink.arrays, writer).await,
+                    None => self.finish(run, finish, inputs, arrays).await,
+                    Some(writer) => self.finish_copied(run, finish, inputs, arrays, writer).await,
                 }
             }
         }

@@ -86,7 +86,11 @@ impl<'a> Printer<'a> {
         }
         let lateral = if rte.bool("lateral")? { "LATERAL " } else { "" };
         if let Some(sql) = self.rewriter.from_item(index, rte, self.top()) {
-            return Ok(format!("{lateral}{sql} AS {}", self.alias_list(rte, index)?));
+            let alias = match kind {
+                rte_kind::RELATION => quote_ident(&self.alias(index)?),
+                _ => self.alias_list(rte, index)?,
+            };
+            return Ok(format!("{lateral}{sql} AS {alias}"));
         }
         let body = match kind {
             rte_kind::RELATION => return self.relation(rte, index),

@@ -121,10 +121,15 @@ impl<'a> Printer<'a> {
             return sets.into_iter().map(|s| self.grouping_set(s, targets)).collect();
         }
         let clauses = query.nodes("groupClause")?;
-        clauses
-            .into_iter()
-            .map(|c| self.target_expr(targets, c.oid("tleSortGroupRef")?, c))
-            .collect()
+        let mut exprs = Vec::with_capacity(clauses.len());
+        for clause in clauses {
+            exprs.push(self.target_expr(targets, clause.oid("tleSortGroupRef")?, clause)?);
+        }
+        for (index, column) in self.rewriter.also_grouped(query) {
+            let alias = quote_ident(&self.alias(index)?);
+            exprs.push(format!("{alias}.{}", quote_ident(&column)));
+        }
+        Ok(exprs)
     }
 
     fn grouping_set(&mut self, set: &'a Node, targets: &[&'a Node]) -> Printed {

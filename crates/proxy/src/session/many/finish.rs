@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use bytes::BytesMut;
 use wire::FormatCode;
 use wire::backend::{Backend, ErrorFields};
 use wire::copy::RowWriter;
@@ -11,7 +12,6 @@ use super::super::enlist::HomeAccess;
 use super::super::learn::decode_columns;
 use super::super::{Fault, Session};
 use super::Run;
-use crate::exec::arrays::ArrayColumns;
 use crate::exec::relay::{self, Verdict};
 use crate::exec::scatter::{self, Request};
 use crate::exec::statement::Planned;
@@ -23,7 +23,7 @@ impl Session {
         run: &Run<'_>,
         sql: &str,
         inputs: &[plan::InputColumn],
-        arrays: ArrayColumns,
+        arrays: Vec<BytesMut>,
         writer: &RefCell<RowWriter>,
     ) -> Result<(), Fault> {
         self.client.conn.hold();
@@ -50,9 +50,8 @@ impl Session {
         run: &Run<'_>,
         sql: &str,
         inputs: &[plan::InputColumn],
-        arrays: ArrayColumns,
+        arrays: Vec<BytesMut>,
     ) -> Result<(), Fault> {
-        let arrays = arrays.finish();
         let mut types = run.types(true);
         let mut params = run.params();
         for (input, array) in inputs.iter().zip(&arrays) {

@@ -24,6 +24,8 @@ pub(in super::super) fn check_formats(
         .into_iter()
         .flat_map(|columns| columns.iter().collect::<Vec<_>>())
         .enumerate()
+        // What was gathered comes from the home shard.
+        .filter(|_| !matches!(planned.plan.many, plan::Many::Gather(_)))
         .any(|(at, column)| {
             args.result_format(at) == FormatCode::Binary && !portable_in_binary(column.type_oid, snapshot)
         });

@@ -168,7 +168,7 @@ impl Run<'_> {
             && match &self.planned.plan.many {
                 Many::SumTags { shard_sql } => shard_sql.is_none(),
                 Many::Rows(rows) => rows.shard_sql.is_none(),
-                Many::Transfer(_) | Many::Relocate(_) => false,
+                Many::Transfer(_) | Many::Relocate(_) | Many::Gather(_) => false,
                 _ => self.order.len() == 1,
             }
     }

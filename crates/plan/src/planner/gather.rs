@@ -1,0 +1,502 @@
+//! What cannot be done on the shards is finished by one PostgreSQL over the rows that it needs.
+//!
+//! Every use of a table becomes an *input*: the columns that the statement reads of it, and the rows that its own conditions leave.
+//! The statement is printed with arrays in the place of the tables, and runs on the home shard: types, collations, NULL rules,
+//! numeric scale and everything else are PostgreSQL's own.
+//!
+//! Why that is the same: a query's result depends on its tables only through the rows and columns it reads. A condition that
+//! removes rows from an input stays in the statement as well, and is one that every row of the result has passed
+//! ([`filters`]). The clock is read once and passed to both sides as a parameter; what is volatile is called where the statement is finished, and nowhere
+//! else. All inputs of a server are read by one statement, hence under one snapshot.
+//!
+//! Not gathered: what locks or writes, what needs a table to be a table (whole rows, `ctid`, TABLESAMPLE, a GROUP BY by primary key alone),
+//! row level security, which depends on whose rights a table is read with.
+
+mod dependent;
+mod filters;
+mod needs;
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use catalog::{Oid, Placement, Relation, Snapshot, TypeKind};
+use sql::{Deparser, Node, QualifiedName, Rewriter, quote_ident};
+
+use super::columns::collate_sql;
+use super::names::{Names, type_sql};
+use super::rewrite::{Replace, clock, view_of};
+use super::transfer::{Carriage, carried};
+use super::{Cx, calls, joins, merge_keys};
+use crate::gather::{Gather, GatherInput, GatherPlace, GatherSlot};
+use crate::{Analyzed, InputColumn, KeySource, Many, Plan, Refusal, RefusalCode, StatementKind, Target};
+use filters::Filters;
+use needs::Needs;
+
+/// The plan found so far, or the one that gathers rows where the statement cannot run on the shards.
+pub(super) fn instead(
+    analyzed: &Analyzed<'_>,
+    snapshot: &Snapshot,
+    tree: &Node,
+    planned: Result<Plan, Refusal>,
+) -> Result<Plan, Refusal> {
+    if tree.value("commandType").as_str() != Some("1") {
+        return planned;
+    }
+    match planned {
+        Err(refusal) if is_shape(refusal.code) => match gathered(analyzed, snapshot, tree, Target::Cluster) {
+            Ok(plan) => Ok(plan),
+            Err(better) if matches!(better.code, RefusalCode::CarriedType | RefusalCode::Gather) => {
+                Err(better)
+            }
+            Err(_) => Err(refusal),
+        },
+        Ok(plan) => {
+            let several = match &plan.target {
+                Target::Keys { keys, .. } => keys.len() > 1 || !keys.iter().all(KeySource::is_single),
+                Target::Between { .. } => true,
+                _ => false,
+            };
+            let refused = matches!(&plan.many, Many::Refuse(refusal) if is_shape(refusal.code));
+            if !several || !refused || !plan.prelude.is_empty() || plan.text.is_some() {
+                return Ok(plan);
+            }
+            gathered(analyzed, snapshot, tree, plan.target.clone()).or(Ok(plan))
+        }
+        refused => refused,
+    }
+}
+
+/// Whether the tables of a statement do not meet on the shards, or its answer cannot be put together from theirs.
+fn is_shape(code: RefusalCode) -> bool {
+    matches!(
+        code,
+        RefusalCode::HomeWithSharded
+            | RefusalCode::DifferentMaps
+            | RefusalCode::NotOnKey
+            | RefusalCode::Subquery
+            | RefusalCode::OuterJoin
+            | RefusalCode::SetOperation
+            | RefusalCode::RecursiveCte
+            | RefusalCode::VolatileMany
+            | RefusalCode::Aggregate
+            | RefusalCode::Window
+            | RefusalCode::GroupingSets
+            | RefusalCode::FinishType
+            | RefusalCode::RecurringChoice
+            | RefusalCode::UnknownNode
+            | RefusalCode::SeveralShards
+    )
+}
+
+fn gathered(
+    analyzed: &Analyzed<'_>,
+    snapshot: &Snapshot,
+    tree: &Node,
+    target: Target,
+) -> Result<Plan, Refusal> {
+    let mut cx = Cx::new(analyzed, snapshot, tree, Vec::new())?;
+    check(&cx)?;
+    let replace = cx.replace()?;
+    let mut build = Build {
+        snapshot,
+        replace: &replace,
+        needs: Needs::of(tree)?,
+        filters: Filters::of(tree)?,
+        inputs: Vec::new(),
+        carriages: Vec::new(),
+        slots: Vec::new(),
+        used: Vec::new(),
+    };
+    let mut leaves: Vec<&Node> = Vec::new();
+    for (_, rte) in &cx.graph.leaves {
+        if !leaves.iter().any(|known| std::ptr::eq(*known, *rte)) {
+            leaves.push(rte);
+        }
+    }
+    for rte in leaves {
+        let place = place_of(&cx, rte)?;
+        build.leaf(rte, place)?;
+    }
+    let grouped = dependent::columns(tree, snapshot, &build.needs)?;
+    let views = build.views()?;
+    let first = cx.prelude.params + u16::try_from(cx.prelude.values.len()).unwrap_or(u16::MAX);
+    let (arrays, items) = build.arrays(first)?;
+    let over = Over {
+        inner: &replace,
+        used: &build.used,
+        items,
+        grouped,
+        unread: &|rte| build.unread(rte),
+        missing: Cell::new(false),
+    };
+    let names = Names(snapshot);
+    let finish = Deparser::new(tree, &names, &over)?.query()?;
+    if over.missing.get() {
+        return Err(Refusal::new(RefusalCode::Gather));
+    }
+    let gather = Gather {
+        inputs: build.inputs,
+        slots: build.slots,
+        finish,
+        arrays,
+        views,
+    };
+    let uses_now = replace.now.is_some();
+    Ok(Plan {
+        kind: StatementKind::Select,
+        writes: cx.calls.volatile.is_some(),
+        returns_rows: true,
+        target,
+        many: Many::Gather(Box::new(gather)),
+        uses_now,
+        text: None,
+        prelude: cx.prelude.values,
+        role_dependent: true,
+        bound_to_text: true,
+        param_count: cx.prelude.params,
+        indexed: false,
+    })
+}
+
+/// What has no meaning over rows that were pulled, or would have another one.
+fn check(cx: &Cx<'_>) -> Result<(), Refusal> {
+    let (shapes, calls) = (&cx.graph.shapes, &cx.calls);
+    let refuse = |what: &str| Err(Refusal::with(RefusalCode::Gather, what));
+    if shapes.modifying_cte || !cx.graph.writes.is_empty() {
+        return Err(Refusal::new(RefusalCode::ModifyingCte));
+    }
+    if shapes.locking {
+        return Err(Refusal::new(RefusalCode::LockingLimit));
+    }
+    if shapes.tablesample {
+        return Err(Refusal::with(RefusalCode::UnexpectedClause, "TABLESAMPLE"));
+    }
+    if shapes.row_security {
+        return refuse("row level security");
+    }
+    cx.check_sharded_calls()?;
+    if calls.sequence {
+        return Err(Refusal::new(RefusalCode::Sequence));
+    }
+    if calls.today || cx.relative_time() {
+        return Err(Refusal::with(RefusalCode::VolatileMany, "the current date"));
+    }
+    if calls.system_column {
+        return Err(Refusal::new(RefusalCode::SystemColumn));
+    }
+    Ok(())
+}
+
+/// Where the rows of a table are that matter: all that any of its uses may need.
+fn place_of(cx: &Cx<'_>, rte: &Node) -> Result<GatherPlace, Refusal> {
+    let relation = relation_of(cx.snapshot, rte)?;
+    let Placement::Sharded { map, .. } = relation.placement else {
+        return Ok(GatherPlace::Home);
+    };
+    let of_rte = |instance: &usize| {
+        let mut leaves = cx.graph.leaves.iter();
+        leaves.any(|(other, known)| other == instance && std::ptr::eq(*known, rte))
+    };
+    let known = cx.graph.known();
+    let mut keys = Vec::new();
+    for sharded in cx
+        .graph
+        .sharded
+        .iter()
+        .filter(|sharded| of_rte(&sharded.instance))
+    {
+        let columns: Option<Vec<_>> = sharded
+            .key
+            .iter()
+            .map(|col| known[*col].map(<[_]>::to_vec))
+            .collect();
+        let columns = columns.filter(|columns| {
+            let combinations = columns.iter().map(Vec::len).try_fold(1, usize::checked_mul);
+            combinations.is_some_and(|count| count <= joins::KEYS_MAX)
+        });
+        match columns {
+            Some(columns) => merge_keys(&mut keys, KeySource::product(columns)),
+            None => return Ok(GatherPlace::All { map }),
+        }
+    }
+    Ok(GatherPlace::Keys { map, keys })
+}
+
+fn relation_of<'a>(snapshot: &'a Snapshot, rte: &Node) -> Result<&'a Relation, Refusal> {
+    let relation = snapshot.relation(Oid(rte.oid("relid")?));
+    let relation = relation.filter(|relation| !relation.columns.is_empty());
+    relation.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a table of the system"))
+}
+
+/// The inputs while they are put together.
+struct Build<'b, 'a> {
+    snapshot: &'a Snapshot,
+    replace: &'b Replace<'a>,
+    needs: Needs<'a>,
+    filters: Filters<'a>,
+    inputs: Vec<GatherInput>,
+    /// How the columns of each input travel, and what they become.
+    carriages: Vec<Vec<Column>>,
+    slots: Vec<GatherSlot>,
+    /// Which input each entry of a range table reads.
+    used: Vec<(*const Node, usize)>,
+}
+
+/// A column of an input.
+struct Column {
+    carriage: Carriage,
+    /// Its name in the table, quoted; `None`: it only counts rows.
+    name: Option<String>,
+    /// What is appended to give it its type and its collation.
+    suffix: String,
+}
+
+const BOOL: u32 = 16;
+
+impl<'a> Build<'_, 'a> {
+    /// A table in FROM.
+    fn leaf(&mut self, rte: &'a Node, place: GatherPlace) -> Result<(), Refusal> {
+        let relation = relation_of(self.snapshot, rte)?;
+        let refuse = |what: &str| Err(Refusal::with(RefusalCode::Gather, what));
+        if relation.row_security {
+            return refuse("row level security");
+        }
+        let found = self.filters.of_entry(rte);
+        let found = found.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a table that is not in FROM"))?;
+        let (query, index) = (found.query, found.index);
+        let conditions = found.conditions.clone();
+        let names = Names(self.snapshot);
+        let deparser = Deparser::new(query, &names, self.replace)?;
+        let alias = quote_ident(&deparser.alias(index)?);
+        let (mut items, mut columns) = (Vec::new(), Vec::new());
+        for attno in self.needs.columns(rte) {
+            let Some(column) = relation.column(attno) else {
+                return refuse("a column that is not known");
+            };
+            let (item, column) = self.column(&alias, column)?;
+            items.push(item);
+            columns.push(column);
+        }
+        if columns.is_empty() {
+            items.push("true".to_owned());
+            columns.push(Column {
+                carriage: carried(BOOL, self.snapshot)?,
+                name: None,
+                suffix: String::new(),
+            });
+        }
+        let conditions: Vec<String> = conditions
+            .into_iter()
+            .filter(|condition| may_be_pushed(condition, self.snapshot))
+            .filter_map(|condition| deparser.expr(condition).ok())
+            .collect();
+        let only = if rte.bool("inh")? { "" } else { "ONLY " };
+        let table = QualifiedName::qualified(&relation.schema, &relation.name);
+        let mut sql = format!("SELECT {} FROM {only}{table} AS {alias}", items.join(", "));
+        if !conditions.is_empty() {
+            sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
+        }
+        let known = self
+            .inputs
+            .iter()
+            .position(|input| input.sql == sql && input.place == place);
+        let input = match known {
+            Some(input) => input,
+            None => {
+                let slots = self.slots_for(&columns)?;
+                self.inputs.push(GatherInput {
+                    name: relation.name.clone(),
+                    place,
+                    sql,
+                    columns: slots,
+                });
+                self.carriages.push(columns);
+                self.inputs.len() - 1
+            }
+        };
+        self.used.push((std::ptr::from_ref(rte), input));
+        Ok(())
+    }
+
+    /// A column, as the server is asked for it and as the statement gets it.
+    fn column(&self, alias: &str, column: &catalog::Column) -> Result<(String, Column), Refusal> {
+        let carriage = carried(column.type_oid.0, self.snapshot)?;
+        let name = quote_ident(&column.name);
+        let base = self.snapshot.base_type(column.type_oid);
+        let unknown = || Refusal::with(RefusalCode::CarriedType, &column.name);
+        let mut item = format!("{alias}.{name}");
+        let mut suffix = String::new();
+        if let Some(cast) = &carriage.cast {
+            suffix.push_str(&format!("::{cast}"));
+        }
+        let domain = self
+            .snapshot
+            .type_info(column.type_oid)
+            .is_some_and(|t| t.kind == TypeKind::Domain);
+        if domain {
+            item = format!("{item}::{}", type_sql(self.snapshot, base.0).ok_or_else(unknown)?);
+            suffix.push_str(&format!(
+                "::{}",
+                type_sql(self.snapshot, column.type_oid.0).ok_or_else(unknown)?
+            ));
+        }
+        suffix.push_str(&collate_sql(column.collation.map_or(0, |c| c.0), self.snapshot)?);
+        let column = Column {
+            carriage,
+            name: Some(name),
+            suffix,
+        };
+        Ok((item, column))
+    }
+
+    /// For each column a slot of its type; new ones where there are not enough.
+    fn slots_for(&mut self, columns: &[Column]) -> Result<Vec<usize>, Refusal> {
+        let mut taken = BTreeSet::new();
+        let mut out = Vec::with_capacity(columns.len());
+        for column in columns {
+            let wanted = GatherSlot {
+                carried: column.carriage.carried,
+                null: format!("NULL::{}", column.carriage.type_sql()),
+            };
+            let mut slots = self.slots.iter().enumerate();
+            let free = slots.find(|(at, slot)| **slot == wanted && !taken.contains(at));
+            let at = match free {
+                Some((at, _)) => at,
+                None => {
+                    self.slots.push(wanted);
+                    self.slots.len() - 1
+                }
+            };
+            taken.insert(at);
+            out.push(at);
+        }
+        // PostgreSQL's limit of columns, with the number of the input.
+        match self.slots.len() < 1600 {
+            true => Ok(out),
+            false => Err(Refusal::new(RefusalCode::TooComplex)),
+        }
+    }
+
+    /// The array parameters, and for each input the FROM item that takes its place.
+    fn arrays(&self, first: u16) -> Result<(Vec<InputColumn>, Vec<String>), Refusal> {
+        let mut arrays = Vec::new();
+        let mut out = Vec::new();
+        let mut last = first;
+        for columns in &self.carriages {
+            let (mut unnest, mut names, mut items) = (Vec::new(), Vec::new(), Vec::new());
+            for (at, column) in columns.iter().enumerate() {
+                last = last
+                    .checked_add(1)
+                    .ok_or_else(|| Refusal::new(RefusalCode::TooComplex))?;
+                let (type_oid, array_oid) = column
+                    .carriage
+                    .carried
+                    .array
+                    .ok_or_else(|| Refusal::new(RefusalCode::CarriedType))?;
+                arrays.push(InputColumn {
+                    param: last,
+                    type_oid,
+                    array_oid,
+                });
+                unnest.push(format!(
+                    "pg_catalog.unnest(${last}::{})",
+                    column.carriage.array_sql
+                ));
+                names.push(format!("c{at}"));
+                if let Some(name) = &column.name {
+                    items.push(format!("u.c{at}{} AS {name}", column.suffix));
+                }
+            }
+            out.push(format!(
+                "(SELECT {} FROM ROWS FROM ({}) AS u({}))",
+                items.join(", "),
+                unnest.join(", "),
+                names.join(", ")
+            ));
+        }
+        Ok((arrays, out))
+    }
+
+    /// What stands for a table of a WITH query that nothing uses: PostgreSQL does not run it.
+    fn unread(&self, rte: &Node) -> Option<String> {
+        let relation = relation_of(self.snapshot, rte).ok()?;
+        let items = self.needs.columns(rte).into_iter().map(|attno| {
+            let column = relation.column(attno)?;
+            let type_sql = type_sql(self.snapshot, column.type_oid.0)?;
+            Some(format!("NULL::{type_sql} AS {}", quote_ident(&column.name)))
+        });
+        let items: Option<Vec<String>> = items.collect();
+        Some(format!("(SELECT {} WHERE false)", items?.join(", ")))
+    }
+
+    /// The views among the entries, each as a query of the columns used.
+    fn views(&self) -> Result<Vec<String>, Refusal> {
+        let mut out = Vec::new();
+        for rte in self.filters.subqueries() {
+            let Some(view) = view_of(rte, self.snapshot) else {
+                continue;
+            };
+            let relation = self.snapshot.relation(Oid(view));
+            let relation =
+                relation.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a view of the system"))?;
+            let columns: Option<Vec<String>> = self
+                .needs
+                .columns(rte)
+                .into_iter()
+                .map(|attno| Some(quote_ident(&relation.column(attno)?.name)))
+                .collect();
+            let columns = columns.ok_or_else(|| Refusal::new(RefusalCode::Gather))?;
+            let name = QualifiedName::qualified(&relation.schema, &relation.name);
+            let text = format!("SELECT {} FROM {name}", columns.join(", "));
+            if !out.contains(&text) {
+                out.push(text);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Whether a condition on a table's own columns means the same on the server that has the rows.
+fn may_be_pushed(condition: &Node, snapshot: &Snapshot) -> bool {
+    let found = calls::calls(condition, snapshot, &std::collections::HashSet::new());
+    found.unproved.is_none()
+        && found.about_server.is_none()
+        && found.home_only.is_none()
+        && found.volatile.is_none()
+        && !(found.today || found.sequence || found.system_column || found.server_oid)
+}
+
+/// Prints the statement with arrays in the place of its tables.
+struct Over<'b, 'a> {
+    inner: &'b Replace<'a>,
+    used: &'b [(*const Node, usize)],
+    items: Vec<String>,
+    grouped: dependent::Grouped,
+    /// What stands for a table that is never read.
+    unread: &'b dyn Fn(&Node) -> Option<String>,
+    /// Some table has nothing in its place.
+    missing: Cell<bool>,
+}
+
+impl Rewriter for Over<'_, '_> {
+    fn expression(&self, node: &Node, _level: usize) -> Option<String> {
+        clock(node, self.inner.now, self.inner.statement_time)
+    }
+
+    fn from_item(&self, _rtindex: usize, rte: &Node, _level: usize) -> Option<String> {
+        if rte.value("rtekind").as_str() != Some("0") {
+            return None;
+        }
+        let known = self.used.iter().find(|(entry, _)| std::ptr::eq(*entry, rte));
+        let item = match known {
+            Some((_, input)) => self.items.get(*input).cloned(),
+            None => (self.unread)(rte),
+        };
+        self.missing.set(self.missing.get() || item.is_none());
+        item
+    }
+
+    fn also_grouped(&self, query: &Node) -> Vec<(usize, String)> {
+        self.grouped.of(query)
+    }
+}

@@ -1,0 +1,142 @@
+//! Which conditions of a statement can be applied to the rows of a table before everything else.
+//!
+//! A conjunct of WHERE, or of the condition of an inner join, that speaks of one table alone: rows that do not meet it are in no row
+//! of the result. Not where an outer join may fill the table with NULLs afterwards, because a row with NULLs instead
+//! of the one that was left out could pass. The condition of the outer join itself decides which rows of the side that is filled have
+//! a partner, so it may be applied to those.
+
+use std::collections::HashMap;
+
+use sql::{Node, Value};
+
+use crate::planner::expr::{as_var, conjuncts};
+use crate::{Refusal, RefusalCode};
+
+/// An entry that is in FROM.
+pub(super) struct Entry<'a> {
+    /// The query whose range table it is in.
+    pub query: &'a Node,
+    /// Its number there, from 1.
+    pub index: usize,
+    /// Conditions on its columns alone.
+    pub conditions: Vec<&'a Node>,
+}
+
+/// The entries of all FROM clauses, by their address.
+pub(super) struct Filters<'a> {
+    entries: HashMap<*const Node, Entry<'a>>,
+    subqueries: Vec<&'a Node>,
+}
+
+impl<'a> Filters<'a> {
+    /// Of a whole statement.
+    pub(super) fn of(tree: &'a Node) -> Result<Filters<'a>, Refusal> {
+        let mut queries = Vec::new();
+        tree.walk(|node| {
+            if node.is("QUERY") {
+                queries.push(node);
+            }
+        });
+        let mut filters = Filters {
+            entries: HashMap::new(),
+            subqueries: Vec::new(),
+        };
+        for query in queries {
+            let from = Level {
+                query,
+                rtable: query.nodes("rtable")?,
+            };
+            filters.visit(&from, query.node("jointree")?)?;
+        }
+        Ok(filters)
+    }
+
+    pub(super) fn of_entry(&self, rte: &Node) -> Option<&Entry<'a>> {
+        self.entries.get(&std::ptr::from_ref(rte))
+    }
+
+    /// Entries that are subqueries.
+    pub(super) fn subqueries(&self) -> impl Iterator<Item = &'a Node> + '_ {
+        self.subqueries.iter().copied()
+    }
+
+    /// Reads a part of FROM. The result: the entries on which conditions further up may be applied.
+    fn visit(&mut self, level: &Level<'a>, node: &'a Node) -> Result<Vec<usize>, Refusal> {
+        let quals = node.value("quals");
+        match &*node.name {
+            "RANGETBLREF" => {
+                let index = usize::try_from(node.i64("rtindex")?).unwrap_or(0);
+                let rte = index.checked_sub(1).and_then(|at| level.rtable.get(at));
+                let rte = *rte.ok_or_else(|| Refusal::new(RefusalCode::Unreadable))?;
+                if rte.value("rtekind").as_str() == Some("1") {
+                    self.subqueries.push(rte);
+                }
+                let entry = Entry {
+                    query: level.query,
+                    index,
+                    conditions: Vec::new(),
+                };
+                self.entries.insert(std::ptr::from_ref(rte), entry);
+                Ok(vec![index])
+            }
+            "FROMEXPR" => {
+                let mut free = Vec::new();
+                for item in node.nodes("fromlist")? {
+                    free.extend(self.visit(level, item)?);
+                }
+                self.apply(level, quals, &free);
+                Ok(free)
+            }
+            "JOINEXPR" => {
+                let left = self.visit(level, node.node("larg")?)?;
+                let right = self.visit(level, node.node("rarg")?)?;
+                let (free, filtered) = match node.str("jointype")? {
+                    "0" => {
+                        let both: Vec<usize> = left.into_iter().chain(right).collect();
+                        (both.clone(), both)
+                    }
+                    "1" => (left, right),
+                    "3" => (right, left),
+                    _ => (Vec::new(), Vec::new()),
+                };
+                self.apply(level, quals, &filtered);
+                Ok(free)
+            }
+            _ => Err(Refusal::with(RefusalCode::UnexpectedClause, &node.name)),
+        }
+    }
+
+    fn apply(&mut self, level: &Level<'a>, quals: &'a Value, to: &[usize]) {
+        for conjunct in conjuncts(quals) {
+            let Some(index) = only_entry(conjunct).filter(|index| to.contains(index)) else {
+                continue;
+            };
+            let entry = self.entries.get_mut(&std::ptr::from_ref(level.rtable[index - 1]));
+            if let Some(entry) = entry {
+                entry.conditions.push(conjunct);
+            }
+        }
+    }
+}
+
+struct Level<'a> {
+    query: &'a Node,
+    rtable: Vec<&'a Node>,
+}
+
+/// The entry whose columns a condition reads, if there is just one and it reads nothing else.
+fn only_entry(condition: &Node) -> Option<usize> {
+    let (mut found, mut other) = (None, false);
+    condition.walk(|node| {
+        if let Some(var) = as_var(node) {
+            other |= var.levels_up > 0 || var.attno <= 0 || found.is_some_and(|known| known != var.rtindex);
+            found = Some(var.rtindex);
+        }
+        let outside =
+            node.is("SUBLINK") || node.is("AGGREF") || node.is("GROUPINGFUNC") || node.is("WINDOWFUNC");
+        // Other parameters than the statement's come from a subquery.
+        let inner = node.is("PARAM") && node.value("paramkind").as_str() != Some("0");
+        other |= outside || inner;
+    });
+    found.filter(|_| !other)
+}

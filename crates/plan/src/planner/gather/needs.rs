@@ -1,0 +1,132 @@
+//! Which columns of its tables a statement reads.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sql::{Node, Value};
+
+use crate::planner::expr::{Var, as_var};
+use crate::{Refusal, RefusalCode};
+
+/// Deepest chain of names for names.
+const DEPTH_MAX: usize = 200;
+
+/// The columns read of each entry of a range table, by its address.
+pub(super) struct Needs<'a> {
+    columns: HashMap<*const Node, BTreeSet<i16>>,
+    /// Range tables around the place that is looked at, the innermost last.
+    levels: Vec<Vec<&'a Node>>,
+    depth: usize,
+}
+
+impl<'a> Needs<'a> {
+    /// Of a whole statement.
+    pub(super) fn of(tree: &'a Node) -> Result<Needs<'a>, Refusal> {
+        let mut needs = Needs {
+            columns: HashMap::new(),
+            levels: Vec::new(),
+            depth: 0,
+        };
+        needs.node(tree)?;
+        Ok(needs)
+    }
+
+    /// Of an entry, ascending.
+    pub(super) fn columns(&self, rte: &Node) -> Vec<i16> {
+        let found = self.columns.get(&std::ptr::from_ref(rte));
+        found
+            .map(|columns| columns.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    fn value(&mut self, value: &'a Value) -> Result<(), Refusal> {
+        match value {
+            Value::Node(node) => self.node(node),
+            Value::List(list) => list.iter().try_for_each(|value| self.value(value)),
+            _ => Ok(()),
+        }
+    }
+
+    fn node(&mut self, node: &'a Node) -> Result<(), Refusal> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(Refusal::new(RefusalCode::TooComplex));
+        }
+        if node.is("QUERY") {
+            self.query(node)?;
+        } else if let Some(var) = as_var(node) {
+            self.var(var)?;
+        } else {
+            node.fields.iter().try_for_each(|(_, value)| self.value(value))?;
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn query(&mut self, query: &'a Node) -> Result<(), Refusal> {
+        let rtable = query.nodes("rtable")?;
+        self.levels.push(rtable.clone());
+        for (name, value) in &query.fields {
+            if !matches!(&**name, "rtable" | "rteperminfos") {
+                self.value(value)?;
+            }
+        }
+        for rte in rtable {
+            self.entry(rte)?;
+        }
+        self.levels.pop();
+        Ok(())
+    }
+
+    /// What an entry reads itself. Names that a join or GROUP BY gives are followed where they are used.
+    fn entry(&mut self, rte: &'a Node) -> Result<(), Refusal> {
+        match rte.str("rtekind")? {
+            "0" | "2" | "6" | "8" | "9" => Ok(()),
+            "1" => self.node(rte.node("subquery")?),
+            "3" => self.value(rte.value("functions")),
+            "4" => self.value(rte.value("tablefunc")),
+            "5" => self.value(rte.value("values_lists")),
+            _ => Err(Refusal::with(RefusalCode::UnexpectedClause, "range table entry")),
+        }
+    }
+
+    fn var(&mut self, var: Var) -> Result<(), Refusal> {
+        let unreadable = || Refusal::new(RefusalCode::Unreadable);
+        let level = self
+            .levels
+            .len()
+            .checked_sub(1 + var.levels_up)
+            .ok_or_else(unreadable)?;
+        let rte = var
+            .rtindex
+            .checked_sub(1)
+            .and_then(|at| self.levels[level].get(at));
+        let rte = *rte.ok_or_else(unreadable)?;
+        let aliases = match rte.str("rtekind")? {
+            "2" => Some("joinaliasvars"),
+            "9" => Some("groupexprs"),
+            _ => None,
+        };
+        let attno = i16::try_from(var.attno).map_err(|_| unreadable())?;
+        if let Some(field) = aliases {
+            let at = usize::try_from(attno).ok().and_then(|at| at.checked_sub(1));
+            let alias = at.and_then(|at| rte.list(field).ok()?.get(at));
+            let alias = alias.ok_or_else(whole_row)?;
+            let inner = self.levels.split_off(level + 1);
+            let result = self.value(alias);
+            self.levels.extend(inner);
+            return result;
+        }
+        if attno <= 0 {
+            return Err(whole_row());
+        }
+        self.columns
+            .entry(std::ptr::from_ref(rte))
+            .or_default()
+            .insert(attno);
+        Ok(())
+    }
+}
+
+fn whole_row() -> Refusal {
+    Refusal::with(RefusalCode::Gather, "a whole row of a table as a value")
+}
