@@ -43,7 +43,8 @@ pub use relation::{
     Placement, Policy, Relation, RelationKind, Trigger, UniqueIndex,
 };
 pub use shard_map::{
-    HashRange, KeyRange, NULL_KEY_HASH, RANGES_MAX, REMAINDERS_MAX, ROWS_MAX, Rule, ShardMap, ShardMapError,
+    HashRange, KeyRange, NULL_KEY_HASH, RANGES_MAX, REMAINDERS_MAX, ROWS_MAX, Rule, SUB_KEYS_MAX, Salt,
+    ShardMap, ShardMapError,
 };
 pub use snapshot::{Database, ShardingInput, Snapshot, TableSharding, TableShardingKind};
 pub use types::{Collation, CollationProvider, Operator, SortOrder, Type, TypeKind};

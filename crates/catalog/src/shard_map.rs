@@ -2,7 +2,7 @@
 //!
 //! A map answers for every value of its family, NULL included: there is no key without a place. It has two parts
 //! (docs/decisions/0021): *rows*, keys that were placed one by one, and a *rest*, a rule for all others. The schemes are
-//! combinations of the two: `hash`, `modulo` and `range` are rules, `list` is rows and one shard for what is not listed,
+//! combinations of the two: `hash`, `modulo`, `range` and salted keys are rules, `list` is rows and one shard for what is not listed,
 //! `directory` is rows over `hash`, and a pinned key is a row on top of any of them.
 
 use crate::{KeyRef, KeyType, KeyValue, ShardId};
@@ -12,11 +12,13 @@ mod hash_ranges;
 mod key_ranges;
 mod predicate;
 mod rows;
+mod salt;
 #[cfg(test)]
 mod tests;
 
 pub use hash_ranges::HashRange;
 pub use key_ranges::KeyRange;
+pub use salt::{SUB_KEYS_MAX, Salt};
 
 use hash_ranges::HashRanges;
 use key_ranges::KeyRanges;
@@ -38,6 +40,8 @@ pub const REMAINDERS_MAX: usize = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rest {
     Hash(HashRanges),
+    /// By the hash of the key and of the columns that salt it.
+    Salted(HashRanges, Salt),
     /// Owner of each remainder of the hash.
     Modulo(Vec<ShardId>),
     Range(KeyRanges),
@@ -59,6 +63,8 @@ pub struct ShardMap {
 pub enum Rule<'a> {
     /// By range of the hash: see [`ShardMap::ranges`].
     Hash,
+    /// The same, the rows of a key spread over sub-keys.
+    Salted(Salt),
     /// By remainder of the hash: the owner of each.
     Modulo(&'a [ShardId]),
     /// By range of the key: see [`ShardMap::key_ranges`].
@@ -99,6 +105,9 @@ pub enum ShardMapError {
     /// Only a map by hash range can take a shard in by ranges.
     #[error("only a map by hash ranges can be cut")]
     NotByHash,
+    /// Only a map by hash range can be salted, and then no key is placed by itself.
+    #[error("only a map by hash ranges can be salted, and none of its keys placed by itself")]
+    Salted,
     /// The shard to be added is there already.
     #[error("the shard is in the map already")]
     HasShard,
@@ -132,6 +141,14 @@ impl ShardMap {
         KeyRanges::new(first, starts).map(|ranges| ShardMap::of(Rest::Range(ranges)))
     }
 
+    /// The same map with the rows of each key spread over sub-keys. Its keys have more columns than `salt` counts.
+    pub fn salted(self, salt: Salt) -> Result<ShardMap, ShardMapError> {
+        match self.rest {
+            Rest::Hash(ranges) if self.rows.is_empty() => Ok(ShardMap::of(Rest::Salted(ranges, salt))),
+            _ => Err(ShardMapError::Salted),
+        }
+    }
+
     /// All on one shard, but for rows.
     pub fn one(shard: ShardId) -> ShardMap {
         ShardMap::of(Rest::One(shard))
@@ -149,6 +166,9 @@ impl ShardMap {
         rows: impl IntoIterator<Item = (KeyValue, ShardId)>,
     ) -> Result<ShardMap, ShardMapError> {
         for (key, shard) in rows {
+            if self.salt().is_some() {
+                return Err(ShardMapError::Salted);
+            }
             if self.rows.len() >= ROWS_MAX {
                 return Err(ShardMapError::TooManyRows);
             }
@@ -167,6 +187,9 @@ impl ShardMap {
         pins: impl IntoIterator<Item = (KeyValue, ShardId)>,
     ) -> Result<ShardMap, ShardMapError> {
         for (key, shard) in pins {
+            if self.salt().is_some() {
+                return Err(ShardMapError::Salted);
+            }
             self.rows.set(key, shard);
             if self.rows.len() > ROWS_MAX {
                 return Err(ShardMapError::TooManyRows);
@@ -188,7 +211,7 @@ impl ShardMap {
 
     fn list_shards(&mut self) {
         let mut shards: Vec<ShardId> = match &self.rest {
-            Rest::Hash(ranges) => ranges.owners().to_vec(),
+            Rest::Hash(ranges) | Rest::Salted(ranges, _) => ranges.owners().to_vec(),
             Rest::Modulo(owners) => owners.clone(),
             Rest::Range(ranges) => ranges.owners().to_vec(),
             Rest::One(shard) | Rest::Nowhere(shard) => vec![*shard],
@@ -219,7 +242,8 @@ impl ShardMap {
 
     fn shard_by_any(&self, key: KeyRef<'_>) -> ShardId {
         let hash = match (&self.rest, self.rows.is_empty()) {
-            (Rest::Range(_) | Rest::One(_) | Rest::Nowhere(_), true) => 0,
+            // A salted map places by another hash, and no key by itself.
+            (Rest::Range(_) | Rest::One(_) | Rest::Nowhere(_) | Rest::Salted(..), true) => 0,
             _ => key.hash(),
         };
         if let Some(shard) = self.rows.get(hash, key) {
@@ -227,12 +251,41 @@ impl ShardMap {
         }
         match &self.rest {
             Rest::Hash(ranges) => ranges.owner_of(hash),
+            Rest::Salted(ranges, salt) => ranges.owner_of(salt.place(key)),
             Rest::Modulo(owners) => {
                 // At most REMAINDERS_MAX of them, and the remainder is below their number.
                 owners[hash.rem_euclid(owners.len() as i64) as usize]
             }
             Rest::Range(ranges) => ranges.owner_of(key),
             Rest::One(shard) | Rest::Nowhere(shard) => *shard,
+        }
+    }
+
+    /// The shards of all sub-keys of a key, ascending and each once. `key` is a key without the columns that salt it; if the
+    /// map is not salted, it is a whole key, and on one shard.
+    pub fn sub_key_shards(&self, key: &KeyValue) -> Vec<ShardId> {
+        let mut shards = self.sub_keys(key);
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+
+    /// The shard of each sub-key of such a key, in their order.
+    pub fn sub_keys(&self, key: &KeyValue) -> Vec<ShardId> {
+        match &self.rest {
+            Rest::Salted(ranges, salt) => {
+                let places = salt.places(key.borrowed());
+                places.map(|place| ranges.owner_of(place)).collect()
+            }
+            _ => vec![self.shard_of(key)],
+        }
+    }
+
+    /// How the rows of a key are spread over sub-keys; `None`: they are together.
+    pub fn salt(&self) -> Option<Salt> {
+        match &self.rest {
+            Rest::Salted(_, salt) => Some(*salt),
+            _ => None,
         }
     }
 
@@ -249,6 +302,7 @@ impl ShardMap {
     pub fn rule(&self) -> Rule<'_> {
         match &self.rest {
             Rest::Hash(_) => Rule::Hash,
+            Rest::Salted(_, salt) => Rule::Salted(*salt),
             Rest::Modulo(owners) => Rule::Modulo(owners),
             Rest::Range(_) => Rule::Range,
             Rest::One(shard) => Rule::One(*shard),
@@ -261,6 +315,7 @@ impl ShardMap {
         match (&self.rest, self.rows.is_empty()) {
             (Rest::Hash(_), true) => "hash",
             (Rest::Hash(_), false) => "directory",
+            (Rest::Salted(..), _) => "salted",
             (Rest::Modulo(_), _) => "modulo",
             (Rest::Range(_), _) => "range",
             (Rest::One(_), _) => "list",
@@ -286,10 +341,10 @@ impl ShardMap {
         self.rows.iter()
     }
 
-    /// The ranges of hashes, ascending; none unless the rule is [`Rule::Hash`].
+    /// The ranges of hashes, ascending; none unless the rule is [`Rule::Hash`] or [`Rule::Salted`].
     pub fn ranges(&self) -> impl Iterator<Item = HashRange> + '_ {
         let ranges = match &self.rest {
-            Rest::Hash(ranges) => Some(ranges),
+            Rest::Hash(ranges) | Rest::Salted(ranges, _) => Some(ranges),
             _ => None,
         };
         ranges.into_iter().flat_map(HashRanges::iter)

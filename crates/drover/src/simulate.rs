@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use catalog::{KeyError, KeyShape, KeyType, ShardMapError};
+use catalog::{KeyError, KeyShape, KeyType, SUB_KEYS_MAX, Salt, ShardMapError};
 use clap::{Args, ValueEnum};
 
 mod distribution;
@@ -50,6 +50,9 @@ pub struct SimulateArgs {
     /// A key that has a place of its own under every scheme, as KEY=SHARD with the number of a shard; may be repeated
     #[arg(long, value_name = "KEY=SHARD", value_parser = pin)]
     pub pin: Vec<Pin>,
+    /// Also shows the rows of each key spread over so many sub-keys (a power of two), as evenly as a primary key does it
+    #[arg(long, value_name = "N", value_parser = sub_keys)]
+    pub salt: Option<u32>,
     /// Make up keys like this
     #[arg(long, value_enum, default_value_t = Distribution::Sequential, conflicts_with = "input")]
     pub distribution: Distribution,
@@ -78,6 +81,12 @@ pub struct SimulateArgs {
     /// The report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn sub_keys(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number| Salt::new(1, *number).is_some());
+    number.ok_or_else(|| format!("a power of two from 2 to {SUB_KEYS_MAX}"))
 }
 
 /// A key with a place of its own.

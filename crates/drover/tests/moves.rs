@@ -186,7 +186,7 @@ fn nothing_is_lost_and_a_killed_proxy_is_followed_by_another() {
     }
 }
 
-/// A sharded table goes to another key, and then home, while it is written and the proxy that leads is killed.
+/// A sharded table goes to another key, has it salted, and goes home, while it is written and the proxy that leads is killed.
 #[test]
 fn a_sharded_table_goes_elsewhere_and_a_killed_proxy_is_followed_by_another() {
     let site = ProxySite::new(TestCluster::shared(3), Path::new(env!("CARGO_BIN_EXE_drover")));
@@ -210,6 +210,11 @@ fn a_sharded_table_goes_elsewhere_and_a_killed_proxy_is_followed_by_another() {
             "c",
             "SELECT drover.shard_table('elsewhere', 'k', online => true)",
             "streaming",
+        ),
+        (
+            "s",
+            "SELECT drover.shard_table('elsewhere', 'k', salt => 8, online => true)",
+            "copying",
         ),
         (
             "d",

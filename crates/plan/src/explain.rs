@@ -144,6 +144,11 @@ fn key(source: &KeySource) -> String {
             key_type,
         } => format!("${index}[{element}] {}", key_type.name()),
         KeySource::ParamArray { index, key_type } => format!("each of ${index} {}[]", key_type.name()),
+        KeySource::SubKeys { columns } => {
+            let columns: Vec<Vec<KeySource>> = columns.to_vec();
+            let keys: Vec<String> = KeySource::product(columns).iter().map(key).collect();
+            format!("every sub-key of {}", keys.join(" | "))
+        }
         KeySource::Product { columns } => {
             let column = |values: &Vec<KeySource>| match values.as_slice() {
                 [only] => key(only),
@@ -224,11 +229,17 @@ fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
             shards = known.then(|| between(snapshot, *map, uses, value))?;
         }
         Target::Keys { map, keys, nulls } => {
+            let map = snapshot.map(*map)?;
             for source in keys {
-                for value in constants(source)? {
-                    if !value.has_null() || *nulls == NullKeys::Placed {
-                        shards.push(snapshot.shard_of(*map, &value)?);
+                let values = constants(source)?;
+                let placed = values
+                    .iter()
+                    .filter(|value| !value.has_null() || *nulls == NullKeys::Placed);
+                match source {
+                    KeySource::SubKeys { .. } => {
+                        shards.extend(placed.flat_map(|value| map.sub_key_shards(value)));
                     }
+                    _ => shards.extend(placed.map(|value| map.shard_of(value))),
                 }
             }
         }
@@ -242,7 +253,7 @@ fn constant_shards(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<ShardId>> {
 fn constants(source: &KeySource) -> Option<Vec<KeyValue>> {
     match source {
         KeySource::Const { value, .. } => Some(vec![value.clone()]),
-        KeySource::Product { columns } => {
+        KeySource::Product { columns } | KeySource::SubKeys { columns } => {
             let columns = columns.iter().map(|values| {
                 let values = values.iter().map(constants).collect::<Option<Vec<_>>>()?;
                 Some(values.concat())

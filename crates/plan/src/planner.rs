@@ -26,7 +26,7 @@ mod rows;
 mod transfer;
 mod write;
 
-use catalog::{MapId, Snapshot};
+use catalog::{MapId, ShardMap, Snapshot};
 use sql::Node;
 
 use crate::{
@@ -287,17 +287,32 @@ impl<'a> Cx<'a> {
         let known = self.graph.known();
         let mut out = Vec::new();
         for sharded in &self.graph.sharded {
-            let columns: Option<Vec<_>> = sharded
-                .key
-                .iter()
-                .map(|col| known[*col].map(<[_]>::to_vec))
-                .collect();
-            let columns = columns?;
-            let combinations = columns.iter().map(Vec::len).try_fold(1, usize::checked_mul);
-            combinations.filter(|count| *count <= joins::KEYS_MAX)?;
-            merge_keys(&mut out, KeySource::product(columns));
+            merge_keys(&mut out, self.keys_of(sharded, &known)?);
         }
         Some(out)
+    }
+
+    /// The keys of the rows of a table that matter, when they are known.
+    fn keys_of(&self, sharded: &graph::Sharded, known: &[Option<&[KeySource]>]) -> Option<Vec<KeySource>> {
+        let values = |columns: &[Col]| {
+            let columns = columns.iter().map(|col| known[*col].map(<[_]>::to_vec));
+            columns.collect::<Option<Vec<_>>>()
+        };
+        let salt = self.snapshot.map(sharded.map).and_then(ShardMap::salt);
+        let (columns, whole) = match (values(&sharded.key), salt) {
+            (Some(columns), _) => (columns, true),
+            // Without the columns that salt it, a key stands for all of its sub-keys.
+            (None, Some(salt)) => (values(sharded.key.get(..salt.key_columns())?)?, false),
+            (None, None) => return None,
+        };
+        let combinations = columns.iter().map(Vec::len).try_fold(1, usize::checked_mul);
+        combinations.filter(|count| *count <= joins::KEYS_MAX)?;
+        Some(match whole {
+            true => KeySource::product(columns),
+            false => vec![KeySource::SubKeys {
+                columns: columns.into(),
+            }],
+        })
     }
 
     fn one_map(&self) -> Result<MapId, Refusal> {

@@ -288,7 +288,7 @@ refusals! {
     DroverOption = "DRV6013",
         "the drover option is not known or not available yet",
         "CREATE TABLE t (k int) WITH (drover.fillfactor = 50)",
-        "use drover.shard_key, drover.colocate_with, drover.scheme (hash, modulo, range, list, geo, directory) with drover.places, drover.reference, or drover.place";
+        "use drover.shard_key, drover.colocate_with, drover.scheme (hash, modulo, range, list, geo, directory) with drover.places, drover.salt, drover.reference, or drover.place";
     ShardedKind = "DRV6014",
         "this kind of table cannot be sharded",
         "CREATE TEMP TABLE t (k int) WITH (drover.shard_key = 'k')",
@@ -446,6 +446,18 @@ refusals! {
         "a read over several shards cannot have a snapshot of the cluster here",
         "SET drover.read_snapshot = 'cluster'; BEGIN; SELECT count(*) FROM orders",
         "read outside of transactions, or BEGIN ISOLATION LEVEL REPEATABLE READ, from primaries, and set drover.read_snapshot before the first statement";
+    SaltColumns = "DRV7100",
+        "a key is salted by the columns of the primary key that are not the shard key",
+        "CREATE TABLE visits (page int, at timestamptz) WITH (drover.shard_key = 'page', drover.salt = 8)",
+        "make the shard key and what tells its rows apart the primary key: PRIMARY KEY (page, visit_id)";
+    SaltScheme = "DRV7101",
+        "only keys placed by hash are salted",
+        "SELECT drover.shard_table('visits', key => 'page', scheme => 'range', places => '…', salt => 8)",
+        "leave scheme out; or leave salt out, and give the few hot keys shards of their own with drover.pin_key";
+    SaltedPin = "DRV7102",
+        "the rows of a salted key are on several shards, so it has no place of its own",
+        "SELECT drover.pin_key('visits', '(7,1)', shard => 'shard_2') -- visits is salted",
+        "shard the table again without salt, then pin the key";
     Placements = "DRV7110",
         "the statement joins tables whose rows are on different shards: a placed table meets those of its own shard, and reference tables",
         "SELECT * FROM invoices JOIN users ON users.id = invoices.user_id -- invoices is placed on shard_2",

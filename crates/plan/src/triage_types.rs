@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sql::{CopyStatement, QualifiedName, SettingCommand, TransactionCommand};
 
-use crate::Refusal;
+use crate::{Refusal, RefusalCode};
 
 /// What triage needs to know about the session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -172,12 +172,49 @@ pub struct RenamedTable {
 /// How a table is to be sharded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardOptions {
-    /// Key columns, in the order of the key.
+    /// Key columns, in the order of the key; those that salt it come after the others. (Where they are not named, they are still
+    /// to be found: see [`ShardOptions::lacks_salting`].)
     pub key: Vec<String>,
+    /// The key is spread over sub-keys.
+    pub salt: Option<catalog::Salt>,
     /// The table whose map it shares.
     pub colocate_with: Option<QualifiedName>,
     /// The scheme; `None`: `hash`, or that of `colocate_with`.
     pub scheme: Option<SchemeOption>,
+}
+
+impl ShardOptions {
+    /// Whether the key is salted, and by which columns is not known yet: those of the primary key that are not the key.
+    pub fn lacks_salting(&self) -> bool {
+        self.salt.is_some_and(|salt| salt.key_columns() == self.key.len())
+    }
+
+    /// Adds the columns of the primary key that are not the key, as those that salt it.
+    ///
+    /// # Errors
+    /// There is no primary key of more columns than the key has, or it leaves out some of them.
+    pub fn salt_by(&mut self, primary_key: &[String]) -> Result<(), Refusal> {
+        let refuse = |why: &str| Err(Refusal::with(RefusalCode::SaltColumns, why));
+        if primary_key.is_empty() {
+            return refuse("the table has none");
+        }
+        if let Some(left_out) = self.key.iter().find(|column| !primary_key.contains(column)) {
+            return refuse(&format!("{left_out} is not in it"));
+        }
+        let others = primary_key.iter().filter(|column| !self.key.contains(column));
+        let others: Vec<String> = others.cloned().collect();
+        match self.key.len() + others.len() {
+            _ if others.is_empty() => refuse("all of its columns are the shard key"),
+            ..=catalog::KEY_COLUMNS_MAX => {
+                self.key.extend(others);
+                Ok(())
+            }
+            many => refuse(&format!(
+                "it has {many} columns, and there can be {}",
+                catalog::KEY_COLUMNS_MAX
+            )),
+        }
+    }
 }
 
 /// A scheme as it is asked for. Names of shards and keys are as written: who knows the shards and the type checks them.

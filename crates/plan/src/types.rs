@@ -250,10 +250,16 @@ pub enum KeySource {
         /// The values of each column, in the order of the key; never products themselves.
         columns: Box<[Vec<KeySource>]>,
     },
+    /// All sub-keys of salted keys: of every combination of the values of the columns that are the key, without those
+    /// that salt it.
+    SubKeys {
+        /// As in [`KeySource::Product`].
+        columns: Box<[Vec<KeySource>]>,
+    },
 }
 
 impl KeySource {
-    /// The type of the value that is compared or stored; `None`: it has several columns.
+    /// The type of the value that is compared or stored; `None`: it has several columns, or is all sub-keys of one.
     pub fn key_type(&self) -> Option<KeyType> {
         match self {
             KeySource::Const { key_type, .. }
@@ -267,14 +273,14 @@ impl KeySource {
                 });
                 Some(target)
             }
-            KeySource::Product { .. } => None,
+            KeySource::Product { .. } | KeySource::SubKeys { .. } => None,
         }
     }
 
     /// The types of all values that are compared or stored.
     pub fn column_types(&self) -> Vec<KeyType> {
         match self {
-            KeySource::Product { columns } => columns
+            KeySource::Product { columns } | KeySource::SubKeys { columns } => columns
                 .iter()
                 .flatten()
                 .flat_map(KeySource::column_types)
@@ -290,7 +296,7 @@ impl KeySource {
             | KeySource::Param { .. }
             | KeySource::ConvertedParam { .. }
             | KeySource::Element { .. } => true,
-            KeySource::ParamArray { .. } => false,
+            KeySource::ParamArray { .. } | KeySource::SubKeys { .. } => false,
             KeySource::Product { columns } => columns
                 .iter()
                 .all(|values| matches!(values.as_slice(), [only] if only.is_single())),

@@ -40,6 +40,7 @@ fn fixture() -> Fixture {
         sharded: vec![ShardedTable {
             name: "\"public\".\"t\"".to_string(),
             key: vec![("\"k\"".to_string(), KeyType::Int8)],
+            salt: None,
             map: "m".to_string(),
         }],
         reference: vec!["\"public\".\"r\"".to_string()],

@@ -38,9 +38,10 @@ pub(super) fn shard_of(facts: &Snapshot, key_type: &str, key: &str) -> Result<Sh
         shapes.push(shape);
     }
     let Some((_, map)) = placement else {
-        return Err(bad(format!(
-            "no table is sharded by a column called \"{key_type}\""
-        )));
+        return Err(bad(match is_salted(facts, &wanted) {
+            true => format!("\"{key_type}\" is salted: the rows of one key are on several shards"),
+            false => format!("no table is sharded by a column called \"{key_type}\""),
+        }));
     };
     // Types of one family differ in their range only: the widest decides.
     let mut error = KeyError::Malformed;
@@ -61,6 +62,15 @@ pub(super) fn shard_of(facts: &Snapshot, key_type: &str, key: &str) -> Result<Sh
         KeyError::OutOfRange => format!("\"{key}\" is out of range for \"{key_type}\""),
         KeyError::Malformed => format!("\"{key}\" is not a value of \"{key_type}\""),
     }))
+}
+
+/// Whether these columns are the key of a table without those that salt it.
+fn is_salted(facts: &Snapshot, wanted: &[&str]) -> bool {
+    facts.relations().any(|relation| {
+        let salt = relation.map().and_then(|map| facts.map(map)?.salt());
+        let key = salt.map(|salt| relation.key_names().take(salt.key_columns()));
+        key.is_some_and(|key| key.eq(wanted.iter().copied()))
+    })
 }
 
 /// The answer for a shard.

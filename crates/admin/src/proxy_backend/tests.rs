@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use catalog::load::{EPILOGUE, PREAMBLE, QueryId, SnapshotBuilder};
-use catalog::{BodyFacts, BodyParser, Epoch, FunctionBody, KeyType, MapId, ShardMap};
+use catalog::{BodyFacts, BodyParser, Epoch, FunctionBody, KeyType, MapId, Salt, ShardMap};
 use catalog::{ShardingInput, TableSharding, TableShardingKind};
 use testkit::TestPostgres;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -24,6 +24,7 @@ CREATE TABLE docs (k varchar(10) PRIMARY KEY, c char(3));
 INSERT INTO docs VALUES ('', 'a'), ('a,b/c', 'b'), ('é', NULL);
 CREATE TABLE ids (id uuid PRIMARY KEY);
 INSERT INTO ids VALUES ('aaaaaaaa-0000-0000-0000-000000000001');
+CREATE TABLE visits (page int, nr int, PRIMARY KEY (page, nr));
 CREATE TABLE codes (id char(5) PRIMARY KEY);
 INSERT INTO codes VALUES ('ab');
 CREATE TABLE countries (code text PRIMARY KEY, name text);
@@ -124,11 +125,18 @@ fn sharding() -> ShardingInput {
         map: MapId(1),
     };
     tables.push(table("sales", "users", region));
+    let salted = TableShardingKind::Sharded {
+        columns: vec!["page".to_owned(), "nr".to_owned()],
+        map: MapId(5),
+    };
+    tables.push(table("public", "visits", salted));
+    let mut maps: Vec<(MapId, ShardMap)> = (1..=4).map(|id| (MapId(id), map())).collect();
+    maps.extend(Salt::new(1, 8).map(|salt| (MapId(5), map().salted(salt).expect("a salted map"))));
     ShardingInput {
         epoch: Epoch(EPOCH),
         shards: vec![ShardId(1), ShardId(2)],
         home: ShardId(1),
-        maps: (1..=4).map(|id| (MapId(id), map())).collect(),
+        maps,
         tables,
         ..ShardingInput::default()
     }
@@ -474,6 +482,8 @@ async fn keys_are_resolved() {
         ("code", "nl", "no table is sharded by"),
         // uuid and character columns of the same name.
         ("id", "ab", "ambiguous"),
+        ("page,nr", "(7,1)", ""),
+        ("page", "7", "the rows of one key are on several shards"),
     ] {
         let found = lab.backend.resolve(key_type, key).await;
         match found {

@@ -10,7 +10,7 @@ impl ShardMap {
     /// The map with one more shard, which takes 1/(N + 1) of the hash space from the N there are. Nothing else moves: a hash
     /// keeps its owner or goes to the new shard. Those that own most give first, so shards of equal size stay equal.
     pub fn with_shard(&self, shard: ShardId) -> Result<ShardMap, ShardMapError> {
-        let Rest::Hash(ranges) = &self.rest else {
+        let (Rest::Hash(ranges) | Rest::Salted(ranges, _)) = &self.rest else {
             return Err(ShardMapError::NotByHash);
         };
         if self.shards.contains(&shard) {
@@ -50,7 +50,10 @@ impl ShardMap {
         cuts.dedup_by(|next, kept| next.shard == kept.shard);
         let ranges = HashRanges::from_starts(cuts.iter().map(|cut| (cut.first, cut.shard)))?;
         let mut map = ShardMap {
-            rest: Rest::Hash(ranges),
+            rest: match self.salt() {
+                None => Rest::Hash(ranges),
+                Some(salt) => Rest::Salted(ranges, salt),
+            },
             rows: self.rows.clone(),
             shards: Vec::new(),
         };

@@ -1,6 +1,6 @@
 //! The rows of a shard, as a condition a server can check.
 
-use super::{Rest, ShardMap};
+use super::{HashRanges, Rest, ShardMap};
 use crate::key::{columns_hash_sql, columns_order_sql};
 use crate::{KeyType, KeyValue, ShardId, key_literal_sql};
 
@@ -38,13 +38,8 @@ fn with_rule(map: &ShardMap, shard: ShardId, columns: Columns<'_>, rule: String)
 
 fn of_rule(rest: &Rest, shard: ShardId, columns: Columns<'_>) -> String {
     let parts: Vec<String> = match rest {
-        Rest::Hash(ranges) => {
-            let hash = columns_hash_sql(columns);
-            let ranges = ranges.of_shard(shard).into_iter();
-            ranges
-                .map(|(first, last)| format!("{hash} BETWEEN {} AND {}", int8_sql(first), int8_sql(last)))
-                .collect()
-        }
+        Rest::Hash(ranges) => between(ranges, shard, &columns_hash_sql(columns)),
+        Rest::Salted(ranges, salt) => between(ranges, shard, &salt.place_sql(columns)),
         Rest::Modulo(owners) => {
             let hash = columns_hash_sql(columns);
             let count = owners.len();
@@ -91,6 +86,14 @@ fn of_rule(rest: &Rest, shard: ShardId, columns: Columns<'_>) -> String {
     } else {
         format!("({})", parts.join(" OR "))
     }
+}
+
+/// One condition for each range of the shard.
+fn between(ranges: &HashRanges, shard: ShardId, hash: &str) -> Vec<String> {
+    let ranges = ranges.of_shard(shard).into_iter();
+    ranges
+        .map(|(first, last)| format!("{hash} BETWEEN {} AND {}", int8_sql(first), int8_sql(last)))
+        .collect()
 }
 
 fn types_of(columns: Columns<'_>) -> Vec<KeyType> {

@@ -136,6 +136,58 @@ fn rows_come_before_the_rule() {
     assert_ne!(list, ShardMap::one(a).with_rows([(text("eu"), b)]).unwrap());
 }
 
+fn salted_key(key: i64, salting: i64) -> KeyValue {
+    KeyValue::of_columns(vec![KeyValue::Int(key), KeyValue::Int(salting)])
+}
+
+#[test]
+fn a_salted_key_is_on_as_many_shards_as_it_has_sub_keys_and_evenly() {
+    for (shards_there, sub_keys, expect) in
+        [(4, 8, 4), (8, 8, 8), (16, 8, 8), (2, 2, 2), (3, 8, 3), (1, 8, 1)]
+    {
+        let salt = Salt::new(1, sub_keys).unwrap();
+        let mut map = ShardMap::even(&shards(shards_there))
+            .unwrap()
+            .salted(salt)
+            .unwrap();
+        for key in 0..200 {
+            let of_key = map.sub_key_shards(&KeyValue::Int(key));
+            assert_eq!(of_key.len(), expect, "{shards_there} {sub_keys} {key}");
+            assert!(of_key.is_sorted());
+            for row in 0..200 {
+                assert!(of_key.contains(&map.shard_of(&salted_key(key, row))));
+            }
+        }
+        // With as many shards as sub-keys or fewer, each has its part of the hottest key.
+        let mut rows = vec![0; shards_there as usize + 1];
+        (0..8_000).for_each(|row| rows[map.shard_of(&salted_key(7, row)).0 as usize] += 1);
+        let fair = 8_000 / expect as i32;
+        let part = |rows: &i32| *rows == 0 || (fair * 7 / 10..fair * 14 / 10).contains(rows);
+        assert!(rows.iter().all(part), "{shards_there} {sub_keys}: {rows:?}");
+        // It is still salted when a shard comes.
+        map = map.with_shard(ShardId(99)).unwrap();
+        assert_eq!(map.salt(), Some(salt));
+        let newcomers = (0..8_000).filter(|row| map.shard_of(&salted_key(*row, 1)) == ShardId(99));
+        let fair = 8_000 / (shards_there as usize + 1);
+        assert!((fair * 9 / 10..fair * 11 / 10).contains(&newcomers.count()));
+    }
+}
+
+#[test]
+fn what_cannot_be_salted_is_not() {
+    let salt = Salt::new(2, 8).unwrap();
+    for (columns, sub_keys) in [(0, 8), (8, 8), (1, 0), (1, 1), (1, 3), (1, 512)] {
+        assert_eq!(Salt::new(columns, sub_keys), None, "{columns} {sub_keys}");
+    }
+    let refused = Err(ShardMapError::Salted);
+    let one = [(salted_key(1, 1), ShardId(1))];
+    let hash = ShardMap::even(&shards(2)).unwrap();
+    assert_eq!(ShardMap::one(ShardId(1)).salted(salt), refused);
+    assert_eq!(hash.clone().with_rows(one.clone()).unwrap().salted(salt), refused);
+    assert_eq!(hash.clone().salted(salt).unwrap().with_rows(one.clone()), refused);
+    assert_eq!(hash.salted(salt).unwrap().with_pins(one), refused);
+}
+
 #[test]
 fn even_maps_cover_everything() {
     for n in [1, 2, 3, 7, 64, 1024] {

@@ -1,7 +1,7 @@
 //! Every key type beside the server: its text and binary forms, hash, order and SQL.
 
 use catalog::{
-    KeyError, KeyShape, KeyType, KeyValue, ShardId, ShardMap, hash_sql, literal_sql, record_hash,
+    KeyError, KeyShape, KeyType, KeyValue, Salt, ShardId, ShardMap, hash_sql, literal_sql, record_hash,
     record_hash_sql,
 };
 use rand::rngs::StdRng;
@@ -392,6 +392,8 @@ fn keys_of_several_columns_are_placed_as_the_map_places_them() {
         for map in [
             hash.clone(),
             ShardMap::modulo(shards.to_vec()).unwrap(),
+            hash.clone().salted(Salt::new(1, 8).unwrap()).unwrap(),
+            hash.clone().salted(Salt::new(2, 256).unwrap()).unwrap(),
             hash.with_rows(by_hand.clone()).unwrap(),
             ShardMap::nowhere(ShardId(1)).with_rows(by_hand.clone()).unwrap(),
         ] {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use catalog::{KeyShape, KeyValue, ROWS_MAX, ShardId, ShardMap, ShardMapError};
+use catalog::{KeyShape, KeyValue, ROWS_MAX, Salt, ShardId, ShardMap, ShardMapError};
 
 use super::{Keys, SimulateArgs};
 
@@ -59,14 +59,19 @@ pub fn all(keys: &Keys, args: &SimulateArgs, pins: &Pins) -> Result<Vec<Outcome>
         pins,
     };
     let outcome = |scheme, figures| Outcome { scheme, figures };
-    Ok(vec![
+    let mut outcomes = vec![
         outcome("hash", Ok(world.hash()?)),
         outcome("modulo", Ok(world.modulo()?)),
         outcome("range", world.range(&args.shape)?),
         outcome("list", world.list()),
         outcome("geo", world.geo()),
         outcome("directory", Ok(world.directory()?)),
-    ])
+    ];
+    if let Some(sub_keys) = args.salt {
+        let salt = Salt::new(args.shape.types().len(), sub_keys);
+        outcomes.insert(1, outcome("salted", world.salted(salt)?));
+    }
+    Ok(outcomes)
 }
 
 struct World<'a> {
@@ -84,11 +89,49 @@ impl World<'_> {
 
     fn hash(&self) -> Result<Figures, ShardMapError> {
         let before = ShardMap::even(&self.ids(self.shards))?;
-        let mut after = before.clone();
-        for shard in self.shards..self.shards + self.added {
-            after = after.with_shard(ShardId(shard))?;
-        }
+        let after = self.grown(&before)?;
         Ok(self.compare(&self.places(&before), &self.places(&after), String::new()))
+    }
+
+    fn grown(&self, map: &ShardMap) -> Result<ShardMap, ShardMapError> {
+        let added = self.shards..self.shards + self.added;
+        added
+            .into_iter()
+            .try_fold(map.clone(), |map, shard| map.with_shard(ShardId(shard)))
+    }
+
+    /// By hash, the rows of each key in equal parts on its sub-keys.
+    fn salted(&self, salt: Option<Salt>) -> Result<Result<Figures, String>, ShardMapError> {
+        let Some(salt) = salt else {
+            return Ok(Err(
+                "the key has so many columns that none is left to salt it".to_owned()
+            ));
+        };
+        if !self.pins.is_empty() {
+            return Ok(Err(
+                "a pinned key is on one shard, a salted one on several".to_owned()
+            ));
+        }
+        let before = ShardMap::even(&self.ids(self.shards))?.salted(salt)?;
+        let after = self.grown(&before)?;
+        let parts = self.keys.iter().flat_map(|(key, rows)| {
+            let sub_keys = u64::from(salt.sub_keys());
+            let part = move |sub_key: u64| rows / sub_keys + u64::from(sub_key < rows % sub_keys);
+            (0..sub_keys).map(move |sub_key| (*key, part(sub_key)))
+        });
+        let parts = World {
+            keys: parts.collect(),
+            ..*self
+        };
+        let places = |map: &ShardMap| {
+            let shards = self.keys.iter().flat_map(|(key, _)| map.sub_keys(key));
+            shards.map(|shard| shard.0 as usize).collect::<Vec<_>>()
+        };
+        Ok(Ok(parts.compare(
+            &places(&before),
+            &places(&after),
+            String::new(),
+        )))
     }
 
     fn modulo(&self) -> Result<Figures, ShardMapError> {

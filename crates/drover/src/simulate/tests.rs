@@ -55,6 +55,22 @@ fn a_tenth_shard_takes_a_tenth_by_hash_and_nearly_all_moves_by_modulo() {
     }
 }
 
+/// The hottest key has a third of the rows: under `hash` they are all on one shard.
+#[test]
+fn salt_spreads_what_a_hash_keeps_together() {
+    let line = "--distribution zipf --exponent 1.5 --rows 300000 --keys 5000 --shards 4";
+    let found = outcomes(&format!("{line} --salt 8"));
+    let (hash, salted) = (figures(&found, "hash"), figures(&found, "salted"));
+    assert!(schemes::skew(&hash.before) > 1.4, "{hash:?}");
+    assert!(schemes::skew(&salted.before) < 1.01, "{salted:?}");
+    assert_eq!(salted.after.iter().sum::<u64>(), 300_000);
+    assert!((0.15..0.25).contains(&salted.moved_part()), "{salted:?}");
+    assert!(outcomes(line).iter().all(|outcome| outcome.scheme != "salted"));
+    let pinned = outcomes("--rows 1000 --salt 2 --pin 7=2");
+    let of_pinned = pinned.iter().find(|outcome| outcome.scheme == "salted").unwrap();
+    assert!(of_pinned.figures.is_err());
+}
+
 #[test]
 fn a_directory_evens_out_what_a_hash_cannot() {
     let found = outcomes("--distribution zipf --exponent 0.8 --rows 200000 --keys 2000 --shards 8");

@@ -161,7 +161,8 @@ fn as_character(source: KeySource) -> Option<KeySource> {
         KeySource::ConvertedParam { .. }
         | KeySource::Element { .. }
         | KeySource::ParamArray { .. }
-        | KeySource::Product { .. } => return None,
+        | KeySource::Product { .. }
+        | KeySource::SubKeys { .. } => return None,
     })
 }
 
@@ -245,7 +246,10 @@ fn converted(node: &Node, snapshot: &Snapshot) -> Option<KeySource> {
             key_type,
             steps: steps.iter().copied().chain([step]).collect(),
         }),
-        KeySource::Element { .. } | KeySource::ParamArray { .. } | KeySource::Product { .. } => None,
+        KeySource::Element { .. }
+        | KeySource::ParamArray { .. }
+        | KeySource::Product { .. }
+        | KeySource::SubKeys { .. } => None,
     }
 }
 

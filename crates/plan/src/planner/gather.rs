@@ -26,7 +26,7 @@ use super::columns::collate_sql;
 use super::names::{Names, type_sql};
 use super::rewrite::{Replace, clock, view_of};
 use super::transfer::{Carriage, carried};
-use super::{Cx, calls, joins, merge_keys};
+use super::{Cx, calls, merge_keys};
 use crate::gather::{Gather, GatherInput, GatherPlace, GatherSlot};
 use crate::{Analyzed, InputColumn, KeySource, Many, Plan, Refusal, RefusalCode, StatementKind, Target};
 use filters::Filters;
@@ -205,17 +205,8 @@ fn place_of(cx: &Cx<'_>, rte: &Node) -> Result<GatherPlace, Refusal> {
         .iter()
         .filter(|sharded| of_rte(&sharded.instance))
     {
-        let columns: Option<Vec<_>> = sharded
-            .key
-            .iter()
-            .map(|col| known[*col].map(<[_]>::to_vec))
-            .collect();
-        let columns = columns.filter(|columns| {
-            let combinations = columns.iter().map(Vec::len).try_fold(1, usize::checked_mul);
-            combinations.is_some_and(|count| count <= joins::KEYS_MAX)
-        });
-        match columns {
-            Some(columns) => merge_keys(&mut keys, KeySource::product(columns)),
+        match cx.keys_of(sharded, &known) {
+            Some(more) => merge_keys(&mut keys, more),
             None => return Ok(GatherPlace::All { map }),
         }
     }

@@ -109,7 +109,7 @@ pub(super) fn is_worth_trying(planned: &Result<Plan, Refusal>) -> bool {
             many: Many::Refuse(refusal),
             target: Target::Keys { keys, .. },
             ..
-        }) if keys.len() > 1 || keys.iter().any(|key| matches!(key, KeySource::ParamArray { .. })) => refusal,
+        }) if keys.len() > 1 || !keys.iter().all(KeySource::is_single) => refusal,
         Ok(_) => return false,
     };
     matches!(

@@ -366,9 +366,12 @@ impl<'a> Move<'a> {
         let found = found.filter(|found| found.key_type().map(KeyType::family) == family);
         // The time of a literal that is relative to the clock was refused; a NULL constant has a place as well.
         Ok(match found {
-            Some(KeySource::ParamArray { .. } | KeySource::Element { .. } | KeySource::Product { .. }) => {
-                None
-            }
+            Some(
+                KeySource::ParamArray { .. }
+                | KeySource::Element { .. }
+                | KeySource::Product { .. }
+                | KeySource::SubKeys { .. },
+            ) => None,
             Some(found) => Some(found),
             None if !reads_rows => return Err(Refusal::new(RefusalCode::KeyExpression)),
             None => None,

@@ -54,9 +54,14 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     };
     match place {
         NewPlace::Home => home_table(raw, create, cx),
-        NewPlace::Sharded(options) => {
+        NewPlace::Sharded(mut options) => {
             plain_kind(create)?;
             partitions::partition_key(raw, create, None, cx)?;
+            if options.lacks_salting() {
+                let mut constraints = create.constraints.iter();
+                let primary = constraints.find(|c| c.kind == ConstraintKind::PrimaryKey);
+                options.salt_by(primary.map_or(&[][..], |primary| &primary.columns))?;
+            }
             for column in &options.key {
                 key_column(create, column, cx)?;
             }

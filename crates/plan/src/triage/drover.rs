@@ -2,7 +2,7 @@
 
 use sql::{DroverArg, DroverCall, DroverForm, QualifiedName};
 
-use catalog::KEY_COLUMNS_MAX;
+use catalog::{KEY_COLUMNS_MAX, SUB_KEYS_MAX, Salt};
 
 use super::places;
 use crate::{DroverStatement, DroverView, Refusal, RefusalCode, SchemeOption, ShardOptions};
@@ -183,9 +183,6 @@ fn pin(call: &DroverCall, pinned: bool) -> Result<DroverStatement, Refusal> {
 
 /// Checks options that shard a table, from `drover.shard_table` or from WITH.
 pub(super) fn shard_options<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<ShardOptions, Refusal> {
-    if get("salt").is_some() {
-        return Err(Refusal::with(RefusalCode::DroverOption, "salt"));
-    }
     let key = get("key").ok_or_else(|| bad("a shard key is needed"))?;
     let key = key_columns(key)?;
     let colocate_with = match get("colocate_with") {
@@ -199,11 +196,41 @@ pub(super) fn shard_options<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result
             "colocate_with takes the scheme of the other table: leave scheme out",
         ));
     }
+    let salt = match get("salt") {
+        None => None,
+        Some(_) if colocate_with.is_some() => {
+            return Err(bad(
+                "colocate_with takes the salt of the other table: name the columns that salt it after the key, and leave salt out",
+            ));
+        }
+        Some(_) if scheme.as_ref().is_some_and(|s| *s != SchemeOption::Hash) => {
+            return Err(Refusal::new(RefusalCode::SaltScheme));
+        }
+        Some(text) => Some(salt(text, key.len())?),
+    };
     Ok(ShardOptions {
         key,
+        salt,
         colocate_with,
         scheme,
     })
+}
+
+fn salt(text: &str, key_columns: usize) -> Result<Salt, Refusal> {
+    if key_columns >= KEY_COLUMNS_MAX {
+        return Err(Refusal::with(
+            RefusalCode::SaltColumns,
+            format!("a key of {key_columns} columns leaves none"),
+        ));
+    }
+    let sub_keys = text.trim().parse().ok();
+    sub_keys
+        .and_then(|sub_keys| Salt::new(key_columns, sub_keys))
+        .ok_or_else(|| {
+            bad(format!(
+                "salt => {text}: a power of two from 2 to {SUB_KEYS_MAX} is needed"
+            ))
+        })
 }
 
 /// The columns of a key: one name, or several with commas between them.
@@ -441,7 +468,12 @@ mod tests {
             ),
             (&[("scheme", "geo"), ("places", "")], "no region"),
             (&[("scheme", "ring")], "ring"),
-            (&[("salt", "8")], "salt"),
+            (&[("salt", "7")], "power of two"),
+            (&[("salt", "1")], "power of two"),
+            (&[("salt", "512")], "power of two"),
+            (&[("salt", "eight")], "power of two"),
+            (&[("salt", "8"), ("colocate_with", "t")], "leave salt out"),
+            (&[("salt", "8"), ("scheme", "modulo")], "placed by hash"),
         ] {
             let reason = check(options).unwrap_err();
             assert!(reason.contains(why), "{options:?}: {reason}");

@@ -2,14 +2,14 @@
 
 use catalog::load::{EPILOGUE, PREAMBLE, QueryId, SnapshotBuilder};
 use catalog::{
-    BodyFacts, BodyParser, FunctionBody, MapId, ShardId, ShardMap, ShardingInput, Snapshot, TableSharding,
-    TableShardingKind,
+    BodyFacts, BodyParser, FunctionBody, MapId, Salt, ShardId, ShardMap, ShardingInput, Snapshot,
+    TableSharding, TableShardingKind,
 };
 use plan::{Analyzed, Plan, ResultColumn, SessionFacts, Triage};
 use testkit::TestPostgres;
 use testkit::client::Client;
 
-/// Tables of all cases. The maps: 1 by user, 2 by event (not colocated with 1).
+/// Tables of all cases. The maps: 1 by user, 2 by event (not colocated with 1), 5 by page, salted by visit.
 pub const SCHEMA: &str = "
     CREATE TABLE users (id int PRIMARY KEY, name text, city text, age int, score float8, born date);
     CREATE TABLE orders (user_id int NOT NULL, id bigint NOT NULL, total numeric(12,2), ref int, tags text[],
@@ -22,6 +22,8 @@ pub const SCHEMA: &str = "
     CREATE TABLE tags (id serial PRIMARY KEY, label text, token uuid DEFAULT gen_random_uuid());
     CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text);
     CREATE TABLE settings (name text PRIMARY KEY, value text);
+    CREATE TABLE visits (page int, id bigint, v int, note text, PRIMARY KEY (page, id));
+    CREATE TABLE likes (page int, visit bigint, who text, PRIMARY KEY (page, visit, who));
     CREATE VIEW adults AS SELECT id, name, city FROM users WHERE age >= 18;
     CREATE VIEW totals AS SELECT user_id, sum(total) AS total FROM orders GROUP BY user_id;
     CREATE TABLE invoices (id serial PRIMARY KEY, user_id int, made timestamptz DEFAULT now());
@@ -221,16 +223,24 @@ fn sharding() -> ShardingInput {
             },
         )
     };
+    let salted = |name: &str, columns: [&str; 2]| {
+        let columns = columns.map(str::to_owned).to_vec();
+        let map = MapId(7);
+        table(name, TableShardingKind::Sharded { columns, map })
+    };
     let even = ShardMap::even(&shards).unwrap();
+    let salt = Salt::new(1, 8).unwrap();
+    let mut maps: Vec<(MapId, ShardMap)> = (1..=4).map(|m| (MapId(m), even.clone())).collect();
+    maps.extend([(5, 3), (6, 4)].map(|(m, shard)| (MapId(m), ShardMap::one(ShardId(shard)))));
+    maps.push((MapId(7), even.salted(salt).unwrap()));
     ShardingInput {
         home: ShardId(1),
-        maps: (1..=4)
-            .map(|m| (MapId(m), even.clone()))
-            .chain([(5, 3), (6, 4)].map(|(m, shard)| (MapId(m), ShardMap::one(ShardId(shard)))))
-            .collect(),
+        maps,
         names: shards.iter().map(|id| (*id, format!("shard_{id}"))).collect(),
         schemas: vec![("billing".to_owned(), ShardId(3))],
         tables: vec![
+            salted("visits", ["page", "id"]),
+            salted("likes", ["page", "visit"]),
             sharded("users", "id", 1),
             sharded("orders", "user_id", 1),
             sharded("nullable", "k", 1),

@@ -140,13 +140,20 @@ pub enum Key {
         /// The values of each column; never products themselves.
         columns: Box<[Vec<Key>]>,
     },
+    /// All sub-keys of salted keys; the columns are those of the key alone.
+    SubKeys {
+        /// As in [`Key::Product`].
+        columns: Box<[Vec<Key>]>,
+    },
 }
 
 impl Key {
     /// Whether the condition holds for it, or for a value of one of its columns.
     pub fn any(&self, condition: &impl Fn(&Key) -> bool) -> bool {
         match self {
-            Key::Product { columns } => columns.iter().flatten().any(|key| key.any(condition)),
+            Key::Product { columns } | Key::SubKeys { columns } => {
+                columns.iter().flatten().any(|key| key.any(condition))
+            }
             key => condition(key),
         }
     }
@@ -222,7 +229,7 @@ pub fn resolve<'a>(
             for key in &planned.keys {
                 let all = for_each_value(key, literals, &param, |value| {
                     if *nulls == NullKeys::Placed || !value.has_null() {
-                        shards.add(snapshot.shard_of(*map, &value).unwrap_or(snapshot.home()));
+                        each_place(key, &value, (*map, snapshot), |shard| shards.add(shard));
                     }
                 })?;
                 if all == Values::TooMany {
@@ -346,9 +353,10 @@ pub fn places_of<'a>(
     };
     let mut shards = Vec::new();
     for source in keys {
-        let all = for_each_value(&fixed_key(source), none, param, |value| {
+        let key = fixed_key(source);
+        let all = for_each_value(&key, none, param, |value| {
             if !value.has_null() {
-                shards.push(snapshot.shard_of(map, &value).unwrap_or(snapshot.home()));
+                each_place(&key, &value, (map, snapshot), |shard| shards.push(shard));
             }
         })?;
         if all == Values::TooMany {
@@ -358,6 +366,22 @@ pub fn places_of<'a>(
     shards.sort_unstable();
     shards.dedup();
     Ok(shards)
+}
+
+/// The shard of a value of a key, or those of all its sub-keys.
+fn each_place(
+    key: &Key,
+    value: &KeyValue,
+    (map, snapshot): (catalog::MapId, &Snapshot),
+    mut each: impl FnMut(ShardId),
+) {
+    match snapshot.map(map) {
+        None => each(snapshot.home()),
+        Some(map) if matches!(key, Key::SubKeys { .. }) => {
+            map.sub_key_shards(value).into_iter().for_each(each);
+        }
+        Some(map) => each(map.shard_of(value)),
+    }
 }
 
 /// Which shards a statement concerns.
@@ -435,7 +459,9 @@ fn for_each_value<'a>(
     each: impl FnMut(KeyValue),
 ) -> Result<Values, KeyProblem> {
     match key {
-        Key::Product { columns } => for_each_combination(columns, literals, param, each),
+        Key::Product { columns } | Key::SubKeys { columns } => {
+            for_each_combination(columns, literals, param, each)
+        }
         key => for_each_column_value(key, literals, param, each).map(|()| Values::All),
     }
 }
@@ -472,7 +498,7 @@ fn for_each_column_value<'a>(
 ) -> Result<(), KeyProblem> {
     match key {
         // Products are made of columns, not of products.
-        Key::Product { .. } => return Err(KeyProblem::Param),
+        Key::Product { .. } | Key::SubKeys { .. } => return Err(KeyProblem::Param),
         Key::Const(value) => each(value.clone()),
         Key::Literal { index, key_type } => {
             let literal = literals.literals.get(*index).ok_or(KeyProblem::Literal)?;
@@ -631,6 +657,12 @@ fn fixed_key(source: &KeySource) -> Key {
                 .map(|column| column.iter().map(fixed_key).collect())
                 .collect(),
         },
+        KeySource::SubKeys { columns } => Key::SubKeys {
+            columns: columns
+                .iter()
+                .map(|column| column.iter().map(fixed_key).collect())
+                .collect(),
+        },
     }
 }
 
@@ -685,12 +717,14 @@ fn shared_key(source: &KeySource, literals: Literals<'_>) -> Option<Key> {
                 .then(|| read_alike(value, index, *key_type, literals))
                 .flatten()
         }
-        KeySource::Product { columns } => {
+        KeySource::Product { columns } | KeySource::SubKeys { columns } => {
             let column =
                 |column: &Vec<KeySource>| column.iter().map(|key| shared_key(key, literals)).collect();
             let columns: Option<Vec<Vec<Key>>> = columns.iter().map(column).collect();
-            Some(Key::Product {
-                columns: columns?.into(),
+            let columns = columns?.into();
+            Some(match source {
+                KeySource::SubKeys { .. } => Key::SubKeys { columns },
+                _ => Key::Product { columns },
             })
         }
         other => Some(fixed_key(other)),

@@ -10,7 +10,7 @@ use topology::records::{TableKind, TableRecord, TableState};
 
 use super::OpError;
 use super::effects::{
-    NewKind, NewTable, find_colocated, key_of, key_type_of, key_type_sql, shape_of, text_sql,
+    NewKind, NewTable, find_colocated, key_of, key_type_of, key_type_sql, shape_of, text_of_hex, text_sql,
 };
 use super::guards::{self, Owns, Rules, keeps_residents};
 use super::join::try_join_all;
@@ -278,7 +278,7 @@ pub(super) async fn look(
     })
 }
 
-/// How the table is to be placed.
+/// What the table is to become, with what only the table itself says of that.
 async fn kind_of(
     link: &mut AdminLink,
     home: &str,
@@ -286,28 +286,40 @@ async fn kind_of(
     (oid, wanted): (Oid, &Wanted<'_>),
 ) -> Result<NewKind, OpError> {
     let on = OpError::on(home);
-    Ok(match wanted.goal {
-        Goal::Home => NewKind::Home,
-        Goal::Placed(name) => match schemes::shard(record, name)? {
-            home if home == record.home => NewKind::Home,
-            shard => NewKind::Placed { shard },
-        },
-        Goal::Reference => NewKind::Reference,
-        Goal::Sharded(options) => {
-            let mut types = Vec::with_capacity(options.key.len());
-            for column in &options.key {
-                let row = link.rows(&key_type_sql(oid, column)).await.map_err(&on)?;
-                types.push(key_type_of(row.first().map(Vec::as_slice), column)?);
-            }
-            let other = options.colocate_with.as_ref();
-            let other = other.map(|other| find_colocated(record, wanted.database, other, wanted.schema));
-            NewKind::Sharded {
-                columns: options.key.clone(),
-                shape: shape_of(types)?,
-                colocate_with: other.transpose()?,
-                scheme: options.scheme.clone(),
-            }
+    let options = match wanted.goal {
+        Goal::Home => return Ok(NewKind::Home),
+        Goal::Placed(name) => {
+            return Ok(match schemes::shard(record, name)? {
+                home if home == record.home => NewKind::Home,
+                shard => NewKind::Placed { shard },
+            });
         }
+        Goal::Reference => return Ok(NewKind::Reference),
+        Goal::Sharded(options) => options,
+    };
+    let mut options = options.clone();
+    if options.lacks_salting() {
+        let rows = link.rows(&primary_key_sql(oid)).await.map_err(&on)?;
+        let names = rows
+            .iter()
+            .filter_map(|row| text_of_hex(row.first()?.as_deref()?));
+        options
+            .salt_by(&names.collect::<Vec<_>>())
+            .map_err(OpError::from_refusal)?;
+    }
+    let mut types = Vec::with_capacity(options.key.len());
+    for column in &options.key {
+        let row = link.rows(&key_type_sql(oid, column)).await.map_err(&on)?;
+        types.push(key_type_of(row.first().map(Vec::as_slice), column)?);
+    }
+    let other = options.colocate_with.as_ref();
+    let other = other.map(|other| find_colocated(record, wanted.database, other, wanted.schema));
+    Ok(NewKind::Sharded {
+        colocate_with: other.transpose()?,
+        columns: options.key,
+        shape: shape_of(types)?,
+        scheme: options.scheme,
+        salt: options.salt,
     })
 }
 
@@ -326,6 +338,15 @@ async fn divided_alike(
             Some("Every shard needs the same partitions, and must put a row into the same one."),
         )),
     }
+}
+
+/// The columns of the primary key, in hexadecimal, in its order; none without one.
+fn primary_key_sql(table: Oid) -> String {
+    format!(
+        "SELECT pg_catalog.encode(pg_catalog.convert_to(a.attname, 'UTF8'), 'hex') FROM pg_catalog.pg_constraint c, \
+         pg_catalog.unnest(c.conkey) WITH ORDINALITY AS k(attnum, at), pg_catalog.pg_attribute a \
+         WHERE c.conrelid = {table} AND c.contype = 'p' AND a.attrelid = c.conrelid AND a.attnum = k.attnum ORDER BY k.at"
+    )
 }
 
 fn find_sql(wanted: &Wanted<'_>) -> String {
@@ -409,7 +430,9 @@ fn moves_at_all(
     let title = wanted.title();
     let same = |known: &TableRecord, columns: &Vec<String>| match wanted.goal {
         // Who only names the key does not ask for another scheme.
-        Goal::Sharded(options) if options.scheme.is_none() && options.colocate_with.is_none() => {
+        Goal::Sharded(options)
+            if options.scheme.is_none() && options.colocate_with.is_none() && options.salt.is_none() =>
+        {
             options.key == *columns
         }
         _ => after == Some(&known.kind),

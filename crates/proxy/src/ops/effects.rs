@@ -1,6 +1,6 @@
 //! What a statement means for the cluster record.
 
-use catalog::{KeyShape, KeyType, MapId, Oid, ShardId};
+use catalog::{KeyShape, KeyType, MapId, Oid, Salt, ShardId};
 use plan::{MetadataEffect, RefusalCode, SchemeOption};
 use sql::QualifiedName;
 use topology::ClusterRecord;
@@ -65,6 +65,7 @@ pub(super) enum NewKind {
         shape: KeyShape,
         colocate_with: Option<(String, String)>,
         scheme: Option<SchemeOption>,
+        salt: Option<Salt>,
     },
     /// All of it on a shard that is not the home shard.
     Placed { shard: ShardId },
@@ -209,6 +210,7 @@ impl NewTable {
                 shape,
                 colocate_with,
                 scheme,
+                salt,
             } => TableKind::Sharded {
                 columns: columns.clone(),
                 key_types: shape
@@ -216,7 +218,10 @@ impl NewTable {
                     .iter()
                     .map(|known| known.name().to_owned())
                     .collect(),
-                map: self.map(record, shape, colocate_with.as_ref(), scheme.as_ref())?,
+                map: match colocate_with {
+                    Some(other) => self.map_of(record, shape, other, scheme.is_some())?,
+                    None => self.map(record, shape, scheme.as_ref(), *salt)?,
+                },
             },
         };
         record.tables.retain(|table| !self.is(table));
@@ -236,25 +241,36 @@ impl NewTable {
         table.database == self.database && table.schema == self.schema && table.name == self.name
     }
 
+    /// The map of the table that this one is to be colocated with; `by_hash`: it is said to be one by hash.
+    fn map_of(
+        &self,
+        record: &ClusterRecord,
+        shape: &KeyShape,
+        (schema, name): &(String, String),
+        by_hash: bool,
+    ) -> Result<MapId, OpError> {
+        let map = colocated_map(record, &self.database, schema, name, shape)?;
+        let of = record.map(map).map_or("", |map| map.scheme.name());
+        if by_hash && of != "hash" {
+            return Err(OpError::refused(
+                "22023",
+                format!("{schema}.{name} is sharded by {of}, and colocate_with takes its scheme"),
+            ));
+        }
+        Ok(map)
+    }
+
     fn map(
         &self,
         record: &mut ClusterRecord,
         shape: &KeyShape,
-        colocate_with: Option<&(String, String)>,
         scheme: Option<&SchemeOption>,
+        salt: Option<Salt>,
     ) -> Result<MapId, OpError> {
-        if let Some((schema, name)) = colocate_with {
-            let map = colocated_map(record, &self.database, schema, name, shape)?;
-            let of = record.map(map).map_or("", |map| map.scheme.name());
-            if scheme.is_some() && of != "hash" {
-                return Err(OpError::refused(
-                    "22023",
-                    format!("{schema}.{name} is sharded by {of}, and colocate_with takes its scheme"),
-                ));
-            }
-            return Ok(map);
-        }
-        let wanted = schemes::wanted(record, shape, scheme)?;
+        let wanted = match salt {
+            Some(salt) => schemes::salted(record, salt)?,
+            None => schemes::wanted(record, shape, scheme)?,
+        };
         // Tables without other wishes share a map as far as their keys can be compared.
         let fits = |map: MapId| {
             record
@@ -271,6 +287,18 @@ impl NewTable {
             like && match (&wanted, known.unpinned()) {
                 // Whatever its ranges have become.
                 (Scheme::Hash { .. }, Scheme::Hash { .. }) => true,
+                (
+                    Scheme::Salted {
+                        key_columns,
+                        sub_keys,
+                        ..
+                    },
+                    Scheme::Salted {
+                        key_columns: columns,
+                        sub_keys: keys,
+                        ..
+                    },
+                ) => (key_columns, sub_keys) == (columns, keys),
                 (wanted, known) => wanted == known,
             }
         };
@@ -522,6 +550,7 @@ impl Resolver<'_> {
                     .map(|other| find_colocated(record, self.database, other, &found.schema))
                     .transpose()?,
                 scheme: options.scheme.clone(),
+                salt: options.salt,
             },
         };
         Ok(Some(NewTable {

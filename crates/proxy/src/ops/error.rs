@@ -49,6 +49,11 @@ impl OpError {
         Self::Refused(Box::new(refusal_in(code, reason, hint)))
     }
 
+    /// A refusal of the planner's.
+    pub(super) fn from_refusal(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal_fields(&refusal)))
+    }
+
     /// For `map_err`: a failure on this shard.
     pub(super) fn on(shard: &str) -> impl Fn(AdminError) -> Self + use<> {
         let shard = shard.to_owned();

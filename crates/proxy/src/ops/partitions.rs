@@ -162,6 +162,7 @@ async fn like(
         shape: shape_of(types)?,
         colocate_with: Some(of),
         scheme: None,
+        salt: None,
     })
 }
 

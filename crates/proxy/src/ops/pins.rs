@@ -16,7 +16,7 @@
 mod carry;
 
 use catalog::{KeyShape, KeyType, KeyValue, MapId, ShardId, ShardMap};
-use plan::RefusalCode;
+use plan::{Refusal, RefusalCode};
 use sql::quote_ident;
 use topology::records::{Scheme, TableKind, TableRecord, TableState};
 use topology::{ChangeGuard, ChangeScope, ClusterRecord};
@@ -158,6 +158,12 @@ fn plan_of(record: &ClusterRecord, pin: Pin<'_>) -> Result<Change, OpError> {
             format!("the shard map of {title} cannot be found"),
         ));
     };
+    if let Scheme::Salted { .. } = map.scheme {
+        return Err(OpError::from_refusal(Refusal::with(
+            RefusalCode::SaltedPin,
+            title,
+        )));
+    }
     let text = schemes::key(&shape, pin.key)?;
     let shard = pin.shard.map(|name| schemes::shard(record, name)).transpose()?;
     let widest = shape.widest();

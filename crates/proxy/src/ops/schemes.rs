@@ -1,7 +1,7 @@
 //! A scheme as somebody asked for it becomes one that can be recorded: names of shards become numbers, keys are checked
 //! against the type of the key column.
 
-use catalog::{KeyError, KeyShape, KeyValue, ShardId, record_fields, record_text};
+use catalog::{KeyError, KeyShape, KeyValue, Salt, ShardId, record_fields, record_text};
 use plan::{ListedKey, RefusalCode, SchemeOption};
 use topology::ClusterRecord;
 use topology::records::{KeyPlace, Scheme};
@@ -76,6 +76,13 @@ pub(super) fn wanted(
         .to_shard_map()
         .map_err(|error| OpError::refused("22023", format!("no shard map can be made: {error}")))?;
     Ok(scheme)
+}
+
+/// By hash over all shards, keys spread over sub-keys.
+pub(super) fn salted(record: &ClusterRecord, salt: Salt) -> Result<Scheme, OpError> {
+    let shards: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
+    Scheme::even_salted(&shards, salt)
+        .map_err(|error| OpError::refused("22023", format!("no shard map can be made: {error}")))
 }
 
 fn too_many() -> OpError {

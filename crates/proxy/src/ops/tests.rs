@@ -275,6 +275,7 @@ fn goal(key: &str, colocate_with: Option<&str>) -> Goal {
 fn options(key: &str, colocate_with: Option<&str>) -> ShardOptions {
     ShardOptions {
         key: key.split(", ").map(str::to_owned).collect(),
+        salt: None,
         colocate_with: colocate_with.map(QualifiedName::bare),
         scheme: None,
     }

@@ -59,7 +59,7 @@ fn asked_for(key: &Key, columns: &mut [String]) {
         Key::Param { index, key_type, .. } => (*index, hex_sql(*key_type, &format!("${}", index + 1))),
         Key::ParamArray { index, .. } => (*index, array_hex_sql(&format!("${}", index + 1))),
         Key::Const(_) | Key::Literal { .. } | Key::Element { .. } => return,
-        Key::Product { columns: values } => {
+        Key::Product { columns: values } | Key::SubKeys { columns: values } => {
             values.iter().flatten().for_each(|key| asked_for(key, columns));
             return;
         }

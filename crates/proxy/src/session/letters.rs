@@ -66,7 +66,7 @@ fn has_keys_of_letters(planned: &Planned) -> bool {
         | Key::Element { key_type, .. }
         | Key::ParamArray { key_type, .. } => is_letters(key_type.family()),
         // Its columns are asked.
-        Key::Product { .. } => false,
+        Key::Product { .. } | Key::SubKeys { .. } => false,
     };
     let known = planned.keys.iter().any(|key| key.any(&of_letters));
     let split = match &planned.plan.many {

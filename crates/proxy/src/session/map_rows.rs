@@ -3,6 +3,7 @@
 //! | scheme | a row is | `range_start`, `range_end` | `key` |
 //! |---|---|---|---|
 //! | `hash` | a range of hashes | first and last hash | – |
+//! | `salted` | as for `hash` | as for `hash` | – |
 //! | `modulo` | a remainder | the remainder, twice | – |
 //! | `range` | a range of keys | first key, and the key after the last; NULL: no end | – |
 //! | `list` | a key, or all others | – | the key; NULL: all others |
@@ -51,7 +52,7 @@ pub(super) fn rows(record: &ClusterRecord) -> Vec<Row> {
 
 fn parts(scheme: &Scheme) -> Vec<Part> {
     match scheme {
-        Scheme::Hash { ranges } => hash_ranges(ranges),
+        Scheme::Hash { ranges } | Scheme::Salted { ranges, .. } => hash_ranges(ranges),
         Scheme::Modulo { owners } => {
             let part = |(at, owner): (usize, &u32)| Part {
                 start: Some(at.to_string()),

@@ -4,7 +4,7 @@ use crate::admin_api::PoolFigures;
 use crate::pools::Place;
 use movement::workflow::{Phase, Workflow};
 use plan::DroverView;
-use topology::records::{ClusterRecord, TableKind, TableRecord, TableState};
+use topology::records::{ClusterRecord, Scheme, TableKind, TableRecord, TableState};
 
 /// A row of text, `None` = NULL.
 type Row = Vec<Option<String>>;
@@ -14,7 +14,7 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
     match view {
         DroverView::Shards => &["shard", "role", "primary_host", "primary_port", "replicas"],
         DroverView::Nodes => super::node_rows::COLUMNS,
-        DroverView::Tables => &["schema", "table", "kind", "key", "map", "state"],
+        DroverView::Tables => &["schema", "table", "kind", "key", "map", "state", "salt"],
         DroverView::ShardMap => super::map_rows::COLUMNS,
         DroverView::Pools => &[
             "database",
@@ -65,7 +65,7 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
         DroverView::Nodes => Vec::new(),
         DroverView::Tables => {
             let here = record.tables.iter().filter(|table| table.database == database);
-            here.map(table).collect()
+            here.map(|known| table(record, known)).collect()
         }
         DroverView::ShardMap => super::map_rows::rows(record),
         // Asked of the workers: see `pools`.
@@ -146,15 +146,25 @@ fn shards(record: &ClusterRecord) -> Vec<Row> {
     record.shards.iter().map(shard).collect()
 }
 
-fn table(table: &TableRecord) -> Row {
-    let (kind, key, map) = match &table.kind {
+fn table(record: &ClusterRecord, table: &TableRecord) -> Row {
+    let (kind, key, map, salt) = match &table.kind {
         TableKind::Sharded { columns, map, .. } if columns.is_empty() => {
-            ("placed", None, Some(map.0.to_string()))
+            ("placed", None, Some(map.0.to_string()), None)
         }
         TableKind::Sharded { columns, map, .. } => {
-            ("sharded", Some(columns.join(", ")), Some(map.0.to_string()))
+            let salt = match record.map(*map).map(|map| &map.scheme) {
+                Some(Scheme::Salted {
+                    key_columns,
+                    sub_keys,
+                    ..
+                }) => columns
+                    .get(*key_columns..)
+                    .map(|by| format!("{sub_keys} by {}", by.join(", "))),
+                _ => None,
+            };
+            ("sharded", Some(columns.join(", ")), Some(map.0.to_string()), salt)
         }
-        TableKind::Reference => ("reference", None, None),
+        TableKind::Reference => ("reference", None, None, None),
     };
     let state = match &table.state {
         TableState::Active => "active",
@@ -167,5 +177,6 @@ fn table(table: &TableRecord) -> Row {
         key,
         map,
         Some(state.to_owned()),
+        salt,
     ]
 }

@@ -92,6 +92,46 @@ fn no_row_is_stored_on_the_wrong_shard() {
     }
 }
 
+/// The rows of one key belong to several shards, each row to one of them.
+#[test]
+fn no_row_of_a_salted_key_is_stored_on_the_wrong_shard() {
+    let fixture = Fixture::over(2, 3, 1);
+    let mut client = fixture.client();
+    for sql in [
+        "CREATE TABLE t (page int, id int, v text, PRIMARY KEY (page, id)) WITH (drover.shard_key = 'page', drover.salt = 8)",
+        "INSERT INTO t SELECT 7, g, 'v' FROM generate_series(1, 40) g",
+    ] {
+        run(&mut client, sql);
+    }
+    let mut shards = [fixture.admin_of(0), fixture.admin_of(1)];
+    let own = shards.each_mut().map(own_key);
+    for (at, admin) in shards.iter_mut().enumerate() {
+        let (own, other) = (&own[at], &own[1 - at]);
+        for sql in [
+            format!("INSERT INTO t VALUES (7, {other}, 'bad')"),
+            format!("UPDATE t SET id = {other} WHERE id = {own}"),
+            format!(
+                "INSERT INTO t VALUES (7, {other}, 'bad') ON CONFLICT (page, id) DO UPDATE SET v = 'bad'"
+            ),
+        ] {
+            assert_eq!(error(admin, &sql).0, MISPLACED, "{sql}");
+        }
+        run(
+            admin,
+            &format!("UPDATE t SET v = 'again' WHERE page = 7 AND id = {own}"),
+        );
+    }
+    let count = "SELECT count(*) FROM t WHERE page = 7";
+    assert_eq!(value(&mut client, count), "40");
+    let found = run(&mut client, "SELECT * FROM drover.tables").text_rows();
+    assert_eq!(found[0].last(), Some(&Some("8 by id".to_owned())), "{found:?}");
+    let (code, text) = error(
+        &mut client,
+        "SELECT drover.pin_key('t', '(7,1)', shard => 'shard_1')",
+    );
+    assert_eq!(code, "0A000", "{text}");
+}
+
 /// Names of any kind, and nothing is left of a table that is gone.
 #[test]
 fn a_guard_knows_its_table_and_goes_with_it() {

@@ -72,7 +72,7 @@ fn to_one_shard(item: &mut Item) {
     let Item::Only(Side::Drover, step) = item else {
         return;
     };
-    let written = ["scheme", "places", "colocate_with"];
+    let written = ["scheme", "places", "colocate_with", "salt"];
     if written.iter().any(|word| step.sql.contains(word)) {
         return;
     }

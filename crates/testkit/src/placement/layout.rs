@@ -36,6 +36,8 @@ pub struct ShardedTable {
     pub name: String,
     /// Key columns, quoted as SQL needs them, with their types; none of a table that is placed whole.
     pub key: Vec<(String, KeyType)>,
+    /// Sub-keys over which keys are spread, and by how many of the last columns; `None`: they are not.
+    pub salt: Option<(u64, usize)>,
     /// Name of its map.
     pub map: String,
 }
@@ -83,16 +85,38 @@ impl ShardedTable {
 
     /// SQL of what places a row.
     pub(super) fn hash_sql(&self) -> String {
-        match self.key.as_slice() {
-            [] => "0::int8".to_string(),
-            [(name, key_type)] => key_type.hash_sql(name),
-            several => {
-                let values: Vec<String> = several
-                    .iter()
-                    .map(|(name, key_type)| key_type.in_record(name))
-                    .collect();
-                format!("hash_record_extended(ROW({}), 0)", values.join(", "))
-            }
+        let Some((sub_keys, by)) = self.salt else {
+            return hash_of_columns(&self.key);
+        };
+        let (key, salting) = self.key.split_at(self.key.len().saturating_sub(by));
+        // In numbers without bounds, and not by shifting bits as the product does.
+        let distance = (1_u128 << 64) / u128::from(sub_keys);
+        let hash = |columns| format!("coalesce({}, 0)::numeric", hash_of_columns(columns));
+        let (space, half) = ("18446744073709551616", "9223372036854775808");
+        let unsigned = |hash: String| format!("mod({hash} + {space}, {space})");
+        let (key, sub_key) = (
+            unsigned(hash(key)),
+            format!("mod({}, {sub_keys})", unsigned(hash(salting))),
+        );
+        let own = format!("div({key}, {distance})");
+        // The highest bits of the hash, each turned around where the sub-key has a one.
+        let turned =
+            format!("({own}::int8 # {sub_key}::int8)::numeric * {distance} + mod({key}, {distance})");
+        format!("(mod({turned} + {half}, {space}) - {half})::int8")
+    }
+}
+
+/// SQL of the hash of a key: of one column, or of a record.
+fn hash_of_columns(key: &[(String, KeyType)]) -> String {
+    match key {
+        [] => "0::int8".to_string(),
+        [(name, key_type)] => key_type.hash_sql(name),
+        several => {
+            let values: Vec<String> = several
+                .iter()
+                .map(|(name, key_type)| key_type.in_record(name))
+                .collect();
+            format!("hash_record_extended(ROW({}), 0)", values.join(", "))
         }
     }
 }
@@ -270,6 +294,7 @@ impl Layout {
             tables.column("key")?,
             tables.column("map")?,
         );
+        let salts = tables.column("salt")?;
         for at in 0..tables.rows.len() {
             let name = format!("{}.{}", quote(&schemas[at]), quote(&names[at]));
             match kinds[at].as_str() {
@@ -279,8 +304,14 @@ impl Layout {
                     for column in keys[at].split(", ").filter(|_| kind == "sharded") {
                         key.push((quote(column), key_type(client, &name, column)?));
                     }
+                    let salt = match salts[at].split_once(" by ") {
+                        None => None,
+                        Some((sub_keys, by)) => {
+                            Some((number("drover.tables", sub_keys)?, by.split(", ").count()))
+                        }
+                    };
                     let map = maps[at].clone();
-                    self.sharded.push(ShardedTable { name, key, map });
+                    self.sharded.push(ShardedTable { name, key, salt, map });
                 }
                 _ => {}
             }

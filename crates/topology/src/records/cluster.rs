@@ -278,8 +278,7 @@ impl ClusterRecord {
                         map: *map,
                     });
                 };
-                let placed = matches!(known.scheme, Scheme::Place { .. });
-                let fewest = usize::from(!placed);
+                let fewest = usize::from(known.scheme.columns_min() > 0);
                 if !(fewest..=KEY_COLUMNS_MAX).contains(&columns.len()) || columns.len() != key_types.len() {
                     return Err(ClusterRecordError::KeyColumns { table: full_name() });
                 }
@@ -290,7 +289,8 @@ impl ClusterRecord {
                     false => of_key.map(|shape| shape.families()),
                 };
                 let of_map = known.scheme.families();
-                if of_map.is_some_and(|families| Some(families) != of_key) {
+                let too_few = columns.len() < known.scheme.columns_min();
+                if too_few || of_map.is_some_and(|families| Some(families) != of_key) {
                     return Err(ClusterRecordError::MapFamily {
                         table: full_name(),
                         map: *map,

@@ -1,6 +1,6 @@
 //! Sharding schemes as they are stored (docs/decisions/0021).
 
-use catalog::{KeyFamily, KeyShape, KeyValue, ShardId, ShardMap, ShardMapError};
+use catalog::{KeyFamily, KeyShape, KeyValue, Salt, ShardId, ShardMap, ShardMapError};
 use serde::{Deserialize, Serialize};
 
 use super::ids;
@@ -67,6 +67,15 @@ pub enum Scheme {
         #[serde(with = "ids::shard")]
         shard: ShardId,
     },
+    /// By hash, the rows of a key spread over sub-keys.
+    Salted {
+        /// How many of the columns are the key; those after them salt it.
+        key_columns: usize,
+        /// How many sub-keys.
+        sub_keys: u32,
+        /// As in [`Scheme::Hash`].
+        ranges: Vec<HashRange>,
+    },
     /// Some keys pinned to shards, whatever the scheme under it says of them.
     Pinned {
         /// Type of the keys.
@@ -115,6 +124,14 @@ pub enum SchemeError {
     /// Pins upon pins.
     #[error("a pinned scheme is pinned again")]
     PinnedTwice,
+    /// Keys cannot be salted like this.
+    #[error("keys of {key_columns} columns cannot be spread over {sub_keys} sub-keys")]
+    Salt {
+        /// Columns of the key.
+        key_columns: usize,
+        /// Sub-keys.
+        sub_keys: u32,
+    },
     /// A key cannot be read.
     #[error("\"{key}\" is not a {key_type} as PostgreSQL prints it")]
     Key {
@@ -129,6 +146,15 @@ impl Scheme {
     /// Equal parts of the hash space for the shards, in the order given.
     pub fn even_hash(shards: &[ShardId]) -> Result<Scheme, ShardMapError> {
         even_ranges(shards).map(|ranges| Scheme::Hash { ranges })
+    }
+
+    /// As [`Scheme::even_hash`], with keys spread over sub-keys.
+    pub fn even_salted(shards: &[ShardId], salt: Salt) -> Result<Scheme, ShardMapError> {
+        Ok(Scheme::Salted {
+            key_columns: salt.key_columns(),
+            sub_keys: salt.sub_keys(),
+            ranges: even_ranges(shards)?,
+        })
     }
 
     /// As [`Scheme::even_hash`], with these keys placed one by one.
@@ -154,6 +180,7 @@ impl Scheme {
             Scheme::Geo { .. } => "geo",
             Scheme::Directory { .. } => "directory",
             Scheme::Place { .. } => "place",
+            Scheme::Salted { .. } => "salted",
             Scheme::Pinned { under, .. } => under.name(),
         }
     }
@@ -161,13 +188,23 @@ impl Scheme {
     /// The families of the columns of its keys; `None`: any, or types that are not known.
     pub fn families(&self) -> Option<Vec<KeyFamily>> {
         match self {
-            Scheme::Hash { .. } | Scheme::Modulo { .. } => None,
+            Scheme::Hash { .. } | Scheme::Modulo { .. } | Scheme::Salted { .. } => None,
             Scheme::Place { .. } => Some(Vec::new()),
             Scheme::Range { key_type, .. }
             | Scheme::List { key_type, .. }
             | Scheme::Geo { key_type, .. }
             | Scheme::Directory { key_type, .. }
             | Scheme::Pinned { key_type, .. } => KeyShape::named(key_type).map(|shape| shape.families()),
+        }
+    }
+
+    /// The fewest columns that its keys have.
+    pub fn columns_min(&self) -> usize {
+        match self {
+            Scheme::Salted { key_columns, .. } => key_columns + 1,
+            Scheme::Pinned { under, .. } => under.columns_min(),
+            Scheme::Place { .. } => 0,
+            _ => 1,
         }
     }
 
@@ -201,6 +238,17 @@ impl Scheme {
                 ranges,
             } => hash_map(ranges)?.with_rows(places(&shape_named(key_type)?, rows)?)?,
             Scheme::Place { shard } => ShardMap::one(*shard),
+            Scheme::Salted {
+                key_columns,
+                sub_keys,
+                ranges,
+            } => {
+                let salt = Salt::new(*key_columns, *sub_keys).ok_or(SchemeError::Salt {
+                    key_columns: *key_columns,
+                    sub_keys: *sub_keys,
+                })?;
+                hash_map(ranges)?.salted(salt)?
+            }
             Scheme::Pinned {
                 key_type,
                 rows,

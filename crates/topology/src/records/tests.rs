@@ -1,5 +1,5 @@
 use super::*;
-use catalog::{KeyShape, KeyType, KeyValue};
+use catalog::{KeyShape, KeyType, KeyValue, Salt};
 
 fn node(port: u16) -> NodeRecord {
     NodeRecord::new("127.0.0.1", port)
@@ -236,6 +236,72 @@ fn keys() -> ClusterRecord {
 #[test]
 fn cluster_sample_with_every_kind_of_key() {
     check(include_str!("../../samples/cluster-v1-keys.json"), keys());
+}
+
+/// A table whose keys are salted.
+fn salted() -> ClusterRecord {
+    let mut record = cluster();
+    let ids: Vec<ShardId> = record.shards.iter().map(|shard| shard.id).collect();
+    let map = record.next_map_id();
+    let scheme = Scheme::even_salted(&ids, Salt::new(1, 8).unwrap()).unwrap();
+    record.maps.push(MapRecord { id: map, scheme });
+    record.tables.push(TableRecord {
+        database: record.databases[0].clone(),
+        schema: "public".to_owned(),
+        name: "visits".to_owned(),
+        home_oid: 17_001,
+        kind: TableKind::Sharded {
+            columns: vec!["page".to_owned(), "id".to_owned()],
+            key_types: vec!["int4".to_owned(), "int8".to_owned()],
+            map,
+        },
+        state: TableState::Active,
+    });
+    record
+}
+
+#[test]
+fn cluster_sample_with_salted_keys() {
+    check(include_str!("../../samples/cluster-v1-salted.json"), salted());
+}
+
+#[test]
+fn salted_keys_are_checked() {
+    let record = salted();
+    assert!(record.check().is_ok(), "{:?}", record.check());
+    let scheme = &record.maps.last().unwrap().scheme;
+    let map = scheme.to_shard_map().unwrap();
+    assert_eq!(map.salt(), Salt::new(1, 8));
+    assert_eq!(map.sub_key_shards(&KeyValue::Int(7)).len(), 4);
+    // A key without a column that salts it, and sub-keys that there cannot be.
+    let mut wrong = salted();
+    if let TableKind::Sharded {
+        columns, key_types, ..
+    } = &mut wrong.tables.last_mut().unwrap().kind
+    {
+        columns.truncate(1);
+        key_types.truncate(1);
+    }
+    assert!(wrong.check().unwrap_err().to_string().contains("cannot place"));
+    for (columns, keys) in [(0, 8), (1, 3)] {
+        let mut wrong = salted();
+        if let Scheme::Salted {
+            key_columns,
+            sub_keys,
+            ..
+        } = &mut wrong.maps.last_mut().unwrap().scheme
+        {
+            (*key_columns, *sub_keys) = (columns, keys);
+        }
+        let why = wrong.check().unwrap_err().to_string();
+        assert!(why.contains("cannot be spread"), "{why}");
+    }
+    let pinned = scheme.pin(
+        &KeyShape::new([KeyType::Int4, KeyType::Int8]).unwrap(),
+        "(7,1)",
+        Some(ShardId(2)),
+    );
+    assert!(pinned.to_shard_map().is_err());
 }
 
 #[test]
