@@ -93,6 +93,16 @@ MERGE INTO notes n USING countries c ON n.body = c.name WHEN NOT MATCHED THEN IN
 @refused @many MERGE INTO users u USING orders o ON u.id = o.user_id WHEN MATCHED THEN UPDATE SET id = o.id;
 @refused @many MERGE INTO users u USING notes n ON u.id = n.user_id WHEN MATCHED THEN DELETE;
 @refused DRV5005 @many MERGE INTO countries c USING users u ON u.country = c.code WHEN MATCHED THEN DELETE;
+-- into a reference table, from values and reference tables: the same everywhere
+MERGE INTO countries c USING (VALUES ('de', 'Deutschland'), ('it', 'Italia')) AS s(code, name) ON c.code = s.code WHEN MATCHED THEN UPDATE SET name = s.name WHEN NOT MATCHED THEN INSERT VALUES (s.code, s.name, 'Europe');
+SELECT * FROM countries;
+MERGE INTO countries c USING countries d ON c.code = d.code AND d.continent = 'Asia' WHEN MATCHED AND c.name = 'Japan' THEN UPDATE SET name = upper(c.name) WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND d.code = 'br' THEN INSERT (code, name) VALUES ('b2', d.name) WHEN NOT MATCHED THEN DO NOTHING;
+SELECT * FROM countries;
+SELECT u.id, c.name FROM users u JOIN countries c ON c.code = u.country;
+@error 21000 MERGE INTO countries c USING (VALUES ('de', 1), ('de', 2)) AS s(code, n) ON c.code = s.code WHEN MATCHED THEN UPDATE SET name = s.n::text;
+@may_refuse MERGE INTO countries c USING (VALUES ('new', now())) AS s(code, at) ON c.code = s.code WHEN NOT MATCHED THEN INSERT VALUES (s.code, 'x' || (s.at IS NOT NULL)::text, 'None');
+SELECT * FROM countries WHERE code = 'new';
+@refused DRV5006 @many MERGE INTO countries c USING (VALUES ('r')) AS s(code) ON c.code = s.code WHEN NOT MATCHED THEN INSERT VALUES (s.code, random()::text, NULL);
 -- UPDATE … FROM, DELETE … USING
 UPDATE orders o SET status = u.name, amount = o.amount + u.age FROM users u WHERE u.id = o.user_id RETURNING o.user_id, o.id, o.status, u.age;
 UPDATE users u SET email = c.name FROM countries c WHERE c.code = u.country;

@@ -185,8 +185,12 @@ impl<'a> Cx<'a> {
             w.relation
                 .is_some_and(|r| r.placement == catalog::Placement::Reference)
         };
-        if self.kind == StatementKind::Merge && self.graph.writes.iter().any(writes_reference) {
-            return Err(Refusal::new(RefusalCode::Merge));
+        let alone = self.graph.sharded.is_empty() && self.graph.home.is_empty();
+        if self.kind == StatementKind::Merge && !alone && self.graph.writes.iter().any(writes_reference) {
+            return Err(Refusal::with(
+                RefusalCode::Merge,
+                "into a reference table, from other than reference tables and values",
+            ));
         }
         if self.graph.sharded.is_empty() {
             return reference::plan(self);

@@ -262,8 +262,8 @@ refusals! {
         "ALTER TABLE orders INHERIT base",
         "leave it out";
     CreateTableAs = "DRV6007",
-        "a table cannot be made from the rows of sharded tables yet",
-        "CREATE TABLE t AS SELECT * FROM orders",
+        "a table cannot be made from sharded tables in this way",
+        "CREATE MATERIALIZED VIEW m AS SELECT * FROM orders",
         "create the table first, then INSERT";
     MixedView = "DRV6008",
         "a view cannot read sharded and unsharded tables",

@@ -37,6 +37,8 @@ pub enum Triage {
     Copy(Box<CopyPlan>),
     /// COPY (query) TO STDOUT of a query that needs [`Triage::Analyze`].
     CopyQuery(Box<CopyStatement>),
+    /// CREATE TABLE … AS a query that needs [`Triage::Analyze`].
+    CreateAs(Box<sql::CreateTableAs>),
     /// EXPLAIN of a statement that needs [`Triage::Analyze`].
     Explain(Box<ExplainPlan>),
     /// Nothing runs.

@@ -17,6 +17,7 @@ mod control;
 mod copy_many;
 mod copy_one;
 mod copy_query;
+mod create_as;
 mod deadlock;
 mod describe;
 mod drift;

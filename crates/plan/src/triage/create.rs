@@ -7,7 +7,7 @@ use super::objects::relation_plan;
 use super::resolve::{RelationPlace, Resolver, name_of};
 use super::{Decision, drover, partitions, placed};
 use crate::triage_types::{DdlPlace, DdlPlan, DdlStep, MetadataEffect};
-use crate::{Refusal, RefusalCode, ShardOptions};
+use crate::{Refusal, RefusalCode, ShardOptions, Triage};
 
 fn unreadable<T>() -> Result<T, Refusal> {
     Err(Refusal::new(RefusalCode::Unreadable))
@@ -433,11 +433,22 @@ pub(super) fn table_as(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let Detail::CreateTableAs(create) = &raw.detail else {
         return unreadable();
     };
-    if !create.drover_options.is_empty() || cx.needs_analysis(raw) {
-        return Err(Refusal::new(RefusalCode::CreateTableAs));
+    let refuse = |why: &str| Err(Refusal::with(RefusalCode::CreateTableAs, why));
+    if !create.drover_options.is_empty() {
+        return refuse("with a drover option");
     }
-    if create.query.is_some() && !create.materialized_view && !create.temporary {
+    let makes_table = create.query.is_some() && !create.materialized_view;
+    if makes_table && !create.temporary {
         placed::refuse_in_placed(&create.table, "a table made from a query", cx)?;
+    }
+    if cx.needs_analysis(raw) {
+        return match (makes_table, create.query_kind) {
+            (false, _) => refuse("a materialized view"),
+            // Nothing is read.
+            (true, _) if create.no_data => Ok(DdlPlan::at(DdlPlace::Home).into_triage()),
+            (true, sql::StatementKind::Select) => Ok(Triage::CreateAs(create.clone())),
+            (true, _) => refuse("EXECUTE"),
+        };
     }
     Ok(DdlPlan::at(DdlPlace::Home).into_triage())
 }

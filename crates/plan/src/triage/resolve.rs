@@ -211,7 +211,7 @@ pub(super) fn name_of(relation: &Relation) -> String {
 
 impl DdlPlan {
     /// The client's text in one place, inside a transaction if one is open.
-    pub(crate) fn at(place: DdlPlace) -> DdlPlan {
+    pub fn at(place: DdlPlace) -> DdlPlan {
         DdlPlan {
             steps: vec![DdlStep { sql: None, place }],
             transactional: true,

@@ -348,6 +348,18 @@ impl Session {
                 let context = self.plan_context().await?;
                 plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref())
             }
+            Triage::CreateAs(create) => {
+                let query = create.query.clone().and_then(|range| piece.get(range));
+                let (planned, shards) = self.plan_inner(query.unwrap_or_default()).await?;
+                let context = self.plan_context().await?;
+                let mut lines = vec!["Home: the table, and the rows of:".to_owned()];
+                lines.extend(plan::explain_route(
+                    &planned.plan,
+                    &context.snapshot,
+                    shards.as_deref(),
+                ));
+                lines
+            }
             _ => vec!["answered by Drover".to_owned()],
         };
         self.plan_rows(lines)

@@ -87,6 +87,17 @@ impl Session {
     }
 
     async fn run_in_block(&mut self, plan: &DdlPlan, text: &str, kind: StatementKind) -> Result<(), Fault> {
+        let tag = self.define_in_block(plan, text, kind).await?;
+        self.complete(&tag)
+    }
+
+    /// The same without an answer: its tag.
+    pub(super) async fn define_in_block(
+        &mut self,
+        plan: &DdlPlan,
+        text: &str,
+        kind: StatementKind,
+    ) -> Result<String, Fault> {
         self.open_for_ddl(kind)?;
         // Event triggers, and expressions of indexes and defaults.
         self.block.inspect = true;
@@ -113,7 +124,7 @@ impl Session {
             self.block.effects.extend(plan.effects.iter().cloned());
             self.private_context = None;
         }
-        self.complete(&tag)
+        Ok(tag)
     }
 
     fn open_for_ddl(&mut self, kind: StatementKind) -> Result<(), Fault> {

@@ -26,9 +26,13 @@ impl Session {
         arrays: Vec<BytesMut>,
         writer: &RefCell<RowWriter>,
     ) -> Result<(), Fault> {
+        let outer = self.client.conn.is_held().then(|| self.client.conn.out().split());
         self.client.conn.hold();
         let result = self.finish(run, sql, inputs, arrays).await;
-        let held = self.client.conn.release_held();
+        let held = match outer {
+            Some(before) => std::mem::replace(self.client.conn.out(), before),
+            None => self.client.conn.release_held(),
+        };
         let out = self.client.conn.out();
         for message in Frames::new(&held, held.len()).flatten() {
             match Backend::decode(message) {
