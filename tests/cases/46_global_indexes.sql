@@ -1,6 +1,8 @@
 -- A unique index over all shards: columns that do not contain the shard key. Every statement that changes rows carries it along.
 @setup
 CREATE TABLE teams (id int PRIMARY KEY, title text);
+INSERT INTO teams SELECT g, 'team ' || g FROM generate_series(0, 6) g;
+@drover SELECT drover.reference_table('teams');
 CREATE TABLE users (id int PRIMARY KEY, team int, email text, phone varchar(12), code uuid, n int DEFAULT 0, nick text);
 INSERT INTO users SELECT g, g % 7, 'u' || g || '@x', CASE WHEN g % 3 > 0 THEN '+' || g END, NULL, g FROM generate_series(1, 60) g;
 CREATE TABLE mails (user_id int NOT NULL, box bigint, flag bool, message text, PRIMARY KEY (user_id, box));
@@ -41,6 +43,8 @@ INSERT INTO users (id, email) VALUES (115, ''), (116, ' '), (117, 'É@x'), (118,
 INSERT INTO users (id, code) VALUES (120, '6b6b6b6b-0000-4000-8000-000000000001');
 @error 23505 INSERT INTO users (id, code) VALUES (121, '{6B6B6B6B-0000-4000-8000-000000000001}');
 SELECT id, email, phone FROM users WHERE id >= 100;
+@error 23505 INSERT INTO users (id, email) VALUES (122, 'r1@x'), (123, 'u2@x') RETURNING id;
+@error 23505 UPDATE users SET email = 'u2@x' WHERE id IN (1, 3) RETURNING *;
 -- UPDATE
 UPDATE users SET email = 'changed@x' WHERE id = 1;
 INSERT INTO users (id, email) VALUES (130, 'u1@x');
@@ -138,6 +142,51 @@ SELECT id FROM users WHERE email IN ('t170@x', 'a@x', 'nobody@x', NULL);
 @params ('b@x') SELECT id, n FROM users WHERE email = $1;
 @params ('b@x') UPDATE users SET n = 77 WHERE email = $1 RETURNING id;
 SELECT count(*), count(email), count(DISTINCT email), count(phone), count(DISTINCT phone) FROM users;
+-- MERGE
+MERGE INTO users u USING (VALUES (170, 'merged@x')) v(id, email) ON u.id = v.id AND u.id = 170 WHEN MATCHED THEN UPDATE SET email = v.email;
+@error 23505 INSERT INTO users (id, email) VALUES (179, 'merged@x');
+-- isolation
+@nowrap BEGIN ISOLATION LEVEL REPEATABLE READ;
+@nowrap INSERT INTO users (id, email) VALUES (400, 'rr@x');
+@nowrap UPDATE users SET email = 'rr2@x' WHERE id = 400;
+@nowrap SELECT id FROM users WHERE email = 'rr2@x';
+@nowrap COMMIT;
+@error 23505 INSERT INTO users (id, email) VALUES (401, 'rr2@x');
+-- prepared in SQL, explained, in functions and cursors
+@refused DRV7001 PREPARE make (int, text) AS INSERT INTO users (id, email) VALUES ($1, $2) RETURNING id;
+@may_refuse @shape EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) INSERT INTO users (id, email) VALUES (420, 'explained@x');
+@may_refuse DO $$ BEGIN INSERT INTO users (id, email) VALUES (421, 'done@x'); END $$;
+@may_refuse WITH made AS (INSERT INTO users (id, email) VALUES (430, 'with@x') RETURNING id) UPDATE users SET email = 'by with@x' WHERE id = 430 RETURNING id;
+@error 23505 WITH made AS (INSERT INTO users (id, email) VALUES (431, 'u50@x') RETURNING id) SELECT * FROM made;
+@simple INSERT INTO users (id, email) VALUES (440, 'two@x'); INSERT INTO users (id, email) VALUES (441, 'three@x');
+@simple @error 23505 INSERT INTO users (id, email) VALUES (442, 'four@x'); INSERT INTO users (id, email) VALUES (443, 'two@x');
+INSERT INTO users (id, email) VALUES (443, 'four@x');
+SELECT id, email FROM users WHERE id BETWEEN 400 AND 500;
+-- reading by it, in more than one way
+SELECT t.title, u.id FROM users u LEFT JOIN teams t ON t.id = u.team WHERE u.email = 'u50@x';
+@may_refuse SELECT t.title, u.id FROM teams t LEFT JOIN users u ON u.email = 'u50@x' AND u.team = t.id;
+SELECT count(*), max(n) FROM users WHERE email = 'nobody@x';
+SELECT count(*) FROM users WHERE email = 'u50@x' AND phone = '+50';
+SELECT count(*) FROM users WHERE email = 'u50@x' OR phone = '+49';
+SELECT count(*) FROM users WHERE email = NULL;
+SELECT count(*) FROM users WHERE NOT email = 'u50@x';
+SELECT count(*) FROM users WHERE email = 'u50@x' COLLATE "C";
+SELECT count(*) FROM users WHERE lower(email) = 'u50@x';
+SELECT count(*) FROM users WHERE email = ANY ('{u50@x,u49@x,nobody@x}');
+@params ('{u50@x,u49@x}'::text[]) SELECT id FROM users WHERE email = ANY ($1);
+@params (NULL) SELECT id FROM users WHERE email = $1;
+@params ('+50') SELECT id FROM users WHERE phone = $1::varchar;
+SELECT id FROM users WHERE code = '6B6B6B6B-0000-4000-8000-000000000001';
+@params ('6b6b6b6b-0000-4000-8000-000000000001'::uuid) SELECT id FROM users WHERE code = $1;
+SELECT email FROM users WHERE email = 'u50@x' ORDER BY n LIMIT 1;
+SELECT email FROM users WHERE email IN ('u50@x', 'u49@x') ORDER BY email DESC LIMIT 1;
+SELECT max(email) FROM users WHERE email IN ('u50@x', 'u49@x') GROUP BY n % 2;
+SELECT id FROM hosts WHERE name = 'h4' AND port IN (99, 4);
+SELECT id FROM hosts WHERE name = 'h4';
+SELECT id FROM hosts WHERE (name, port) = ('h4', 99);
+DELETE FROM users WHERE email = 'u49@x' RETURNING id;
+DELETE FROM users WHERE email = 'u49@x' RETURNING id;
+@error 22P02 SELECT id FROM users WHERE code = 'no uuid';
 -- what an index would not follow
 @refused DRV7133 ALTER TABLE users RENAME TO people;
 @refused DRV7133 ALTER TABLE users RENAME COLUMN email TO mail;

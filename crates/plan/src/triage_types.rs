@@ -349,6 +349,15 @@ pub enum DroverStatement {
         /// The columns of the index, in order.
         columns: Vec<String>,
     },
+    /// `drover.check_global_index(…)`
+    CheckGlobalIndex {
+        /// The table.
+        table: QualifiedName,
+        /// The columns of the index, in order.
+        columns: Vec<String>,
+        /// Makes damaged entries anew.
+        repair: bool,
+    },
     /// `drover.check_tables(…)`
     CheckTables {
         /// The only table to be looked at.

@@ -41,7 +41,7 @@ mod views;
 
 pub use drift::{Finding, TableCheck, check_tables};
 pub use effects::{RecordChange, resolve_effects, resolve_effects_on};
-pub use indexes::{create_global_index, drop_global_index};
+pub use indexes::{IndexReport, check_global_index, create_global_index, drop_global_index};
 pub(crate) use online::{all as moves, cancel as cancel_move};
 pub use pins::{Pin, pin_key};
 pub use places::place_schema;

@@ -54,8 +54,7 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
             let args = Arguments::new(call, &["table"])?;
             Ok(DroverStatement::CancelMove { table: args.table()? })
         }
-        "create_global_index" => create_global_index(call),
-        "drop_global_index" => drop_global_index(call),
+        "create_global_index" | "drop_global_index" | "check_global_index" => global_index(call),
         "check_tables" => check_tables(call),
         "schema_diff" => plain(call, DroverStatement::SchemaDiff),
         "pin_key" => pin(call, true),
@@ -139,6 +138,14 @@ fn check_tables(call: &DroverCall) -> Result<DroverStatement, Refusal> {
     })
 }
 
+fn global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    match call.function.as_str() {
+        "create_global_index" => create_global_index(call),
+        "drop_global_index" => drop_global_index(call),
+        _ => check_global_index(call),
+    }
+}
+
 fn create_global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
     let args = Arguments::new(call, &["table", "columns", "unique", "name"])?;
     if args.flag("unique")? != Some(true) {
@@ -159,6 +166,15 @@ fn drop_global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
     Ok(DroverStatement::DropGlobalIndex {
         table: args.table()?,
         columns: key_columns(args.required("columns")?)?,
+    })
+}
+
+fn check_global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["table", "columns", "repair"])?;
+    Ok(DroverStatement::CheckGlobalIndex {
+        table: args.table()?,
+        columns: key_columns(args.required("columns")?)?,
+        repair: args.flag("repair")? == Some(true),
     })
 }
 

@@ -4,6 +4,7 @@
 //! functions, and triggers on the indexed table that note what was changed ([`objects`]); the entries of the rows that are
 //! there; and the cluster's record, by its journal. So an index is there with all its entries or not at all.
 
+mod check;
 mod objects;
 
 use catalog::{KeyShape, ShardId};
@@ -23,6 +24,7 @@ use super::part::{Part, tag_count};
 use super::{LOCK_TIMEOUT, OpError, guards, online};
 use crate::admin_link::AdminError;
 use crate::cluster::{Cluster, change_deadline};
+pub use check::{IndexReport, check_global_index};
 use objects::Objects;
 pub(crate) use objects::{APPLYING, ASKING, BOOTSTRAP, NOTING, PARAMETER, relation_name};
 
@@ -374,8 +376,8 @@ async fn look(home: &mut Part, wanted: &Wanted<'_>) -> Result<Vec<String>, OpErr
     Ok(types)
 }
 
-/// Makes the entries of the rows that are there, each on its shard.
-async fn fill(parts: &mut Parts, index: &GlobalIndexRecord, key: &[String]) -> Result<(), OpError> {
+/// True of the rows whose entries are on a shard.
+fn owns_sql(index: &GlobalIndexRecord, shard: ShardId) -> Result<String, OpError> {
     let state = |what: String| OpError::refused("XX000", what);
     let map = index
         .scheme
@@ -385,12 +387,16 @@ async fn fill(parts: &mut Parts, index: &GlobalIndexRecord, key: &[String]) -> R
     let shape = shape.ok_or_else(|| state("the columns of the index have no shape".to_owned()))?;
     let names = index.columns.iter().map(|name| quote_ident(name));
     let columns: Vec<_> = shape.types().iter().copied().zip(names).collect();
+    Ok(map.predicate_sql(shard, &borrowed(&columns)))
+}
+
+/// Makes the entries of the rows that are there, each on its shard.
+async fn fill(parts: &mut Parts, index: &GlobalIndexRecord, key: &[String]) -> Result<(), OpError> {
     let mut all: Vec<&mut Part> = parts.all().collect();
     let into = format!("COPY {} FROM STDIN", relation_name(index.id));
     for from in 0..all.len() {
         for to in 0..all.len() {
-            let owns = map.predicate_sql(all[to].shard, &borrowed(&columns));
-            let rows = objects::rows_sql(index, key, &owns);
+            let rows = objects::rows_sql(index, key, &owns_sql(index, all[to].shard)?);
             if from == to {
                 let insert = format!("INSERT INTO {} {rows}", relation_name(index.id));
                 all[from].run(&insert).await?;

@@ -1,6 +1,7 @@
 //! Moves on real servers.
 
 mod effects;
+mod indexes;
 mod online;
 mod pins;
 mod placed;

@@ -5,7 +5,6 @@ use plan::{DroverStatement, DroverView, ExplainPlan, Many, Target, Triage};
 use wire::FormatCode;
 use wire::backend::{Column, ErrorFields, encode};
 
-use super::global_indexes::IndexChange;
 use super::{Fault, Session, queries, views};
 use crate::exec::link;
 use crate::ops::{Goal, Manner};
@@ -74,13 +73,9 @@ impl Session {
                 repair,
                 dry_run,
             } => self.check_tables(table.as_ref(), *repair, *dry_run).await,
-            DroverStatement::CreateGlobalIndex { table, columns, name } => {
-                let change = IndexChange::Create(name.as_deref());
-                self.change_index(table, columns, change).await
-            }
-            DroverStatement::DropGlobalIndex { table, columns } => {
-                self.change_index(table, columns, IndexChange::Drop).await
-            }
+            DroverStatement::CreateGlobalIndex { .. }
+            | DroverStatement::DropGlobalIndex { .. }
+            | DroverStatement::CheckGlobalIndex { .. } => self.run_index_verb(wanted).await,
             DroverStatement::SchemaDiff => self.schema_diff().await,
             DroverStatement::PinKey { table, key, shard } => self.pin_key(table, key, shard.as_deref()).await,
             DroverStatement::DeclareLocal { function, .. } => self.declare_local(function).await,
@@ -498,6 +493,9 @@ impl Session {
                     Some(vec!["create_global_index"])
                 }
                 Triage::Drover(DroverStatement::DropGlobalIndex { .. }) => Some(vec!["drop_global_index"]),
+                Triage::Drover(DroverStatement::CheckGlobalIndex { .. }) => {
+                    Some(super::global_indexes::CHECK_COLUMNS.to_vec())
+                }
                 Triage::Drover(DroverStatement::CheckTables { .. }) => {
                     Some(super::drift::CHECK_COLUMNS.to_vec())
                 }

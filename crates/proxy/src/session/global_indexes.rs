@@ -1,11 +1,12 @@
 //! The verbs and the view of global indexes.
 
 use super::{Fault, Session};
-use crate::ops::indexes::{Wanted, create_global_index, drop_global_index};
+use crate::ops::indexes::{Wanted, check_global_index, create_global_index, drop_global_index};
+use plan::DroverStatement;
 use topology::ClusterRecord;
 
 /// What happens to an index.
-pub(super) enum IndexChange<'a> {
+enum IndexChange<'a> {
     /// It is made, with this name.
     Create(Option<&'a str>),
     /// It is dropped.
@@ -13,8 +14,27 @@ pub(super) enum IndexChange<'a> {
 }
 
 impl Session {
+    /// A statement about a global index.
+    pub(super) async fn run_index_verb(&mut self, wanted: &DroverStatement) -> Result<(), Fault> {
+        match wanted {
+            DroverStatement::CreateGlobalIndex { table, columns, name } => {
+                let change = IndexChange::Create(name.as_deref());
+                self.change_index(table, columns, change).await
+            }
+            DroverStatement::DropGlobalIndex { table, columns } => {
+                self.change_index(table, columns, IndexChange::Drop).await
+            }
+            DroverStatement::CheckGlobalIndex {
+                table,
+                columns,
+                repair,
+            } => self.check_index(table, columns, *repair).await,
+            _ => Err(Fault::error("XX000", "this is about no global index")),
+        }
+    }
+
     /// Makes or drops a global index. It commits by itself.
-    pub(super) async fn change_index(
+    async fn change_index(
         &mut self,
         table: &sql::QualifiedName,
         columns: &[String],
@@ -44,6 +64,41 @@ impl Session {
         };
         self.engine.running.enter_anyway();
         self.done(verb, result)
+    }
+}
+
+/// Columns of `drover.check_global_index()`.
+pub(super) const CHECK_COLUMNS: [&str; 4] = ["index", "rows", "entries", "state"];
+
+impl Session {
+    /// Looks at a global index, and makes it anew where that is wanted and needed.
+    async fn check_index(
+        &mut self,
+        table: &sql::QualifiedName,
+        columns: &[String],
+        repair: bool,
+    ) -> Result<(), Fault> {
+        self.outside_blocks("drover.check_global_index")?;
+        let (schema, table) = self.own_table(table).await?;
+        let cluster = std::sync::Arc::clone(&self.engine.cluster);
+        self.engine.running.leave();
+        let wanted = Wanted {
+            database: &self.database,
+            schema: &schema,
+            table: &table,
+            columns,
+            name: None,
+        };
+        let result = check_global_index(&cluster, wanted, repair).await;
+        self.engine.running.enter_anyway();
+        let report = result.map_err(|fields| Fault::Statement(Box::new(fields)))?;
+        let row = [
+            report.name,
+            report.rows.to_string(),
+            report.entries.to_string(),
+            report.state.as_str().to_owned(),
+        ];
+        self.text_rows(&CHECK_COLUMNS, &[row.map(Some).to_vec()], "SELECT 1")
     }
 }
 

@@ -180,7 +180,32 @@ impl Session {
         self.run_with(planned, shards, asked, values).await
     }
 
+    /// Runs on these shards. What a statement returns that changes global indexes is told when they have followed, as
+    /// PostgreSQL tells it when the statement has succeeded.
     async fn run_with(
+        &mut self,
+        planned: &Planned,
+        shards: &[ShardId],
+        asked: Asked<'_>,
+        values: Vec<Option<Extra>>,
+    ) -> Result<(), Fault> {
+        let told_late = planned.plan.indexed && planned.plan.returns_rows && asked.copy.is_none();
+        if !told_late || self.client.conn.is_held() {
+            return self.run_at_once(planned, shards, asked, values).await;
+        }
+        self.client.conn.hold();
+        let result = Box::pin(self.run_at_once(planned, shards, asked, values)).await;
+        let held = self.client.conn.release_held();
+        let told = if result.is_ok() {
+            held
+        } else {
+            indexes::asides(held)
+        };
+        self.client.conn.out().extend_from_slice(&told);
+        result
+    }
+
+    async fn run_at_once(
         &mut self,
         planned: &Planned,
         shards: &[ShardId],

@@ -429,3 +429,87 @@ fn write_and_look(fixture: &Fixture, pair: usize) {
         }
     }
 }
+
+#[test]
+fn a_damaged_index_is_found_and_made_anew() {
+    let fixture = Fixture::over(SHARDS as u16, 4, 1);
+    let mut client = users(&fixture);
+    let check = "SELECT drover.check_global_index('users', 'email')";
+    let repair = "SELECT drover.check_global_index('users', 'email', repair => true)";
+    let state = |client: &mut Client, sql: &str| {
+        let row = run(client, sql).text_rows().remove(0);
+        let cells: Vec<String> = row.into_iter().skip(1).flatten().collect();
+        cells.join(" ")
+    };
+    assert_eq!(state(&mut client, check), "40 40 ok");
+    let known = run(&mut client, "SELECT * FROM drover.global_indexes").text_rows();
+    let table = known[0].last().cloned().flatten().unwrap();
+    for damage in [
+        format!("DELETE FROM {table} WHERE email = (SELECT min(email) FROM {table})"),
+        format!("INSERT INTO {table} VALUES ('orphan', 7)"),
+        format!("UPDATE {table} SET drover_key_1 = 1000 + drover_key_1"),
+    ] {
+        run(&mut fixture.admin_of(1), &damage);
+        let found = state(&mut client, check);
+        assert!(found.ends_with("damaged"), "{damage}: {found}");
+        assert!(state(&mut client, repair).ends_with("repaired"), "{damage}");
+        assert_eq!(state(&mut client, check), "40 40 ok", "{damage}");
+        assert_eq!(assert_index(&fixture).len(), 40);
+    }
+    // A value that was let in twice meanwhile is somebody's to decide about.
+    run(
+        &mut fixture.admin_of(2),
+        "SET session_replication_role = replica; UPDATE users SET email = 'twice'",
+    );
+    assert!(state(&mut client, check).ends_with("damaged"));
+    let (code, message) = error(&mut client, repair);
+    assert_eq!(code, "23505", "{message}");
+    assert!(message.contains("\"users_email_key\""), "{message}");
+    // An entry that is not there is noticed by who needs it.
+    let id = value(&mut fixture.admin_of(2), "SELECT min(id) FROM users");
+    let taken = format!("UPDATE users SET email = 'other' WHERE id = {id}");
+    assert_eq!(error(&mut client, &taken).0, "XX001");
+}
+
+/// More entries than a server has room for locks.
+#[test]
+fn statements_of_many_rows_carry_their_entries() {
+    let fixture = Fixture::over(SHARDS as u16, 6, 1);
+    let mut client = users(&fixture);
+    let mut other = fixture.client();
+    let rows = 12_000;
+    let insert =
+        format!("INSERT INTO users SELECT g, 'many ' || g FROM generate_series(1001, 1000 + {rows}) g");
+    run(&mut client, "BEGIN");
+    run(&mut client, &insert);
+    // Beside it others go on, whatever they look for is found, and one value is waited for.
+    let look = "SELECT id FROM users WHERE email = 'u7'";
+    assert_eq!(value(&mut other, look), "7");
+    run(&mut other, "UPDATE users SET email = 'seven' WHERE id = 7");
+    let missing = "SELECT id FROM users WHERE email = 'many 2000'";
+    assert_eq!(value(&mut other, missing), "");
+    assert_eq!(value(&mut client, missing), "2000");
+    run(&mut client, "COMMIT");
+    assert_eq!(value(&mut other, missing), "2000");
+    let (code, _) = error(
+        &mut other,
+        "INSERT INTO users (id, email) VALUES (90000, 'many 1234')",
+    );
+    assert_eq!(code, "23505");
+    assert_eq!(assert_index(&fixture).len(), 40 + rows);
+    run(
+        &mut client,
+        "UPDATE users SET email = email || '!' WHERE id > 1000",
+    );
+    assert_eq!(assert_index(&fixture).len(), 40 + rows);
+    let again = client.simple(&insert.replace("(1001", "(4001").replace("13000", "16000"));
+    assert_eq!(again.unwrap().error().unwrap().sqlstate(), "23505");
+    let copied: String = (0..rows)
+        .map(|row| format!("{}\tcopy {row}\n", 50_000 + row))
+        .collect();
+    let copy = client.simple_copy("COPY users (id, email) FROM STDIN", Some(copied.as_bytes()));
+    assert_eq!(copy.unwrap().errors, []);
+    assert_eq!(assert_index(&fixture).len(), 40 + 2 * rows);
+    run(&mut client, "DELETE FROM users WHERE id > 1000");
+    assert_eq!(assert_index(&fixture).len(), 40);
+}

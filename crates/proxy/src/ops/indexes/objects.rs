@@ -31,6 +31,13 @@ pub(crate) const APPLYING: &str = "=";
 /// Its value while entries may be asked for.
 pub(crate) const ASKING: &str = "?";
 
+/// Statements that change more entries on a shard than this take one lock for all of them.
+const ENTRIES_LOCKED_MAX: usize = 500;
+
+/// Entries are found by their index, whatever was known of their number when the function was planned in this session.
+const BY_INDEX: &str = "SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off \
+     SET enable_mergejoin = off";
+
 /// To run with the guards' own statements. Repeating it changes nothing.
 pub(crate) const BOOTSTRAP: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS drover_internal.global_indexes (
@@ -135,6 +142,44 @@ pub(super) fn counts_sql(index: &GlobalIndexRecord) -> String {
         "SELECT (SELECT pg_catalog.count(*) FROM {} WHERE {}), (SELECT pg_catalog.count(*) FROM {})",
         table_name(index),
         has_entry(index),
+        relation_name(index.id)
+    )
+}
+
+/// Number and sum of hashes of what comes out of a query of an index's columns and keys.
+fn digest_sql(columns: &[String], from: &str) -> String {
+    let texts = columns.iter().map(|column| format!("{column}::pg_catalog.text"));
+    format!(
+        "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hashtextextended( \
+             pg_catalog.jsonb_build_array({})::pg_catalog.text, 0)::pg_catalog.numeric), 0) FROM {from}",
+        list(texts, ", ")
+    )
+}
+
+/// Of the rows whose entries are where `owns` is true.
+pub(super) fn rows_digest_sql(index: &GlobalIndexRecord, key: &[String], owns: &str) -> String {
+    let columns: Vec<String> = index
+        .columns
+        .iter()
+        .chain(key)
+        .map(|name| quote_ident(name))
+        .collect();
+    let from = format!("{} WHERE {} AND {owns}", table_name(index), has_entry(index));
+    digest_sql(&columns, &from)
+}
+
+/// Of the entries on a shard; keys have so many columns.
+pub(super) fn entries_digest_sql(index: &GlobalIndexRecord, keys: usize) -> String {
+    let columns = index.columns.iter().map(|name| quote_ident(name));
+    let columns: Vec<String> = columns.chain((0..keys).map(key_name)).collect();
+    digest_sql(&columns, &relation_name(index.id))
+}
+
+/// Takes all entries away, to be made anew. Not TRUNCATE: older snapshots go on seeing them.
+pub(super) fn empty_sql(index: &GlobalIndexRecord) -> String {
+    format!(
+        "DROP INDEX IF EXISTS drover_internal.{}; DELETE FROM {}",
+        unique_name(index.id),
         relation_name(index.id)
     )
 }
@@ -357,7 +402,7 @@ $body$",
         let keys = self.key.iter().map(|column| format!("t.{}::text", column.entry));
         format!(
             "CREATE FUNCTION drover_internal.index_{id}_find(wanted jsonb) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+LANGUAGE plpgsql SECURITY DEFINER {BY_INDEX} AS $body$
 DECLARE
     free boolean;
     known jsonb;
@@ -369,8 +414,9 @@ BEGIN
         RETURN NULL;
     END IF;
     BEGIN
-        SELECT coalesce(bool_and(pg_try_advisory_xact_lock_shared(h)), true) INTO free FROM (
+        SELECT bool_and(pg_try_advisory_xact_lock_shared(h)) INTO free FROM (
             SELECT DISTINCT hashtextextended(w::text, {id}) FROM jsonb_array_elements(wanted) w
+            UNION SELECT hashtextextended('all', {id})
         ) AS locks(h);
         IF free THEN
             SELECT coalesce(jsonb_agg(jsonb_build_array({})), '[]') INTO known
@@ -389,8 +435,9 @@ $body$",
         )
     }
 
-    /// Whoever changes the entries of some values holds a lock on each until the transaction has ended on this shard. So
-    /// the entries that are seen afterwards are those of transactions that have ended, also of those that were in doubt.
+    /// Whoever changes the entries of some values holds a lock on each until the transaction has ended on this shard; of many
+    /// values (a server has room for some thousand locks) one lock for all, beside which others go on changing entries. Entries
+    /// that are gone and cannot be seen are of transactions in doubt, which are waited for.
     fn apply_sql(&self) -> String {
         let id = self.index.id;
         let value =
@@ -405,32 +452,41 @@ $body$",
             let equal = if *of == "0" { "=" } else { "IS NOT DISTINCT FROM" };
             format!("t.{} {equal} {}", column.entry, value(*at, of, column))
         });
+        let same = list(same, " AND ");
         let taken = columns.iter().map(|(at, of, column)| value(*at, of, column));
         let table = relation_name(id);
         format!(
             "CREATE FUNCTION drover_internal.index_{id}_apply(gone jsonb, come jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+LANGUAGE plpgsql SECURITY DEFINER {BY_INDEX} AS $body$
 DECLARE
+    locked jsonb := gone || come;
     removed bigint;
 BEGIN
     IF current_setting('{PARAMETER}', true) IS DISTINCT FROM '{APPLYING}' THEN
         RAISE EXCEPTION 'entries of a global index are changed by Drover only' USING ERRCODE = '42501';
     END IF;
+    IF jsonb_array_length(locked) > {ENTRIES_LOCKED_MAX} THEN
+        PERFORM pg_advisory_xact_lock(hashtextextended('all', {id}));
+        SELECT coalesce(jsonb_agg(e), '[]') INTO locked FROM (SELECT e FROM jsonb_array_elements(gone) e
+            WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same}) LIMIT {ENTRIES_LOCKED_MAX}) AS unseen(e);
+    END IF;
     PERFORM pg_advisory_xact_lock(h) FROM (
-        SELECT DISTINCT hashtextextended((e -> 0)::text, {id}) FROM jsonb_array_elements(gone || come) e ORDER BY 1
+        SELECT DISTINCT hashtextextended((e -> 0)::text, {id}) FROM jsonb_array_elements(locked) e ORDER BY 1
     ) AS locks(h);
-    DELETE FROM {table} t USING jsonb_array_elements(gone) e WHERE {};
+    IF EXISTS (SELECT FROM jsonb_array_elements(gone) e WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same})) THEN
+        PERFORM pg_advisory_xact_lock_shared(hashtextextended('all', {id}));
+    END IF;
+    DELETE FROM {table} t USING jsonb_array_elements(gone) e WHERE {same};
     GET DIAGNOSTICS removed = ROW_COUNT;
     IF removed <> jsonb_array_length(gone) AND current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'could not serialize access due to concurrent update' USING ERRCODE = '40001';
     ELSIF removed <> jsonb_array_length(gone) THEN
         RAISE EXCEPTION 'a global index has no entry for a row of its table' USING ERRCODE = 'XX001',
-            HINT = 'Drop the index and make it again.';
+            HINT = 'See drover.check_global_index(), which can repair it.';
     END IF;
     INSERT INTO {table} SELECT {} FROM jsonb_array_elements(come) e;
 END
 $body$",
-            list(same, " AND "),
             list(taken, ", ")
         )
     }

@@ -11,8 +11,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
 use catalog::{GlobalIndex, ShardId};
 use serde_json::Value;
+use wire::backend::tag;
+use wire::frame;
 
 use crate::exec::link;
 use crate::ops::indexes::{APPLYING, NOTING, Named, PARAMETER};
@@ -106,6 +109,20 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What servers say of themselves beside an answer.
+pub(super) fn asides(mut answer: BytesMut) -> BytesMut {
+    let mut kept = BytesMut::new();
+    while let Ok(Some(found)) = frame::peek(&answer, usize::MAX)
+        && found.len <= answer.len()
+    {
+        let message = answer.split_to(found.len);
+        if matches!(found.tag, tag::NOTICE | tag::PARAMETER_STATUS | tag::NOTIFICATION) {
+            kept.extend_from_slice(&message);
+        }
+    }
+    kept
 }
 
 fn unreadable() -> Fault {
