@@ -68,6 +68,13 @@ impl Gid {
     pub fn decider(&self) -> ShardId {
         self.decider
     }
+
+    /// The advisory lock that a running transaction of this name holds on its deciding shard.
+    pub(crate) fn lock_key(&self) -> i64 {
+        let mut key = [0; 8];
+        key.copy_from_slice(&self.id[..8]);
+        i64::from_be_bytes(key)
+    }
 }
 
 impl fmt::Display for Gid {

@@ -99,6 +99,33 @@ pub fn look_up(gid: &Gid) -> String {
     )
 }
 
+/// To run in the transaction that gets this name, on its deciding shard: as long as it runs there, [`is_running`] says so.
+/// Rolled back to a savepoint that is older, it does not any more; the answer then is an abort that is recorded, and comes true.
+/// The second column says whether the transaction may write its decision.
+pub fn start_named(gid: &Gid) -> String {
+    format!(
+        "SELECT pg_catalog.pg_advisory_xact_lock({}), pg_catalog.current_setting('transaction_read_only')",
+        gid.lock_key()
+    )
+}
+
+/// Whether a transaction that was given its name by [`start_named`] runs: one row, one boolean. Ask the deciding shard's primary.
+/// Its decision, if it makes one, is seen before this is false.
+pub fn is_running(gid: &Gid) -> String {
+    format!(
+        "SELECT NOT pg_catalog.pg_try_advisory_xact_lock_shared({})",
+        gid.lock_key()
+    )
+}
+
+/// Whether a part of it was prepared so recently, in milliseconds, that its proxy is probably still at work: one row, one boolean.
+pub fn is_prepared_since(gid: &Gid, ms: u128) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts WHERE gid = '{gid}' \
+         AND prepared > pg_catalog.clock_timestamp() - interval '{ms} milliseconds')"
+    )
+}
+
 /// Excludes a commit that has not happened: one row, one boolean, `true` = it had happened. Only the owner of
 /// Drover's objects may run it, on the deciding shard's primary, in a transaction of its own at READ
 /// COMMITTED. The result counts only after its COMMIT was confirmed and replicated.

@@ -373,6 +373,13 @@ pub enum DroverStatement {
     QueriesReset,
     /// `drover.consistency_token()`
     ConsistencyToken,
+    /// `drover.current_transaction_id()`
+    CurrentTransactionId,
+    /// `drover.transaction_status('…')`
+    TransactionStatus {
+        /// What the function before gave.
+        id: String,
+    },
     /// `SELECT * FROM drover.<view>`
     View(DroverView),
     /// `EXPLAIN (ROUTE) statement`

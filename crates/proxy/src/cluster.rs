@@ -8,6 +8,7 @@ mod databases;
 pub(crate) mod facts;
 mod follow;
 mod gate;
+mod outcome;
 mod recovery;
 mod snapshots;
 
@@ -32,6 +33,7 @@ use crate::tls::Tls;
 use databases::{Database, Databases};
 pub use databases::{ServeDatabases, ServeError};
 pub use gate::{Gate, Running};
+pub(crate) use outcome::Outcome;
 pub(crate) use snapshots::Held;
 
 /// How long running statements are waited for, while all others wait, before a change lets them go on and tries again.
@@ -290,6 +292,16 @@ impl Cluster {
             tracing::warn!(%shard, %gid, "a prepared transaction is left to recovery");
             self.ask_recovery();
         }
+    }
+
+    /// What became of a transaction. One that nobody works on any more, and that has not committed, never will.
+    pub(crate) async fn outcome(&self, database: &str, gid: &commit::Gid) -> Result<Outcome, AdminError> {
+        outcome::ask(self, database, gid).await
+    }
+
+    /// The outcome of a transaction of this proxy that it does nothing more about: committed or not; `None`: not known in time.
+    pub(crate) async fn outcome_soon(&self, database: &str, gid: &commit::Gid) -> Option<bool> {
+        outcome::find_out(self, database, gid).await
     }
 
     /// Finishes every prepared transaction whose decision is known, however young it is. Failures are left to recovery.

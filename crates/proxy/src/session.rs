@@ -39,6 +39,7 @@ mod many;
 mod map_rows;
 pub(crate) mod node_rows;
 mod observe;
+mod outcome;
 mod portal;
 mod queries;
 mod reads;

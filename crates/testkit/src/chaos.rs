@@ -180,7 +180,7 @@ fn strike_all(
                 options.kills,
                 bank.count(Fate::Committed),
                 bank.count(Fate::Refused),
-                bank.count(Fate::Unknown),
+                bank.count(Fate::Unknown) + bank.count(Fate::ToldCommitted) + bank.count(Fate::ToldAborted),
                 bank.reads.load(Ordering::Relaxed),
             );
         }

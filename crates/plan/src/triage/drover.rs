@@ -60,17 +60,10 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
         "pin_key" => pin(call, true),
         "unpin_key" => pin(call, false),
         "consistency_token" => plain(call, DroverStatement::ConsistencyToken),
+        "current_transaction_id" => plain(call, DroverStatement::CurrentTransactionId),
+        "transaction_status" => transaction_status(call),
         "queries_reset" => plain(call, DroverStatement::QueriesReset),
-        "declare_local" => {
-            let args = Arguments::new(call, &["function"])?;
-            let text = args.required("function")?;
-            let (name, arguments) = match text.split_once('(') {
-                Some((name, rest)) => (name, Some(rest.trim_end().trim_end_matches(')').to_owned())),
-                None => (text, None),
-            };
-            let function = parse_name(name).ok_or_else(|| bad(format!("function {text}")))?;
-            Ok(DroverStatement::DeclareLocal { function, arguments })
-        }
+        "declare_local" => declare_local(call),
         other => Err(Refusal::with(
             RefusalCode::UnknownDrover,
             format!("drover.{other}()"),
@@ -95,6 +88,25 @@ fn place_schema(call: &DroverCall) -> Result<DroverStatement, Refusal> {
         schema: name.ok_or_else(|| bad(format!("schema {text}")))?.name,
         shard: args.required("shard")?.to_owned(),
     })
+}
+
+/// `drover.transaction_status`.
+fn transaction_status(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["id"])?;
+    let id = args.required("id")?.to_owned();
+    Ok(DroverStatement::TransactionStatus { id })
+}
+
+/// `drover.declare_local`.
+fn declare_local(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["function"])?;
+    let text = args.required("function")?;
+    let (name, arguments) = match text.split_once('(') {
+        Some((name, rest)) => (name, Some(rest.trim_end().trim_end_matches(')').to_owned())),
+        None => (text, None),
+    };
+    let function = parse_name(name).ok_or_else(|| bad(format!("function {text}")))?;
+    Ok(DroverStatement::DeclareLocal { function, arguments })
 }
 
 /// A table, and how it is moved.

@@ -11,7 +11,7 @@ use crate::admin_link::{AdminError, AdminLink};
 use crate::failpoint::{Mutant, Point};
 
 /// A prepared transaction this young may still be in its proxy's hands.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// One this young certainly is, if its proxy lives; its decision may be a moment old.
 const AT_WORK_MS: u32 = 1000;

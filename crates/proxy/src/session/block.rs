@@ -116,6 +116,15 @@ impl BeganWith {
     }
 }
 
+/// The name of a transaction that its client knows: it records its outcome under it.
+#[derive(Debug)]
+pub struct Name {
+    /// The name.
+    pub gid: commit::Gid,
+    /// What it stands for.
+    pub secret: commit::Secret,
+}
+
 /// The client's transaction block.
 #[derive(Debug)]
 pub struct Block {
@@ -147,6 +156,8 @@ pub struct Block {
     pub began_with: Option<BeganWith>,
     /// Held from the second shard to the end of the transaction.
     pub ticket: Option<TicketGuard>,
+    /// Its name, once the client has asked for it.
+    pub name: Option<Box<Name>>,
     /// The command tag of a Query's last statement so far. It is told when the transaction that the Query makes has
     /// committed, or when another statement follows, as PostgreSQL does.
     pub tag: Option<Box<[u8]>>,
@@ -172,6 +183,7 @@ impl Blank for Block {
             && !(self.inspect || self.notifies || self.lost || self.snapshots || self.cluster_snapshot)
             && self.began_with.is_none()
             && self.ticket.is_none()
+            && self.name.is_none()
             && self.tag.is_none()
     }
 }
@@ -193,6 +205,7 @@ impl Block {
         cluster_snapshot: false,
         began_with: None,
         ticket: None,
+        name: None,
         tag: None,
     };
 
@@ -211,6 +224,7 @@ impl Block {
         self.snapshots = false;
         self.cluster_snapshot = false;
         self.began_with = None;
+        self.name = None;
         self.tag = None;
     }
 

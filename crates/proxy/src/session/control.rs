@@ -277,7 +277,9 @@ impl Session {
             | TransactionCommand::RollbackPrepared(gid) => gid.starts_with("drover:"),
             _ => false,
         };
-        if elsewhere || reserved {
+        // What the client prepares itself could not tell its outcome under Drover's name.
+        let named = matches!(command, TransactionCommand::Prepare(_)) && self.block.name.is_some();
+        if elsewhere || reserved || named {
             return Err(Fault::refused_as(plan::RefusalCode::ClientTwoPhase));
         }
         if self.block.state == BlockState::Failed {

@@ -21,6 +21,8 @@ impl Session {
             DroverStatement::View(view) => self.show_view(*view).await,
             DroverStatement::QueriesReset => self.reset_queries(),
             DroverStatement::ConsistencyToken => self.tell_token().await,
+            DroverStatement::CurrentTransactionId => self.current_transaction_id().await,
+            DroverStatement::TransactionStatus { id } => self.transaction_status(id).await,
             DroverStatement::ExplainRoute { inner, triage } => {
                 let piece = text.get(inner.clone()).unwrap_or_default();
                 self.explain_route(piece, triage).await
@@ -502,6 +504,8 @@ impl Session {
                 Triage::Drover(DroverStatement::SchemaDiff) => Some(super::drift::DIFF_COLUMNS.to_vec()),
                 Triage::Drover(DroverStatement::QueriesReset) => Some(vec!["queries_reset"]),
                 Triage::Drover(DroverStatement::ConsistencyToken) => Some(vec!["consistency_token"]),
+                Triage::Drover(DroverStatement::CurrentTransactionId) => Some(vec!["current_transaction_id"]),
+                Triage::Drover(DroverStatement::TransactionStatus { .. }) => Some(vec!["transaction_status"]),
                 Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => {
                     Some(vec!["QUERY PLAN"])
                 }

@@ -67,7 +67,7 @@ impl Session {
         let result = match (commit, begun.as_slice()) {
             (false, _) => self.rollback_servers(&begun).await.map(|()| false),
             (true, []) => Ok(true),
-            (true, [index]) => self.commit_one(*index).await,
+            (true, [index]) if self.block.name.is_none() => self.commit_one(*index).await,
             (true, _) => self.commit_many(&begun).await,
         };
         if !touched.is_empty() {
@@ -161,9 +161,8 @@ impl Session {
             }
             Err(error) => {
                 self.drop_server(index);
-                Err(unknown_outcome(&format!(
-                    "connection to {name} was lost during COMMIT: {error}"
-                )))
+                let message = format!("connection to {name} was lost during COMMIT: {error}");
+                Err(unknown_outcome(&message, None))
             }
         }
     }
@@ -183,9 +182,10 @@ impl Session {
                 return Err(Fault::error("57014", "canceling statement due to user request"));
             }
         }
-        let secret = crate::cancel::random::<16>()
-            .map(Secret)
-            .map_err(|_| Fault::error("XX000", "the system has no random numbers"))?;
+        let secret = match &self.block.name {
+            Some(name) => name.secret,
+            None => new_secret()?,
+        };
         let (machine, effects) = Commit::start(&participants, secret);
         self.drive(begun, machine, effects).await
     }
@@ -216,6 +216,7 @@ impl Session {
             for effect in &batch {
                 match effect {
                     Effect::Answer(_) if told_early => return Err(Fault::ClientGone),
+                    Effect::Answer(Answer::Unknown) => return self.find_out(machine.gid()).await,
                     Effect::Answer(answer) => return self.commit_answer(*answer, first_error),
                     Effect::LeaveToRecovery { shard, gid } => {
                         let shard = catalog::ShardId(shard.0);
@@ -294,6 +295,11 @@ impl Session {
             };
             participants
                 .enlist(commit::ShardId(server.shard.0), writes, !server.unpreparable)
+                .map_err(|_| Fault::refused_as(plan::RefusalCode::Unpreparable))?;
+        }
+        if let Some(name) = &self.block.name {
+            participants
+                .name(name.gid.decider())
                 .map_err(|_| Fault::refused_as(plan::RefusalCode::Unpreparable))?;
         }
         Ok(participants)
@@ -418,7 +424,7 @@ impl Session {
                 self.engine.metrics.multi_shard_commits.increment();
                 Ok(true)
             }
-            Answer::Unknown => Err(unknown_outcome("the outcome of COMMIT is not known")),
+            Answer::Unknown => Err(unknown_outcome("the outcome of COMMIT is not known", None)),
             Answer::Aborted(AbortReason::AlreadyFailed(_)) => Ok(false),
             Answer::Aborted(reason) => Err(match (reason, first_error) {
                 (AbortReason::Error(_), Some((_, fields))) => Fault::Statement(fields),
@@ -476,9 +482,30 @@ fn effect_shard(effect: &Effect) -> commit::ShardId {
     }
 }
 
-fn unknown_outcome(message: &str) -> Fault {
-    let fields = ErrorFields::error("08007", message)
-        .with_hint("The transaction is either committed on all shards or on none; look before repeating it.");
+/// A new secret for the name of a transaction.
+pub(super) fn new_secret() -> Result<Secret, Fault> {
+    crate::cancel::random::<16>()
+        .map(Secret)
+        .map_err(|_| Fault::error("XX000", "the system has no random numbers"))
+}
+
+/// Nobody knows, but whoever asks later for the outcome of the name, if there is one.
+pub(super) fn unknown_outcome(message: &str, gid: Option<commit::Gid>) -> Fault {
+    let mut fields = ErrorFields::error("08007", message);
+    match gid {
+        Some(gid) => {
+            fields.detail = Some(format!("The transaction is {gid}."));
+            fields = fields.with_hint(format!(
+                "Ask SELECT drover.transaction_status('{gid}') before repeating it."
+            ));
+        }
+        None => {
+            fields = fields.with_hint(
+                "The transaction is either committed or not; look before repeating it. \
+                 drover.current_transaction_id(), asked before COMMIT, gives a name to ask for its outcome with.",
+            );
+        }
+    }
     Fault::Statement(Box::new(fields))
 }
 

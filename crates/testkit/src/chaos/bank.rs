@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::disturb::{Doors, Stage};
 use crate::client::{Client, ClientError};
@@ -22,6 +22,12 @@ const BALANCE: i64 = 1000;
 /// How long one exchange with a proxy may take before the client gives up.
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(40);
 
+/// How long it may take until somebody can say what became of a transaction.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
+/// Gives a transaction a name that can be asked for.
+const NAME: &str = "SELECT drover.current_transaction_id()";
+
 /// What the client of a transaction was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
@@ -31,6 +37,10 @@ pub(super) enum Fate {
     Refused,
     /// `08007`, or nothing.
     Unknown,
+    /// The same, and then by `drover.transaction_status`: committed.
+    ToldCommitted,
+    /// The same: aborted.
+    ToldAborted,
 }
 
 /// One transaction.
@@ -129,7 +139,13 @@ impl Bank {
             };
             let group = random.below(self.groups.len() as u64) as usize;
             let txn = self.next.fetch_add(1, Ordering::Relaxed);
-            let (fate, words, alive) = self.transfer(&mut open, group, txn, &mut random);
+            let mut id = None;
+            let (mut fate, words, alive) = self.transfer(&mut open, group, txn, &mut id, &mut random);
+            if fate == Fate::Unknown
+                && let Some(id) = id.or_else(|| id_in(&words))
+            {
+                fate = self.ask(doors, &id, txn);
+            }
             let transfer = Transfer { group, fate, words };
             self.transfers.lock().expect("no panic").insert(txn, transfer);
             client = alive.then_some(open);
@@ -142,6 +158,7 @@ impl Bank {
         client: &mut Client,
         group: usize,
         txn: u64,
+        id: &mut Option<String>,
         random: &mut Random,
     ) -> (Fate, String, bool) {
         let mut members = self.groups[group].clone();
@@ -165,6 +182,11 @@ impl Bank {
                 "INSERT INTO journal SELECT id, n, {txn} FROM accounts WHERE id = {id}"
             ));
         }
+        // Half of them can ask; early, late, or in the middle.
+        if txn.is_multiple_of(2) {
+            let at = 1 + random.below(texts.len() as u64) as usize;
+            texts.insert(at.min(texts.len()), NAME.to_owned());
+        }
         for text in texts {
             match client.simple(&text) {
                 Ok(answer) => {
@@ -173,6 +195,9 @@ impl Bank {
                         let alive = client.simple("ROLLBACK").is_ok();
                         return (Fate::Refused, words, alive);
                     }
+                    if text == NAME {
+                        *id = answer.value();
+                    }
                 }
                 // COMMIT was never sent.
                 Err(error) => return (Fate::Refused, error.to_string(), false),
@@ -180,13 +205,39 @@ impl Bank {
         }
         match client.simple("COMMIT") {
             Ok(answer) => match answer.error() {
-                Some(error) if error.sqlstate() == "08007" => (Fate::Unknown, error.to_string(), true),
+                Some(error) if error.sqlstate() == "08007" => {
+                    let detail = error.detail().unwrap_or_default();
+                    (Fate::Unknown, format!("{error} {detail}"), true)
+                }
                 Some(error) => (Fate::Refused, error.to_string(), true),
                 None if answer.tags() == ["COMMIT"] => (Fate::Committed, String::new(), true),
                 None => (Fate::Refused, format!("{:?}", answer.tags()), true),
             },
             Err(error) => (unanswered(&error), error.to_string(), false),
         }
+    }
+
+    /// Asks for the outcome of a transaction until there is one.
+    fn ask(&self, doors: &Doors, id: &str, txn: u64) -> Fate {
+        let deadline = Instant::now() + TOLD_WITHIN;
+        let mut last = String::new();
+        while Instant::now() < deadline {
+            let Some(mut client) = enter(doors, txn) else {
+                continue;
+            };
+            match client.simple(&format!("SELECT drover.transaction_status('{id}')")) {
+                Ok(answer) => match answer.value().as_deref() {
+                    Some("committed") => return Fate::ToldCommitted,
+                    Some("aborted") => return Fate::ToldAborted,
+                    other => last = format!("{other:?} {:?}", answer.error()),
+                },
+                Err(error) => last = error.to_string(),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let text = format!("transaction {txn}, {id}: nobody says what became of it: {last}");
+        self.wrong.lock().expect("no panic").push(text);
+        Fate::Unknown
     }
 
     /// Counts until it is told to stop.
@@ -240,6 +291,14 @@ fn read_once(client: &mut Client) -> Result<Option<(String, String, String)>, Cl
         Ok([sum, counted, rows]) => Ok(Some((sum, counted, rows))),
         Err(_) => Ok(None),
     }
+}
+
+/// The name of a transaction in an error.
+fn id_in(words: &str) -> Option<String> {
+    let from = words.find("drover:")?;
+    let rest = &words[from..];
+    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == ':'));
+    Some(rest[..end.unwrap_or(rest.len())].to_owned())
 }
 
 /// A client that has sent COMMIT and gets no answer knows nothing.

@@ -49,6 +49,8 @@ pub(super) fn check(stage: &Stage<'_>, bank: &Bank, report: &mut ChaosReport) {
             Fate::Committed => "committed",
             Fate::Refused => "refused",
             Fate::Unknown => "unknown",
+            Fate::ToldCommitted => "unknown, then told committed",
+            Fate::ToldAborted => "unknown, then told aborted",
         };
         *report.fates.entry(name).or_default() += 1;
     }
@@ -90,6 +92,14 @@ fn check_group(
         match (transfer.fate, there.contains(txn)) {
             (Fate::Committed, false) => {
                 wrong.push(format!("transaction {txn} was acknowledged and is not there"));
+            }
+            (Fate::ToldCommitted, false) => {
+                wrong.push(format!(
+                    "transaction {txn} was said to be committed and is not there"
+                ));
+            }
+            (Fate::ToldAborted, true) => {
+                wrong.push(format!("transaction {txn} was said to be aborted and is there"));
             }
             (Fate::Refused, true) => wrong.push(format!(
                 "transaction {txn} was refused and is there: {}",
