@@ -152,6 +152,17 @@ pub fn rollback_prepared(gid: &Gid) -> String {
 pub const LIST_PREPARED: &str = "SELECT gid, owner, prepared FROM pg_catalog.pg_prepared_xacts \
      WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, 'drover:')";
 
+/// The same for people: gid, owner, age in milliseconds.
+pub const LIST_PREPARED_WITH_AGE: &str = "SELECT gid, owner, \
+     (1000 * EXTRACT(EPOCH FROM GREATEST(pg_catalog.clock_timestamp() - prepared, interval '0')))::pg_catalog.int8 \
+     FROM pg_catalog.pg_prepared_xacts \
+     WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, 'drover:') LIMIT 10000";
+
+/// What a shard's decision looks like at the moment: for people, not to act on.
+pub fn peek(gid: &Gid) -> String {
+    format!("SELECT committed FROM drover_internal.decisions WHERE gid = '{gid}'")
+}
+
 fn array(shards: &[ShardId]) -> String {
     let items: Vec<String> = shards.iter().map(|shard| shard.to_string()).collect();
     format!("'{{{}}}'::pg_catalog.text[]", items.join(","))

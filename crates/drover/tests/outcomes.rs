@@ -177,3 +177,32 @@ fn names_are_refused_where_they_would_mean_nothing() {
     let strange = "drover:1:1:00000000000000000000000000000000";
     assert_eq!(status(&mut client, strange), "aborted");
 }
+
+#[test]
+fn what_is_in_doubt_is_listed_until_it_is_finished() {
+    let site = site();
+    let proxy = site.start("one");
+    let mut client = proxy.client();
+    table(&mut client);
+    let rows = |client: &mut Client| run(client, "SELECT * FROM drover.transactions").text_rows();
+    assert_eq!(rows(&mut client), Vec::<Vec<Option<String>>>::new());
+    // As a proxy leaves it that dies between PREPARE and the decision.
+    let gid = "drover:1:1:00000000000000000000000000000001";
+    let cluster = TestCluster::shared(3);
+    let shard = &cluster.info().shards[1].primary;
+    let prepare = format!("BEGIN; CREATE TABLE left_behind (a int); PREPARE TRANSACTION '{gid}'");
+    cluster.on_node(shard, site.database(), &prepare);
+    let found = rows(&mut client);
+    let shown: Vec<Option<&str>> = found[0].iter().take(5).map(Option::as_deref).collect();
+    let owner = cluster.info().admin_user.as_str();
+    let expected = [gid, owner, "shard_1", "none", "shard_2"].map(Some);
+    assert_eq!(shown, expected);
+    assert_eq!(status(&mut client, gid), "in progress");
+    // Recovery looks every now and then, and gives up on its proxy after ten seconds.
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while !rows(&mut client).is_empty() {
+        assert!(Instant::now() < deadline, "never finished");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(status(&mut client, gid), "aborted");
+}

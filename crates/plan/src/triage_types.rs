@@ -408,6 +408,8 @@ pub enum DroverView {
     Queries,
     /// `drover.reshardings`
     Reshardings,
+    /// `drover.transactions`
+    Transactions,
     /// `drover.global_indexes`
     GlobalIndexes,
 }

@@ -33,7 +33,7 @@ use crate::tls::Tls;
 use databases::{Database, Databases};
 pub use databases::{ServeDatabases, ServeError};
 pub use gate::{Gate, Running};
-pub(crate) use outcome::Outcome;
+pub(crate) use outcome::{InDoubt, Outcome};
 pub(crate) use snapshots::Held;
 
 /// How long running statements are waited for, while all others wait, before a change lets them go on and tries again.
@@ -302,6 +302,11 @@ impl Cluster {
     /// The outcome of a transaction of this proxy that it does nothing more about: committed or not; `None`: not known in time.
     pub(crate) async fn outcome_soon(&self, database: &str, gid: &commit::Gid) -> Option<bool> {
         outcome::find_out(self, database, gid).await
+    }
+
+    /// What is prepared on any shard, the oldest first, and the shards that could not be asked.
+    pub(crate) async fn in_doubt(&self, database: &str) -> (Vec<InDoubt>, Vec<(ShardId, AdminError)>) {
+        outcome::list(self, database).await
     }
 
     /// Finishes every prepared transaction whose decision is known, however young it is. Failures are left to recovery.

@@ -131,6 +131,7 @@ fn view(name: &str) -> Result<DroverView, Refusal> {
         "pools" => DroverView::Pools,
         "queries" => DroverView::Queries,
         "reshardings" => DroverView::Reshardings,
+        "transactions" => DroverView::Transactions,
         "global_indexes" => DroverView::GlobalIndexes,
         other => {
             return Err(Refusal::with(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use catalog::ShardId;
 use commit::Gid;
+use commit::recovery::Decision;
 
 use super::Cluster;
 use super::recovery::GRACE;
@@ -20,6 +21,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the session whose decision was not answered asks before it answers its client.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a shard may take to list what it has prepared.
+const LISTED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Pause after the first failure; it doubles.
 const RETRY: Duration = Duration::from_millis(20);
@@ -101,6 +105,80 @@ async fn is_fresh(cluster: &Cluster, database: &str, gid: &Gid) -> bool {
         }
     }
     false
+}
+
+/// A transaction that is prepared somewhere.
+#[derive(Debug)]
+pub(crate) struct InDoubt {
+    /// Its name.
+    pub(crate) gid: Gid,
+    /// The role whose it is.
+    pub(crate) owner: String,
+    /// Numbers of the shards.
+    pub(crate) prepared_on: Vec<u32>,
+    /// Since its first part was prepared.
+    pub(crate) age_ms: u64,
+    /// What its deciding shard says; `None`: it cannot be asked.
+    pub(crate) decision: Option<Decision>,
+}
+
+pub(super) async fn list(cluster: &Cluster, database: &str) -> (Vec<InDoubt>, Vec<(ShardId, AdminError)>) {
+    let mut found: Vec<InDoubt> = Vec::new();
+    let mut missing = Vec::new();
+    for shard in &cluster.record().shards {
+        let rows = async {
+            let mut link = cluster.admin_link(shard.id, database).await?;
+            link.rows(commit::sql::LIST_PREPARED_WITH_AGE).await
+        };
+        match within(rows).await {
+            Ok(rows) => rows
+                .iter()
+                .for_each(|row| add(&mut found, shard.id.0, row.as_slice())),
+            Err(error) => missing.push((shard.id, error)),
+        }
+    }
+    for one in &mut found {
+        let decision = async {
+            let mut link = cluster.admin_link(ShardId(one.gid.decider().0), database).await?;
+            link.value(&commit::sql::peek(&one.gid)).await
+        };
+        one.decision = match within(decision).await {
+            Ok(Some(committed)) if committed == "t" => Some(Decision::Commit),
+            Ok(Some(_)) => Some(Decision::Abort),
+            Ok(None) => Some(Decision::Absent),
+            Err(_) => None,
+        };
+    }
+    found.sort_by_key(|one| std::cmp::Reverse(one.age_ms));
+    (found, missing)
+}
+
+fn add(found: &mut Vec<InDoubt>, shard: u32, row: &[Option<String>]) {
+    let [Some(gid), Some(owner), Some(age_ms)] = row else {
+        return;
+    };
+    let (Ok(gid), Ok(age_ms)) = (gid.parse::<Gid>(), age_ms.parse::<u64>()) else {
+        return;
+    };
+    match found.iter_mut().find(|one| one.gid == gid) {
+        Some(one) => {
+            one.prepared_on.push(shard);
+            one.age_ms = one.age_ms.max(age_ms);
+        }
+        None => found.push(InDoubt {
+            gid,
+            owner: owner.clone(),
+            prepared_on: vec![shard],
+            age_ms,
+            decision: None,
+        }),
+    }
+}
+
+/// One shard that is away keeps nobody waiting for long.
+async fn within<T>(question: impl Future<Output = Result<T, AdminError>>) -> Result<T, AdminError> {
+    let answer = tokio::time::timeout(LISTED_WITHIN, question).await;
+    answer.unwrap_or_else(|_| Err(AdminError::State("it does not answer in time".to_owned())))
 }
 
 fn of(committed: &str) -> Outcome {

@@ -53,12 +53,17 @@ pub(super) struct Found {
     pub(super) resolved: usize,
     /// Transactions that are not decided, or could not be finished yet.
     pub(super) left: usize,
+    /// The age of the oldest of them, in milliseconds.
+    pub(super) oldest_ms: u64,
 }
 
 /// Looks at every shard once and finishes what can be finished: what is decided, and what is so old that nobody will
 /// decide it. A shard that does not answer does not keep the others from being looked at; the first error is told.
 pub(super) async fn run_once(cluster: &Cluster) -> (Found, Option<AdminError>) {
-    run(cluster, AT_WORK_MS, false).await
+    let (found, error) = run(cluster, AT_WORK_MS, false).await;
+    cluster.figures.in_doubt.set(found.left as u64);
+    cluster.figures.in_doubt_ms.set(found.oldest_ms);
+    (found, error)
 }
 
 /// Finishes what is decided, whatever its age, and leaves the rest alone.
@@ -96,17 +101,19 @@ async fn run_on(
     let mut link = cluster.admin_link(shard, database).await?;
     let grace_ms = cluster.fail_points.grace(GRACE).as_millis();
     let sql = format!(
-        "SELECT gid, prepared > pg_catalog.clock_timestamp() - interval '{grace_ms} milliseconds' \
+        "SELECT gid, prepared > pg_catalog.clock_timestamp() - interval '{grace_ms} milliseconds', \
+         (1000 * EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - prepared))::pg_catalog.int8 \
          FROM pg_catalog.pg_prepared_xacts \
          WHERE database = pg_catalog.current_database() AND gid LIKE 'drover:%' \
          AND prepared <= pg_catalog.clock_timestamp() - interval '{age_ms_min} milliseconds'"
     );
     for row in link.rows(&sql).await? {
-        let [Some(gid), young] = row.as_slice() else {
+        let [Some(gid), young, age_ms] = row.as_slice() else {
             continue;
         };
         let Ok(gid) = gid.parse::<Gid>() else { continue };
         let within_grace = decided_only || young.as_deref() != Some("f");
+        let left_before = found.left;
         let one = resolve(cluster, &mut link, database, &gid, within_grace);
         match tokio::time::timeout(ONE_WITHIN, one).await {
             Ok(Ok(true)) => found.resolved += 1,
@@ -122,6 +129,10 @@ async fn run_on(
                 // Whatever it was doing, it does it on this connection.
                 link = cluster.admin_link(shard, database).await?;
             }
+        }
+        if found.left > left_before {
+            let age_ms = age_ms.as_deref().and_then(|text| text.parse().ok());
+            found.oldest_ms = found.oldest_ms.max(age_ms.unwrap_or_default());
         }
     }
     Ok(())

@@ -273,6 +273,7 @@ impl Session {
                     &self.database,
                 )
             }
+            DroverView::Transactions => self.in_doubt().await,
             DroverView::Queries => queries::rows(
                 &self.engine.shared.metrics,
                 (!self.sees_all_queries()).then_some((&*self.database, &*self.user)),

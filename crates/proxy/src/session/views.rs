@@ -1,7 +1,9 @@
 //! The rows of the views in schema `drover`.
 
 use crate::admin_api::PoolFigures;
+use crate::cluster::InDoubt;
 use crate::pools::Place;
+use commit::recovery::Decision;
 use movement::workflow::{Phase, Workflow};
 use plan::DroverView;
 use topology::records::{ClusterRecord, Scheme, TableKind, TableRecord, TableState};
@@ -35,6 +37,7 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
             "server_user",
         ],
         DroverView::Queries => super::queries::COLUMNS,
+        DroverView::Transactions => &["id", "owner", "decided_by", "decision", "prepared_on", "age_ms"],
         DroverView::GlobalIndexes => &["schema", "table", "name", "columns", "unique", "entries"],
         DroverView::Reshardings => &[
             "id",
@@ -70,6 +73,8 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
         DroverView::ShardMap => super::map_rows::rows(record),
         // Asked of the workers: see `pools`.
         DroverView::Pools => Vec::new(),
+        // Asked of the servers: see `transactions`.
+        DroverView::Transactions => Vec::new(),
         // Of no cluster record: see `queries`.
         DroverView::Queries => Vec::new(),
         DroverView::GlobalIndexes => super::global_indexes::rows(record, database),
@@ -104,6 +109,28 @@ pub(super) fn moves(moves: &[Workflow], database: &str) -> Vec<Row> {
     };
     let here = moves.iter().filter(|workflow| workflow.database == database);
     here.map(row).collect()
+}
+
+/// The rows of `drover.transactions`, the oldest first.
+pub(super) fn transactions(found: &[InDoubt], name: impl Fn(u32) -> String) -> Vec<Row> {
+    let row = |one: &InDoubt| {
+        let places: Vec<String> = one.prepared_on.iter().map(|shard| name(*shard)).collect();
+        let decision = match one.decision {
+            Some(Decision::Commit) => Some("committed"),
+            Some(Decision::Abort) => Some("aborted"),
+            Some(_) => Some("none"),
+            None => None,
+        };
+        vec![
+            Some(one.gid.to_string()),
+            Some(one.owner.clone()),
+            Some(name(one.gid.decider().0)),
+            decision.map(str::to_owned),
+            Some(places.join(", ")),
+            Some(one.age_ms.to_string()),
+        ]
+    };
+    found.iter().map(row).collect()
 }
 
 /// The rows of `drover.pools`.
