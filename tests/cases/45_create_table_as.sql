@@ -73,7 +73,7 @@ BEGIN READ ONLY;
 @error 25006 CREATE TABLE read_only AS SELECT id FROM users;
 ROLLBACK;
 -- refused, and nothing is there
-@refused DRV3003 CREATE TABLE r1 AS SELECT random() AS r, id FROM users;
+@refused CREATE TABLE r1 AS SELECT random() AS r, id FROM users;
 @refused DRV6007 CREATE TABLE r2 AS SELECT k, p FROM odd;
 @refused DRV6007 CREATE TABLE r3 AS SELECT k, ea FROM odd;
 @refused DRV6007 CREATE MATERIALIZED VIEW r4 AS SELECT id FROM users;

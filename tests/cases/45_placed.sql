@@ -157,7 +157,8 @@ id,parent,label
 @error 23503 COPY tree FROM STDIN;
 800	801	nowhere
 \.
-COPY invoices (user_id, total) FROM STDIN;
+-- on one shard: an unsharded table that refers to a reference table
+@may_refuse COPY invoices (user_id, total) FROM STDIN;
 900	1.5
 901	2.5
 \.
@@ -193,7 +194,7 @@ CREATE TRIGGER stamps BEFORE INSERT OR UPDATE ON lines FOR EACH ROW EXECUTE FUNC
 INSERT INTO lines (invoice) VALUES (2), (3) RETURNING what;
 UPDATE lines SET what = NULL WHERE what = 'stamped';
 SELECT count(*) FROM lines WHERE what IS NULL;
-TRUNCATE lines;
+@may_refuse TRUNCATE lines;
 SELECT count(*) FROM lines;
 INSERT INTO lines (invoice, what) VALUES (2, 'after');
 ALTER TABLE billing.entries DETACH PARTITION billing.entries_rest;
@@ -208,21 +209,21 @@ DROP TABLE bills.again, bills.more;
 VACUUM invoices;
 ANALYZE invoices;
 BEGIN;
-LOCK TABLE invoices, users IN SHARE MODE;
+@may_refuse LOCK TABLE invoices, users IN SHARE MODE;
 COMMIT;
 -- refused
 @many @refused DRV7110 SELECT * FROM invoices, settings;
-@many @refused DRV7110 SELECT * FROM invoices JOIN users ON users.id = user_id;
-@many @refused DRV7110 SELECT count(*) FROM users WHERE id IN (SELECT user_id FROM invoices);
+@many @refused SELECT * FROM invoices JOIN users ON users.id = user_id;
+@many @refused SELECT count(*) FROM users WHERE id IN (SELECT user_id FROM invoices);
 @many @refused DRV7110 UPDATE invoices SET total = 1 FROM settings;
 @many @refused DRV7110 DELETE FROM settings USING invoices;
 @many @refused DRV6003 ALTER TABLE invoices ADD FOREIGN KEY (user_id) REFERENCES users;
-@many @refused DRV6003 ALTER TABLE notes ADD FOREIGN KEY (id) REFERENCES invoices;
-@many @refused DRV6003 ALTER TABLE invoices ADD FOREIGN KEY (user_id) REFERENCES notes;
+@many @refused DRV6003 ALTER TABLE notes ADD FOREIGN KEY (id) REFERENCES invoices NOT VALID;
+@many @refused DRV6003 ALTER TABLE invoices ADD FOREIGN KEY (user_id) REFERENCES notes NOT VALID;
 @many @refused DRV6003 CREATE TABLE of_invoices (id int REFERENCES invoices);
 @many @refused DRV6003 CREATE TABLE bills.of_notes (id int REFERENCES notes);
 @many @refused DRV7112 CREATE TABLE bills.query AS SELECT 1 AS a;
-@many @refused DRV7112 SELECT 1 AS a INTO bills.query;
+@many @refused DRV7112 SELECT 1 AS a INTO bills.into_query;
 @many @refused DRV7112 CREATE TABLE bills.copy (LIKE settings);
 @many @refused DRV6008 CREATE VIEW mixed AS SELECT * FROM invoices, settings;
 @refused DRV7111 CREATE TABLE nowhere (id int) WITH (drover.place = 'nowhere');
