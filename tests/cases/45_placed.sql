@@ -212,9 +212,9 @@ BEGIN;
 @may_refuse LOCK TABLE invoices, users IN SHARE MODE;
 COMMIT;
 -- refused
-@many @refused DRV7110 SELECT * FROM invoices, settings;
-@many @refused SELECT * FROM invoices JOIN users ON users.id = user_id;
-@many @refused SELECT count(*) FROM users WHERE id IN (SELECT user_id FROM invoices);
+SELECT count(*), sum(i.total), max(s.name) FROM invoices i, settings s;
+SELECT i.state, u.id FROM invoices i JOIN users u ON u.id = i.user_id;
+SELECT count(*) FROM users WHERE id IN (SELECT user_id FROM invoices);
 @many @refused DRV7110 UPDATE invoices SET total = 1 FROM settings;
 @many @refused DRV7110 DELETE FROM settings USING invoices;
 @many @refused DRV6003 ALTER TABLE invoices ADD FOREIGN KEY (user_id) REFERENCES users;

@@ -460,7 +460,7 @@ refusals! {
         "shard the table again without salt, then pin the key";
     Placements = "DRV7110",
         "the statement joins tables whose rows are on different shards: a placed table meets those of its own shard, and reference tables",
-        "SELECT * FROM invoices JOIN users ON users.id = invoices.user_id -- invoices is placed on shard_2",
+        "UPDATE invoices SET total = 0 FROM users WHERE users.id = invoices.user_id -- invoices is placed on shard_2",
         "run one statement for each, place both tables on one shard, or make the smaller one a reference table; INSERT … SELECT from one into the other is possible";
     UnknownPlace = "DRV7111",
         "there is no shard of this name",

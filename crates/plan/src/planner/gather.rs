@@ -5,8 +5,7 @@
 //! numeric scale and everything else are PostgreSQL's own.
 //!
 //! Why that is the same: a query's result depends on its tables only through the rows and columns it reads. A condition that
-//! removes rows from an input stays in the statement as well, and is one that every row of the result has passed
-//! ([`filters`]). The clock is read once and passed to both sides as a parameter; what is volatile is called where the statement is finished, and nowhere
+//! removes rows from an input is one that every row of the result has passed ([`filters`]), and is left out of the statement. The clock is read once and passed to both sides as a parameter; what is volatile is called where the statement is finished, and nowhere
 //! else. All inputs of a server are read by one statement, hence under one snapshot.
 //!
 //! Not gathered: what locks or writes, what needs a table to be a table (whole rows, `ctid`, TABLESAMPLE, a GROUP BY by primary key alone),
@@ -17,9 +16,9 @@ mod filters;
 mod needs;
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use catalog::{Oid, Placement, Relation, Snapshot, TypeKind};
+use catalog::{Oid, Relation, Snapshot, TypeKind};
 use sql::{Deparser, Node, QualifiedName, Rewriter, quote_ident};
 
 use super::columns::collate_sql;
@@ -72,6 +71,7 @@ fn is_shape(code: RefusalCode) -> bool {
         code,
         RefusalCode::HomeWithSharded
             | RefusalCode::DifferentMaps
+            | RefusalCode::Placements
             | RefusalCode::NotOnKey
             | RefusalCode::Subquery
             | RefusalCode::OuterJoin
@@ -106,6 +106,7 @@ fn gathered(
         carriages: Vec::new(),
         slots: Vec::new(),
         used: Vec::new(),
+        met: HashSet::new(),
     };
     let mut leaves: Vec<&Node> = Vec::new();
     for (_, rte) in &cx.graph.leaves {
@@ -126,6 +127,7 @@ fn gathered(
         used: &build.used,
         items,
         grouped,
+        met: &build.met,
         unread: &|rte| build.unread(rte),
         missing: Cell::new(false),
     };
@@ -190,9 +192,12 @@ fn check(cx: &Cx<'_>) -> Result<(), Refusal> {
 /// Where the rows of a table are that matter: all that any of its uses may need.
 fn place_of(cx: &Cx<'_>, rte: &Node) -> Result<GatherPlace, Refusal> {
     let relation = relation_of(cx.snapshot, rte)?;
-    let Placement::Sharded { map, .. } = relation.placement else {
+    let Some(map) = relation.map() else {
         return Ok(GatherPlace::Home);
     };
+    if relation.placement.is_placed() {
+        return Ok(GatherPlace::All { map });
+    }
     let of_rte = |instance: &usize| {
         let mut leaves = cx.graph.leaves.iter();
         leaves.any(|(other, known)| other == instance && std::ptr::eq(*known, rte))
@@ -231,6 +236,8 @@ struct Build<'b, 'a> {
     slots: Vec<GatherSlot>,
     /// Which input each entry of a range table reads.
     used: Vec<(*const Node, usize)>,
+    /// Conditions that every row of their input has met.
+    met: HashSet<*const Node>,
 }
 
 /// A column of an input.
@@ -276,16 +283,18 @@ impl<'a> Build<'_, 'a> {
                 suffix: String::new(),
             });
         }
-        let conditions: Vec<String> = conditions
-            .into_iter()
-            .filter(|condition| may_be_pushed(condition, self.snapshot))
-            .filter_map(|condition| deparser.expr(condition).ok())
-            .collect();
+        let mut pushed = Vec::new();
+        for condition in conditions.into_iter().filter(|c| may_be_pushed(c, self.snapshot)) {
+            if let Ok(text) = deparser.expr(condition) {
+                pushed.push(text);
+                self.met.insert(std::ptr::from_ref(condition));
+            }
+        }
         let only = if rte.bool("inh")? { "" } else { "ONLY " };
         let table = QualifiedName::qualified(&relation.schema, &relation.name);
         let mut sql = format!("SELECT {} FROM {only}{table} AS {alias}", items.join(", "));
-        if !conditions.is_empty() {
-            sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
+        if !pushed.is_empty() {
+            sql.push_str(&format!(" WHERE {}", pushed.join(" AND ")));
         }
         let known = self
             .inputs
@@ -449,7 +458,7 @@ impl<'a> Build<'_, 'a> {
 
 /// Whether a condition on a table's own columns means the same on the server that has the rows.
 fn may_be_pushed(condition: &Node, snapshot: &Snapshot) -> bool {
-    let found = calls::calls(condition, snapshot, &std::collections::HashSet::new());
+    let found = calls::calls(condition, snapshot, &HashSet::new());
     found.unproved.is_none()
         && found.about_server.is_none()
         && found.home_only.is_none()
@@ -463,6 +472,7 @@ struct Over<'b, 'a> {
     used: &'b [(*const Node, usize)],
     items: Vec<String>,
     grouped: dependent::Grouped,
+    met: &'b HashSet<*const Node>,
     /// What stands for a table that is never read.
     unread: &'b dyn Fn(&Node) -> Option<String>,
     /// Some table has nothing in its place.
@@ -471,6 +481,10 @@ struct Over<'b, 'a> {
 
 impl Rewriter for Over<'_, '_> {
     fn expression(&self, node: &Node, _level: usize) -> Option<String> {
+        // Left in, it would make PostgreSQL expect few rows of few, and loop over them.
+        if self.met.contains(&std::ptr::from_ref(node)) {
+            return Some("true".to_owned());
+        }
         clock(node, self.inner.now, self.inner.statement_time)
     }
 
