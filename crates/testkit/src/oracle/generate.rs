@@ -114,7 +114,9 @@ impl Query {
     fn new(random: &mut Random) -> Query {
         let (from, aliases) = from(random);
         let filter = filter(random, &aliases);
-        match random.below(5) {
+        match random.below(7) {
+            5 => windowed(random, &from, &aliases, &filter),
+            6 => combined(random),
             0 | 1 => plain(random, &from, &aliases, &filter),
             2 => distinct(random, &from, &aliases, &filter),
             3 => {
@@ -143,7 +145,7 @@ fn from(random: &mut Random) -> (String, Vec<&'static str>) {
     let join = *random
         .pick(&["JOIN", "LEFT JOIN", "JOIN", "RIGHT JOIN", "FULL JOIN"])
         .unwrap_or(&"JOIN");
-    match random.below(12) {
+    match random.below(18) {
         0..=3 => ("g_a a".to_string(), vec!["a"]),
         4 => ("g_c a".to_string(), vec!["a"]),
         5 => ("g_home a".to_string(), vec!["a"]),
@@ -154,8 +156,31 @@ fn from(random: &mut Random) -> (String, Vec<&'static str>) {
         ),
         9 => (format!("g_a a {join} g_ref r ON r.code = a.x"), vec!["a"]),
         10 => (format!("g_a a {join} g_b b ON b.x = a.x"), vec!["a", "b"]),
-        _ => (
+        11 => (
             "(SELECT k, id, x, n, t, d, b FROM g_a WHERE x IS NOT NULL) a".to_string(),
+            vec!["a"],
+        ),
+        // Tables that do not meet on the shards.
+        12 => (format!("g_a a {join} g_c b ON b.id = a.id"), vec!["a", "b"]),
+        13 => (
+            format!("g_a a {join} g_home b ON b.id = a.x AND b.b AND a.n > 3"),
+            vec!["a", "b"],
+        ),
+        14 => (
+            format!("g_home a {join} g_c b ON b.x = a.x AND a.t IS NOT NULL"),
+            vec!["a", "b"],
+        ),
+        15 => (
+            format!("g_a a {join} (g_home b JOIN g_ref r ON r.code = b.x AND b.n > 1) ON b.k = a.k"),
+            vec!["a", "b"],
+        ),
+        16 => (
+            "(SELECT k, id, x, n, t, d, b FROM g_a UNION ALL SELECT k, id, x, n, t, d, b FROM g_home) a"
+                .to_string(),
+            vec!["a"],
+        ),
+        _ => (
+            "(SELECT DISTINCT ON (x) k, id, x, n, t, d, b FROM g_a ORDER BY x, k, id) a".to_string(),
             vec!["a"],
         ),
     }
@@ -181,7 +206,8 @@ fn expression(random: &mut Random, aliases: &[&str]) -> String {
     match random.below(8) {
         0 => format!("lower({alias}.t)"),
         1 => format!("{alias}.x % 4"),
-        2 => format!("coalesce({alias}.n, 0)"),
+        // Zeros that look alike: which of several equal values stands for a group is nobody's promise.
+        2 => format!("coalesce({alias}.n, 0)::numeric(12,2)"),
         3 => format!("extract(year FROM {alias}.d)"),
         4 => format!("{alias}.b IS NULL"),
         5 => format!("length({alias}.t) + {alias}.id % 2"),
@@ -211,11 +237,96 @@ fn filter(random: &mut Random, aliases: &[&str]) -> String {
             _ => name,
         });
     }
+    if random.below(5) == 0 {
+        terms.push(subquery(random, aliases));
+    }
     if terms.is_empty() {
         return String::new();
     }
     let glue = if random.below(4) == 0 { " OR " } else { " AND " };
     format!(" WHERE {}", terms.join(glue))
+}
+
+/// A condition that asks another table.
+fn subquery(random: &mut Random, aliases: &[&str]) -> String {
+    let alias = random.pick(aliases).copied().unwrap_or("a");
+    let table = *random.pick(&["g_a", "g_b", "g_c", "g_home"]).unwrap_or(&"g_a");
+    let number = random.below(40);
+    match random.below(6) {
+        0 => format!("{alias}.x IN (SELECT s.x FROM {table} s WHERE s.id > {number})"),
+        1 => format!("{alias}.x NOT IN (SELECT s.x FROM {table} s WHERE s.x IS NOT NULL AND s.b)"),
+        2 => format!("EXISTS (SELECT 1 FROM {table} s WHERE s.x = {alias}.x AND s.id <> {alias}.id)"),
+        3 => format!("NOT EXISTS (SELECT 1 FROM {table} s WHERE s.t = {alias}.t AND s.n > {number})"),
+        4 => format!("{alias}.n > (SELECT avg(s.n) FROM {table} s WHERE s.x = {alias}.x)"),
+        _ => {
+            format!("{alias}.n >= ALL (SELECT s.n FROM {table} s WHERE s.id < {number} AND s.n IS NOT NULL)")
+        }
+    }
+}
+
+/// Windows whose values do not depend on the order of equal rows.
+fn windowed(random: &mut Random, from: &str, aliases: &[&str], filter: &str) -> Query {
+    let alias = random.pick(aliases).copied().unwrap_or("a");
+    let call = match random.below(6) {
+        0 => "count(*)".to_string(),
+        1 => format!("sum({alias}.x)"),
+        2 => format!("max({alias}.t)"),
+        3 => format!("avg({alias}.n)"),
+        4 => "rank()".to_string(),
+        _ => "dense_rank()".to_string(),
+    };
+    let mut window = Vec::new();
+    if random.below(3) > 0 {
+        window.push(format!("PARTITION BY {}", expression(random, aliases)));
+    }
+    if random.below(2) == 0 {
+        window.push(format!(
+            "ORDER BY {}{}",
+            expression(random, aliases),
+            direction(random)
+        ));
+    }
+    let first = expression(random, aliases);
+    Query {
+        sql: format!(
+            "SELECT {first}, {call} OVER ({}) FROM {from}{filter}",
+            window.join(" ")
+        ),
+        ordered: false,
+        counted: false,
+    }
+}
+
+/// A set operation.
+fn combined(random: &mut Random) -> Query {
+    let column = *random
+        .pick(&["k::text", "id", "x", "n", "t", "d", "b"])
+        .unwrap_or(&"x");
+    let mut arm = || {
+        let table = *random.pick(&["g_a", "g_b", "g_c", "g_home"]).unwrap_or(&"g_a");
+        let filter = filter(random, &["a"]);
+        format!("SELECT a.{column} FROM {table} a{filter}")
+    };
+    let (left, right) = (arm(), arm());
+    let operation = *random
+        .pick(&[
+            "UNION",
+            "UNION ALL",
+            "INTERSECT",
+            "INTERSECT ALL",
+            "EXCEPT",
+            "EXCEPT ALL",
+        ])
+        .unwrap_or(&"UNION");
+    let tail = match random.below(3) {
+        0 => format!(" ORDER BY 1{} LIMIT {}", direction(random), random.below(30)),
+        _ => String::new(),
+    };
+    Query {
+        ordered: !tail.is_empty(),
+        sql: format!("{left} {operation} {right}{tail}"),
+        counted: false,
+    }
 }
 
 fn aggregate(random: &mut Random, aliases: &[&str]) -> String {
@@ -339,10 +450,14 @@ fn grouped(random: &mut Random, from: &str, aliases: &[&str], filter: &str) -> Q
     } else {
         String::new()
     };
+    let by = match random.below(8) {
+        0 => format!("ROLLUP ({})", keys.join(", ")),
+        1 => format!("CUBE ({})", keys.join(", ")),
+        _ => keys.join(", "),
+    };
     let sql = format!(
-        "SELECT {} FROM {from}{filter} GROUP BY {}{having}{tail}",
-        list.join(", "),
-        keys.join(", ")
+        "SELECT {} FROM {from}{filter} GROUP BY {by}{having}{tail}",
+        list.join(", ")
     );
     Query {
         sql,
