@@ -11,7 +11,6 @@
 @refused DRV6001 CREATE UNIQUE INDEX users_email_index ON users (email);
 @refused DRV6001 ALTER TABLE users ADD CONSTRAINT users_email UNIQUE (email);
 @refused DRV6003 ALTER TABLE orders ADD CONSTRAINT other FOREIGN KEY (status) REFERENCES tenants NOT VALID;
-@refused DRV5005 MERGE INTO countries c USING (VALUES ('de')) v(code) ON c.code = v.code WHEN MATCHED THEN UPDATE SET name = 'merged';
 -- the refused statements changed nothing
 SELECT count(*) FROM users WHERE id > 1000;
 SELECT id, name FROM users;
