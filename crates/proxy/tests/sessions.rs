@@ -12,6 +12,8 @@ mod ahead;
 mod dead;
 #[path = "sessions/fixture.rs"]
 mod fixture;
+#[path = "sessions/gather.rs"]
+mod gather;
 #[path = "sessions/global_indexes.rs"]
 mod global_indexes;
 #[path = "sessions/guards.rs"]

@@ -108,13 +108,7 @@ fn gathered(
         used: Vec::new(),
         met: HashSet::new(),
     };
-    let mut leaves: Vec<&Node> = Vec::new();
-    for (_, rte) in &cx.graph.leaves {
-        if !leaves.iter().any(|known| std::ptr::eq(*known, *rte)) {
-            leaves.push(rte);
-        }
-    }
-    for rte in leaves {
+    for rte in leaves(&cx) {
         let place = place_of(&cx, rte)?;
         build.leaf(rte, place)?;
     }
@@ -158,6 +152,17 @@ fn gathered(
         param_count: cx.prelude.params,
         indexed: false,
     })
+}
+
+/// The tables that are read, each entry once.
+fn leaves<'a>(cx: &Cx<'a>) -> Vec<&'a Node> {
+    let mut leaves: Vec<&Node> = Vec::new();
+    for (_, rte) in &cx.graph.leaves {
+        if !leaves.iter().any(|known| std::ptr::eq(*known, *rte)) {
+            leaves.push(rte);
+        }
+    }
+    leaves
 }
 
 /// What has no meaning over rows that were pulled, or would have another one.

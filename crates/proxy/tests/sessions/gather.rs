@@ -1,0 +1,134 @@
+//! Statements that are finished over rows of several servers: rights, the bound, and what one moment of a server looks like.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use testkit::client::Client;
+
+use super::fixture::{Fixture, error, run, value};
+
+const SHARDS: u16 = 2;
+const JOINED: &str = "SELECT a.k, h.n FROM a JOIN h ON h.x = a.x ORDER BY 1";
+
+fn tables(client: &mut Client) {
+    for sql in [
+        "CREATE TABLE a (k int PRIMARY KEY, x int, secret int) WITH (drover.shard_key = 'k')",
+        "CREATE TABLE h (x int, n int)",
+        "CREATE VIEW v AS SELECT k, x FROM a",
+        "INSERT INTO a SELECT g, g % 3, g FROM generate_series(1, 9) g",
+        "INSERT INTO h VALUES (1, 10)",
+    ] {
+        run(client, sql);
+    }
+}
+
+/// A role with this name on every server, that clients may become.
+fn role(fixture: &Fixture, purpose: &str) -> String {
+    let database = value(&mut fixture.direct(), "SELECT current_database()");
+    let user = value(&mut fixture.direct(), "SELECT current_user");
+    let name = format!("{purpose}_{database}");
+    for shard in 0..usize::from(SHARDS) {
+        let sql = format!("CREATE ROLE {name}; GRANT {name} TO {user}");
+        run(&mut fixture.admin_of(shard), &sql);
+    }
+    name
+}
+
+#[test]
+fn tables_are_read_with_the_rights_of_the_client() {
+    let fixture = Fixture::over(SHARDS, 4, 1);
+    let client = &mut fixture.client();
+    tables(client);
+    let (reader, viewer) = (role(&fixture, "reader"), role(&fixture, "viewer"));
+    run(client, &format!("GRANT SELECT (k, x) ON a TO {reader}"));
+    run(client, &format!("GRANT SELECT ON h TO {reader}, {viewer}"));
+    run(client, &format!("GRANT SELECT ON v TO {viewer}"));
+    assert_eq!(run(client, JOINED).text_rows().len(), 3);
+
+    run(client, &format!("SET ROLE {reader}"));
+    assert_eq!(run(client, JOINED).text_rows().len(), 3);
+    let (code, message) = error(client, "SELECT a.secret, h.n FROM a JOIN h ON h.x = a.x");
+    assert_eq!((&*code, &*message), ("42501", "permission denied for table a"));
+    // The tables may be read, the view may not.
+    let through_view = "SELECT v.k, h.n FROM v JOIN h ON h.x = v.x";
+    assert_eq!(error(client, through_view).0, "0A000");
+
+    run(client, &format!("SET ROLE {viewer}"));
+    assert_eq!(error(client, JOINED).0, "42501");
+    assert_eq!(error(client, through_view).0, "0A000");
+
+    run(client, "RESET ROLE");
+    assert_eq!(run(client, through_view).text_rows().len(), 3);
+    run(client, "ALTER TABLE a ENABLE ROW LEVEL SECURITY");
+    assert_eq!(error(client, JOINED).0, "0A000");
+}
+
+#[test]
+fn the_rows_of_a_statement_are_bounded() {
+    let fixture = Fixture::over(SHARDS, 4, 1);
+    let client = &mut fixture.client();
+    tables(client);
+    run(
+        client,
+        "CREATE TABLE long (k int PRIMARY KEY, t text) WITH (drover.shard_key = 'k')",
+    );
+    for from in [1, 3_001] {
+        let to = from + 2_999;
+        run(
+            client,
+            &format!("INSERT INTO long SELECT g, repeat('x', 15000) FROM generate_series({from}, {to}) g"),
+        );
+    }
+    let (code, message) = error(
+        client,
+        "SELECT count(l.t || h.n) FROM long l JOIN h ON h.x = l.k % 3",
+    );
+    assert_eq!(code, "53400");
+    assert!(
+        message.contains("67108864 bytes") && message.contains("\"long\""),
+        "{message}"
+    );
+    // A column that is not needed does not count, and the session goes on.
+    assert_eq!(
+        value(client, "SELECT count(*) FROM long l JOIN h ON h.x = l.k % 3"),
+        "2000"
+    );
+}
+
+#[test]
+fn the_tables_of_a_server_are_read_at_one_moment() {
+    let fixture = Fixture::over(SHARDS, 8, 2);
+    let client = &mut fixture.client();
+    tables(client);
+    run(
+        client,
+        "CREATE TABLE b (k int PRIMARY KEY, x int) WITH (drover.shard_key = 'k', drover.colocate_with = 'a')",
+    );
+    run(client, "DELETE FROM a");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A row of each, of one key and hence of one shard, comes and goes in one transaction.
+        for key in [1, 2, 3, 4] {
+            let (fixture, stop) = (&fixture, &stop);
+            scope.spawn(move || {
+                let client = &mut fixture.client();
+                let both = |first: &str, second: &str| format!("BEGIN; {first}; {second}; COMMIT");
+                while !stop.load(Ordering::Relaxed) {
+                    let insert = |table: &str| format!("INSERT INTO {table} (k, x) VALUES ({key}, {key})");
+                    let delete = |table: &str| format!("DELETE FROM {table} WHERE k = {key}");
+                    run(client, &both(&insert("a"), &insert("b")));
+                    run(client, &both(&delete("b"), &delete("a")));
+                }
+            });
+        }
+        let halves = "SELECT count(*) FROM a FULL JOIN b ON b.x = a.x WHERE a.x IS NULL OR b.x IS NULL";
+        let mut seen = Vec::new();
+        for _ in 0..150 {
+            seen.push(value(client, halves));
+            run(client, "BEGIN");
+            seen.push(value(client, halves));
+            run(client, "COMMIT");
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(seen.iter().all(|halves| halves == "0"), "{seen:?}");
+    });
+}
