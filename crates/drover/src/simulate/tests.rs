@@ -64,7 +64,8 @@ fn salt_spreads_what_a_hash_keeps_together() {
     assert!(schemes::skew(&hash.before) > 1.4, "{hash:?}");
     assert!(schemes::skew(&salted.before) < 1.01, "{salted:?}");
     assert_eq!(salted.after.iter().sum::<u64>(), 300_000);
-    assert!((0.15..0.25).contains(&salted.moved_part()), "{salted:?}");
+    // How much depends on where the hottest key's parts are; but nothing goes anywhere else than to the new shard.
+    assert_eq!(salted.after.get(4), Some(&salted.moved), "{salted:?}");
     assert!(outcomes(line).iter().all(|outcome| outcome.scheme != "salted"));
     let pinned = outcomes("--rows 1000 --salt 2 --pin 7=2");
     let of_pinned = pinned.iter().find(|outcome| outcome.scheme == "salted").unwrap();
