@@ -470,6 +470,14 @@ refusals! {
         "a table of this kind cannot be made in a schema whose new tables are placed on a shard",
         "CREATE TABLE billing.totals AS SELECT 1 -- drover.place_schema('billing', shard => 'shard_2')",
         "create the table first, then INSERT; or make it in another schema";
+    SecondShard = "DRV7120",
+        "the transaction would use a second shard, and drover.transaction_mode is 'single'",
+        "SET drover.transaction_mode = 'single'; UPDATE orders SET total = 0",
+        "restrict the transaction to one shard key, or SET drover.transaction_mode = 'atomic'";
+    Fanout = "DRV7121",
+        "the statement concerns more shards than drover.fanout allows",
+        "SET drover.fanout = 'single'; SELECT count(*) FROM orders",
+        "restrict the statement to a shard key, or SET drover.fanout = 'all'";
     IndexShape = "DRV7130",
         "the table cannot have a global index over these columns",
         "SELECT drover.create_global_index('events', 'at', unique => true) -- at: timestamptz",

@@ -33,6 +33,7 @@ mod idle_times;
 mod inspect;
 mod learn;
 mod letters;
+mod limits;
 mod listen;
 mod lookup;
 mod many;

@@ -22,6 +22,8 @@ mod guards;
 mod leaks;
 #[path = "sessions/letters.rs"]
 mod letters;
+#[path = "sessions/limits.rs"]
+mod limits;
 #[path = "sessions/listening.rs"]
 mod listening;
 #[path = "sessions/movers.rs"]

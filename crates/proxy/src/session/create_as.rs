@@ -131,7 +131,7 @@ impl Session {
             None => self.client.conn.release_held(),
         };
         self.block.tag = None;
-        let limit = self.engine.cluster.gather_bytes_max();
+        let limit = self.gather_limit();
         let too_large = kept.len() > limit;
         let rows = self.copied_rows(kept);
         result?;

@@ -75,6 +75,7 @@ impl Session {
         if let Some(index) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(index);
         }
+        self.check_further_shard()?;
         if self.block.is_open() {
             match self.isolation() {
                 Isolation::Serializable if !self.servers.is_empty() => return Err(serializable()),

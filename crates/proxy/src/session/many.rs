@@ -189,6 +189,10 @@ impl Session {
         asked: Asked<'_>,
         values: Vec<Option<Extra>>,
     ) -> Result<(), Fault> {
+        // Which shards those are turns out later.
+        if planned.plan.target != Target::Cluster {
+            self.check_reach(shards.len(), planned.plan.writes)?;
+        }
         let told_late = planned.plan.indexed && planned.plan.returns_rows && asked.copy.is_none();
         if !told_late || self.client.conn.is_held() {
             return self.run_at_once(planned, shards, asked, values).await;
@@ -365,7 +369,7 @@ impl Session {
                 self.complete_rows(run, rows, &gathered, sink.rows)
             }
             Combine::Finish { sql: finish, inputs } => {
-                let limit = self.engine.cluster.gather_bytes_max();
+                let limit = self.gather_limit();
                 let arrays = ArrayColumns::new(inputs.iter().map(|input| input.type_oid), limit);
                 let mut sink = Collect { arrays };
                 let binary = vec![FormatCode::Binary; rows.width];
@@ -440,7 +444,7 @@ impl Session {
         };
         let formats = self.visible_formats(run);
         if split.returning && split.keeps_order {
-            let mut sink = Keep::new(run.order.len(), self.engine.cluster.gather_bytes_max());
+            let mut sink = Keep::new(run.order.len(), self.gather_limit());
             let gathered = self
                 .scatter(run, Texts::Each(&texts), &formats, 0, &mut sink)
                 .await?;
@@ -524,7 +528,7 @@ impl Session {
         }
         let slot = std::sync::Arc::clone(&self.cancel.slot);
         let limit_bytes = if self.client.conn.is_held() {
-            self.engine.cluster.gather_bytes_max()
+            self.gather_limit()
         } else {
             usize::MAX
         };

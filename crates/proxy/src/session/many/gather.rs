@@ -45,6 +45,7 @@ impl Session {
         let args = asked.args.unwrap_or(&none);
         let asking = places(gather, &context.snapshot, args)?;
         let order: Vec<ShardId> = asking.iter().map(|asking| asking.shard).collect();
+        self.check_reach(order.len(), planned.plan.writes)?;
         self.observation.over(&order);
         let indexes = self.enlist_all(&order).await?;
         let extras = self.times(&planned.plan.prelude, values, indexes[0]).await?;
@@ -67,7 +68,7 @@ impl Session {
             .collect();
         let mut formats = vec![FormatCode::Binary];
         formats.extend(gather.slots.iter().map(|slot| format_of(slot.carried.binary)));
-        let mut sink = Inputs::new(gather, self.engine.cluster.gather_bytes_max());
+        let mut sink = Inputs::new(gather, self.gather_limit());
         let scattered = self
             .scatter(&run, Texts::Each(&texts), &formats, 0, &mut sink)
             .await;

@@ -82,7 +82,7 @@ impl Session {
                 .flatten()
                 .next()
                 .unwrap_or_default();
-            if notes.len() > self.engine.cluster.gather_bytes_max() {
+            if notes.len() > self.gather_limit() {
                 return Err(Fault::error(
                     "53400",
                     "the statement changes more entries of global indexes than gather_max_bytes allows",

@@ -155,7 +155,7 @@ impl Session {
     /// Finds and locks the rows, and decides which of them stay.
     async fn lock_rows(&mut self, step: &Step<'_>, order: &[ShardId]) -> Result<Vec<Found>, Fault> {
         let relocate = step.relocate;
-        let limit = self.engine.cluster.gather_bytes_max();
+        let limit = self.gather_limit();
         let indexes = self.enlist_all(order).await?;
         let run = step.run(order, &indexes, &relocate.lock);
         let texts = Texts::Rows {
@@ -217,7 +217,7 @@ impl Session {
         if leave.is_empty() {
             return Ok(lanes);
         }
-        let limit = self.engine.cluster.gather_bytes_max();
+        let limit = self.gather_limit();
         let (order, arrays) = finished(leave);
         let indexes = self.enlist_all(&order).await?;
         let run = step.run(&order, &indexes, &relocate.leave);

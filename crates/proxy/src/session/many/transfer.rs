@@ -132,7 +132,7 @@ impl Session {
             None => self.client.conn.release_held(),
         };
         self.block.tag = None;
-        let limit = self.engine.cluster.gather_bytes_max();
+        let limit = self.gather_limit();
         let too_large = kept.len() > limit;
         let (messages, rows) = self.take_rows(kept);
         result?;
@@ -221,7 +221,7 @@ impl Session {
         let context = self.plan_context().await?;
         let snapshot = &context.snapshot;
         let own = usize::from(planned.plan.param_count);
-        let limit = self.engine.cluster.gather_bytes_max();
+        let limit = self.gather_limit();
         let elements: Vec<u32> = array_types(transfer)
             .iter()
             .map(|(element, _)| *element)
@@ -326,7 +326,7 @@ impl Session {
             return self.complete_equal(&gathered);
         }
         if transfer.keeps_order {
-            let mut sink = Keep::new(order.len(), self.engine.cluster.gather_bytes_max());
+            let mut sink = Keep::new(order.len(), self.gather_limit());
             let gathered = self.scatter(&run, texts(), &formats, 0, &mut sink).await?;
             emit_in_order(self.client.conn.out(), sink, places);
             return self.complete_sum(&gathered);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::Fault;
 use super::super::settings::SettingsHistory;
+use super::super::{Fault, limits};
 
 /// Name of the setting that allows replicas.
 pub(in super::super) const READ_FROM: &str = "drover.read_from";
@@ -163,6 +163,9 @@ impl Consistency {
 /// Checks a value for one of these settings; the result is how it is kept and shown.
 pub(in super::super) fn checked(name: &str, values: &[String]) -> Result<String, Fault> {
     let text = values.join(" ");
+    if let Some(limit) = limits::checked(name, &text) {
+        return limit;
+    }
     let (kept, hint) = match name {
         READ_FROM => (
             ReadFrom::parse(&text).map(|from| from.as_str().to_owned()),

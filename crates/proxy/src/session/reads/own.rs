@@ -8,6 +8,7 @@ use sql::SettingScope;
 use wire::backend::ErrorFields;
 
 use super::super::idle_times::IDLE_TIMES;
+use super::super::limits::{self, FANOUT, GATHER_MAX, TRANSACTION_MODE};
 use super::super::settings::{Settings, SettingsHistory, is_own};
 use super::super::{Fault, Session};
 use super::options::{
@@ -17,17 +18,17 @@ use super::options::{
 use crate::exec::link::TextRow;
 use crate::pools::Purpose;
 
-/// Settings that have one value today; other values come with the features they choose.
-const FIXED: [(&str, &str); 1] = [("drover.transaction_mode", "atomic")];
-
 /// Settings that are kept with the session's others.
-const KEPT: [&str; 6] = [
+const KEPT: [&str; 9] = [
     READ_FROM,
     CONSISTENCY,
     REPLICA_WAIT,
     BUFFER_MS,
     BUFFER_STATEMENTS,
     READ_SNAPSHOT,
+    FANOUT,
+    TRANSACTION_MODE,
+    GATHER_MAX,
 ];
 
 /// What ALTER ROLE and ALTER DATABASE have set of them, one row with a value for each; behind them the same of
@@ -36,7 +37,9 @@ pub(in super::super) const ASK_DEFAULTS: &str = "SELECT pg_catalog.current_setti
      pg_catalog.current_setting('drover.consistency', true), pg_catalog.current_setting('drover.replica_wait', true), \
      pg_catalog.current_setting('drover.failover_buffer_ms', true), \
      pg_catalog.current_setting('drover.failover_buffer_statements', true), \
-     pg_catalog.current_setting('drover.read_snapshot', true), \
+     pg_catalog.current_setting('drover.read_snapshot', true), pg_catalog.current_setting('drover.fanout', true), \
+     pg_catalog.current_setting('drover.transaction_mode', true), \
+     pg_catalog.current_setting('drover.gather_max_bytes', true), \
      (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_in_transaction_session_timeout'), \
      (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout')";
 
@@ -65,13 +68,7 @@ impl Session {
                 self.follow_read_settings(false);
             }
         } else {
-            let (_, only) = fixed(name)?;
-            if !matches!(values, [value] if value.eq_ignore_ascii_case(only)) {
-                return Err(Fault::refused(&plan::Refusal::with(
-                    plan::RefusalCode::DroverSetting,
-                    format!("{name} can only be '{only}'"),
-                )));
-            }
+            return Err(unknown(name));
         }
         self.complete("SET")
     }
@@ -100,7 +97,7 @@ impl Session {
             self.settings.reset_own(name);
             self.follow_read_settings(false);
         } else if name != TOKEN {
-            fixed(name)?;
+            return Err(unknown(name));
         }
         self.complete(tag)
     }
@@ -135,9 +132,10 @@ impl Session {
         let value = if name == TOKEN {
             self.consistency_token().await?
         } else if KEPT.contains(&name) {
-            shown(name, &self.settings, self.hold())
+            let limit = limits::shown(name, &self.settings, self.engine.cluster.gather_bytes_max());
+            limit.unwrap_or_else(|| shown(name, &self.settings, self.hold()))
         } else {
-            fixed(name)?.1.to_owned()
+            return Err(unknown(name));
         };
         self.text_rows(&[name], &[vec![Some(value)]], "SHOW")
     }
@@ -156,11 +154,8 @@ impl Session {
                 self.take_token(&value)?;
             } else if KEPT.contains(&name.as_str()) {
                 checked(&name, &[value])?;
-            } else if !fixed(&name)?.1.eq_ignore_ascii_case(&value) {
-                return Err(Fault::refused(&plan::Refusal::with(
-                    plan::RefusalCode::DroverSetting,
-                    format!("{name} can only be '{}'", fixed(&name)?.1),
-                )));
+            } else {
+                return Err(unknown(&name));
             }
         }
         self.follow_read_settings(true);
@@ -259,19 +254,12 @@ impl Session {
     }
 }
 
-fn fixed(name: &str) -> Result<(&'static str, &'static str), Fault> {
-    if let Some(found) = FIXED.iter().find(|(known, _)| *known == name) {
-        return Ok(*found);
-    }
-    let known: Vec<&str> = KEPT
-        .into_iter()
-        .chain([TOKEN])
-        .chain(FIXED.iter().map(|(known, _)| *known))
-        .collect();
+fn unknown(name: &str) -> Fault {
+    let known: Vec<&str> = KEPT.into_iter().chain([TOKEN]).collect();
     let fields = ErrorFields::error(
         "42704",
         format!("unrecognized configuration parameter \"{name}\""),
     )
     .with_hint(format!("Drover knows {}.", known.join(", ")));
-    Err(Fault::Statement(Box::new(fields)))
+    Fault::Statement(Box::new(fields))
 }
