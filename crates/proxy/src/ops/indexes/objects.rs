@@ -54,7 +54,7 @@ pub(crate) const BOOTSTRAP: &[&str] = &[
 /// All that an index depends on; NULL when the table is gone.
 const CREATE_LOOKS: &str = "CREATE OR REPLACE FUNCTION drover_internal.index_looks(id int, relation oid, columns name[])
 RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
-SELECT jsonb_build_array(n.nspname, c.relname, c.relispartition, c.relhassubclass,
+SELECT jsonb_build_array(n.nspname, c.relname, c.relispartition, c.relhassubclass, c.relpersistence,
     (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, a.atttypmod), a.attcollation) ORDER BY a.attnum)
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY ($3)),
     (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('O', 'A')
@@ -344,7 +344,7 @@ impl<'a> Objects<'a> {
         let note = |come: u8, rows: &str| format!("SELECT {come}, v, k FROM ({rows}) AS r(v, k)");
         let notes = |rows: &str| {
             format!(
-                "SELECT string_agg(E'\\n' || jsonb_build_array({id}, c, v, k)::text, '') INTO noted FROM ({rows}) AS n(c, v, k)"
+                "SELECT string_agg(E'\\n' || jsonb_build_array({id}, c, v, k)::text, '') INTO drover_noted FROM ({rows}) AS n(c, v, k)"
             )
         };
         let updated = format!(
@@ -356,8 +356,8 @@ impl<'a> Objects<'a> {
             "CREATE FUNCTION drover_internal.index_{id}_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
-    known text := current_setting('{PARAMETER}', true);
-    noted text;
+    drover_known text := current_setting('{PARAMETER}', true);
+    drover_noted text;
 BEGIN
     IF coalesce(current_setting('drover_internal.epoch', true), '') = '9999999999999999' THEN
         RETURN NULL;
@@ -368,10 +368,10 @@ BEGIN
     ELSE
         {};
     END IF;
-    IF noted IS NULL THEN
+    IF drover_noted IS NULL THEN
         RETURN NULL;
-    ELSIF starts_with(known, '{NOTING}') THEN
-        PERFORM set_config('{PARAMETER}', known || noted, true);
+    ELSIF starts_with(drover_known, '{NOTING}') THEN
+        PERFORM set_config('{PARAMETER}', drover_known || drover_noted, true);
         RETURN NULL;
     END IF;
     RAISE EXCEPTION 'a table with a global index was written by something that Drover does not follow: %', TG_TABLE_NAME
@@ -397,15 +397,15 @@ $body$",
                 of if of.starts_with("character varying") => "text",
                 of => of,
             };
-            format!("t.{} = (w ->> {at})::{wide}", column.entry)
+            format!("t.{} = (drover_w ->> {at})::{wide}", column.entry)
         });
         let keys = self.key.iter().map(|column| format!("t.{}::text", column.entry));
         format!(
-            "CREATE FUNCTION drover_internal.index_{id}_find(wanted jsonb) RETURNS jsonb
+            "CREATE FUNCTION drover_internal.index_{id}_find(drover_wanted jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER {BY_INDEX} AS $body$
 DECLARE
-    free boolean;
-    known jsonb;
+    drover_free boolean;
+    drover_known jsonb;
 BEGIN
     IF current_setting('{PARAMETER}', true) IS DISTINCT FROM '{ASKING}' THEN
         RAISE EXCEPTION 'entries of a global index are read by Drover only' USING ERRCODE = '42501';
@@ -414,17 +414,17 @@ BEGIN
         RETURN NULL;
     END IF;
     BEGIN
-        SELECT bool_and(pg_try_advisory_xact_lock_shared(h)) INTO free FROM (
-            SELECT DISTINCT hashtextextended(w::text, {id}) FROM jsonb_array_elements(wanted) w
+        SELECT bool_and(pg_try_advisory_xact_lock_shared(h)) INTO drover_free FROM (
+            SELECT DISTINCT hashtextextended(drover_w::text, {id}) FROM jsonb_array_elements(drover_wanted) drover_w
             UNION SELECT hashtextextended('all', {id})
         ) AS locks(h);
-        IF free THEN
-            SELECT coalesce(jsonb_agg(jsonb_build_array({})), '[]') INTO known
-            FROM jsonb_array_elements(wanted) w JOIN {} t ON {};
+        IF drover_free THEN
+            SELECT coalesce(jsonb_agg(jsonb_build_array({})), '[]') INTO drover_known
+            FROM jsonb_array_elements(drover_wanted) drover_w JOIN {} t ON {};
         END IF;
         RAISE EXCEPTION 'done' USING ERRCODE = 'DRV00';
     EXCEPTION WHEN SQLSTATE 'DRV00' THEN
-        RETURN known;
+        RETURN drover_known;
     END;
 END
 $body$",
@@ -435,13 +435,15 @@ $body$",
         )
     }
 
+    /// (Names in these functions begin with `drover_`: columns of the table may have any other.)
     /// Whoever changes the entries of some values holds a lock on each until the transaction has ended on this shard; of many
     /// values (a server has room for some thousand locks) one lock for all, beside which others go on changing entries. Entries
     /// that are gone and cannot be seen are of transactions in doubt, which are waited for.
     fn apply_sql(&self) -> String {
         let id = self.index.id;
-        let value =
-            |at: usize, of: &str, column: &Column<'_>| format!("(e -> {of} ->> {at})::{}", column.type_sql);
+        let value = |at: usize, of: &str, column: &Column<'_>| {
+            format!("(drover_e -> {of} ->> {at})::{}", column.type_sql)
+        };
         let values = self.values.iter().enumerate();
         let keys = self.key.iter().enumerate();
         let columns: Vec<_> = values
@@ -456,35 +458,35 @@ $body$",
         let taken = columns.iter().map(|(at, of, column)| value(*at, of, column));
         let table = relation_name(id);
         format!(
-            "CREATE FUNCTION drover_internal.index_{id}_apply(gone jsonb, come jsonb) RETURNS void
+            "CREATE FUNCTION drover_internal.index_{id}_apply(drover_gone jsonb, drover_come jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER {BY_INDEX} AS $body$
 DECLARE
-    locked jsonb := gone || come;
-    removed bigint;
+    drover_locked jsonb := drover_gone || drover_come;
+    drover_removed bigint;
 BEGIN
     IF current_setting('{PARAMETER}', true) IS DISTINCT FROM '{APPLYING}' THEN
         RAISE EXCEPTION 'entries of a global index are changed by Drover only' USING ERRCODE = '42501';
     END IF;
-    IF jsonb_array_length(locked) > {ENTRIES_LOCKED_MAX} THEN
+    IF jsonb_array_length(drover_locked) > {ENTRIES_LOCKED_MAX} THEN
         PERFORM pg_advisory_xact_lock(hashtextextended('all', {id}));
-        SELECT coalesce(jsonb_agg(e), '[]') INTO locked FROM (SELECT e FROM jsonb_array_elements(gone) e
-            WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same}) LIMIT {ENTRIES_LOCKED_MAX}) AS unseen(e);
+        SELECT coalesce(jsonb_agg(drover_e), '[]') INTO drover_locked FROM (SELECT drover_e FROM jsonb_array_elements(drover_gone) drover_e
+            WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same}) LIMIT {ENTRIES_LOCKED_MAX}) AS unseen(drover_e);
     END IF;
     PERFORM pg_advisory_xact_lock(h) FROM (
-        SELECT DISTINCT hashtextextended((e -> 0)::text, {id}) FROM jsonb_array_elements(locked) e ORDER BY 1
+        SELECT DISTINCT hashtextextended((drover_e -> 0)::text, {id}) FROM jsonb_array_elements(drover_locked) drover_e ORDER BY 1
     ) AS locks(h);
-    IF EXISTS (SELECT FROM jsonb_array_elements(gone) e WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same})) THEN
+    IF EXISTS (SELECT FROM jsonb_array_elements(drover_gone) drover_e WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same})) THEN
         PERFORM pg_advisory_xact_lock_shared(hashtextextended('all', {id}));
     END IF;
-    DELETE FROM {table} t USING jsonb_array_elements(gone) e WHERE {same};
-    GET DIAGNOSTICS removed = ROW_COUNT;
-    IF removed <> jsonb_array_length(gone) AND current_setting('transaction_isolation') <> 'read committed' THEN
+    DELETE FROM {table} t USING jsonb_array_elements(drover_gone) drover_e WHERE {same};
+    GET DIAGNOSTICS drover_removed = ROW_COUNT;
+    IF drover_removed <> jsonb_array_length(drover_gone) AND current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'could not serialize access due to concurrent update' USING ERRCODE = '40001';
-    ELSIF removed <> jsonb_array_length(gone) THEN
+    ELSIF drover_removed <> jsonb_array_length(drover_gone) THEN
         RAISE EXCEPTION 'a global index has no entry for a row of its table' USING ERRCODE = 'XX001',
             HINT = 'See drover.check_global_index(), which can repair it.';
     END IF;
-    INSERT INTO {table} SELECT {} FROM jsonb_array_elements(come) e;
+    INSERT INTO {table} SELECT {} FROM jsonb_array_elements(drover_come) drover_e;
 END
 $body$",
             list(taken, ", ")

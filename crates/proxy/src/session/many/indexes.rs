@@ -94,7 +94,12 @@ impl Session {
             let index = context.snapshot.global_index(id).ok_or_else(unreadable)?;
             let json = |wanted: i32| {
                 let entries = lane.iter().filter(|(_, times)| times.signum() == wanted);
-                let entries: Vec<&str> = entries.map(|(entry, _)| entry.as_str()).collect();
+                // Two rows with one value and one key are two entries, of which the index takes one.
+                let entries = entries.flat_map(|(entry, times)| {
+                    let times = usize::try_from(times.unsigned_abs()).unwrap_or(usize::MAX);
+                    std::iter::repeat_n(entry.as_str(), times)
+                });
+                let entries: Vec<&str> = entries.collect();
                 sql::quote_literal(&format!("[{}]", entries.join(",")))
             };
             let apply = format!(

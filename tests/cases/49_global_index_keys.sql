@@ -1,0 +1,41 @@
+-- Global indexes: rows of one statement with the same key, and columns whose names are used in its functions.
+@setup
+CREATE TABLE pairs (t int, id int, m text, PRIMARY KEY (t, id));
+@drover SELECT drover.shard_table('pairs', key => 't');
+@oracle ALTER TABLE pairs ADD UNIQUE (m);
+@drover SELECT drover.create_global_index('pairs', 'm', unique => true);
+CREATE TABLE named (t int PRIMARY KEY, e text, gone int, come int, removed text, w text, known text, noted int, v int, k int, h int);
+@drover SELECT drover.shard_table('named', key => 't');
+@oracle ALTER TABLE named ADD UNIQUE (e);
+@oracle ALTER TABLE named ADD UNIQUE (gone);
+@oracle ALTER TABLE named ADD UNIQUE (removed, known);
+@oracle ALTER TABLE named ADD UNIQUE (w);
+@oracle ALTER TABLE named ADD UNIQUE (noted, v, k, h);
+@drover SELECT drover.create_global_index('named', 'e', unique => true);
+@drover SELECT drover.create_global_index('named', 'gone', unique => true);
+@drover SELECT drover.create_global_index('named', 'removed, known', unique => true);
+@drover SELECT drover.create_global_index('named', 'w', unique => true);
+@drover SELECT drover.create_global_index('named', 'noted, v, k, h', unique => true);
+@cases
+@error 23505 INSERT INTO pairs VALUES (1, 1, 'x'), (1, 2, 'x');
+@error 23505 INSERT INTO pairs SELECT 1, g, 'w' FROM generate_series(11, 12) g;
+INSERT INTO pairs VALUES (1, 1, 'x'), (1, 2, 'y'), (2, 1, 'z');
+@error 23505 UPDATE pairs SET m = 'q' WHERE t = 1;
+UPDATE pairs SET m = upper(m) WHERE t = 1;
+@error 23505 MERGE INTO pairs p USING (VALUES (1, 5, 'n'), (1, 6, 'n')) s(t, id, m) ON p.t = s.t AND p.id = s.id WHEN NOT MATCHED THEN INSERT VALUES (s.t, s.id, s.m);
+@error 23505 INSERT INTO pairs VALUES (1, 7, 'v'), (2, 8, 'u'), (1, 9, 'v');
+SELECT * FROM pairs;
+SELECT * FROM pairs WHERE m = 'X';
+INSERT INTO named VALUES (1, 'a', 1, 1, 'r', 'w', 'k', 1, 2, 3, 4), (2, 'b', 2, 1, 'r', 'x', 'l', 1, 2, 3, 5);
+@error 23505 INSERT INTO named VALUES (3, 'a');
+@error 23505 INSERT INTO named (t, gone) VALUES (3, 2);
+@error 23505 INSERT INTO named (t, removed, known) VALUES (3, 'r', 'k');
+@error 23505 INSERT INTO named (t, w) VALUES (3, 'x');
+@error 23505 INSERT INTO named (t, noted, v, k, h) VALUES (3, 1, 2, 3, 4);
+UPDATE named SET e = e || 'e', gone = gone + 10, w = 'n' || w, h = h + 10;
+DELETE FROM named WHERE e = 'ae';
+SELECT * FROM named WHERE w IN ('nx', 'nw');
+SELECT * FROM named WHERE gone = 12;
+SELECT * FROM named WHERE removed = 'r' AND known = 'l';
+SELECT * FROM named WHERE (noted, v, k, h) = (1, 2, 3, 15);
+@refused DRV7133 ALTER TABLE named SET UNLOGGED;
