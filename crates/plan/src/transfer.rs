@@ -36,6 +36,8 @@ pub struct Carried {
     pub binary: bool,
     /// Type OID of an element of its array parameter, and of the array; `None` for a column that only decides the place.
     pub array: Option<(u32, u32)>,
+    /// Its text is read under settings of the session: as it was meant only if `array_nulls` is on and `xmloption` is `content`.
+    pub read_by_settings: bool,
 }
 
 /// A value that is computed once for each row, on the home shard.

@@ -72,8 +72,8 @@ pub(super) fn travelling(type_oid: u32, snapshot: &Snapshot) -> Result<Travellin
         TypeKind::Enum => true,
         _ => false,
     };
-    // An object has another id on each server.
-    if !(facts.binary && scalar) || REG_TYPES.contains(&base.0) {
+    // An object has another id on each server; xml is read under a setting of the session, in binary form, too.
+    if !(facts.binary && scalar) || REG_TYPES.contains(&base.0) || base.0 == super::transfer::XML {
         return refuse(&facts.name);
     }
     let (Some(array), Some(name)) = (facts.array, type_sql(snapshot, base.0)) else {

@@ -29,7 +29,7 @@ use super::{Cx, calls, merge_keys};
 use crate::gather::{Gather, GatherInput, GatherPlace, GatherSlot};
 use crate::{Analyzed, InputColumn, KeySource, Many, Plan, Refusal, RefusalCode, StatementKind, Target};
 use filters::Filters;
-use needs::Needs;
+use needs::{Needs, Typed};
 
 /// The plan found so far, or the one that gathers rows where the statement cannot run on the shards.
 pub(super) fn instead(
@@ -272,11 +272,11 @@ impl<'a> Build<'_, 'a> {
         let deparser = Deparser::new(query, &names, self.replace)?;
         let alias = quote_ident(&deparser.alias(index)?);
         let (mut items, mut columns) = (Vec::new(), Vec::new());
-        for attno in self.needs.columns(rte) {
+        for (attno, typed) in self.needs.columns(rte) {
             let Some(column) = relation.column(attno) else {
                 return refuse("a column that is not known");
             };
-            let (item, column) = self.column(&alias, column)?;
+            let (item, column) = self.column(&alias, column, typed)?;
             items.push(item);
             columns.push(column);
         }
@@ -324,10 +324,16 @@ impl<'a> Build<'_, 'a> {
     }
 
     /// A column, as the server is asked for it and as the statement gets it.
-    fn column(&self, alias: &str, column: &catalog::Column) -> Result<(String, Column), Refusal> {
-        let carriage = carried(column.type_oid.0, self.snapshot)?;
+    fn column(
+        &self,
+        alias: &str,
+        column: &catalog::Column,
+        typed: Typed,
+    ) -> Result<(String, Column), Refusal> {
+        let type_oid = Oid(typed.type_oid);
+        let carriage = carried(type_oid.0, self.snapshot)?;
         let name = quote_ident(&column.name);
-        let base = self.snapshot.base_type(column.type_oid);
+        let base = self.snapshot.base_type(type_oid);
         let unknown = || Refusal::with(RefusalCode::CarriedType, &column.name);
         let mut item = format!("{alias}.{name}");
         let mut suffix = String::new();
@@ -336,16 +342,16 @@ impl<'a> Build<'_, 'a> {
         }
         let domain = self
             .snapshot
-            .type_info(column.type_oid)
+            .type_info(type_oid)
             .is_some_and(|t| t.kind == TypeKind::Domain);
         if domain {
             item = format!("{item}::{}", type_sql(self.snapshot, base.0).ok_or_else(unknown)?);
             suffix.push_str(&format!(
                 "::{}",
-                type_sql(self.snapshot, column.type_oid.0).ok_or_else(unknown)?
+                type_sql(self.snapshot, type_oid.0).ok_or_else(unknown)?
             ));
         }
-        suffix.push_str(&collate_sql(column.collation.map_or(0, |c| c.0), self.snapshot)?);
+        suffix.push_str(&collate_sql(typed.collation, self.snapshot)?);
         let column = Column {
             carriage,
             name: Some(name),
@@ -425,9 +431,9 @@ impl<'a> Build<'_, 'a> {
     /// What stands for a table of a WITH query that nothing uses: PostgreSQL does not run it.
     fn unread(&self, rte: &Node) -> Option<String> {
         let relation = relation_of(self.snapshot, rte).ok()?;
-        let items = self.needs.columns(rte).into_iter().map(|attno| {
+        let items = self.needs.columns(rte).into_iter().map(|(attno, typed)| {
             let column = relation.column(attno)?;
-            let type_sql = type_sql(self.snapshot, column.type_oid.0)?;
+            let type_sql = type_sql(self.snapshot, typed.type_oid)?;
             Some(format!("NULL::{type_sql} AS {}", quote_ident(&column.name)))
         });
         let items: Option<Vec<String>> = items.collect();
@@ -448,7 +454,7 @@ impl<'a> Build<'_, 'a> {
                 .needs
                 .columns(rte)
                 .into_iter()
-                .map(|attno| Some(quote_ident(&relation.column(attno)?.name)))
+                .map(|(attno, _)| Some(quote_ident(&relation.column(attno)?.name)))
                 .collect();
             let columns = columns.ok_or_else(|| Refusal::new(RefusalCode::Gather))?;
             let name = QualifiedName::qualified(&relation.schema, &relation.name);

@@ -34,6 +34,9 @@ use crate::{
 /// Type `text` and its array.
 const TEXT: (u32, u32) = (25, 1009);
 
+/// Type `xml`.
+pub(super) const XML: u32 = 142;
+
 /// Pseudo-type `unknown`.
 const UNKNOWN: u32 = 705;
 
@@ -291,7 +294,9 @@ impl<'a> Move<'a> {
                 (type_oid, Deparser::new(self.tree, &names, &nothing)?.expr(node)?)
             };
             let base = self.snapshot.base_type(Oid(type_oid)).0;
-            let known = type_sql(self.snapshot, base).filter(|_| travels_as_text(base, self.snapshot));
+            let plain =
+                travels_as_text(base, self.snapshot) && !is_read_by_settings(Oid(base), self.snapshot);
+            let known = type_sql(self.snapshot, base).filter(|_| plain);
             let cast = known.ok_or_else(|| Refusal::with(RefusalCode::CarriedType, "of a default"))?;
             questions.push(Question { sql, cast });
         }
@@ -635,6 +640,7 @@ pub(super) fn carried(type_oid: u32, snapshot: &Snapshot) -> Result<Carriage, Re
             carried: Carried {
                 binary: false,
                 array: Some(TEXT),
+                read_by_settings: false,
             },
             array_sql: "pg_catalog.text[]".to_owned(),
             cast: None,
@@ -647,6 +653,7 @@ pub(super) fn carried(type_oid: u32, snapshot: &Snapshot) -> Result<Carriage, Re
             carried: Carried {
                 binary: true,
                 array: Some((known.type_oid, known.array_oid)),
+                read_by_settings: false,
             },
             array_sql: known.array_sql,
             cast: None,
@@ -663,13 +670,20 @@ pub(super) fn carried(type_oid: u32, snapshot: &Snapshot) -> Result<Carriage, Re
         carried: Carried {
             binary: false,
             array: Some(TEXT),
+            read_by_settings: is_read_by_settings(base, snapshot),
         },
         array_sql: "pg_catalog.text[]".to_owned(),
         cast: Some(type_sql(snapshot, base.0).ok_or_else(refuse)?),
     })
 }
 
-/// Whether the text of a type's values is the same under every setting, and reads back as the same value.
+/// Whether what the text of a value means depends on a setting of who reads it: NULL in an array, xml that is no document.
+fn is_read_by_settings(base: Oid, snapshot: &Snapshot) -> bool {
+    let kind = snapshot.type_info(base).map(|facts| facts.kind);
+    base.0 == XML || matches!(kind, Some(TypeKind::Array | TypeKind::Composite))
+}
+
+/// Whether the text of a type's values is the same under every setting of who prints it, and can be read back as the same value.
 fn travels_as_text(type_oid: u32, snapshot: &Snapshot) -> bool {
     let Some(facts) = snapshot.type_info(Oid(type_oid)) else {
         return false;

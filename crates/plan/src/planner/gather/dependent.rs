@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use catalog::{Oid, Relation, Snapshot, TypeKind};
+use catalog::{Oid, Snapshot, TypeKind};
 use sql::Node;
 
 use super::needs::Needs;
@@ -63,8 +63,13 @@ fn of_query(query: &Node, snapshot: &Snapshot, needs: &Needs<'_>) -> Result<Vec<
             continue;
         }
         tables += 1;
-        for attno in needs.columns(rte).into_iter().filter(|attno| !is_grouped(attno)) {
-            out.push((at + 1, name_of(relation, attno, snapshot).ok_or_else(refuse)?));
+        for (attno, typed) in needs.columns(rte) {
+            if !is_grouped(&attno) {
+                let column = relation
+                    .column(attno)
+                    .filter(|_| has_equality(Oid(typed.type_oid), snapshot));
+                out.push((at + 1, column.ok_or_else(refuse)?.name.clone()));
+            }
         }
     }
     // Each table counts on one constraint.
@@ -112,12 +117,7 @@ fn grouped_columns(query: &Node, rtable: &[&Node]) -> Result<Vec<(usize, i16)>, 
     Ok(out)
 }
 
-/// The name of a column by whose values rows can be grouped.
-fn name_of(relation: &Relation, attno: i16, snapshot: &Snapshot) -> Option<String> {
-    let column = relation.column(attno)?;
-    has_equality(column.type_oid, snapshot).then(|| column.name.clone())
-}
-
+/// Whether rows can be grouped by values of the type.
 fn has_equality(type_oid: Oid, snapshot: &Snapshot) -> bool {
     let base = snapshot.base_type(type_oid);
     let Some(facts) = snapshot.type_info(base) else {

@@ -1,6 +1,6 @@
 //! Which columns of its tables a statement reads.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use sql::{Node, Value};
 
@@ -10,9 +10,16 @@ use crate::{Refusal, RefusalCode};
 /// Deepest chain of names for names.
 const DEPTH_MAX: usize = 200;
 
+/// The type and the collation (0 for none) of a column, as the statement was analysed. A transaction may have changed what the snapshot knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Typed {
+    pub type_oid: u32,
+    pub collation: u32,
+}
+
 /// The columns read of each entry of a range table, by its address.
 pub(super) struct Needs<'a> {
-    columns: HashMap<*const Node, BTreeSet<i16>>,
+    columns: HashMap<*const Node, BTreeMap<i16, Typed>>,
     /// Range tables around the place that is looked at, the innermost last.
     levels: Vec<Vec<&'a Node>>,
     depth: usize,
@@ -31,10 +38,10 @@ impl<'a> Needs<'a> {
     }
 
     /// Of an entry, ascending.
-    pub(super) fn columns(&self, rte: &Node) -> Vec<i16> {
+    pub(super) fn columns(&self, rte: &Node) -> Vec<(i16, Typed)> {
         let found = self.columns.get(&std::ptr::from_ref(rte));
         found
-            .map(|columns| columns.iter().copied().collect())
+            .map(|columns| columns.iter().map(|(attno, typed)| (*attno, *typed)).collect())
             .unwrap_or_default()
     }
 
@@ -54,7 +61,7 @@ impl<'a> Needs<'a> {
         if node.is("QUERY") {
             self.query(node)?;
         } else if let Some(var) = as_var(node) {
-            self.var(var)?;
+            self.var(var, node)?;
         } else {
             node.fields.iter().try_for_each(|(_, value)| self.value(value))?;
         }
@@ -89,7 +96,7 @@ impl<'a> Needs<'a> {
         }
     }
 
-    fn var(&mut self, var: Var) -> Result<(), Refusal> {
+    fn var(&mut self, var: Var, node: &Node) -> Result<(), Refusal> {
         let unreadable = || Refusal::new(RefusalCode::Unreadable);
         let level = self
             .levels
@@ -119,10 +126,12 @@ impl<'a> Needs<'a> {
         if attno <= 0 {
             return Err(whole_row());
         }
-        self.columns
-            .entry(std::ptr::from_ref(rte))
-            .or_default()
-            .insert(attno);
+        let typed = Typed {
+            type_oid: node.oid("vartype")?,
+            collation: node.oid("varcollid")?,
+        };
+        let columns = self.columns.entry(std::ptr::from_ref(rte)).or_default();
+        columns.insert(attno, typed);
         Ok(())
     }
 }

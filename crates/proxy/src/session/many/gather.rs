@@ -49,6 +49,9 @@ impl Session {
         self.observation.over(&order);
         let indexes = self.enlist_all(&order).await?;
         let extras = self.times(&planned.plan.prelude, values, indexes[0]).await?;
+        if gather.slots.iter().any(|slot| slot.carried.read_by_settings) {
+            self.check_reading(indexes[0]).await?;
+        }
         self.announce_columns(planned, asked.args);
         let run = Run {
             planned,

@@ -141,6 +141,33 @@ impl Session {
         })
     }
 
+    /// Values that travel as text have to mean to their reader what they meant to who printed them: NULL in an array would be read as
+    /// a string, xml that is no document not at all.
+    pub(super) async fn check_reading(&mut self, index: usize) -> Result<(), Fault> {
+        const QUESTION: &str = "SELECT pg_catalog.current_setting('array_nulls') OPERATOR(pg_catalog.=) 'on' \
+                                AND pg_catalog.current_setting('xmloption') OPERATOR(pg_catalog.=) 'content'";
+        let skip = self.begin_on(index).await?;
+        let name = self.shard_name(self.servers[index].shard);
+        let lost = |error| Fault::lost(&error, &name);
+        let server = &mut self.servers[index].lease;
+        link::send_query(server, QUESTION).map_err(lost)?;
+        link::skip_replies(server, skip).await.map_err(lost)?;
+        let reply = link::collect(server).await.map_err(lost)?;
+        let usual = reply.single() == Some("t");
+        reply.into_rows().map_err(Fault::Statement)?;
+        match usual {
+            true => Ok(()),
+            false => {
+                let what =
+                    "an array, a composite type or xml while array_nulls is off or xmloption is document";
+                Err(Fault::refused(&plan::Refusal::with(
+                    plan::RefusalCode::CarriedType,
+                    what,
+                )))
+            }
+        }
+    }
+
     /// Values of the home shard, each an expression and its type. Sequences are not transactional, so a server outside the client's transaction
     /// will do, unless the home shard takes part in it anyway.
     async fn values_from_home(

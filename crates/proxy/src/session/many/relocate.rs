@@ -59,6 +59,9 @@ impl Session {
         let indexes = self.enlist_all(&order).await?;
         let first = indexes.first().copied().unwrap_or(0);
         let extras = self.times(&planned.plan.prelude, Vec::new(), first).await?;
+        if relocate.columns.iter().any(|column| column.read_by_settings) {
+            self.check_reading(first).await?;
+        }
         if let (true, Some(columns)) = (announce, &planned.columns) {
             append_columns(self.client.conn.out(), columns);
         }

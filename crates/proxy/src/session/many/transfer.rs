@@ -82,6 +82,9 @@ impl Session {
         let drawn = self.drawn_values(transfer, answer.rows).await?;
         let (lanes, places) = self.deal_rows(planned, transfer, args, &answer, &drawn).await?;
         let first = self.enlist(answer.first).await?;
+        if transfer.columns.iter().any(|column| column.read_by_settings) {
+            self.check_reading(first).await?;
+        }
         drop(answer);
         let extras = self.times(&planned.plan.prelude, Vec::new(), first).await?;
         if let (true, Some(columns)) = (announce, &planned.columns) {
