@@ -9,6 +9,7 @@ use catalog::ShardId;
 
 use super::Job;
 use crate::ops::relocate::Goal;
+use crate::ops::schemes;
 
 /// The rows that leave one shard.
 #[derive(Debug, Clone)]
@@ -37,10 +38,13 @@ impl Job<'_> {
                 into: self.table_sql(),
             }];
         }
-        let goes_to = |from: ShardId, to: ShardId| match self.goal {
-            Goal::Home => from != to && to == record.home,
-            _ => from != to,
+        let goes_home = match &self.goal {
+            Goal::Home => true,
+            // The home shard's own name is no place.
+            Goal::Placed(name) => schemes::shard(&record, name).is_ok_and(|shard| shard == record.home),
+            _ => false,
         };
+        let goes_to = |from: ShardId, to: ShardId| from != to && (!goes_home || to == record.home);
         let leg = |source: ShardId| Leg {
             source,
             targets: shards.clone().filter(|target| goes_to(source, *target)).collect(),
