@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use proxy::sockets::Sockets;
 use proxy::worker::Shared;
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -261,12 +262,15 @@ fn send(stream: &UnixStream, line: &str, files: &[BorrowedFd<'_>]) -> io::Result
     if !ancillary.push(SendAncillaryMessage::ScmRights(files)) {
         return Err(io::Error::other("too many sockets to hand over"));
     }
-    let sent = sendmsg(
-        stream,
-        &[IoSlice::new(line.as_bytes())],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?;
+    // With a time-out on the socket the kernel resumes neither call after a signal, not even after a stop.
+    let sent = retry_on_intr(|| {
+        sendmsg(
+            stream,
+            &[IoSlice::new(line.as_bytes())],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+    })?;
     // The files went with the first byte; a line this short goes in one piece.
     if sent == line.len() {
         Ok(())
@@ -282,12 +286,14 @@ fn receive(stream: &UnixStream) -> io::Result<(String, Vec<OwnedFd>)> {
         let mut bytes = [0; LINE_BYTES_MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(
-            stream,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
+        let received = retry_on_intr(|| {
+            recvmsg(
+                stream,
+                &mut [IoSliceMut::new(&mut bytes)],
+                &mut ancillary,
+                RecvFlags::CMSG_CLOEXEC,
+            )
+        })?;
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
                 files.extend(received);

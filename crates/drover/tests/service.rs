@@ -1,6 +1,6 @@
 //! Under a service manager: the sockets it opened (`LISTEN_FDS`), and what it is told (`NOTIFY_SOCKET`).
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -43,7 +43,12 @@ fn the_manager_opens_the_socket_and_is_told() {
         .expect("settable");
     let told = || {
         let mut text = [0; 500];
-        let length = manager.recv(&mut text).expect("the manager is told");
+        let length = loop {
+            match manager.recv(&mut text) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                told => break told.expect("the manager is told"),
+            }
+        };
         String::from_utf8_lossy(&text[..length]).into_owned()
     };
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -5,11 +5,12 @@
 //! numeric scale and everything else are PostgreSQL's own.
 //!
 //! Why that is the same: a query's result depends on its tables only through the rows and columns it reads. A condition that
-//! removes rows from an input is one that every row of the result has passed ([`filters`]), and is left out of the statement. The clock is read once and passed to both sides as a parameter; what is volatile is called where the statement is finished, and nowhere
-//! else. All inputs of a server are read by one statement, hence under one snapshot.
+//! removes rows from an input is one that every row of the result has passed ([`filters`]), and is left out of the statement.
+//! The clock is read once and passed to both sides as a parameter; what is volatile is called where the statement is finished,
+//! and nowhere else. All inputs of a server are read by one statement, hence under one snapshot.
 //!
-//! Not gathered: what locks or writes, what needs a table to be a table (whole rows, `ctid`, TABLESAMPLE, a GROUP BY by primary key alone),
-//! row level security, which depends on whose rights a table is read with.
+//! Not gathered: what locks or writes, what needs a table to be a table (whole rows, `ctid`, TABLESAMPLE), row level security,
+//! which depends on whose rights a table is read with. What a GROUP BY by primary key alone lets be selected is [`dependent`].
 
 mod dependent;
 mod filters;

@@ -104,6 +104,11 @@ fn extra_value<'a>(
     }
 }
 
+/// Whether the shards are only read, if there are several, and the home shard does what may change something.
+fn gathers(planned: &Planned) -> bool {
+    matches!(planned.plan.many, Many::Gather(_))
+}
+
 /// What ran on the shards came to.
 struct Gathered {
     tags: Vec<Vec<u8>>,
@@ -191,7 +196,7 @@ impl Session {
     ) -> Result<(), Fault> {
         // Which shards those are turns out later.
         if planned.plan.target != Target::Cluster {
-            self.check_reach(shards.len(), planned.plan.writes)?;
+            self.check_reach(shards.len(), planned.plan.writes && !gathers(planned))?;
         }
         let told_late = planned.plan.indexed && planned.plan.returns_rows && asked.copy.is_none();
         if !told_late || self.client.conn.is_held() {
@@ -230,11 +235,12 @@ impl Session {
         }
         let context = self.plan_context().await?;
         check_formats(planned, arguments, shards, &context.snapshot)?;
+        if let (Many::Gather(gather), true) = (&planned.plan.many, shards.len() > 1) {
+            // Nothing but the home shard, where it is finished, can be changed by it.
+            return Box::pin(self.run_gather(planned, gather, asked, values)).await;
+        }
         if planned.plan.indexed || (planned.plan.writes && shards.len() > 1) {
             self.open_implicitly();
-        }
-        if let (Many::Gather(gather), true) = (&planned.plan.many, shards.len() > 1) {
-            return Box::pin(self.run_gather(planned, gather, asked, values)).await;
         }
         let order = self.shard_order(planned, shards);
         self.observation.over(&order);
@@ -503,10 +509,10 @@ impl Session {
             self.engine.metrics.statements_scattered.increment();
         }
         let skips = self.begin_noting(run.indexes, run.planned.plan.indexed).await?;
-        let wrote = if run.planned.plan.writes {
-            Wrote::Yes
-        } else {
-            Wrote::No
+        let read_only = gathers(run.planned) && run.indexes.len() > 1;
+        let wrote = match run.planned.plan.writes && !read_only {
+            true => Wrote::Yes,
+            false => Wrote::No,
         };
         let home = self.engine.cluster.home();
         self.check_understood(run.indexes, &texts)?;

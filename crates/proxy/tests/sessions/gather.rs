@@ -132,3 +132,50 @@ fn the_tables_of_a_server_are_read_at_one_moment() {
         assert!(seen.iter().all(|halves| halves == "0"), "{seen:?}");
     });
 }
+
+/// Two keys of `a`, of the second and of the third shard.
+fn keys_elsewhere(fixture: &Fixture) -> (String, String) {
+    let key = |shard: usize| value(&mut fixture.admin_of(shard), "SELECT max(k) FROM a");
+    (key(1), key(2))
+}
+
+#[test]
+fn what_is_finished_in_a_transaction_is_a_part_of_it() {
+    let fixture = Fixture::over(3, 4, 1);
+    let client = &mut fixture.client();
+    tables(client);
+    run(
+        client,
+        "INSERT INTO a SELECT g, g % 3, g FROM generate_series(10, 60) g",
+    );
+    for sql in [
+        "CREATE TABLE log (k int)",
+        "CREATE FUNCTION note(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log VALUES (k); RETURN k; END $$",
+        "SELECT drover.declare_local('note')",
+        "CREATE TABLE moments (k int PRIMARY KEY, at timestamptz) WITH (drover.shard_key = 'k', drover.colocate_with = 'a')",
+        "INSERT INTO moments SELECT g, '2024-01-01 12:00+00' FROM generate_series(1, 60) g",
+    ] {
+        run(client, sql);
+    }
+    let (one, other) = keys_elsewhere(&fixture);
+    let keys = format!("x.k = {one} AND y.k = {other}");
+    run(client, "SET TimeZone = 'UTC'");
+    run(client, "BEGIN");
+    run(client, &format!("SELECT x FROM a WHERE k = {one}"));
+    run(client, "SET LOCAL TimeZone = 'Asia/Tokyo'");
+    // The home shard has no rows of these, and has not been asked for anything yet.
+    for sql in [
+        format!("SELECT x.at::text || y.k FROM moments x, a y WHERE {keys}"),
+        format!("SELECT max(at)::text || count(*) FROM moments WHERE k IN ({one}, {other})"),
+    ] {
+        let text = value(client, &sql);
+        assert!(text.starts_with("2024-01-01 21:00:00+09"), "{sql}: {text}");
+    }
+    // What a function writes goes with the transaction.
+    let noted = format!("SELECT note(x.k) FROM a x, a y WHERE {keys}");
+    run(client, &noted);
+    run(client, "ROLLBACK");
+    assert_eq!(value(client, "SELECT count(*) FROM log"), "0");
+    run(client, &noted);
+    assert_eq!(value(client, "SELECT count(*) FROM log"), "1");
+}

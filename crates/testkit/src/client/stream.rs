@@ -33,31 +33,36 @@ impl Stream {
 
     /// Reads some bytes before `deadline`; 0 means the server closed.
     pub(crate) fn read_until(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, ClientError> {
-        let left = remaining(deadline)?;
-        let read = match self {
-            Stream::Tcp(stream) => stream
-                .set_read_timeout(Some(left))
-                .and_then(|()| stream.read(buffer)),
-            Stream::Unix(stream) => stream
-                .set_read_timeout(Some(left))
-                .and_then(|()| stream.read(buffer)),
-        };
-        read.map_err(as_timeout)
+        uninterrupted(|| {
+            let left = remaining(deadline)?;
+            let read = match self {
+                Stream::Tcp(stream) => stream
+                    .set_read_timeout(Some(left))
+                    .and_then(|()| stream.read(buffer)),
+                Stream::Unix(stream) => stream
+                    .set_read_timeout(Some(left))
+                    .and_then(|()| stream.read(buffer)),
+            };
+            read.map_err(as_timeout)
+        })
     }
 
     /// Writes everything before `deadline`.
     pub(crate) fn write_until(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), ClientError> {
         while !bytes.is_empty() {
-            let left = remaining(deadline)?;
-            let written = match self {
-                Stream::Tcp(stream) => stream
-                    .set_write_timeout(Some(left))
-                    .and_then(|()| stream.write(bytes)),
-                Stream::Unix(stream) => stream
-                    .set_write_timeout(Some(left))
-                    .and_then(|()| stream.write(bytes)),
-            };
-            bytes = &bytes[written.map_err(as_timeout)?..];
+            let written = uninterrupted(|| {
+                let left = remaining(deadline)?;
+                let written = match self {
+                    Stream::Tcp(stream) => stream
+                        .set_write_timeout(Some(left))
+                        .and_then(|()| stream.write(bytes)),
+                    Stream::Unix(stream) => stream
+                        .set_write_timeout(Some(left))
+                        .and_then(|()| stream.write(bytes)),
+                };
+                written.map_err(as_timeout)
+            })?;
+            bytes = &bytes[written..];
         }
         Ok(())
     }
@@ -78,6 +83,17 @@ fn remaining(deadline: Instant) -> Result<Duration, ClientError> {
         Err(ClientError::Timeout)
     } else {
         Ok(left)
+    }
+}
+
+/// Calls again what a signal has cut short. Linux restarts no system call with a time-out by itself: that the process
+/// was stopped and went on is enough.
+fn uninterrupted(mut call: impl FnMut() -> Result<usize, ClientError>) -> Result<usize, ClientError> {
+    loop {
+        match call() {
+            Err(ClientError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 
 use bytes::BytesMut;
+use catalog::ShardId;
 use wire::FormatCode;
 use wire::backend::{Backend, ErrorFields};
 use wire::copy::RowWriter;
 use wire::frame::Frames;
 
+use super::super::block::Wrote;
 use super::super::enlist::HomeAccess;
 use super::super::learn::decode_columns;
 use super::super::{Fault, Session};
@@ -48,6 +50,20 @@ impl Session {
         result
     }
 
+    /// What is finished within a transaction is a part of it: it has its local settings, and goes with it if it changes
+    /// something. So the home shard takes part, unless nothing would be different.
+    async fn join_home(&mut self, home: ShardId, writes: bool) -> Result<(), Fault> {
+        if !writes && !self.block.is_open() {
+            return Ok(());
+        }
+        let index = self.enlist(home).await?;
+        if writes {
+            let server = &mut self.servers[index];
+            server.wrote = server.wrote.max_with(Wrote::Unknown);
+        }
+        Ok(())
+    }
+
     /// Runs the finish statement and passes its rows on.
     pub(super) async fn finish(
         &mut self,
@@ -64,6 +80,7 @@ impl Session {
         }
         let formats = self.visible_formats(run);
         let home = self.engine.cluster.home();
+        self.join_home(home, run.planned.plan.writes).await?;
         let mut access = self.home_access(home).await?;
         let held = matches!(access, HomeAccess::Held(_));
         let request = Request {
