@@ -475,7 +475,7 @@ fn acting_names(facts: &SnapshotBuilder, reach: &Reach) -> ActingNames {
 
 /// The names on which a statement cannot be called home by its text alone.
 struct AnalyzeNames {
-    relations: Set<Box<str>>,
+    relations: Map<Box<str>, Vec<Oid>>,
     functions: Set<Box<str>>,
     operators: Set<Box<str>>,
     everything: Option<String>,
@@ -504,7 +504,7 @@ impl AnalyzeNames {
         domains.sort_unstable_by_key(|t| t.oid);
         let domain = domains.first().and_then(|t| t.unsafe_reason.as_deref());
         AnalyzeNames {
-            relations: relations.map(|r| r.name.as_str().into()).collect(),
+            relations: names_of(relations.map(|r| (r.name.as_str(), r.oid))),
             functions: functions.map(|f| f.name.as_str().into()).collect(),
             operators: operators.map(|o| o.name.as_str().into()).collect(),
             everything: cast.or(domain).map(str::to_owned),

@@ -75,7 +75,8 @@ pub struct Snapshot {
     pub(crate) hash_equality: Set<(Oid, Oid, Oid)>,
     pub(crate) sort_orders: Map<Oid, SortOrder>,
     pub(crate) has_sharded: bool,
-    pub(crate) sharded_names: Set<Box<str>>,
+    /// Those of a name through which sharded tables are reached.
+    pub(crate) sharded_names: Map<Box<str>, Vec<Oid>>,
     pub(crate) function_names_to_analyze: Set<Box<str>>,
     pub(crate) operator_names_to_analyze: Set<Box<str>>,
     pub(crate) unproved_cast: Option<String>,
@@ -377,7 +378,13 @@ impl Snapshot {
     /// an unproved function, directly or through views, rules, policies, triggers, defaults, constraints, foreign-key
     /// actions, partitions or inheritance. False for unknown names (the server will refuse them or they are temporary).
     pub fn touches_sharded_name(&self, name: &str) -> bool {
-        self.has_sharded && self.sharded_names.contains(name)
+        self.has_sharded && self.sharded_names.contains_key(name)
+    }
+
+    /// The same when it is known which relation is meant.
+    pub fn touches_sharded(&self, relation: &Relation) -> bool {
+        let of_name = self.sharded_names.get(relation.name.as_str());
+        self.has_sharded && of_name.is_some_and(|oids| oids.contains(&relation.oid))
     }
 
     /// Whether a call of a function of this name (unqualified, any schema) needs the analyzed tree: some function of

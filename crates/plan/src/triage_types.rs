@@ -61,8 +61,9 @@ pub struct DdlPlan {
     pub changes_schema: bool,
     /// The text has options in namespace `drover`: send what [`sql::strip_drover_options`] leaves of it.
     pub strips_options: bool,
-    /// Some column draws its values from a sequence; the sequence of the home shard counts.
-    pub needs_home_sequence: bool,
+    /// It calls `nextval`. The sequence of the home shard counts, and the others need not have one: they get
+    /// [`sql::without_sequence_defaults`] of the text.
+    pub draws: bool,
     /// The statement names several objects in one list.
     pub names_several: bool,
     /// The function whose definition is replaced, if it is there. A shard that cannot have the new one must not keep the

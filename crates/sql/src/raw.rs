@@ -24,7 +24,7 @@ pub use body::{
 };
 pub use ddl_types::*;
 pub use statement_node::StatementNode;
-pub use text::strip_drover_options;
+pub use text::{strip_drover_options, without_sequence_defaults};
 pub use types::*;
 
 use crate::scan::{Scanner, StringKind, TokenKind};

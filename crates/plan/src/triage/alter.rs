@@ -43,11 +43,7 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         plan.effects
             .extend(partition_effect(action, alter.object, relation, cx)?);
     }
-    plan.needs_home_sequence = alter
-        .actions
-        .iter()
-        .any(|a| a.kind == AlterKind::Identity || a.column.as_ref().is_some_and(|c| c.identity))
-        || raw.names.functions.iter().any(|f| f.name == "nextval");
+    plan.draws = partitions::draws(raw);
     Ok(plan.into_triage())
 }
 

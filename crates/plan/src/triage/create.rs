@@ -78,7 +78,7 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
                 table: create.table.clone(),
                 options,
             };
-            Ok(spread_table(raw, create, effect))
+            Ok(spread_table(raw, effect))
         }
         NewPlace::Reference => {
             plain_kind(create)?;
@@ -114,16 +114,15 @@ fn keyless(raw: &RawStatement, create: &CreateTable, placed: Option<ShardId>, cx
         Some(shard) => MetadataEffect::CreatePlaced { table, shard },
         None => MetadataEffect::CreateReference { table },
     };
-    Ok(spread_table(raw, create, effect))
+    Ok(spread_table(raw, effect))
 }
 
-fn spread_table(raw: &RawStatement, create: &CreateTable, effect: MetadataEffect) -> crate::Triage {
+fn spread_table(raw: &RawStatement, effect: MetadataEffect) -> crate::Triage {
     let mut plan = DdlPlan::at(DdlPlace::All);
     // The text goes through `sql::strip_drover_options` before it is sent.
     plan.strips_options = true;
     plan.effects.push(effect);
-    plan.needs_home_sequence =
-        create.columns.iter().any(|c| c.identity) || raw.names.functions.iter().any(|f| f.name == "nextval");
+    plan.draws = partitions::draws(raw);
     plan.into_triage()
 }
 
@@ -203,7 +202,6 @@ fn home_table(raw: &RawStatement, create: &CreateTable, cx: &Resolver<'_>) -> De
     }
     let mut plan = DdlPlan::at(DdlPlace::Home);
     plan.strips_options = !create.drover_options.is_empty();
-    plan.needs_home_sequence = false;
     if create.partition_of.is_some() {
         reads_nothing(raw, cx, "in the bounds of a partition")?;
     }

@@ -40,12 +40,17 @@ pub(super) fn create(
         check_constraint(constraint, &like_parent, cx)?;
     }
     let mut plan = DdlPlan::at(DdlPlace::All);
-    plan.needs_home_sequence = raw.names.functions.iter().any(|f| f.name == "nextval");
+    plan.draws = draws(raw);
     plan.effects.push(MetadataEffect::Partitioned {
         table: PartitionName::New(create.table.clone()),
         root: renamed(root),
     });
     Ok(plan.into_triage())
+}
+
+/// Whether a statement calls `nextval`.
+pub(super) fn draws(raw: &RawStatement) -> bool {
+    raw.names.functions.iter().any(|f| f.name == "nextval")
 }
 
 /// Whether every shard divides the rows of a new table alike.

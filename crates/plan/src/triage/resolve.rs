@@ -115,9 +115,13 @@ impl<'a> Resolver<'a> {
         self.snapshot.shards().len() > 1
     }
 
-    /// Whether the name could reach a sharded or reference table in any way.
+    /// Whether the name could reach a sharded or reference table in any way. What an unqualified name means depends on more
+    /// than the text: any relation of that name counts.
     pub fn touches(&self, name: &QualifiedName) -> bool {
+        let meant = name.schema.as_deref();
+        let meant = meant.and_then(|schema| self.snapshot.relation_in(schema, &name.name));
         self.snapshot.touches_sharded_name(&name.name)
+            && meant.is_none_or(|relation| self.snapshot.touches_sharded(relation))
     }
 
     /// Whether any relation of the statement could reach a sharded or reference table.

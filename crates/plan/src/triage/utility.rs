@@ -229,7 +229,10 @@ pub(super) fn tables(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
             {
                 return Err(Refusal::with(RefusalCode::UnsafeTable, reason));
             }
-        } else if cx.touches(name) {
+        } else if cx
+            .relation(name)
+            .map_or_else(|| cx.touches(name), |r| cx.snapshot.touches_sharded(r))
+        {
             return Err(Refusal::with(RefusalCode::MixedUtility, name.to_string()));
         }
     }

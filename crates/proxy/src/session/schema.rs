@@ -39,6 +39,18 @@ pub(super) struct PendingChange {
     journaled: bool,
 }
 
+/// What the shards other than home are sent for the client's text.
+fn text_elsewhere<'t>(plan: &DdlPlan, text: &'t str) -> Result<std::borrow::Cow<'t, str>, Fault> {
+    if !plan.draws {
+        return Ok(text.into());
+    }
+    let without = sql::without_sequence_defaults(text);
+    without.map(Into::into).ok_or_else(|| {
+        let what = "nextval that is not a whole DEFAULT";
+        Fault::refused(&plan::Refusal::with(plan::RefusalCode::AlterAction, what))
+    })
+}
+
 /// How far a statement came that cannot be part of a transaction.
 #[derive(Default)]
 struct OneByOne {
@@ -98,13 +110,18 @@ impl Session {
         text: &str,
         kind: StatementKind,
     ) -> Result<String, Fault> {
+        let elsewhere = text_elsewhere(plan, text)?;
         self.open_for_ddl(kind)?;
         // Event triggers, and expressions of indexes and defaults.
         self.block.inspect = true;
+        let home = self.engine.cluster.home();
         let mut tag = String::new();
         for step in &plan.steps {
-            let sql = step.sql.as_deref().unwrap_or(text);
             for shard in self.places(step.place) {
+                let sql = step
+                    .sql
+                    .as_deref()
+                    .unwrap_or(if shard == home { text } else { &elsewhere });
                 if let Some(wait) = self.block.lock_timeout_ms {
                     self.run_on(shard, &lock_timeout_sql(wait)).await?;
                 }

@@ -461,6 +461,38 @@ fn drover_options_are_stripped() {
 }
 
 #[test]
+fn defaults_that_draw_are_left_out() {
+    let check = |text: &str, expect: Option<&str>| {
+        assert_eq!(without_sequence_defaults(text).as_deref(), expect, "{text}");
+    };
+    check(
+        "create table t (a int default nextval('s'), b int not null DEFAULT pg_catalog.nextval('s.\"x)\"'::regclass) check (b > 0))",
+        Some("create table t (a int default NULL, b int not null DEFAULT NULL check (b > 0))"),
+    );
+    check(
+        "alter table only t alter a set default nextval('s'), alter b set default 7",
+        Some("alter table only t alter a set default NULL, alter b set default 7"),
+    );
+    check(
+        "alter table t alter a set default \"nextval\"('s');",
+        Some("alter table t alter a set default NULL;"),
+    );
+    check("create table t (a int)", Some("create table t (a int)"));
+    // What is left would be another expression.
+    for text in [
+        "create table t (a int default nextval('s') + 1)",
+        "create table t (a int default nextval('s')::int)",
+        "create table t (a int default 1 + nextval('s'))",
+        "create table t (a text default lpad(nextval('s')::text, 3))",
+        "create table t (a int check (a < nextval('s')))",
+        "create table t (nextval int)",
+        "create table t (a int default other.nextval('s'))",
+    ] {
+        check(text, None);
+    }
+}
+
+#[test]
 fn limits_hold() {
     let options = ParseOptions {
         depth_max: 100,

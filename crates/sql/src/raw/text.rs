@@ -259,6 +259,43 @@ pub fn strip_drover_options(text: &str) -> String {
     out
 }
 
+/// The text of a CREATE or ALTER TABLE for servers that lack the sequences it draws from: `DEFAULT nextval(…)` becomes
+/// `DEFAULT NULL`, which PostgreSQL takes for no default.
+///
+/// `None`: `nextval` also stands elsewhere, or within a larger expression.
+pub fn without_sequence_defaults(text: &str) -> Option<String> {
+    let tokens = Tokens::new(text, 0..text.len())?;
+    let mut out = String::with_capacity(text.len());
+    let (mut from, mut i) = (0, 0);
+    while i < tokens.len() {
+        if tokens.is_name(i, "nextval") {
+            let qualified = i > 1 && tokens.is_punct(i - 1, b'.') && tokens.is_name(i - 2, "pg_catalog");
+            let first = if qualified { i - 2 } else { i };
+            let close = tokens.is_punct(i + 1, b'(').then(|| tokens.closing(i + 1))??;
+            let whole = first > 0 && tokens.is_word(first - 1, "default") && ends_default(&tokens, close + 1);
+            if !whole {
+                return None;
+            }
+            out.push_str(&text[from..tokens.get(first)?.start]);
+            out.push_str("NULL");
+            from = tokens.get(close)?.end;
+            i = close;
+        }
+        i += 1;
+    }
+    out.push_str(&text[from..]);
+    Some(out)
+}
+
+/// Whether no operator or cast goes on with an expression at token `i`.
+fn ends_default(tokens: &Tokens<'_>, i: usize) -> bool {
+    let Some(token) = tokens.get(i) else {
+        return true;
+    };
+    let ends = [b',', b')', b';'].iter().any(|punct| tokens.is_punct(i, *punct));
+    ends || token.kind == TokenKind::Ident
+}
+
 /// Cuts Drover's items out of the group whose keyword is token `keyword` and whose last token is `close`.
 fn cut_group(tokens: &Tokens<'_>, keyword: usize, close: usize, cuts: &mut Vec<Range<usize>>) {
     let mut items: Vec<(usize, usize)> = Vec::new();
