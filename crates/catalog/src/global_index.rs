@@ -18,6 +18,8 @@ pub struct GlobalIndex {
     pub name: String,
     /// The indexed columns, in order.
     pub columns: Vec<String>,
+    /// No two rows have the same values.
+    pub unique: bool,
     /// Their types.
     pub shape: KeyShape,
     /// Where entries are.

@@ -340,7 +340,9 @@ pub enum DroverStatement {
         table: QualifiedName,
         /// The columns, in order.
         columns: Vec<String>,
-        /// What the index is called; `None`: as PostgreSQL would call the constraint.
+        /// Whether values may be there once only.
+        unique: bool,
+        /// What the index is called; `None`: as PostgreSQL would call it.
         name: Option<String>,
     },
     /// `drover.drop_global_index(…)`

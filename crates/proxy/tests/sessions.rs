@@ -36,6 +36,8 @@ mod peers;
 mod pins;
 #[path = "sessions/pipelines.rs"]
 mod pipelines;
+#[path = "sessions/plain_indexes.rs"]
+mod plain_indexes;
 #[path = "sessions/residency.rs"]
 mod residency;
 #[path = "sessions/rights.rs"]

@@ -25,7 +25,9 @@ pub(super) fn mark(
             continue;
         };
         plan.indexed |= relation.writes_global_indexes;
-        if !relation.global_indexes.is_empty() && avoids_any_conflict(level)? {
+        let index = |id: &u32| snapshot.global_index(*id);
+        let mut indexes = relation.global_indexes.iter().filter_map(index);
+        if indexes.any(|index| index.unique) && avoids_any_conflict(level)? {
             return Err(Refusal::with(RefusalCode::IndexConflict, &relation.name));
         }
     }

@@ -13,9 +13,12 @@ pub(super) fn target(cx: &Cx<'_>, map: MapId) -> Option<Target> {
         return None;
     };
     let relation = cx.snapshot.relation(only.table)?;
-    let indexes = relation.global_indexes.iter();
+    let known = |id: &u32| cx.snapshot.global_index(*id);
+    let mut indexes: Vec<_> = relation.global_indexes.iter().filter_map(known).collect();
+    // One that finds few rows for certain comes first.
+    indexes.sort_by_key(|index| !index.unique);
     indexes
-        .filter_map(|id| cx.snapshot.global_index(*id))
+        .into_iter()
         .find_map(|index| Some((index.id, values(cx, only, index)?)))
         .map(|(index, keys)| Target::Lookup { map, index, keys })
 }

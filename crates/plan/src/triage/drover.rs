@@ -161,15 +161,10 @@ fn global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
 
 fn create_global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
     let args = Arguments::new(call, &["table", "columns", "unique", "name"])?;
-    if args.flag("unique")? != Some(true) {
-        return Err(Refusal::with(
-            RefusalCode::DroverOption,
-            "create_global_index without unique => true",
-        ));
-    }
     Ok(DroverStatement::CreateGlobalIndex {
         table: args.table()?,
         columns: key_columns(args.required("columns")?)?,
+        unique: args.flag("unique")? == Some(true),
         name: args.text("name").map(str::to_owned),
     })
 }

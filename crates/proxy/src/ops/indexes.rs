@@ -5,6 +5,7 @@
 //! there; and the cluster's record, by its journal. So an index is there with all its entries or not at all.
 
 mod check;
+mod functions;
 mod objects;
 
 use catalog::{KeyShape, ShardId};
@@ -47,8 +48,10 @@ pub struct Wanted<'a> {
     pub table: &'a str,
     /// The columns, in order.
     pub columns: &'a [String],
-    /// What the index is called; `None`: as PostgreSQL would call the constraint.
+    /// What the index is called; `None`: as PostgreSQL would call it.
     pub name: Option<&'a str>,
+    /// Whether values may be there once only; of an index that is there this says nothing.
+    pub unique: bool,
 }
 
 impl Wanted<'_> {
@@ -61,7 +64,8 @@ impl Wanted<'_> {
     }
 
     fn name(&self) -> String {
-        let made = || format!("{}_{}_key", self.table, self.columns.join("_"));
+        let kind = if self.unique { "key" } else { "idx" };
+        let made = || format!("{}_{}_{kind}", self.table, self.columns.join("_"));
         self.name.map_or_else(made, str::to_owned)
     }
 
@@ -71,7 +75,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Makes a unique global index. The statement that asked for this must not count as running meanwhile, because the cluster
+/// Makes a global index. The statement that asked for this must not count as running meanwhile, because the cluster
 /// is paused.
 pub async fn create_global_index(cluster: &Cluster, wanted: Wanted<'_>) -> Result<(), ErrorFields> {
     run(cluster, &wanted, Verb::Create, &Faults::default())
@@ -170,10 +174,7 @@ fn sharded<'a>(
 ) -> Result<(&'a TableRecord, &'a [String]), OpError> {
     let table = record.table(wanted.database, wanted.schema, wanted.table);
     let Some(table) = table.filter(|table| table.state == TableState::Active) else {
-        return Err(shapeless(
-            wanted,
-            "it is not sharded; an ordinary unique index will do",
-        ));
+        return Err(shapeless(wanted, "it is not sharded; an ordinary index will do"));
     };
     let TableKind::Sharded {
         columns, key_types, ..
@@ -181,13 +182,13 @@ fn sharded<'a>(
     else {
         return Err(shapeless(
             wanted,
-            "it is a reference table; an ordinary unique index will do",
+            "it is a reference table; an ordinary index will do",
         ));
     };
     if columns.iter().all(|key| wanted.columns.contains(key)) {
         return Err(shapeless(
             wanted,
-            "the columns contain the shard key; an ordinary unique index will do",
+            "the columns contain the shard key; an ordinary index will do",
         ));
     }
     if let Some(other) = key_types.iter().find(|of| !KEY_TYPES.contains(&of.as_str())) {
@@ -291,8 +292,8 @@ async fn create(
         part.run(&objects.create_sql()).await?;
     }
     fill(parts, &index, key).await?;
-    let unique = objects::unique_sql(&index);
-    let made = try_join_all(parts.all().map(|part| part.run(&unique))).await;
+    let indexed = objects::index_sql(&index, key);
+    let made = try_join_all(parts.all().map(|part| part.run(&indexed))).await;
     made.map_err(|error| in_its_name(error, &index))?;
     verify(parts, &index).await?;
     faults.reached(Step::Moved).await?;
@@ -319,6 +320,7 @@ fn describe(
         columns: wanted.columns.to_vec(),
         key_types,
         scheme,
+        unique: wanted.unique,
     })
 }
 
@@ -476,7 +478,7 @@ pub(crate) struct Named<'a> {
 impl Named<'_> {
     /// Puts the index's own name, and its table's, in the place of those of the objects on a shard.
     pub(crate) fn rename(&self, fields: &mut ErrorFields) {
-        let inner = format!("\"{}\"", objects::unique_name(self.id));
+        let inner = format!("\"{}\"", objects::entries_index(self.id));
         fields.message = fields.message.replace(&inner, &format!("\"{}\"", self.name));
         // Fields of an error: schema, table, constraint; where in which function.
         fields.other.retain(|(field, _)| *field != b'W');

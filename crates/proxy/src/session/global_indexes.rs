@@ -7,8 +7,8 @@ use topology::ClusterRecord;
 
 /// What happens to an index.
 enum IndexChange<'a> {
-    /// It is made, with this name.
-    Create(Option<&'a str>),
+    /// It is made, unique or not, with this name.
+    Create(bool, Option<&'a str>),
     /// It is dropped.
     Drop,
 }
@@ -17,8 +17,13 @@ impl Session {
     /// A statement about a global index.
     pub(super) async fn run_index_verb(&mut self, wanted: &DroverStatement) -> Result<(), Fault> {
         match wanted {
-            DroverStatement::CreateGlobalIndex { table, columns, name } => {
-                let change = IndexChange::Create(name.as_deref());
+            DroverStatement::CreateGlobalIndex {
+                table,
+                columns,
+                unique,
+                name,
+            } => {
+                let change = IndexChange::Create(*unique, name.as_deref());
                 self.change_index(table, columns, change).await
             }
             DroverStatement::DropGlobalIndex { table, columns } => {
@@ -41,7 +46,7 @@ impl Session {
         change: IndexChange<'_>,
     ) -> Result<(), Fault> {
         let verb = match change {
-            IndexChange::Create(_) => "create_global_index",
+            IndexChange::Create(..) => "create_global_index",
             IndexChange::Drop => "drop_global_index",
         };
         self.outside_blocks(&format!("drover.{verb}"))?;
@@ -54,12 +59,13 @@ impl Session {
             table: &table,
             columns,
             name: match change {
-                IndexChange::Create(name) => name,
+                IndexChange::Create(_, name) => name,
                 IndexChange::Drop => None,
             },
+            unique: matches!(change, IndexChange::Create(true, _)),
         };
         let result = match change {
-            IndexChange::Create(_) => create_global_index(&cluster, wanted).await,
+            IndexChange::Create(..) => create_global_index(&cluster, wanted).await,
             IndexChange::Drop => drop_global_index(&cluster, wanted).await,
         };
         self.engine.running.enter_anyway();
@@ -88,6 +94,7 @@ impl Session {
             table: &table,
             columns,
             name: None,
+            unique: false,
         };
         let result = check_global_index(&cluster, wanted, repair).await;
         self.engine.running.enter_anyway();
@@ -112,7 +119,7 @@ pub(super) fn rows(record: &ClusterRecord, database: &str) -> Vec<Vec<Option<Str
             index.table.clone(),
             index.name.clone(),
             index.columns.join(", "),
-            "t".to_owned(),
+            if index.unique { "t" } else { "f" }.to_owned(),
             crate::ops::indexes::relation_name(index.id),
         ];
         cells.map(Some).to_vec()

@@ -31,7 +31,7 @@ fn users(fixture: &Fixture) -> Client {
     client
 }
 
-fn pairs(client: &mut Client, sql: &str) -> Vec<(String, String)> {
+pub(super) fn pairs(client: &mut Client, sql: &str) -> Vec<(String, String)> {
     let rows = run(client, sql).text_rows();
     let cell = |row: &[Option<String>], at: usize| row.get(at).cloned().flatten().unwrap_or_default();
     rows.iter().map(|row| (cell(row, 0), cell(row, 1))).collect()
@@ -135,7 +135,7 @@ impl Model {
 }
 
 /// Ends server processes of clients on one shard after the other until it is told to stop.
-fn keep_killing(fixture: &Fixture, stop: &AtomicBool) -> usize {
+pub(super) fn keep_killing(fixture: &Fixture, stop: &AtomicBool) -> usize {
     let mut admins: Vec<Client> = (0..SHARDS).map(|shard| fixture.admin_of(shard)).collect();
     let mut killed = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -148,6 +148,20 @@ fn keep_killing(fixture: &Fixture, stop: &AtomicBool) -> usize {
         std::thread::sleep(Duration::from_millis(30));
     }
     killed
+}
+
+pub(super) fn await_nothing_in_doubt(fixture: &Fixture) {
+    let begun = Instant::now();
+    for shard in 0..SHARDS {
+        let open = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
+        while value(&mut fixture.admin_of(shard), open) != "0" {
+            assert!(
+                begun.elapsed() < Duration::from_secs(90),
+                "transactions stay in doubt"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 fn race(kills: bool) {
@@ -171,17 +185,7 @@ fn race(kills: bool) {
         killer.map(|killer| killer.join().unwrap());
         models
     });
-    let begun = Instant::now();
-    for shard in 0..SHARDS {
-        let open = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
-        while value(&mut fixture.admin_of(shard), open) != "0" {
-            assert!(
-                begun.elapsed() < Duration::from_secs(90),
-                "transactions stay in doubt"
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
+    await_nothing_in_doubt(&fixture);
     let rows = assert_index(&fixture);
     for model in &models {
         model.assert_kept(&rows);
@@ -279,7 +283,7 @@ fn a_duplicate_is_told_as_postgresql_tells_it() {
                 .simple("INSERT INTO users (id, email) VALUES (102, 'both')")
                 .unwrap()
         });
-        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         while (0..SHARDS).all(|shard| value(&mut fixture.admin_of(shard), waits) == "0") {
             assert!(!second.is_finished(), "the second has not waited");
             std::thread::sleep(Duration::from_millis(5));

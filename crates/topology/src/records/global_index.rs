@@ -25,6 +25,14 @@ pub struct GlobalIndexRecord {
     pub key_types: Vec<String>,
     /// Where entries are.
     pub scheme: Scheme,
+    /// No two rows have the same values.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub unique: bool,
+}
+
+/// Indexes were unique before they had a choice.
+fn yes() -> bool {
+    true
 }
 
 impl GlobalIndexRecord {
@@ -48,6 +56,7 @@ impl GlobalIndexRecord {
             table: self.table.clone(),
             name: self.name.clone(),
             columns: self.columns.clone(),
+            unique: self.unique,
             shape,
             map,
         })

@@ -610,6 +610,7 @@ fn index() -> GlobalIndexRecord {
         columns: vec!["email".into()],
         key_types: vec!["text".into()],
         scheme: Scheme::even_hash(&[ShardId(1), ShardId(2), ShardId(3), ShardId(4)]).unwrap(),
+        unique: true,
     }
 }
 

@@ -188,8 +188,8 @@ async fn rebuild(parts: &mut Parts, index: &GlobalIndexRecord, key: &[String]) -
         part.run(&empty).await?;
     }
     fill(parts, index, key).await?;
-    let unique = objects::unique_sql(index);
-    let made = try_join_all(parts.all().map(|part| part.run(&unique))).await;
+    let indexed = objects::index_sql(index, key);
+    let made = try_join_all(parts.all().map(|part| part.run(&indexed))).await;
     made.map_err(|error| in_its_name(error, index))?;
     verify(parts, index).await
 }

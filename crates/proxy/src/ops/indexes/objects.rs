@@ -31,13 +31,6 @@ pub(crate) const APPLYING: &str = "=";
 /// Its value while entries may be asked for.
 pub(crate) const ASKING: &str = "?";
 
-/// Statements that change more entries on a shard than this take one lock for all of them.
-const ENTRIES_LOCKED_MAX: usize = 500;
-
-/// Entries are found by their index, whatever was known of their number when the function was planned in this session.
-const BY_INDEX: &str = "SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off \
-     SET enable_mergejoin = off";
-
 /// To run with the guards' own statements. Repeating it changes nothing.
 pub(crate) const BOOTSTRAP: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS drover_internal.global_indexes (
@@ -96,16 +89,16 @@ pub(crate) fn relation_name(id: u32) -> String {
     format!("drover_internal.index_{id}")
 }
 
-/// The unique index of that table; PostgreSQL names it in its messages.
-pub(super) fn unique_name(id: u32) -> String {
+/// The index of that table; PostgreSQL names it in its messages.
+pub(super) fn entries_index(id: u32) -> String {
     format!("drover_index_{id}")
 }
 
-fn table_name(index: &GlobalIndexRecord) -> String {
+pub(super) fn table_name(index: &GlobalIndexRecord) -> String {
     format!("{}.{}", quote_ident(&index.schema), quote_ident(&index.table))
 }
 
-fn list(items: impl Iterator<Item = String>, between: &str) -> String {
+pub(super) fn list(items: impl Iterator<Item = String>, between: &str) -> String {
     items.collect::<Vec<_>>().join(between)
 }
 
@@ -179,7 +172,7 @@ pub(super) fn entries_digest_sql(index: &GlobalIndexRecord, keys: usize) -> Stri
 pub(super) fn empty_sql(index: &GlobalIndexRecord) -> String {
     format!(
         "DROP INDEX IF EXISTS drover_internal.{}; DELETE FROM {}",
-        unique_name(index.id),
+        entries_index(index.id),
         relation_name(index.id)
     )
 }
@@ -193,14 +186,32 @@ pub(super) fn table_sql(index: &GlobalIndexRecord, key: &[String]) -> String {
     )
 }
 
-pub(super) fn unique_sql(index: &GlobalIndexRecord) -> String {
+/// Makes the index of the entries. One value may have very many entries: then they are found by their keys, too.
+pub(super) fn index_sql(index: &GlobalIndexRecord, key: &[String]) -> String {
     let columns = index.columns.iter().map(|name| quote_ident(name));
+    let (kind, more) = match index.unique {
+        true => ("UNIQUE INDEX", String::new()),
+        false => ("INDEX", format!(", {}", key_hash(&stored_keys(key.len(), "")))),
+    };
     format!(
-        "CREATE UNIQUE INDEX {} ON {} ({})",
-        unique_name(index.id),
+        "CREATE {kind} {} ON {} ({}{more})",
+        entries_index(index.id),
         relation_name(index.id),
         list(columns, ", ")
     )
+}
+
+/// The columns of a key among the entries, as text.
+pub(super) fn stored_keys(keys: usize, table: &str) -> Vec<String> {
+    let text = |at| format!("{table}{}::pg_catalog.text", key_name(at));
+    (0..keys).map(text).collect()
+}
+
+/// A number that is the same for equal keys, given as texts.
+pub(super) fn key_hash(texts: &[String]) -> String {
+    let texts = texts.iter();
+    let texts = texts.map(|text| format!("coalesce({text} COLLATE pg_catalog.\"C\", '')"));
+    format!("pg_catalog.hashtextextended({}, 0)", list(texts, " || ' ' || "))
 }
 
 /// The types of the entries' columns, as SQL.
@@ -244,19 +255,19 @@ fn trigger_name(id: u32, event: &str) -> String {
 }
 
 /// A column of an entry.
-struct Column<'a> {
+pub(super) struct Column<'a> {
     /// In the table.
     name: &'a str,
     /// Among the entries.
-    entry: String,
-    type_sql: &'a str,
+    pub(super) entry: String,
+    pub(super) type_sql: &'a str,
 }
 
 /// Functions and triggers of an index.
 pub(super) struct Objects<'a> {
-    index: &'a GlobalIndexRecord,
-    values: Vec<Column<'a>>,
-    key: Vec<Column<'a>>,
+    pub(super) index: &'a GlobalIndexRecord,
+    pub(super) values: Vec<Column<'a>>,
+    pub(super) key: Vec<Column<'a>>,
 }
 
 impl<'a> Objects<'a> {
@@ -382,114 +393,6 @@ $body$",
             notes(&note(1, &new)),
             notes(&note(0, &old)),
             notes(&updated)
-        )
-    }
-
-    /// The keys of the rows with these values. NULL when somebody is changing an entry of one of them, whose rows may be there
-    /// already or not yet: the locks of [`Self::apply_sql`] tell. They are asked for before the entries are read, by statements
-    /// with snapshots of their own, and given back by the failure of the inner block.
-    fn find_sql(&self) -> String {
-        let id = self.index.id;
-        let values = self.values.iter().enumerate().map(|(at, column)| {
-            // As wide as the values are: a number that no row can have is no error.
-            let wide = match column.type_sql {
-                "smallint" | "integer" | "bigint" => "bigint",
-                of if of.starts_with("character varying") => "text",
-                of => of,
-            };
-            format!("t.{} = (drover_w ->> {at})::{wide}", column.entry)
-        });
-        let keys = self.key.iter().map(|column| format!("t.{}::text", column.entry));
-        format!(
-            "CREATE FUNCTION drover_internal.index_{id}_find(drover_wanted jsonb) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER {BY_INDEX} AS $body$
-DECLARE
-    drover_free boolean;
-    drover_known jsonb;
-BEGIN
-    IF current_setting('{PARAMETER}', true) IS DISTINCT FROM '{ASKING}' THEN
-        RAISE EXCEPTION 'entries of a global index are read by Drover only' USING ERRCODE = '42501';
-    END IF;
-    IF NOT has_any_column_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), {}::regclass, 'SELECT') THEN
-        RETURN NULL;
-    END IF;
-    BEGIN
-        SELECT bool_and(pg_try_advisory_xact_lock_shared(h)) INTO drover_free FROM (
-            SELECT DISTINCT hashtextextended(drover_w::text, {id}) FROM jsonb_array_elements(drover_wanted) drover_w
-            UNION SELECT hashtextextended('all', {id})
-        ) AS locks(h);
-        IF drover_free THEN
-            SELECT coalesce(jsonb_agg(jsonb_build_array({})), '[]') INTO drover_known
-            FROM jsonb_array_elements(drover_wanted) drover_w JOIN {} t ON {};
-        END IF;
-        RAISE EXCEPTION 'done' USING ERRCODE = 'DRV00';
-    EXCEPTION WHEN SQLSTATE 'DRV00' THEN
-        RETURN drover_known;
-    END;
-END
-$body$",
-            text_sql(&table_name(self.index)),
-            list(keys, ", "),
-            relation_name(id),
-            list(values, " AND ")
-        )
-    }
-
-    /// (Names in these functions begin with `drover_`: columns of the table may have any other.)
-    /// Whoever changes the entries of some values holds a lock on each until the transaction has ended on this shard; of many
-    /// values (a server has room for some thousand locks) one lock for all, beside which others go on changing entries. Entries
-    /// that are gone and cannot be seen are of transactions in doubt, which are waited for.
-    fn apply_sql(&self) -> String {
-        let id = self.index.id;
-        let value = |at: usize, of: &str, column: &Column<'_>| {
-            format!("(drover_e -> {of} ->> {at})::{}", column.type_sql)
-        };
-        let values = self.values.iter().enumerate();
-        let keys = self.key.iter().enumerate();
-        let columns: Vec<_> = values
-            .map(|(at, column)| (at, "0", column))
-            .chain(keys.map(|(at, column)| (at, "1", column)))
-            .collect();
-        let same = columns.iter().map(|(at, of, column)| {
-            let equal = if *of == "0" { "=" } else { "IS NOT DISTINCT FROM" };
-            format!("t.{} {equal} {}", column.entry, value(*at, of, column))
-        });
-        let same = list(same, " AND ");
-        let taken = columns.iter().map(|(at, of, column)| value(*at, of, column));
-        let table = relation_name(id);
-        format!(
-            "CREATE FUNCTION drover_internal.index_{id}_apply(drover_gone jsonb, drover_come jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER {BY_INDEX} AS $body$
-DECLARE
-    drover_locked jsonb := drover_gone || drover_come;
-    drover_removed bigint;
-BEGIN
-    IF current_setting('{PARAMETER}', true) IS DISTINCT FROM '{APPLYING}' THEN
-        RAISE EXCEPTION 'entries of a global index are changed by Drover only' USING ERRCODE = '42501';
-    END IF;
-    IF jsonb_array_length(drover_locked) > {ENTRIES_LOCKED_MAX} THEN
-        PERFORM pg_advisory_xact_lock(hashtextextended('all', {id}));
-        SELECT coalesce(jsonb_agg(drover_e), '[]') INTO drover_locked FROM (SELECT drover_e FROM jsonb_array_elements(drover_gone) drover_e
-            WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same}) LIMIT {ENTRIES_LOCKED_MAX}) AS unseen(drover_e);
-    END IF;
-    PERFORM pg_advisory_xact_lock(h) FROM (
-        SELECT DISTINCT hashtextextended((drover_e -> 0)::text, {id}) FROM jsonb_array_elements(drover_locked) drover_e ORDER BY 1
-    ) AS locks(h);
-    IF EXISTS (SELECT FROM jsonb_array_elements(drover_gone) drover_e WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same})) THEN
-        PERFORM pg_advisory_xact_lock_shared(hashtextextended('all', {id}));
-    END IF;
-    DELETE FROM {table} t USING jsonb_array_elements(drover_gone) drover_e WHERE {same};
-    GET DIAGNOSTICS drover_removed = ROW_COUNT;
-    IF drover_removed <> jsonb_array_length(drover_gone) AND current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'could not serialize access due to concurrent update' USING ERRCODE = '40001';
-    ELSIF drover_removed <> jsonb_array_length(drover_gone) THEN
-        RAISE EXCEPTION 'a global index has no entry for a row of its table' USING ERRCODE = 'XX001',
-            HINT = 'See drover.check_global_index(), which can repair it.';
-    END IF;
-    INSERT INTO {table} SELECT {} FROM jsonb_array_elements(drover_come) drover_e;
-END
-$body$",
-            list(taken, ", ")
         )
     }
 }

@@ -15,6 +15,7 @@ impl Fixture {
             table: "users",
             columns: &columns,
             name: None,
+            unique: true,
         };
         let faults = Faults {
             die_at,
