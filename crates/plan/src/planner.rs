@@ -15,6 +15,7 @@ mod indexed;
 mod insert;
 mod joins;
 mod level;
+mod limits;
 mod lookup;
 mod merge;
 mod names;
@@ -51,7 +52,11 @@ pub fn plan(analyzed: &Analyzed<'_>, snapshot: &Snapshot) -> Result<Plan, Refusa
             let planned = gather::instead(analyzed, snapshot, tree, planned);
             let planned = relocate::instead(analyzed, snapshot, tree, planned);
             let planned = transfer::instead(analyzed, snapshot, tree, planned);
-            indexed::mark(snapshot, tree, planned)
+            let planned = indexed::mark(snapshot, tree, planned);
+            planned.map(|plan| Plan {
+                unbounded: limits::is_unbounded(tree),
+                ..plan
+            })
         }
         trees => several(analyzed, snapshot, trees),
     }
@@ -93,6 +98,7 @@ fn several(analyzed: &Analyzed<'_>, snapshot: &Snapshot, trees: &[Node]) -> Resu
         bound_to_text: true,
         param_count: u16::try_from(analyzed.param_types.len()).unwrap_or(u16::MAX),
         indexed: false,
+        unbounded: false,
     })
 }
 
@@ -545,6 +551,7 @@ impl<'a> Cx<'a> {
             bound_to_text: self.calls.time_constant,
             param_count: self.prelude.params,
             indexed: false,
+            unbounded: false,
         }
     }
 }

@@ -494,6 +494,10 @@ refusals! {
         "a global index would not follow this change of its table",
         "ALTER TABLE users RENAME TO people -- users has a global index",
         "drop the global index first and make it again afterwards: SELECT drover.drop_global_index('users', 'email')";
+    RequireLimit = "DRV7170",
+        "the statement reads several shards without saying how many rows it wants at most, and drover.require_limit is on",
+        "SET drover.require_limit = on; SELECT * FROM orders",
+        "add LIMIT, aggregate, restrict the statement to a shard key, or SET drover.require_limit = off";
 }
 
 impl RefusalCode {

@@ -67,6 +67,8 @@ pub struct Plan {
     /// It may change rows of a table that has global indexes: whatever each shard has changed is carried over to the
     /// indexes before the statement is answered, in the same transaction.
     pub indexed: bool,
+    /// It reads without saying how many rows it wants at most: no LIMIT, no aggregate, no GROUP BY.
+    pub unbounded: bool,
 }
 
 impl Plan {

@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod arrays;
+pub mod budget;
 pub mod cache;
 pub mod link;
 pub mod recall;

@@ -210,6 +210,7 @@ catalogue! {
     Counter servers_moved "drover_servers_moved_total" "Idle server connections handed to another worker.";
     Counter servers_cleaned "drover_servers_cleaned_total" "Server connections kept although their client left in the middle of something.";
     Counter statement_timeouts "drover_statement_timeouts_total" "Cancels sent because of query_timeout or transaction_timeout.";
+    Counter statements_over_budget "drover_statements_over_budget_total" "Statements that were ended because servers sent more rows or bytes for them than drover.statement_budget allows.";
     Counter session_timeouts "drover_session_timeouts_total" "Sessions ended because of a time-out.";
     Counter statements_retried "drover_statements_retried_total" "Statements given to another server connection because the first was dead before it took anything.";
     Counter index_lookups "drover_index_lookups_total" "Statements whose shards a global index has found.";

@@ -17,6 +17,7 @@ use wire::TransactionStatus;
 use crate::buffers::Buffers;
 use crate::cancel::CancelTarget;
 use crate::conn::{Conn, Socket};
+use crate::exec::budget::Budget;
 use crate::tls::TlsState;
 use crate::worker::Watch;
 
@@ -137,6 +138,8 @@ pub struct ServerConn {
     pub passing: usize,
     /// Who watches the time of the session that uses it.
     pub(crate) watch: Option<Rc<Watch>>,
+    /// What the statement at hand may have it send, where that is limited.
+    pub(crate) budget: Option<Rc<Budget>>,
     /// While it was idle the server said why it ended this connection, and the reason concerns no other.
     pub ended_alone: bool,
     /// Something happened that a later user must not see; the pool closes it instead of reusing it.
@@ -274,6 +277,7 @@ impl ServerConn {
             mark: None,
             passing: 0,
             watch: None,
+            budget: None,
             ended_alone: false,
             dirty: false,
             lost: false,

@@ -4,6 +4,7 @@
 //! open transaction, so nothing here is shared and nothing is locked.
 
 pub mod block;
+mod budget;
 pub mod effects;
 pub mod settings;
 
@@ -71,6 +72,7 @@ use crate::client::{ClientConn, Filled};
 use crate::cluster::{LOST_TOUCH_LOOK, LOST_TOUCH_PATIENCE};
 use crate::config::PoolMode;
 use crate::engine::{Engine, PlanContext};
+use crate::exec::budget::Budget;
 use crate::pools::{Admission, ShardPool};
 use crate::worker::{Stop, StopReason, Watch};
 
@@ -100,6 +102,8 @@ pub struct Session {
     mode: PoolMode,
     /// Watches its times, where any are limited.
     watch: Option<Rc<Watch>>,
+    /// What each of its statements may use, where that is limited.
+    budget: Option<Rc<Budget>>,
     /// The server just lost had taken nothing of what was meant for it.
     unsent: bool,
     settings: SettingsHistory,
@@ -362,6 +366,7 @@ impl Session {
         }
         if self.settings.take_changed() {
             self.follow_idle_times();
+            self.follow_budget();
         }
         if let Some(watch) = &self.watch {
             watch.waits(self.block.is_open());

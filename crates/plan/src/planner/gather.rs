@@ -152,6 +152,7 @@ fn gathered(
         bound_to_text: true,
         param_count: cx.prelude.params,
         indexed: false,
+        unbounded: false,
     })
 }
 

@@ -226,6 +226,7 @@ fn rows_of(target: Target, param_count: u16) -> Plan {
         bound_to_text: true,
         param_count,
         indexed: false,
+        unbounded: false,
     }
 }
 

@@ -256,6 +256,7 @@ impl<'a> Move<'a> {
             bound_to_text: true,
             param_count: params,
             indexed: false,
+            unbounded: false,
         })
     }
 

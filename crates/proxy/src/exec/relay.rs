@@ -4,9 +4,10 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
-use bytes::Buf;
-use wire::backend::tag;
+use bytes::{Buf, BytesMut};
+use wire::backend::{Fields, encode, tag};
 
+use super::budget::Budget;
 use super::link::LinkError;
 use crate::conn::Conn;
 use crate::server::ServerConn;
@@ -77,6 +78,9 @@ pub async fn pump(
         }
         // For whoever brings the server into order, or goes on.
         server.passing = state.passing;
+        if let Some(budget) = server.budget.clone() {
+            budget.cancel_if_due().await;
+        }
         wait_for_server(server, client).await?;
         server.passing = 0;
     }
@@ -111,7 +115,7 @@ fn drain(
         let Some(total) = length.map(|length| length + 1) else {
             return Err(LinkError::Protocol("impossible message length").into());
         };
-        if kind == tag::DATA_ROW || kind == tag::COPY_DATA {
+        if kind == tag::COPY_DATA || (kind == tag::DATA_ROW && is_admitted(server, total)) {
             state.passing = total;
             continue;
         }
@@ -120,6 +124,10 @@ fn drain(
         }
         if available < total {
             break;
+        }
+        if kind == tag::DATA_ROW {
+            discard(server, client, &mut run, total);
+            continue;
         }
         let verdict = decide_one(server, client, &mut run, total, decide);
         match verdict {
@@ -145,6 +153,14 @@ fn drain(
     Ok(false)
 }
 
+/// Whether a row of so many bytes is within the budget of the statement. Each is asked about until it is there as a whole.
+fn is_admitted(server: &ServerConn, bytes: usize) -> bool {
+    match &server.budget {
+        Some(budget) if budget.counts() => !budget.is_exceeded() && budget.admit(bytes),
+        _ => true,
+    }
+}
+
 /// Shows one message to `decide`. What precedes it may have to leave first, because `decide` may append to the client.
 fn decide_one(
     server: &mut ServerConn,
@@ -157,15 +173,16 @@ fn decide_one(
     if kind == tag::PARAMETER_STATUS {
         remember_parameter(server, *run, total);
     }
-    if kind == tag::ERROR && server.watch.as_ref().is_some_and(|watch| watch.has_fired()) {
+    let late = kind == tag::ERROR && server.watch.as_ref().is_some_and(|watch| watch.has_fired());
+    let by_budget = late && server.watch.as_ref().is_some_and(|watch| watch.is_budget());
+    if late && !by_budget {
         name_timeout(&mut server.conn.unread_mut()[*run..*run + total]);
     }
     let pending = client.pending_out();
-    let renamed = match kind {
-        tag::ERROR => server
-            .target
-            .blame
-            .renamed(&server.conn.unread()[*run..*run + total]),
+    let message = &server.conn.unread()[*run..*run + total];
+    let renamed = match (kind, &server.budget) {
+        (tag::ERROR, Some(budget)) if by_budget => over_budget(budget, message),
+        (tag::ERROR, _) => server.target.blame.renamed(message),
         _ => None,
     };
     let verdict = match renamed {
@@ -216,6 +233,14 @@ fn name_timeout(message: &mut [u8]) {
     if let Some(at) = message.windows(said.len()).position(|window| window == said) {
         message[at..at + said.len()].copy_from_slice(TIMED_OUT.as_bytes());
     }
+}
+
+/// The same where it was the statement's budget of time.
+fn over_budget(budget: &Budget, message: &[u8]) -> Option<BytesMut> {
+    let fields = Fields::decode(message.get(5..)?).ok()?.to_owned();
+    let mut told = BytesMut::new();
+    encode::error(&mut told, &budget.late(&fields)?);
+    Some(told)
 }
 
 fn remember_parameter(server: &mut ServerConn, at: usize, total: usize) {

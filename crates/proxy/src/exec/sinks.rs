@@ -9,6 +9,7 @@ use wire::copy::RowWriter;
 use wire::frame::{Frames, Message};
 
 use super::arrays::ArrayColumns;
+use super::budget::Budget;
 use super::scatter::{Flow, Sink};
 
 /// Rows in any order, each as it comes.
@@ -181,6 +182,8 @@ pub struct Limited<'a, S> {
     pub limit_bytes: usize,
     /// The most that was waiting to be sent at any time, in bytes.
     pub pending_bytes_most: &'a std::cell::Cell<usize>,
+    /// What the statement may have servers send, where that is limited.
+    pub budget: Option<&'a Budget>,
 }
 
 impl<S: Sink> Sink for Limited<'_, S> {
@@ -190,6 +193,11 @@ impl<S: Sink> Sink for Limited<'_, S> {
         message: &[u8],
         client: &mut BytesMut,
     ) -> Result<Flow, Box<ErrorFields>> {
+        if let Some(budget) = self.budget
+            && !budget.admit(message.len())
+        {
+            return Err(budget.error());
+        }
         let flow = self.inner.row(source, message, client)?;
         let most = self.pending_bytes_most;
         most.set(most.get().max(client.len()));

@@ -322,6 +322,7 @@ impl ShardPool {
         pooled.mark.give_back(prepared, self.0.worker.seconds.get());
         pooled.conn.conn.give_up_buffers();
         pooled.conn.watch = None;
+        pooled.conn.budget = None;
         let id = pooled.id;
         self.set_slot(id, pooled);
         if let Some(other) = self.0.limit.hungry_other(self.0.worker.worker)

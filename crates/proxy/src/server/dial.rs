@@ -319,6 +319,7 @@ impl Dialler {
             mark: None,
             passing: 0,
             watch: None,
+            budget: None,
             ended_alone: false,
             dirty: false,
             lost: false,

@@ -15,6 +15,7 @@ use super::reads::guarded;
 use super::simple::status_of;
 use super::told::Learnt;
 use super::{Fault, Session};
+use crate::exec::budget::Budget;
 use crate::exec::link;
 use crate::exec::relay::{self, Verdict};
 use crate::exec::statement::Action;
@@ -45,12 +46,21 @@ pub(super) struct Read {
     /// An error may be cured on another server: it is not passed.
     holds: bool,
     held: Option<Box<ErrorFields>>,
+    /// What the statement may have its server send.
+    budget: Option<Rc<Budget>>,
     /// The client was not sent the ReadyForQuery that came.
     quiet: bool,
     /// What the client was told of its statements.
     pub(super) told: Vec<(Rc<Prepared>, Arc<Description>)>,
     /// What we asked for, or why it was not said.
     pub(super) learnt: Option<Result<Learnt, Box<ErrorFields>>>,
+}
+
+impl Read {
+    /// The client will be told that it was too much, whatever the server says.
+    fn is_over_budget(&self) -> bool {
+        self.budget.as_ref().is_some_and(|budget| budget.is_exceeded())
+    }
 }
 
 impl Session {
@@ -372,6 +382,7 @@ impl Session {
         let mut read = Read {
             unsure: self.sequences.unsure(),
             holds: self.servers[index].replica.is_some() && !self.block.is_open(),
+            budget: self.budget.clone(),
             ..Read::default()
         };
         let mut guard = self.guard_of(index);
@@ -571,6 +582,7 @@ fn read_one(
             Verdict::DropAndStop
         }
         tag::ROW_DESCRIPTION => forward_next(steps, true),
+        tag::COMMAND_COMPLETE | b's' if read.is_over_budget() => forward_next(steps, false),
         tag::NO_DATA | tag::BIND_COMPLETE | tag::COMMAND_COMPLETE | tag::EMPTY_QUERY | b's' => {
             forward_next(steps, true)
         }
@@ -659,6 +671,10 @@ fn read_error(
         return Verdict::DropAndStop;
     }
     read.failed = true;
+    if let Some(budget) = read.budget.as_ref().filter(|budget| budget.is_exceeded()) {
+        encode::error(client.out(), &budget.error());
+        return Verdict::DropAndStop;
+    }
     if let Some(Step::Learn(_)) = steps.front()
         && let Ok(fields) = fields
     {

@@ -161,6 +161,7 @@ impl Session {
         if let Some(watch) = &self.watch {
             lease.watch = Some(Rc::clone(watch));
         }
+        lease.budget.clone_from(&self.budget);
         Enlisted {
             shard,
             lease,

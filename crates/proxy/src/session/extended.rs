@@ -694,6 +694,7 @@ impl Session {
         self.engine.metrics.statements.increment();
         let awaited = matches!(portal.place, PortalPlace::Server(_));
         self.observe_statement(&statement, &portal.prepared.text, awaited);
+        self.budget.iter().for_each(|budget| budget.begin());
         if let PortalPlace::Server(shard) = portal.place {
             self.observation.over(&[shard]);
         }
@@ -725,11 +726,11 @@ impl Session {
                 self.extended.executed |= wrote != Wrote::No && !reads;
                 self.extended.effects = self.extended.effects.and(statement.effects);
                 self.extended.steps.push_back(Step::Execute);
-                if statement.kind == sql::StatementKind::Copy {
-                    // What the client sends next may be the data already.
-                    return self.flush_batch().await;
+                // What the client sends next may be the data already.
+                match statement.kind == sql::StatementKind::Copy || self.counts_rows() {
+                    true => Box::pin(self.settle_budget()).await,
+                    false => Ok(()),
                 }
-                Ok(())
             }
             PortalPlace::Many { .. } | PortalPlace::Local => {
                 Box::pin(self.execute_here(name, &portal, max_rows)).await

@@ -80,6 +80,7 @@ impl Session {
     pub(super) async fn hurry(&mut self) -> Result<(), Fault> {
         if self.settings.take_changed() {
             self.follow_idle_times();
+            self.follow_budget();
         }
         while self.is_at_rest() {
             if let Some(watch) = &self.watch {
@@ -120,6 +121,7 @@ impl Session {
             && !self.recheck_pins
             && self.listening.is_none()
             && self.private_context.is_none()
+            && self.budget.is_none()
             && self.extended.is_at_rest()
             && !self.counted
             && !self.stop.is_set()

@@ -196,7 +196,8 @@ impl Session {
     ) -> Result<(), Fault> {
         // Which shards those are turns out later.
         if planned.plan.target != Target::Cluster {
-            self.check_reach(shards.len(), planned.plan.writes && !gathers(planned))?;
+            let writes = planned.plan.writes && !gathers(planned);
+            self.check_reach(shards.len(), &planned.plan, writes)?;
         }
         let told_late = planned.plan.indexed && planned.plan.returns_rows && asked.copy.is_none();
         if !told_late || self.client.conn.is_held() {
@@ -540,10 +541,12 @@ impl Session {
         };
         let pending = std::cell::Cell::new(0);
         let mut sink = Copied::new(sink, run.copy);
+        let budget = self.counting_budget();
         let mut sink = Limited {
             inner: &mut sink,
             limit_bytes,
             pending_bytes_most: &pending,
+            budget: budget.as_deref(),
         };
         let began = self.observation.server_begins();
         let movable = self.read_can_move();
@@ -572,7 +575,9 @@ impl Session {
         ended: Vec<Ended>,
         sink_error: Option<Box<ErrorFields>>,
     ) -> Result<Gathered, Fault> {
-        let mut failure = sink_error.map(Fault::Statement);
+        // What was too much for the budget is counted as such; the sink's error says so.
+        let mut failure =
+            sink_error.map(|error| self.check_budget().err().unwrap_or(Fault::Statement(error)));
         let mut cancelled = None;
         let mut tags = Vec::with_capacity(ended.len());
         for (turn, source) in ended.into_iter().enumerate() {

@@ -447,6 +447,11 @@ impl SettingsHistory {
         std::mem::take(&mut self.changed)
     }
 
+    /// Whether [`take_changed`](SettingsHistory::take_changed) would say so.
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// The statement in force for `name` (in lower case), which may be a `SET LOCAL`; `None`: it is as on a fresh
     /// connection.
     pub fn in_force(&self, name: &str) -> Option<&str> {

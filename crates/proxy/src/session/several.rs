@@ -36,8 +36,8 @@ impl Session {
         let only_home = self.servers.iter().all(|server| server.shard == home);
         let in_books = self.has_noted_listens() || self.block.notifies;
         let several_snapshots = self.has_sharded() && self.is_repeatable(raws);
-        if all_home && only_home && !in_books && !several_snapshots && self.block.state != BlockState::Failed
-        {
+        let plainly = !self.counts_rows() && !in_books && !several_snapshots;
+        if all_home && only_home && plainly && self.block.state != BlockState::Failed {
             for (raw, statement) in raws.iter().zip(&statements) {
                 self.observe_statement(statement, &text[raw.range.clone()], true);
                 self.observation.over(&[home]);

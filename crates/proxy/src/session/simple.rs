@@ -14,6 +14,7 @@ use super::learn::Learned;
 use super::reads::{ManyRead, guarded};
 use super::{Fault, Session};
 use crate::conn::Conn;
+use crate::exec::budget::Budget;
 use crate::exec::cache::Found;
 use crate::exec::relay::{self, PumpError, Verdict};
 use crate::exec::statement::{Action, KeyProblem, Literals, Planned, Shards, Statement, resolve, tenant_of};
@@ -163,7 +164,7 @@ impl Session {
         last: bool,
         offset: usize,
     ) -> Result<bool, Fault> {
-        self.engine.metrics.statements.increment();
+        self.begin_statement(statement);
         self.observe_statement(statement, text, false);
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
@@ -325,12 +326,13 @@ impl Session {
         crate::exec::link::send_query(&mut server.lease, one.text)
             .map_err(|_| Fault::error("54000", "the statement is too long"))?;
         // ReadyForQuery may pass when nothing remains to be done behind it.
-        let pass_ready = last && one.effects.none() && !self.block.implicit;
+        let pass_ready = last && one.effects.none() && !self.block.implicit && self.budget.is_none();
         let outcome = self.relay_answer(index, skip, one, pass_ready).await?;
         if self.reads.is_some() && !self.block.is_open() {
             Box::pin(self.note_statement(index)).await;
         }
         self.after_one(index, outcome, one.effects).await?;
+        self.check_budget()?;
         match self.held_error() {
             None => Ok(pass_ready),
             Some(fields) => Err(Fault::Statement(fields)),
@@ -418,6 +420,7 @@ impl Session {
             held: None,
             holds_tag: self.holds_tags(),
             tag: None,
+            budget: self.budget.clone(),
         }
     }
 
@@ -501,6 +504,9 @@ impl Session {
             return encode::error(self.client.conn.out(), &fields);
         }
         self.observe_error(fields);
+        if let Some(fields) = self.over_time(fields) {
+            return encode::error(self.client.conn.out(), &fields);
+        }
         let timed_out = self.watch.as_ref().is_some_and(|watch| watch.has_fired());
         if timed_out && fields.code == "57014" && fields.message == relay::CANCELLED {
             // Shards of a statement over several were cancelled because its time was over.
@@ -572,6 +578,8 @@ struct Answer<'a> {
     holds_tag: bool,
     /// What was kept.
     tag: Option<Box<[u8]>>,
+    /// What the statement may have its server send.
+    budget: Option<Rc<Budget>>,
 }
 
 /// Why the relay of an answer stopped.
@@ -611,6 +619,10 @@ impl Answer<'_> {
                 Verdict::Drop
             }
             tag::COMMAND_COMPLETE if self.skip > 0 => Verdict::Drop,
+            tag::COMMAND_COMPLETE | tag::ERROR if self.is_over_budget() => {
+                self.outcome.failed |= kind == tag::ERROR;
+                Verdict::Drop
+            }
             tag::COMMAND_COMPLETE => {
                 self.outcome.completed += 1;
                 if self.holds_tag {
@@ -648,6 +660,11 @@ impl Answer<'_> {
             }
             _ => Verdict::Forward,
         }
+    }
+
+    /// The client will be told that it was too much, whatever the server says.
+    fn is_over_budget(&self) -> bool {
+        self.budget.as_ref().is_some_and(|budget| budget.is_exceeded())
     }
 
     /// Positions count from the start of the client's text; OIDs and line numbers do not appear in other fields.

@@ -43,11 +43,11 @@ impl Session {
         let client_address = named.then(|| who.peer.to_string().into_boxed_str());
         let base = startup_settings(&who);
         let settings = engine.shared_settings(base.as_ref().cloned().unwrap_or_default());
-        let watch = ctx
-            .watches
-            .watch(&policy.timeouts, &stop, &cancel.slot, &ctx.metrics);
+        let watches = &ctx.watches;
+        let watch = watches.watch(&policy.timeouts, &stop, &cancel.slot, &ctx.metrics);
         let mut session = Self {
             watch,
+            budget: None,
             message_limit: u32::try_from(engine.cluster.limits().max_message_bytes).unwrap_or(u32::MAX),
             unsent: false,
             engine,

@@ -71,6 +71,8 @@ pub(crate) struct Watch {
     limits: Cell<Limits>,
     /// As configured.
     configured: Limits,
+    /// The time of a statement is limited by the session itself.
+    budget: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<u32>,
     /// The transaction's first tick, if one is open.
@@ -127,6 +129,7 @@ impl Watches {
             watches: Rc::clone(self),
             limits: Cell::new(limits),
             configured: limits,
+            budget: Cell::new(false),
             phase: Cell::new(Phase::Running),
             since: Cell::new(self.now.get()),
             transaction: Cell::new(None),
@@ -173,6 +176,7 @@ impl Watch {
     /// The client limits its own silence (zero: it does not): `idle_in_transaction_session_timeout` and
     /// `idle_session_timeout`. The shorter time counts where one is configured as well.
     pub(crate) fn set_own(&self, idle_transaction: Duration, client_idle: Duration) {
+        let query = self.limits.get().query;
         let shorter = |configured: u32, own: Duration| match (configured, ticks(own)) {
             (0, own) => own,
             (configured, 0) => configured,
@@ -181,8 +185,27 @@ impl Watch {
         self.limits.set(Limits {
             idle_transaction: shorter(self.configured.idle_transaction, idle_transaction),
             client_idle: shorter(self.configured.client_idle, client_idle),
+            query,
             ..self.configured
         });
+    }
+
+    /// The session gives each of its statements so much time (zero: it does not say): `drover.statement_budget`. The shorter time
+    /// counts where one is configured as well.
+    pub(crate) fn set_budget(&self, time: Duration) {
+        let (own, configured) = (ticks(time), self.configured.query);
+        let is_own = own > 0 && (configured == 0 || own < configured);
+        self.budget.set(is_own);
+        let query = if is_own { own } else { configured };
+        self.limits.set(Limits {
+            query,
+            ..self.limits.get()
+        });
+    }
+
+    /// What limits the time of a statement is the session's own budget.
+    pub(crate) fn is_budget(&self) -> bool {
+        self.budget.get()
     }
 
     /// The session begins to run something; `in_block`: as part of a transaction that is open already.

@@ -136,6 +136,7 @@ async fn relay_finish(
         return Err(Fault::refused_as(plan::RefusalCode::ClientEncoding));
     }
     scatter::send(server, request).map_err(|_| Fault::error("54000", "the statement is too long"))?;
+    let budget = server.budget.clone();
     let mut error = None;
     let mut foreign = false;
     let mut status = wire::TransactionStatus::Idle;
@@ -147,6 +148,12 @@ async fn relay_finish(
             } else {
                 Verdict::Drop
             }
+        }
+        wire::backend::tag::COMMAND_COMPLETE | wire::backend::tag::ERROR
+            if budget.as_ref().is_some_and(|budget| budget.is_exceeded()) =>
+        {
+            error = budget.as_ref().map(|budget| budget.error());
+            Verdict::Drop
         }
         wire::backend::tag::ERROR => {
             if let Ok(fields) = wire::backend::Fields::decode(&message[5..]) {

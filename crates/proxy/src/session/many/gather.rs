@@ -45,7 +45,7 @@ impl Session {
         let args = asked.args.unwrap_or(&none);
         let asking = places(gather, &context.snapshot, args)?;
         let order: Vec<ShardId> = asking.iter().map(|asking| asking.shard).collect();
-        self.check_reach(order.len(), false)?;
+        self.check_reach(order.len(), &planned.plan, false)?;
         self.observation.over(&order);
         let indexes = self.enlist_all(&order).await?;
         let extras = self.times(&planned.plan.prelude, values, indexes[0]).await?;

@@ -237,7 +237,7 @@ fn statements(text: &str) -> Option<usize> {
 }
 
 /// A number with a unit; without one, milliseconds, like PostgreSQL's own time-outs.
-fn duration(text: &str) -> Option<Duration> {
+pub(in super::super) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text.get(..digits)?.parse().ok()?;

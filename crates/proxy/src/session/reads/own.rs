@@ -8,7 +8,7 @@ use sql::SettingScope;
 use wire::backend::ErrorFields;
 
 use super::super::idle_times::IDLE_TIMES;
-use super::super::limits::{self, FANOUT, GATHER_MAX, TRANSACTION_MODE};
+use super::super::limits::{self, FANOUT, GATHER_MAX, REQUIRE_LIMIT, STATEMENT_BUDGET, TRANSACTION_MODE};
 use super::super::settings::{Settings, SettingsHistory, is_own};
 use super::super::{Fault, Session};
 use super::options::{
@@ -19,7 +19,7 @@ use crate::exec::link::TextRow;
 use crate::pools::Purpose;
 
 /// Settings that are kept with the session's others.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 11] = [
     READ_FROM,
     CONSISTENCY,
     REPLICA_WAIT,
@@ -29,6 +29,8 @@ const KEPT: [&str; 9] = [
     FANOUT,
     TRANSACTION_MODE,
     GATHER_MAX,
+    REQUIRE_LIMIT,
+    STATEMENT_BUDGET,
 ];
 
 /// What ALTER ROLE and ALTER DATABASE have set of them, one row with a value for each; behind them the same of
@@ -40,6 +42,8 @@ pub(in super::super) const ASK_DEFAULTS: &str = "SELECT pg_catalog.current_setti
      pg_catalog.current_setting('drover.read_snapshot', true), pg_catalog.current_setting('drover.fanout', true), \
      pg_catalog.current_setting('drover.transaction_mode', true), \
      pg_catalog.current_setting('drover.gather_max_bytes', true), \
+     pg_catalog.current_setting('drover.require_limit', true), \
+     pg_catalog.current_setting('drover.statement_budget', true), \
      (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_in_transaction_session_timeout'), \
      (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout')";
 
@@ -65,7 +69,7 @@ impl Session {
             let value = checked(name, values)?;
             if !local || self.block.is_open() {
                 self.settings.set_own(name, &value, local);
-                self.follow_read_settings(false);
+                self.follow_own_settings();
             }
         } else {
             return Err(unknown(name));
@@ -83,7 +87,7 @@ impl Session {
             TOKEN => self.take_token(value),
             _ => checked(name, &[value.to_owned()]).map(|value| {
                 self.settings.set_own(name, &value, false);
-                self.follow_read_settings(false);
+                self.follow_own_settings();
             }),
         };
         if let Err(Fault::Statement(fields)) = result {
@@ -95,11 +99,17 @@ impl Session {
     pub(in super::super) fn reset_own(&mut self, name: &str, tag: &str) -> Result<(), Fault> {
         if KEPT.contains(&name) {
             self.settings.reset_own(name);
-            self.follow_read_settings(false);
+            self.follow_own_settings();
         } else if name != TOKEN {
             return Err(unknown(name));
         }
         self.complete(tag)
+    }
+
+    /// A setting of Drover's own has changed.
+    fn follow_own_settings(&mut self) {
+        self.follow_read_settings(false);
+        self.follow_budget();
     }
 
     /// What its first server is wanted for, with the session's own patience if it has one.
