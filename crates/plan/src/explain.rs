@@ -3,7 +3,7 @@
 use catalog::{KeyStep, KeyType, KeyValue, MapId, ShardId, Snapshot};
 
 use crate::{
-    Bound, Combine, Gather, GatherPlace, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan,
+    Bound, Combine, FinishPlace, Gather, GatherPlace, KeySource, LimitPlan, LimitValue, Many, NullKeys, Plan,
     PreludeSource, Side, SortKey, Target,
 };
 
@@ -80,7 +80,8 @@ fn tier(plan: &Plan, one: bool) -> &'static str {
         (_, Many::SplitInsert(_) | Many::SumTags { .. }) => "split",
         (_, Many::Rows(rows)) if rows.tag_rows => "split",
         (_, Many::Rows(_)) => "scatter and merge",
-        (_, Many::Gather(_)) => "gather",
+        (_, Many::Gather(gather)) if gather.finish_on == FinishPlace::Home => "gather",
+        (_, Many::Gather(_)) => "carry rows",
         (_, Many::Transfer(_) | Many::Relocate(_)) => "carry rows",
     }
 }
@@ -345,17 +346,31 @@ fn many(many: &Many, out: &mut Vec<String>) {
 
 fn gather(gather: &Gather, out: &mut Vec<String>) {
     for input in &gather.inputs {
-        let place = match &input.place {
-            GatherPlace::Home => "the home shard".to_owned(),
-            GatherPlace::All { map } => format!("all shards of map {map}"),
-            GatherPlace::Keys { map, keys } => {
-                let keys: Vec<String> = keys.iter().map(key).collect();
-                format!("keys [{}] of map {map}", keys.join(", "))
-            }
-        };
-        out.push(format!("Gather from {place}: {}", input.sql));
+        out.push(format!("Gather from {}: {}", place(&input.place), input.sql));
+        if let Some(deal) = &input.deal {
+            let source = key(&deal.key);
+            out.push(format!(
+                "Each row goes to the shard of {source} of map {}",
+                deal.map
+            ));
+        }
     }
-    out.push(format!("Combine: PostgreSQL finishes: {}", gather.finish));
+    out.push(match &gather.finish_on {
+        FinishPlace::Home => format!("Combine: PostgreSQL finishes: {}", gather.finish),
+        FinishPlace::Every => format!("On every shard, home first: {}", gather.finish),
+        FinishPlace::Rows(rows) => format!("On {}: {}", place(rows), gather.finish),
+    });
+}
+
+fn place(place: &GatherPlace) -> String {
+    match place {
+        GatherPlace::Home => "the home shard".to_owned(),
+        GatherPlace::All { map } => format!("all shards of map {map}"),
+        GatherPlace::Keys { map, keys } => {
+            let keys: Vec<String> = keys.iter().map(key).collect();
+            format!("keys [{}] of map {map}", keys.join(", "))
+        }
+    }
 }
 
 /// A row, with the names of the values that are put into it.

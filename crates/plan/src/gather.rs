@@ -4,11 +4,11 @@ use catalog::MapId;
 
 use crate::{Carried, InputColumn, KeySource};
 
-/// A query over tables that do not meet on the shards.
+/// A statement over tables that do not meet on the shards.
 ///
 /// How to run it: resolve the place of each input; send each server concerned one statement with the inputs it has
 /// ([`Gather::text_for`]), so that all of them are read under one snapshot; collect the rows of each input as arrays, a column each;
-/// then run `finish` on the home shard with the client's parameters, the prelude's, and the arrays.
+/// then run `finish` where `finish_on` says with the client's parameters, the prelude's, and the arrays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gather {
     /// The tables, each with what of it is needed.
@@ -17,11 +17,34 @@ pub struct Gather {
     pub slots: Vec<GatherSlot>,
     /// The statement over the arrays.
     pub finish: String,
+    /// Where it runs.
+    pub finish_on: FinishPlace,
     /// The array parameters of `finish`: for each input its columns, in order.
     pub arrays: Vec<InputColumn>,
     /// Views that were taken apart, as SQL, each with the columns that are used: who may read the tables under them need not be
     /// allowed to read them.
     pub views: Vec<String>,
+}
+
+/// Where the statement over the arrays runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FinishPlace {
+    /// On the home shard: it only reads.
+    Home,
+    /// On every shard with rows of the table that it changes; their answers are added up. It runs on one of the map's shards where no
+    /// row can qualify.
+    Rows(GatherPlace),
+    /// On every shard, home first, the same everywhere: the table that it changes is a reference table.
+    Every,
+}
+
+/// Which shard of [`FinishPlace::Rows`] can use a row of an input; no other gets it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deal {
+    /// The map of the table that is changed.
+    pub map: MapId,
+    /// The key with which a row meets it. Parameters beyond the client's own stand for the columns of the input.
+    pub key: KeySource,
 }
 
 /// A table, or a part of one.
@@ -35,6 +58,8 @@ pub struct GatherInput {
     pub sql: String,
     /// For each of its columns the slot it travels in, from 0.
     pub columns: Vec<usize>,
+    /// How its rows are dealt out; `None`: wherever the statement runs, it has all of them.
+    pub deal: Option<Deal>,
 }
 
 /// Where the rows of a [`GatherInput`] are.

@@ -95,15 +95,15 @@ refusals! {
     // 2xxx: which tables meet
     HomeWithSharded = "DRV2001",
         "sharded and unsharded tables cannot be used in one statement yet",
-        "UPDATE orders SET total = 0 FROM settings s WHERE s.id = orders.id",
+        "UPDATE orders SET total = random() FROM settings s WHERE s.id = orders.id",
         "make the unsharded table a reference table, or use two statements";
     DifferentMaps = "DRV2002",
         "the sharded tables are not colocated",
-        "DELETE FROM orders o USING events e WHERE e.id = o.user_id",
+        "DELETE FROM orders o USING events e WHERE e.id = o.user_id AND random() < 0.5",
         "shard them with colocate_with";
     NotOnKey = "DRV2003",
         "the sharded tables are not joined on their shard keys",
-        "UPDATE orders a SET total = 0 FROM orders b WHERE a.ref = b.ref",
+        "UPDATE orders a SET total = random() FROM orders b WHERE a.ref = b.ref",
         "join on the shard key, or restrict every table to one shard key";
     Subquery = "DRV2004",
         "a subquery reads a sharded table and is not tied to the shard key of the outer query",
@@ -460,7 +460,7 @@ refusals! {
         "shard the table again without salt, then pin the key";
     Placements = "DRV7110",
         "the statement joins tables whose rows are on different shards: a placed table meets those of its own shard, and reference tables",
-        "UPDATE invoices SET total = 0 FROM users WHERE users.id = invoices.user_id -- invoices is placed on shard_2",
+        "MERGE INTO invoices USING users ON users.id = invoices.user_id … -- invoices is placed on shard_2",
         "run one statement for each, place both tables on one shard, or make the smaller one a reference table; INSERT … SELECT from one into the other is possible";
     UnknownPlace = "DRV7111",
         "there is no shard of this name",

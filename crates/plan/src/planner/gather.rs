@@ -9,12 +9,15 @@
 //! The clock is read once and passed to both sides as a parameter; what is volatile is called where the statement is finished,
 //! and nowhere else. All inputs of a server are read by one statement, hence under one snapshot.
 //!
-//! Not gathered: what locks or writes, what needs a table to be a table (whole rows, `ctid`, TABLESAMPLE), row level security,
+//! UPDATE and DELETE are finished where the rows are that they change ([`write`]).
+//!
+//! Not gathered: what locks, what needs a table to be a table (whole rows, `ctid`, TABLESAMPLE), row level security,
 //! which depends on whose rights a table is read with. What a GROUP BY by primary key alone lets be selected is [`dependent`].
 
 mod dependent;
 mod filters;
 mod needs;
+mod write;
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
@@ -27,7 +30,7 @@ use super::names::{Names, type_sql};
 use super::rewrite::{Replace, clock, view_of};
 use super::transfer::{Carriage, carried};
 use super::{Cx, calls, merge_keys};
-use crate::gather::{Gather, GatherInput, GatherPlace, GatherSlot};
+use crate::gather::{Deal, FinishPlace, Gather, GatherInput, GatherPlace, GatherSlot};
 use crate::{Analyzed, InputColumn, KeySource, Many, Plan, Refusal, RefusalCode, StatementKind, Target};
 use filters::Filters;
 use needs::{Needs, Typed};
@@ -39,15 +42,15 @@ pub(super) fn instead(
     tree: &Node,
     planned: Result<Plan, Refusal>,
 ) -> Result<Plan, Refusal> {
-    if tree.value("commandType").as_str() != Some("1") {
-        return planned;
-    }
+    let make = match tree.value("commandType").as_str() {
+        Some("1") => gathered,
+        Some("2" | "4") => write::carried,
+        _ => return planned,
+    };
     match planned {
-        Err(refusal) if is_shape(refusal.code) => match gathered(analyzed, snapshot, tree, Target::Cluster) {
+        Err(refusal) if is_shape(refusal.code) => match make(analyzed, snapshot, tree, Target::Cluster) {
             Ok(plan) => Ok(plan),
-            Err(better) if matches!(better.code, RefusalCode::CarriedType | RefusalCode::Gather) => {
-                Err(better)
-            }
+            Err(better) if says_more(better.code) => Err(better),
             Err(_) => Err(refusal),
         },
         Ok(plan) => {
@@ -60,10 +63,21 @@ pub(super) fn instead(
             if !several || !refused || !plan.prelude.is_empty() || plan.text.is_some() {
                 return Ok(plan);
             }
-            gathered(analyzed, snapshot, tree, plan.target.clone()).or(Ok(plan))
+            make(analyzed, snapshot, tree, plan.target.clone()).or(Ok(plan))
         }
         refused => refused,
     }
+}
+
+/// Whether a refusal says more than that the tables do not meet.
+fn says_more(code: RefusalCode) -> bool {
+    matches!(
+        code,
+        RefusalCode::CarriedType
+            | RefusalCode::Gather
+            | RefusalCode::RecurringChoice
+            | RefusalCode::ReferenceUpdateFrom
+    )
 }
 
 /// Whether the tables of a statement do not meet on the shards, or its answer cannot be put together from theirs.
@@ -86,6 +100,8 @@ fn is_shape(code: RefusalCode) -> bool {
             | RefusalCode::RecurringChoice
             | RefusalCode::UnknownNode
             | RefusalCode::SeveralShards
+            | RefusalCode::ReferenceWrite
+            | RefusalCode::ReferenceUpdateFrom
     )
 }
 
@@ -96,21 +112,60 @@ fn gathered(
     target: Target,
 ) -> Result<Plan, Refusal> {
     let mut cx = Cx::new(analyzed, snapshot, tree, Vec::new())?;
+    if cx.graph.shapes.modifying_cte || !cx.graph.writes.is_empty() {
+        return Err(Refusal::new(RefusalCode::ModifyingCte));
+    }
     check(&cx)?;
     let replace = cx.replace()?;
+    let gather = assembled(&cx, &replace, &leaves(&cx), FinishPlace::Home, &|_, _| None)?;
+    let writes = cx.calls.volatile.is_some();
+    Ok(plan_of(cx, &replace, target, gather, writes))
+}
+
+fn plan_of(cx: Cx<'_>, replace: &Replace<'_>, target: Target, gather: Gather, writes: bool) -> Plan {
+    Plan {
+        kind: cx.kind,
+        writes,
+        returns_rows: cx.kind == StatementKind::Select || !cx.tree.value("returningList").is_null(),
+        target,
+        many: Many::Gather(Box::new(gather)),
+        uses_now: replace.now.is_some(),
+        text: None,
+        prelude: cx.prelude.values,
+        role_dependent: true,
+        bound_to_text: true,
+        param_count: cx.prelude.params,
+        indexed: false,
+        unbounded: false,
+    }
+}
+
+/// How the rows of an entry are dealt out, given the columns that are pulled of it.
+type Dealing<'f> = dyn Fn(&Node, &[(i16, Typed)]) -> Option<Deal> + 'f;
+
+/// The inputs, which are these entries, and the statement over them.
+fn assembled<'a>(
+    cx: &Cx<'a>,
+    replace: &Replace<'a>,
+    entries: &[&'a Node],
+    finish_on: FinishPlace,
+    deal: &Dealing<'_>,
+) -> Result<Gather, Refusal> {
+    let (tree, snapshot) = (cx.tree, cx.snapshot);
     let mut build = Build {
         snapshot,
-        replace: &replace,
+        replace,
         needs: Needs::of(tree)?,
         filters: Filters::of(tree)?,
+        deal,
         inputs: Vec::new(),
         carriages: Vec::new(),
         slots: Vec::new(),
         used: Vec::new(),
         met: HashSet::new(),
     };
-    for rte in leaves(&cx) {
-        let place = place_of(&cx, rte)?;
+    for rte in entries {
+        let place = place_of(cx, rte)?;
         build.leaf(rte, place)?;
     }
     let grouped = dependent::columns(tree, snapshot, &build.needs)?;
@@ -118,7 +173,7 @@ fn gathered(
     let first = cx.prelude.params + u16::try_from(cx.prelude.values.len()).unwrap_or(u16::MAX);
     let (arrays, items) = build.arrays(first)?;
     let over = Over {
-        inner: &replace,
+        inner: replace,
         used: &build.used,
         items,
         grouped,
@@ -131,28 +186,13 @@ fn gathered(
     if over.missing.get() {
         return Err(Refusal::new(RefusalCode::Gather));
     }
-    let gather = Gather {
+    Ok(Gather {
         inputs: build.inputs,
         slots: build.slots,
         finish,
+        finish_on,
         arrays,
         views,
-    };
-    let uses_now = replace.now.is_some();
-    Ok(Plan {
-        kind: StatementKind::Select,
-        writes: cx.calls.volatile.is_some(),
-        returns_rows: true,
-        target,
-        many: Many::Gather(Box::new(gather)),
-        uses_now,
-        text: None,
-        prelude: cx.prelude.values,
-        role_dependent: true,
-        bound_to_text: true,
-        param_count: cx.prelude.params,
-        indexed: false,
-        unbounded: false,
     })
 }
 
@@ -171,9 +211,6 @@ fn leaves<'a>(cx: &Cx<'a>) -> Vec<&'a Node> {
 fn check(cx: &Cx<'_>) -> Result<(), Refusal> {
     let (shapes, calls) = (&cx.graph.shapes, &cx.calls);
     let refuse = |what: &str| Err(Refusal::with(RefusalCode::Gather, what));
-    if shapes.modifying_cte || !cx.graph.writes.is_empty() {
-        return Err(Refusal::new(RefusalCode::ModifyingCte));
-    }
     if shapes.locking {
         return Err(Refusal::new(RefusalCode::LockingLimit));
     }
@@ -237,6 +274,7 @@ struct Build<'b, 'a> {
     replace: &'b Replace<'a>,
     needs: Needs<'a>,
     filters: Filters<'a>,
+    deal: &'b Dealing<'b>,
     inputs: Vec<GatherInput>,
     /// How the columns of each input travel, and what they become.
     carriages: Vec<Vec<Column>>,
@@ -274,7 +312,9 @@ impl<'a> Build<'_, 'a> {
         let deparser = Deparser::new(query, &names, self.replace)?;
         let alias = quote_ident(&deparser.alias(index)?);
         let (mut items, mut columns) = (Vec::new(), Vec::new());
-        for (attno, typed) in self.needs.columns(rte) {
+        let needed = self.needs.columns(rte);
+        let deal = (self.deal)(rte, &needed);
+        for (attno, typed) in needed {
             let Some(column) = relation.column(attno) else {
                 return refuse("a column that is not known");
             };
@@ -306,7 +346,7 @@ impl<'a> Build<'_, 'a> {
         let known = self
             .inputs
             .iter()
-            .position(|input| input.sql == sql && input.place == place);
+            .position(|input| input.sql == sql && input.place == place && input.deal == deal);
         let input = match known {
             Some(input) => input,
             None => {
@@ -316,6 +356,7 @@ impl<'a> Build<'_, 'a> {
                     place,
                     sql,
                     columns: slots,
+                    deal,
                 });
                 self.carriages.push(columns);
                 self.inputs.len() - 1

@@ -4,7 +4,7 @@
 //! binary form and go into the arrays untouched: an array's binary form is a header followed by its elements, each
 //! with its length, which is exactly how a DataRow carries its columns.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// The arrays did not fit into the bound of the statement.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +92,7 @@ impl ArrayColumns {
     }
 
     /// The arrays in PostgreSQL's binary form.
-    pub fn finish(self) -> Vec<BytesMut> {
+    pub fn finish(self) -> Vec<Bytes> {
         let rows = self.rows;
         self.columns
             .into_iter()
@@ -108,7 +108,7 @@ impl ArrayColumns {
                     // An empty array has no dimension entries.
                     bytes.truncate(12);
                 }
-                bytes
+                bytes.freeze()
             })
             .collect()
     }

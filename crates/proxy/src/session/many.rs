@@ -1,5 +1,6 @@
 //! A planned statement on several shards, or one that needs values computed first.
 
+mod carry;
 mod finish;
 pub(super) mod formats;
 mod gather;
@@ -16,7 +17,7 @@ use std::cell::RefCell;
 use bytes::BytesMut;
 use catalog::{ShardId, Snapshot};
 use merge::Bounds;
-use plan::{Combine, Many, RowsPlan, SplitInsert, StatementKind, Target};
+use plan::{Combine, FinishPlace, Many, RowsPlan, SplitInsert, StatementKind, Target};
 use wire::FormatCode;
 use wire::backend::ErrorFields;
 use wire::copy::RowWriter;
@@ -106,7 +107,13 @@ fn extra_value<'a>(
 
 /// Whether the shards are only read, if there are several, and the home shard does what may change something.
 fn gathers(planned: &Planned) -> bool {
-    matches!(planned.plan.many, Many::Gather(_))
+    matches!(&planned.plan.many, Many::Gather(gather) if gather.finish_on == FinishPlace::Home)
+}
+
+/// Whether the statement may change several shards, or a shard and global indexes.
+fn writes_there(planned: &Planned, shards: &[ShardId]) -> bool {
+    let several = shards.len() > 1;
+    planned.plan.indexed || (planned.plan.writes && several && !gathers(planned))
 }
 
 /// What ran on the shards came to.
@@ -236,12 +243,11 @@ impl Session {
         }
         let context = self.plan_context().await?;
         check_formats(planned, arguments, shards, &context.snapshot)?;
-        if let (Many::Gather(gather), true) = (&planned.plan.many, shards.len() > 1) {
-            // Nothing but the home shard, where it is finished, can be changed by it.
-            return Box::pin(self.run_gather(planned, gather, asked, values)).await;
-        }
-        if planned.plan.indexed || (planned.plan.writes && shards.len() > 1) {
+        if writes_there(planned, shards) {
             self.open_implicitly();
+        }
+        if let (Many::Gather(gather), true) = (&planned.plan.many, shards.len() > 1) {
+            return Box::pin(self.run_gather(planned, gather, asked, values)).await;
         }
         let order = self.shard_order(planned, shards);
         self.observation.over(&order);
@@ -257,6 +263,7 @@ impl Session {
             extras: &extras,
             copy,
             origins: &[],
+            only_reads: false,
         };
         let whole = run.whole_split(everywhere)?;
         let run = Run {
@@ -492,7 +499,7 @@ impl Session {
         sink: &mut impl Sink,
     ) -> Result<Gathered, Fault> {
         let gathered = self.scatter_once(run, texts, formats, max_rows, sink).await?;
-        if run.planned.plan.indexed {
+        if run.planned.plan.indexed && !run.only_reads {
             Box::pin(self.follow_changes(run.order)).await?;
         }
         Ok(gathered)
@@ -509,9 +516,9 @@ impl Session {
         if run.indexes.len() > 1 {
             self.engine.metrics.statements_scattered.increment();
         }
-        let skips = self.begin_noting(run.indexes, run.planned.plan.indexed).await?;
-        let read_only = gathers(run.planned) && run.indexes.len() > 1;
-        let wrote = match run.planned.plan.writes && !read_only {
+        let indexed = run.planned.plan.indexed && !run.only_reads;
+        let skips = self.begin_noting(run.indexes, indexed).await?;
+        let wrote = match run.planned.plan.writes && !run.only_reads {
             true => Wrote::Yes,
             false => Wrote::No,
         };

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use catalog::ShardId;
 use wire::FormatCode;
 use wire::backend::{Backend, ErrorFields};
@@ -25,7 +25,7 @@ impl Session {
         run: &Run<'_>,
         sql: &str,
         inputs: &[plan::InputColumn],
-        arrays: Vec<BytesMut>,
+        arrays: Vec<Bytes>,
         writer: &RefCell<RowWriter>,
     ) -> Result<(), Fault> {
         let outer = self.client.conn.is_held().then(|| self.client.conn.out().split());
@@ -70,7 +70,7 @@ impl Session {
         run: &Run<'_>,
         sql: &str,
         inputs: &[plan::InputColumn],
-        arrays: Vec<BytesMut>,
+        arrays: Vec<Bytes>,
     ) -> Result<(), Fault> {
         let mut types = run.types(true);
         let mut params = run.params();

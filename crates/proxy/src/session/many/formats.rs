@@ -5,8 +5,8 @@ use wire::FormatCode;
 
 use super::super::Fault;
 use super::super::learn::decode_columns;
-use super::Args;
 use super::run::FIRST_USER_OID;
+use super::{Args, gathers};
 use crate::exec::statement::Planned;
 
 /// User-defined arrays, composites and ranges carry type OIDs in their binary form, which differ between shards.
@@ -24,8 +24,8 @@ pub(in super::super) fn check_formats(
         .into_iter()
         .flat_map(|columns| columns.iter().collect::<Vec<_>>())
         .enumerate()
-        // What was gathered comes from the home shard.
-        .filter(|_| !matches!(planned.plan.many, plan::Many::Gather(_)))
+        // What is finished over gathered rows comes from the home shard.
+        .filter(|_| !gathers(planned))
         .any(|(at, column)| {
             args.result_format(at) == FormatCode::Binary && !portable_in_binary(column.type_oid, snapshot)
         });

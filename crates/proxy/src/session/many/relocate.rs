@@ -18,7 +18,7 @@
 //!
 //! All rows leave before any arrives. The number of rows that arrive is compared with that of those that left.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use catalog::ShardId;
 use merge::Bounds;
 use plan::{KeySource, Relocate};
@@ -310,6 +310,7 @@ impl<'a> Step<'a> {
             extras: self.extras,
             copy: None,
             origins: &[],
+            only_reads: false,
         }
     }
 
@@ -340,7 +341,7 @@ fn filled(lanes: Vec<(ShardId, ArrayColumns)>) -> Vec<(ShardId, ArrayColumns)> {
     lanes.into_iter().filter(|(_, rows)| rows.rows() > 0).collect()
 }
 
-fn finished(lanes: Vec<(ShardId, ArrayColumns)>) -> (Vec<ShardId>, Vec<Vec<BytesMut>>) {
+fn finished(lanes: Vec<(ShardId, ArrayColumns)>) -> (Vec<ShardId>, Vec<Vec<Bytes>>) {
     lanes
         .into_iter()
         .map(|(shard, rows)| (shard, rows.finish()))

@@ -3,7 +3,7 @@
 use crate::session::alike::{Origins, original_position};
 use std::cell::RefCell;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use catalog::ShardId;
 use plan::Many;
 use wire::FormatCode;
@@ -28,6 +28,8 @@ pub(super) struct Run<'a> {
     pub(super) copy: Option<&'a RefCell<RowWriter>>,
     /// Of each shard's own text, where its parts are in `text`.
     pub(super) origins: &'a [Origins],
+    /// This part of a statement that writes changes nothing itself.
+    pub(super) only_reads: bool,
 }
 
 /// What the client asked for.
@@ -203,7 +205,7 @@ pub(super) enum Texts<'a> {
     Rows {
         sql: &'a str,
         oids: &'a [u32],
-        arrays: &'a [Vec<BytesMut>],
+        arrays: &'a [Vec<Bytes>],
     },
 }
 

@@ -12,7 +12,7 @@
 //! table that is written. Every shard runs one INSERT, so that triggers, constraints and ON CONFLICT see all of its rows
 //! together.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use catalog::ShardId;
 use merge::Bounds;
 use plan::{Many, PreludeSource, PreludeValue, Transfer, TransferPlace};
@@ -296,7 +296,7 @@ impl Session {
         self.observation.over(&order);
         let indexes = self.enlist_all(&order).await?;
         let oids: Vec<u32> = array_types(transfer).iter().map(|(_, array)| *array).collect();
-        let arrays: Vec<Vec<BytesMut>> = lanes.into_iter().map(|lane| lane.arrays.finish()).collect();
+        let arrays: Vec<Vec<Bytes>> = lanes.into_iter().map(|lane| lane.arrays.finish()).collect();
         let run = Run {
             planned,
             order: &order,
@@ -306,6 +306,7 @@ impl Session {
             extras,
             copy: None,
             origins: &[],
+            only_reads: false,
         };
         let texts = || Texts::Rows {
             sql: &transfer.insert,
