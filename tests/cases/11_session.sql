@@ -23,7 +23,7 @@ SELECT name FROM users WHERE id = 1;
 CREATE TEMP TABLE copied AS SELECT * FROM notes;
 SELECT count(*) FROM copied;
 @may_refuse CREATE TEMP TABLE from_sharded AS SELECT * FROM users;
-@may_refuse SELECT * INTO TEMP from_sharded2 FROM users;
+SELECT * INTO TEMP from_sharded2 FROM users;
 BEGIN;
 CREATE TEMP TABLE dropped (a int) ON COMMIT DROP;
 INSERT INTO dropped VALUES (1);

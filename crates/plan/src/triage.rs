@@ -73,7 +73,7 @@ fn optimizable(raw: &RawStatement, cx: &Resolver<'_>) -> Triage {
         return Triage::Home;
     }
     if raw.names.select_into {
-        return Triage::Refuse(Refusal::new(RefusalCode::CreateTableAs));
+        return create::table_as(raw, cx).unwrap_or_else(Triage::Refuse);
     }
     Triage::Analyze
 }

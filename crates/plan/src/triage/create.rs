@@ -428,10 +428,10 @@ pub(super) fn view(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
 }
 
 pub(super) fn table_as(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
-    let Detail::CreateTableAs(create) = &raw.detail else {
-        return unreadable();
-    };
     let refuse = |why: &str| Err(Refusal::with(RefusalCode::CreateTableAs, why));
+    let Detail::CreateTableAs(create) = &raw.detail else {
+        return refuse("INTO within parentheses");
+    };
     if !create.drover_options.is_empty() {
         return refuse("with a drover option");
     }

@@ -52,7 +52,7 @@ impl Session {
             Triage::Ddl(plan) => self.run_ddl(plan, text, statement.kind).await,
             Triage::Copy(plan) => self.read_on_many(ManyRead::Copy { plan, text }).await,
             Triage::CopyQuery(copy) => self.read_on_many(ManyRead::CopyQuery { copy, text }).await,
-            Triage::CreateAs(create) => Box::pin(self.run_create_as(create, text, statement.kind)).await,
+            Triage::CreateAs(create) => Box::pin(self.run_create_as(create, text)).await,
             Triage::Drover(wanted) => self.run_drover(wanted, text).await,
             Triage::Explain(plan) => self.read_on_many(ManyRead::Explain { plan, text }).await,
             Triage::Refuse(refusal) => Err(Fault::refused(refusal)),

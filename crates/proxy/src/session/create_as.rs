@@ -1,4 +1,4 @@
-//! CREATE TABLE … AS a query over shards.
+//! CREATE TABLE … AS a query over shards, and SELECT … INTO.
 //!
 //! | step | what can fail, and then |
 //! |---|---|
@@ -11,7 +11,9 @@
 //! The query runs before the table is there: a new table, a temporary one above all, may have the name of one that the query
 //! reads.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ops::Range;
 
 use bytes::BytesMut;
 use catalog::Snapshot;
@@ -38,18 +40,13 @@ const OBJECT_IDS: [u32; 12] = [26, 24, 2202, 2203, 2204, 2205, 2206, 3734, 3769,
 
 impl Session {
     /// Runs it. The answer is complete but for ReadyForQuery.
-    pub(super) async fn run_create_as(
-        &mut self,
-        create: &CreateTableAs,
-        text: &str,
-        kind: sql::StatementKind,
-    ) -> Result<(), Fault> {
+    pub(super) async fn run_create_as(&mut self, create: &CreateTableAs, text: &str) -> Result<(), Fault> {
+        let kind = sql::StatementKind::CreateTableAs;
         let refused = |why: &str| Fault::refused(&Refusal::with(RefusalCode::CreateTableAs, why));
         let range = create.query.clone().ok_or_else(|| refused("no query"))?;
-        let (query, definition) = match (text.get(range.clone()), text.get(..range.end)) {
-            (Some(query), Some(definition)) => (query, definition),
-            _ => return Err(refused("the query cannot be found in the text")),
-        };
+        let parts = parts(create, &range, text);
+        let (query, definition) = parts.ok_or_else(|| refused("the query cannot be found in the text"))?;
+        let query = &*query;
         // A comment may end the query.
         let definition = format!("{definition}\nWITH NO DATA");
         let table = self.new_name(create).await?;
@@ -195,6 +192,28 @@ fn in_whole(mut fault: Fault, text: &str, start: usize) -> Fault {
         fields.position = fields.position.map(|position| position.saturating_add(before));
     }
     fault
+}
+
+/// The query, with every byte where it is in the statement, and the statement up to its end as CREATE TABLE AS.
+pub(super) fn parts<'t>(
+    create: &CreateTableAs,
+    range: &Range<usize>,
+    text: &'t str,
+) -> Option<(Cow<'t, str>, Cow<'t, str>)> {
+    let query = text.get(range.clone())?;
+    let Some(into) = &create.into else {
+        return Some((query.into(), text.get(..range.end)?.into()));
+    };
+    let before = text.get(range.start..into.range.start)?;
+    let after = text.get(into.range.end..range.end)?;
+    let query = format!("{before}{}{after}", " ".repeat(into.range.len()));
+    let kind = match (create.temporary, into.unlogged) {
+        (true, _) => "TEMPORARY TABLE",
+        (_, true) => "UNLOGGED TABLE",
+        _ => "TABLE",
+    };
+    let definition = format!("CREATE {kind} {} AS {query}", create.table);
+    Some((query.into(), definition.into()))
 }
 
 /// Why the rows of a query cannot be carried into a new table; `None`: they can.

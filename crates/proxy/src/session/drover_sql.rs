@@ -347,8 +347,10 @@ impl Session {
                 plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref())
             }
             Triage::CreateAs(create) => {
-                let query = create.query.clone().and_then(|range| piece.get(range));
-                let (planned, shards) = self.plan_inner(query.unwrap_or_default()).await?;
+                let range = create.query.clone().unwrap_or_default();
+                let parts = super::create_as::parts(create, &range, piece);
+                let query = parts.map(|(query, _)| query).unwrap_or_default();
+                let (planned, shards) = self.plan_inner(&query).await?;
                 let context = self.plan_context().await?;
                 let mut lines = vec!["Home: the table, and the rows of:".to_owned()];
                 lines.extend(plan::explain_route(

@@ -23,6 +23,10 @@ pub(super) fn detail(sql: &str, range: Range<usize>, node: Node<'_>) -> Detail {
             Some(c) => Detail::CreateTableAs(Box::new(c)),
             None => Detail::None,
         },
+        Node::SelectStmt(s) => match select_into(sql, range, s) {
+            Some(c) => Detail::CreateTableAs(Box::new(c)),
+            None => Detail::None,
+        },
         Node::RefreshMatViewStmt(s) => Detail::CreateTableAs(Box::new(CreateTableAs {
             table: required(s.relation()),
             temporary: false,
@@ -30,6 +34,7 @@ pub(super) fn detail(sql: &str, range: Range<usize>, node: Node<'_>) -> Detail {
             if_not_exists: false,
             no_data: s.skip_data,
             query: None,
+            into: None,
             query_kind: StatementKind::Select,
             drover_options: Vec::new(),
         })),
@@ -445,8 +450,36 @@ fn create_table_as(sql: &str, range: Range<usize>, s: &nodes::CreateTableAsStmt)
         if_not_exists: s.if_not_exists,
         no_data: into.skip_data,
         query: text::created_as(sql, range),
+        into: None,
         query_kind: describe::kind(s.query()),
         drover_options,
+    })
+}
+
+/// SELECT … INTO, which the grammar hangs on the first query of a set operation.
+fn select_into(sql: &str, range: Range<usize>, s: &nodes::SelectStmt) -> Option<CreateTableAs> {
+    let mut first = s;
+    let into = loop {
+        match first.into_clause() {
+            Some(into) => break into,
+            None => first = first.larg()?,
+        }
+    };
+    let table = into.rel()?;
+    let location = usize::try_from(table.location).ok()?;
+    Some(CreateTableAs {
+        table: required(into.rel()),
+        temporary: is(into.rel(), TEMPORARY),
+        materialized_view: false,
+        if_not_exists: false,
+        no_data: false,
+        into: Some(IntoClause {
+            range: text::into_clause(sql, range.clone(), location)?,
+            unlogged: is(into.rel(), UNLOGGED),
+        }),
+        query: Some(range),
+        query_kind: StatementKind::Select,
+        drover_options: Vec::new(),
     })
 }
 

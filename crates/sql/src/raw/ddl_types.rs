@@ -147,7 +147,7 @@ pub struct CreateTable {
     pub if_not_exists: bool,
 }
 
-/// CREATE TABLE AS, CREATE MATERIALIZED VIEW, REFRESH MATERIALIZED VIEW.
+/// CREATE TABLE AS, SELECT INTO, CREATE MATERIALIZED VIEW, REFRESH MATERIALIZED VIEW.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTableAs {
     /// The relation made or refreshed.
@@ -162,10 +162,21 @@ pub struct CreateTableAs {
     pub no_data: bool,
     /// Bytes of the query; `None` for REFRESH.
     pub query: Option<Range<usize>>,
+    /// SELECT INTO: where in the query the new table is named.
+    pub into: Option<IntoClause>,
     /// Kind of the query (a SELECT, or EXECUTE).
     pub query_kind: StatementKind,
     /// Options in namespace `drover`, as in [`CreateTable::drover_options`].
     pub drover_options: Vec<(String, String)>,
+}
+
+/// The clause `INTO [TEMPORARY | UNLOGGED] [TABLE] name` of a SELECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntoClause {
+    /// Its bytes.
+    pub range: Range<usize>,
+    /// UNLOGGED.
+    pub unlogged: bool,
 }
 
 /// An element of an index.

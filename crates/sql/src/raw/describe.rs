@@ -140,7 +140,10 @@ fn rare_kind(node: Node<'_>) -> StatementKind {
 fn detail(sql: &str, range: Range<usize>, node: Node<'_>) -> Result<Detail, ParseFailure> {
     let unreadable = ParseFailure::Unsupported("statement with an option that is not known");
     Ok(match node {
-        Node::SelectStmt(s) => dml::drover_select(s).map_or(Detail::None, Detail::Drover),
+        Node::SelectStmt(s) => match dml::drover_select(s) {
+            Some(call) => Detail::Drover(call),
+            None => ddl::detail(sql, range, node),
+        },
         Node::CallStmt(s) => dml::drover_call(s).map_or(Detail::None, Detail::Drover),
         Node::InsertStmt(s) => Detail::Insert(Box::new(dml::insert(sql, range, s))),
         Node::CopyStmt(s) => Detail::Copy(Box::new(dml::copy(sql, range, s))),

@@ -461,6 +461,39 @@ fn drover_options_are_stripped() {
 }
 
 #[test]
+fn the_table_of_select_into_is_located() {
+    let check = |text: &str, expect: &str, temporary: bool, unlogged: bool| {
+        let Detail::CreateTableAs(made) = detail(text) else {
+            panic!("{text}");
+        };
+        let into = made.into.expect("INTO");
+        assert_eq!(&text[into.range], expect, "{text}");
+        assert_eq!((made.temporary, into.unlogged), (temporary, unlogged), "{text}");
+        assert_eq!(made.query, Some(0..text.len()), "{text}");
+    };
+    check("select 1 as into into t from x", "into t", false, false);
+    check("select a, b into temp table t", "into temp table t", true, false);
+    check(
+        "with w as (select 1) select * into local temporary t from w",
+        "into local temporary t",
+        true,
+        false,
+    );
+    check(
+        "select 1 into unlogged s . \"T t\" union select 2",
+        "into unlogged s . \"T t\"",
+        false,
+        true,
+    );
+    check(
+        "select 1 into table /* c */ t where true",
+        "into table /* c */ t",
+        false,
+        false,
+    );
+}
+
+#[test]
 fn defaults_that_draw_are_left_out() {
     let check = |text: &str, expect: Option<&str>| {
         assert_eq!(without_sequence_defaults(text).as_deref(), expect, "{text}");

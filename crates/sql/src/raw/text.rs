@@ -189,6 +189,22 @@ pub(super) fn created_as(text: &str, range: Range<usize>) -> Option<Range<usize>
     t.range(first, last)
 }
 
+/// The clause INTO of a SELECT, whose table is named at byte `table`.
+pub(super) fn into_clause(text: &str, range: Range<usize>, table: usize) -> Option<Range<usize>> {
+    let t = Tokens::new(text, range)?;
+    let name = (0..t.len()).find(|i| t.get(*i).is_some_and(|token| token.start == table))?;
+    let mut last = name;
+    while t.is_punct(last + 1, b'.') {
+        last += 2;
+    }
+    let mut first = name.checked_sub(1)?;
+    let words = ["table", "unlogged", "temp", "temporary", "local", "global"];
+    while words.iter().any(|word| t.is_word(first, word)) {
+        first = first.checked_sub(1)?;
+    }
+    t.is_word(first, "into").then(|| t.range(first, last))?
+}
+
 /// The rows of `VALUES (…), …` of an INSERT whose target is named at byte `target`: the range of each row.
 pub(super) fn values_rows(text: &str, range: Range<usize>, target: usize) -> Option<Vec<Range<usize>>> {
     let t = Tokens::new(text, target..range.end)?;
