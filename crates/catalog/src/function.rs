@@ -73,6 +73,8 @@ pub struct Function {
     pub variadic: bool,
     /// In `pg_catalog` with an OID every server shares.
     pub builtin: bool,
+    /// Makes values of a range type that a user has made: it came with the type and does nothing else.
+    pub makes_range: bool,
     /// Name of the extension it belongs to.
     pub extension: Option<String>,
     /// `SET name = value` clauses are attached.

@@ -498,6 +498,10 @@ refusals! {
         "the statement reads several shards without saying how many rows it wants at most, and drover.require_limit is on",
         "SET drover.require_limit = on; SELECT * FROM orders",
         "add LIMIT, aggregate, restrict the statement to a shard key, or SET drover.require_limit = off";
+    ChainedModes = "DRV7171",
+        "a transaction that has changed its modes and then failed behind a savepoint cannot be chained: nobody can be asked for its modes",
+        "BEGIN; SET TRANSACTION READ ONLY; SAVEPOINT s; SELECT 1/0; COMMIT AND CHAIN",
+        "COMMIT, then BEGIN with the modes";
 }
 
 impl RefusalCode {

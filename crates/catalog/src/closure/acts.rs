@@ -97,7 +97,7 @@ pub(super) fn declared(function: &Function) -> SessionActs {
             _ => SessionActs::NONE,
         };
     }
-    if function.oid.is_builtin() || function.kind == FunctionKind::Aggregate {
+    if function.oid.is_builtin() || function.makes_range || function.kind == FunctionKind::Aggregate {
         return SessionActs::NONE;
     }
     let extension = function.extension.as_deref();

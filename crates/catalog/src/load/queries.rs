@@ -87,7 +87,8 @@ SELECT p.oid, n.nspname, p.proname, p.proargtypes::text, p.prorettype, p.provola
        CASE WHEN p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql') AND p.prosqlbody IS NULL THEN p.prosrc END,
        CASE WHEN p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql') AND p.prokind IN ('f', 'p', 'w')
             THEN pg_get_functiondef(p.oid) END,
-       p.oid >= 16384 AND p.prosqlbody IS NOT NULL
+       p.oid >= 16384 AND p.prosqlbody IS NOT NULL,
+       l.lanname = 'internal' AND p.prosrc ~ '^(multi)?range_constructor[0-3]$'
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
      LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.objsubid = 0
                               AND d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass

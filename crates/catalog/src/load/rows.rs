@@ -261,6 +261,7 @@ fn function(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogError>
         extension: row.opt(11).map(str::to_owned),
         sets_config: row.flag(12)?,
         security_definer: row.flag(13)?,
+        makes_range: row.flag(17)?,
         proof: Proof::default(),
         builtin,
         schema,

@@ -1,5 +1,7 @@
 //! CREATE TABLE, INDEX, VIEW and their like.
 
+use std::fmt::Write as _;
+
 use catalog::{KeyType, Relation, ShardId, Snapshot};
 use sql::{ConstraintDef, ConstraintKind, CreateTable, Detail, IndexElement, QualifiedName, RawStatement};
 
@@ -490,7 +492,10 @@ pub(super) fn rule(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
 /// CREATE SCHEMA.
 pub(super) fn schema(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let Detail::Schema {
-        name, has_elements, ..
+        name,
+        has_elements,
+        role,
+        ..
     } = &raw.detail
     else {
         return unreadable();
@@ -505,12 +510,6 @@ pub(super) fn schema(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     if !has_elements {
         return Ok(DdlPlan::at(DdlPlace::All).into_triage());
     }
-    let Some(name) = name else {
-        return Err(Refusal::with(
-            RefusalCode::OtherDdl,
-            "CREATE SCHEMA AUTHORIZATION with elements",
-        ));
-    };
     if cx.touches_any(raw) {
         return Err(Refusal::with(
             RefusalCode::OtherDdl,
@@ -519,7 +518,14 @@ pub(super) fn schema(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     }
     // What is inside is unsharded; the other shards need only the schema.
     let mut plan = DdlPlan::at(DdlPlace::Home);
-    let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", sql::quote_ident(name));
+    let mut sql = "CREATE SCHEMA IF NOT EXISTS".to_owned();
+    if let Some(name) = name {
+        let _ = write!(sql, " {}", sql::quote_ident(name));
+    }
+    // The schema has the role's name where it has none of its own.
+    if let Some(role) = role {
+        let _ = write!(sql, " AUTHORIZATION {role}");
+    }
     plan.steps.push(DdlStep {
         sql: Some(sql),
         place: DdlPlace::Others,

@@ -132,6 +132,8 @@ pub struct Block {
     pub state: BlockState,
     /// The text that opens it on a server.
     pub begin: String,
+    /// It followed another by AND CHAIN, whose modes it has taken over.
+    pub chained: bool,
     /// The block is not the client's: it makes one transaction of several statements sent together.
     pub implicit: bool,
     /// What DDL in this block means for the other sessions and proxies when it commits.
@@ -193,6 +195,7 @@ impl Block {
     pub const NONE: Self = Self {
         state: BlockState::None,
         begin: String::new(),
+        chained: false,
         implicit: false,
         schema: SchemaChange::None,
         effects: Vec::new(),
@@ -213,6 +216,7 @@ impl Block {
     pub fn open(&mut self, begin: String, implicit: bool) {
         self.state = BlockState::Open;
         self.begin = begin;
+        self.chained = false;
         self.implicit = implicit;
         self.schema = SchemaChange::None;
         self.effects.clear();

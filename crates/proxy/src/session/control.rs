@@ -140,19 +140,19 @@ impl Session {
         let committed = self.end_block(true).await?;
         if let Some(begin) = begin {
             self.block.open(begin, false);
+            self.block.chained = true;
             self.settings.begin();
         }
         self.complete(if committed { "COMMIT" } else { "ROLLBACK" })
     }
 
-    /// What opens the block that follows this one by AND CHAIN: one of the modes that this one has, wherever it has them from,
-    /// unless it has failed, which has put them back to the defaults.
+    /// What opens the block that follows this one by AND CHAIN: one of the modes that this one has, wherever it has them from.
     async fn chained_begin(&mut self, chain: bool) -> Result<Option<String>, Fault> {
         if !chain {
             return Ok(None);
         }
         if self.block.state == BlockState::Failed {
-            return Ok(Some("BEGIN".to_owned()));
+            return self.chained_failed().map(Some);
         }
         let Some(index) = self.servers.iter().position(|server| server.begun) else {
             return Ok(Some(self.block.begin.clone()));
@@ -164,6 +164,20 @@ impl Session {
         let single = reply.single().map(str::to_owned);
         reply.into_rows().map_err(Fault::Statement)?;
         Ok(Some(single.unwrap_or_else(|| self.block.begin.clone())))
+    }
+
+    /// The same for a block that has failed, in which no server can be asked. Its own modes were settings, which the failure has
+    /// put back: to the defaults, or to those that it took over from the block before it. Behind a savepoint only what was set
+    /// since then is put back.
+    fn chained_failed(&self) -> Result<String, Fault> {
+        let behind_savepoint = self.settings.savepoints() > 0;
+        if behind_savepoint && self.settings.has_modes() {
+            return Err(Fault::refused_as(plan::RefusalCode::ChainedModes));
+        }
+        Ok(match behind_savepoint || self.block.chained {
+            true => self.block.begin.clone(),
+            false => "BEGIN".to_owned(),
+        })
     }
 
     async fn rollback_command(&mut self, chain: bool) -> Result<(), Fault> {
@@ -183,6 +197,7 @@ impl Session {
         self.end_block(false).await?;
         if let Some(begin) = begin {
             self.block.open(begin, false);
+            self.block.chained = true;
             self.settings.begin();
         }
         self.complete("ROLLBACK")
@@ -269,6 +284,11 @@ impl Session {
 
     /// The client's own two-phase commands run on the home shard, where nothing else takes part.
     async fn client_two_phase(&mut self, command: &TransactionCommand, text: &str) -> Result<(), Fault> {
+        if self.block.state == BlockState::Failed && matches!(command, TransactionCommand::Prepare(_)) {
+            // There is nothing to prepare.
+            self.end_block(false).await?;
+            return self.complete("ROLLBACK");
+        }
         let home = self.engine.cluster.home();
         let elsewhere = self.servers.iter().any(|server| server.shard != home);
         let reserved = match command {

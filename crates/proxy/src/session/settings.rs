@@ -520,6 +520,12 @@ impl SettingsHistory {
         statements.map(|statement| format!("{statement};")).collect()
     }
 
+    /// Whether the open transaction has changed its modes.
+    pub fn has_modes(&self) -> bool {
+        let mut statements = self.layers.local.iter().filter_map(Local::statement);
+        statements.any(is_mode)
+    }
+
     /// What the open transaction's `SET LOCAL` statements set, in lower case. One that has words for a name (`TIME ZONE`)
     /// gives the name of its setting.
     pub fn local_names(&self) -> Vec<String> {

@@ -207,6 +207,7 @@ impl Session {
                 self.settings.begin();
                 if *chain {
                     self.block.open(begin, false);
+                    self.block.chained = true;
                 }
             }
             TransactionCommand::Savepoint(name) => self.settings.savepoint(name),

@@ -710,13 +710,13 @@ pub(super) fn status_of(message: &[u8]) -> TransactionStatus {
 
 /// True for the statements that a failed block accepts.
 pub(super) fn ends_block(statement: &Statement) -> bool {
-    use sql::TransactionCommand::{Commit, Rollback, RollbackTo};
+    use sql::TransactionCommand::{Commit, Prepare, Rollback, RollbackTo};
     match &statement.action {
         Action::Empty => true,
         Action::Other(triage) => {
             matches!(
                 **triage,
-                plan::Triage::Transaction(Commit { .. } | Rollback { .. } | RollbackTo(_))
+                plan::Triage::Transaction(Commit { .. } | Rollback { .. } | RollbackTo(_) | Prepare(_))
             )
         }
         _ => false,

@@ -7,7 +7,7 @@ use super::{describe, text};
 use crate::QualifiedName;
 use pg_raw_parse::raw::{
     AlterSubscriptionType, AlterTableType as A, ConstrType as C, DropBehavior, GrantTargetType, ObjectType,
-    PartitionStrategy, PublicationObjSpecType,
+    PartitionStrategy, PublicationObjSpecType, RoleSpecType,
 };
 use pg_raw_parse::{Node, nodes};
 use std::ops::Range;
@@ -130,6 +130,7 @@ fn objects(node: Node<'_>) -> Detail {
             name: s.schemaname().map(str::to_owned),
             if_not_exists: s.if_not_exists,
             has_elements: !s.schema_elts().is_empty(),
+            role: s.authrole().map(role_words),
         },
         Node::GrantStmt(s) => Detail::Grant(grant(s)),
         Node::GrantRoleStmt(s) => Detail::Grant(Grant {
@@ -199,6 +200,16 @@ fn servers(node: Node<'_>) -> Detail {
             tablespace: s.options().iter().any(|d| option_name(d) == "tablespace"),
         },
         _ => Detail::None,
+    }
+}
+
+/// A role as SQL has it.
+fn role_words(role: &nodes::RoleSpec) -> String {
+    match role.roletype {
+        RoleSpecType::ROLESPEC_CURRENT_ROLE => "CURRENT_ROLE".to_owned(),
+        RoleSpecType::ROLESPEC_CURRENT_USER => "CURRENT_USER".to_owned(),
+        RoleSpecType::ROLESPEC_SESSION_USER => "SESSION_USER".to_owned(),
+        _ => crate::quote_ident(role.rolename().unwrap_or("public")),
     }
 }
 

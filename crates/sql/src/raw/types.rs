@@ -347,6 +347,8 @@ pub enum Detail {
         if_not_exists: bool,
         /// There are schema elements inside the statement.
         has_elements: bool,
+        /// AUTHORIZATION: the role, as SQL has it.
+        role: Option<String>,
     },
     /// GRANT or REVOKE.
     Grant(Grant),

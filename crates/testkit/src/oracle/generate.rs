@@ -1,13 +1,15 @@
 //! Random SELECTs over a fixed schema, as cases that must be right or refused.
 //!
 //! Written cases test what somebody thought of. These combine clauses nobody thought of: filters, joins, aggregates,
-//! grouping, HAVING, DISTINCT, ORDER BY and LIMIT in random mixtures. Equal seeds make equal statements.
+//! grouping, HAVING, DISTINCT, ORDER BY and LIMIT in random mixtures; [`wide`] has what is rarer. Equal seeds make equal statements.
+
+mod wide;
 
 use crate::casefile::{Case, CaseFile, Flag, Item, Load, Refusal, RowCheck, Side, Step};
 use crate::random::Random;
 use std::collections::BTreeSet;
 
-const SCHEMA: [(Where, &str); 9] = [
+const SCHEMA: [(Where, &str); 11] = [
     (
         Where::Both,
         "CREATE TABLE g_ref (code int PRIMARY KEY, label text)",
@@ -35,13 +37,19 @@ const SCHEMA: [(Where, &str); 9] = [
         "SELECT drover.shard_table('g_b', key => 'k', colocate_with => 'g_a')",
     ),
     (Where::Drover, "SELECT drover.shard_table('g_c', key => 'k')"),
+    (Where::Both, wide::WIDE),
+    (
+        Where::Drover,
+        "SELECT drover.shard_table('g_w', key => 'k', colocate_with => 'g_a')",
+    ),
 ];
-const TABLES: [(&str, u32); 5] = [
+const TABLES: [(&str, u32); 6] = [
     ("g_ref", 12),
     ("g_a", 150),
     ("g_b", 90),
     ("g_c", 60),
     ("g_home", 40),
+    ("g_w", 110),
 ];
 const VALUES: [&str; 5] = ["x", "n", "t", "d", "b"];
 
@@ -112,6 +120,9 @@ struct Query {
 
 impl Query {
     fn new(random: &mut Random) -> Query {
+        if random.below(3) == 0 {
+            return wide::wide(random);
+        }
         let (from, aliases) = from(random);
         let filter = filter(random, &aliases);
         match random.below(7) {
