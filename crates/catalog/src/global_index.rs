@@ -20,6 +20,8 @@ pub struct GlobalIndex {
     pub columns: Vec<String>,
     /// No two rows have the same values.
     pub unique: bool,
+    /// It is being made: writers carry it along, and nobody is to ask it.
+    pub building: bool,
     /// Their types.
     pub shape: KeyShape,
     /// Where entries are.

@@ -344,6 +344,8 @@ pub enum DroverStatement {
         unique: bool,
         /// What the index is called; `None`: as PostgreSQL would call it.
         name: Option<String>,
+        /// Beside writers, or while everybody waits; `None`: as the table's size suggests.
+        online: Option<bool>,
     },
     /// `drover.drop_global_index(…)`
     DropGlobalIndex {

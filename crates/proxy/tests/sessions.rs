@@ -28,6 +28,8 @@ mod limits;
 mod listening;
 #[path = "sessions/movers.rs"]
 mod movers;
+#[path = "sessions/online_indexes.rs"]
+mod online_indexes;
 #[path = "sessions/outdated.rs"]
 mod outdated;
 #[path = "sessions/peers.rs"]

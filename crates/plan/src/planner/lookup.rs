@@ -15,6 +15,8 @@ pub(super) fn target(cx: &Cx<'_>, map: MapId) -> Option<Target> {
     let relation = cx.snapshot.relation(only.table)?;
     let known = |id: &u32| cx.snapshot.global_index(*id);
     let mut indexes: Vec<_> = relation.global_indexes.iter().filter_map(known).collect();
+    // Half of an index says nothing.
+    indexes.retain(|index| !index.building);
     // One that finds few rows for certain comes first.
     indexes.sort_by_key(|index| !index.unique);
     indexes

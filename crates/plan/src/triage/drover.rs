@@ -160,12 +160,13 @@ fn global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
 }
 
 fn create_global_index(call: &DroverCall) -> Result<DroverStatement, Refusal> {
-    let args = Arguments::new(call, &["table", "columns", "unique", "name"])?;
+    let args = Arguments::new(call, &["table", "columns", "unique", "name", "online"])?;
     Ok(DroverStatement::CreateGlobalIndex {
         table: args.table()?,
         columns: key_columns(args.required("columns")?)?,
         unique: args.flag("unique")? == Some(true),
         name: args.text("name").map(str::to_owned),
+        online: args.flag("online")?,
     })
 }
 

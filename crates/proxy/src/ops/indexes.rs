@@ -4,9 +4,11 @@
 //! functions, and triggers on the indexed table that note what was changed ([`objects`]); the entries of the rows that are
 //! there; and the cluster's record, by its journal. So an index is there with all its entries or not at all.
 
+mod build;
 mod check;
 mod functions;
 mod objects;
+mod steps;
 
 use catalog::{KeyShape, ShardId};
 use plan::RefusalCode;
@@ -25,9 +27,11 @@ use super::part::{Part, tag_count};
 use super::{LOCK_TIMEOUT, OpError, guards, online};
 use crate::admin_link::AdminError;
 use crate::cluster::{Cluster, change_deadline};
+pub(super) use build::run as run_online;
 pub use check::{IndexReport, check_global_index};
 use objects::Objects;
 pub(crate) use objects::{APPLYING, ASKING, BOOTSTRAP, NOTING, PARAMETER, relation_name};
+pub(crate) use steps::PROGRESS;
 
 /// Types whose text depends on no setting, so that it names a value wherever it is read.
 const INDEXED_TYPES: [&str; 7] = ["int2", "int4", "int8", "text", "varchar", "uuid", "bool"];
@@ -36,6 +40,9 @@ const INDEXED_TYPES: [&str; 7] = ["int2", "int4", "int8", "text", "varchar", "uu
 const KEY_TYPES: [&str; 8] = [
     "int2", "int4", "int8", "text", "varchar", "uuid", "bool", "numeric",
 ];
+
+/// For smaller tables everybody waits, unless the operator says otherwise.
+const ONLINE_BYTES_MIN: u64 = 8 << 20;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +59,8 @@ pub struct Wanted<'a> {
     pub name: Option<&'a str>,
     /// Whether values may be there once only; of an index that is there this says nothing.
     pub unique: bool,
+    /// Whether it is made beside writers, or while everybody waits; `None`: as the table's size suggests.
+    pub online: Option<bool>,
 }
 
 impl Wanted<'_> {
@@ -76,11 +85,42 @@ impl Wanted<'_> {
 }
 
 /// Makes a global index. The statement that asked for this must not count as running meanwhile, because the cluster
-/// is paused.
-pub async fn create_global_index(cluster: &Cluster, wanted: Wanted<'_>) -> Result<(), ErrorFields> {
-    run(cluster, &wanted, Verb::Create, &Faults::default())
-        .await
-        .map_err(OpError::into_fields)
+/// is paused. `line` is told at most once per second how far it is.
+pub async fn create_global_index(
+    cluster: &Cluster,
+    wanted: Wanted<'_>,
+    line: &mut dyn FnMut(&str),
+) -> Result<(), ErrorFields> {
+    let faults = Faults::default();
+    let made = async {
+        let online = match wanted.online {
+            Some(online) => online,
+            None => is_large(cluster, &wanted).await?,
+        };
+        if online {
+            run_online(cluster, &wanted, line, &faults).await
+        } else {
+            run(cluster, &wanted, Verb::Create, &faults).await
+        }
+    };
+    made.await.map_err(OpError::into_fields)
+}
+
+/// Whether everybody would wait for long.
+async fn is_large(cluster: &Cluster, wanted: &Wanted<'_>) -> Result<bool, OpError> {
+    judge(&cluster.record(), wanted, Verb::Create)?;
+    let sql = format!(
+        "SELECT pg_catalog.pg_table_size(pg_catalog.to_regclass({}))",
+        text_sql(&wanted.table_sql())
+    );
+    let mut bytes = 0;
+    for shard in &cluster.record().shards {
+        let on = OpError::on(&shard.name);
+        let mut link = cluster.admin_link(shard.id, wanted.database).await.map_err(&on)?;
+        let size = link.value(&sql).await.map_err(&on)?;
+        bytes += size.and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(bytes >= ONLINE_BYTES_MIN)
 }
 
 /// Drops a global index.
@@ -122,6 +162,7 @@ pub(super) async fn run(
 ) -> Result<(), OpError> {
     // What can be said at once is said before anybody is paused.
     judge(&cluster.record(), wanted, verb)?;
+    let stopped = verb == Verb::Drop && build::stop(cluster, wanted).await?;
     let mut guard = cluster.change_alone(ChangeScope::Everything).await?;
     let result = change(cluster, &mut guard, wanted, verb, faults).await;
     if matches!(result, Err(OpError::Died)) {
@@ -130,7 +171,11 @@ pub(super) async fn run(
     if let Err(error) = guard.finish(change_deadline()).await {
         tracing::warn!(%error, table = %wanted.title(), "the change was not acknowledged by every proxy");
     }
-    result
+    match result {
+        // Whoever was making it has dropped it then.
+        Err(error) if stopped && error.sqlstate() == Some("42704") => Ok(()),
+        result => result,
+    }
 }
 
 /// Whether the record allows it.
@@ -151,7 +196,9 @@ fn judge(record: &ClusterRecord, wanted: &Wanted<'_>, verb: Verb) -> Result<(), 
                 let same = (&*index.database, &*index.schema, &*index.name);
                 same == (wanted.database, wanted.schema, &*name) || wanted.is(index)
             };
-            if known.any(taken) {
+            // One that is being made, or was given up by a process that died, is found out about later.
+            let half = |index: &GlobalIndexRecord| index.building && wanted.is(index);
+            if known.any(|index| taken(index) && !half(index)) {
                 return Err(OpError::refused(
                     "42P07",
                     format!("global index \"{name}\" already exists"),
@@ -204,8 +251,11 @@ async fn change(
     verb: Verb,
     faults: &Faults,
 ) -> Result<(), OpError> {
+    judge(guard.cluster(), wanted, verb)?;
+    if verb == Verb::Create {
+        build::clear(cluster, guard, wanted).await?;
+    }
     let record = guard.cluster().clone();
-    judge(&record, wanted, verb)?;
     online::refuse_move_of(cluster, (wanted.database, wanted.schema, wanted.table)).await?;
     let mut parts = Parts {
         home: Part::begin(cluster, record.home, wanted.database).await?,
@@ -278,10 +328,33 @@ async fn create(
     wanted: &Wanted<'_>,
     faults: &Faults,
 ) -> Result<GlobalIndexRecord, OpError> {
+    let (_, key) = sharded(record, wanted)?;
+    let index = place(cluster, record, parts, wanted, faults, false).await?;
+    fill(parts, &index, key).await?;
+    let indexed = objects::index_sql(&index, key);
+    let made = try_join_all(parts.all().map(|part| part.run(&indexed))).await;
+    made.map_err(|error| in_its_name(error, &index))?;
+    verify(parts, &index).await?;
+    faults.reached(Step::Moved).await?;
+    Ok(index)
+}
+
+/// Makes the table of entries, empty, with its functions and the triggers that tell of changes.
+async fn place(
+    cluster: &Cluster,
+    record: &ClusterRecord,
+    parts: &mut Parts,
+    wanted: &Wanted<'_>,
+    faults: &Faults,
+    building: bool,
+) -> Result<GlobalIndexRecord, OpError> {
     lock_all(cluster, record, parts, wanted, "SHARE ROW EXCLUSIVE").await?;
     let (_, key) = sharded(record, wanted)?;
     let key_types = look(&mut parts.home, wanted).await?;
-    let index = describe(record, wanted, key_types)?;
+    let index = GlobalIndexRecord {
+        building,
+        ..describe(record, wanted, key_types)?
+    };
     faults.reached(Step::Locked).await?;
     for part in parts.all() {
         guards::ensure_schema_guard(part).await?;
@@ -290,13 +363,10 @@ async fn create(
         let objects = Objects::new(&index, key, &types)
             .ok_or_else(|| part.failed(AdminError::State("the entries have other columns".to_owned())))?;
         part.run(&objects.create_sql()).await?;
+        if building {
+            part.run(&objects.build_sql(key)).await?;
+        }
     }
-    fill(parts, &index, key).await?;
-    let indexed = objects::index_sql(&index, key);
-    let made = try_join_all(parts.all().map(|part| part.run(&indexed))).await;
-    made.map_err(|error| in_its_name(error, &index))?;
-    verify(parts, &index).await?;
-    faults.reached(Step::Moved).await?;
     Ok(index)
 }
 
@@ -321,6 +391,7 @@ fn describe(
         key_types,
         scheme,
         unique: wanted.unique,
+        building: false,
     })
 }
 

@@ -50,6 +50,23 @@ impl Part {
         Ok(part)
     }
 
+    /// Connects and opens a transaction that reads what there is now, as long as it is open.
+    pub(super) async fn begin_reading(
+        cluster: &Cluster,
+        shard: ShardId,
+        database: &str,
+        table: &str,
+    ) -> Result<Part, OpError> {
+        let mut part = Part::begin(cluster, shard, database).await?;
+        // A table that is rewritten would be empty to a snapshot from before: the lock keeps it from being so.
+        let settings = PREAMBLE.split_once(';').map_or("", |(_, rest)| rest);
+        let begin = format!(
+            "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}; {SETTINGS}; LOCK TABLE {table} IN ACCESS SHARE MODE"
+        );
+        part.run(&begin).await?;
+        Ok(part)
+    }
+
     /// Connects and opens a transaction that reads what an exported snapshot sees.
     pub(super) async fn begin_at(
         cluster: &Cluster,

@@ -247,7 +247,7 @@ impl Session {
     }
 
     /// Asks the home shard as the session's role.
-    async fn ask_home(&mut self, question: &str) -> Result<Vec<link::TextRow>, Fault> {
+    pub(super) async fn ask_home(&mut self, question: &str) -> Result<Vec<link::TextRow>, Fault> {
         let home = self.engine.cluster.home();
         let mut access = self.home_access(home).await?;
         let reply = link::query(self.asked(&mut access), question).await;
@@ -274,6 +274,7 @@ impl Session {
                 )
             }
             DroverView::Transactions => self.in_doubt().await,
+            DroverView::GlobalIndexes => self.global_index_rows().await?,
             DroverView::Queries => queries::rows(
                 &self.engine.shared.metrics,
                 (!self.sees_all_queries()).then_some((&*self.database, &*self.user)),

@@ -1,14 +1,19 @@
 //! The verbs and the view of global indexes.
 
-use super::{Fault, Session};
-use crate::ops::indexes::{Wanted, check_global_index, create_global_index, drop_global_index};
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
 use plan::DroverStatement;
-use topology::ClusterRecord;
+use topology::records::GlobalIndexRecord;
+use wire::backend::{ErrorFields, encode};
+
+use super::{Fault, Session};
+use crate::ops::indexes::{PROGRESS, Wanted, check_global_index, create_global_index, drop_global_index};
 
 /// What happens to an index.
 enum IndexChange<'a> {
-    /// It is made, unique or not, with this name.
-    Create(bool, Option<&'a str>),
+    /// It is made, unique or not, with this name, beside writers or not.
+    Create(bool, Option<&'a str>, Option<bool>),
     /// It is dropped.
     Drop,
 }
@@ -22,8 +27,9 @@ impl Session {
                 columns,
                 unique,
                 name,
+                online,
             } => {
-                let change = IndexChange::Create(*unique, name.as_deref());
+                let change = IndexChange::Create(*unique, name.as_deref(), *online);
                 self.change_index(table, columns, change).await
             }
             DroverStatement::DropGlobalIndex { table, columns } => {
@@ -59,16 +65,25 @@ impl Session {
             table: &table,
             columns,
             name: match change {
-                IndexChange::Create(_, name) => name,
+                IndexChange::Create(_, name, _) => name,
                 IndexChange::Drop => None,
             },
-            unique: matches!(change, IndexChange::Create(true, _)),
+            unique: matches!(change, IndexChange::Create(true, ..)),
+            online: match change {
+                IndexChange::Create(.., online) => online,
+                IndexChange::Drop => None,
+            },
+        };
+        let mut notices = BytesMut::new();
+        let mut line = |line: &str| {
+            encode::notice(&mut notices, &ErrorFields::new("NOTICE", "00000", line));
         };
         let result = match change {
-            IndexChange::Create(..) => create_global_index(&cluster, wanted).await,
+            IndexChange::Create(..) => create_global_index(&cluster, wanted, &mut line).await,
             IndexChange::Drop => drop_global_index(&cluster, wanted).await,
         };
         self.engine.running.enter_anyway();
+        self.client.conn.out().extend_from_slice(&notices);
         self.done(verb, result)
     }
 }
@@ -95,6 +110,7 @@ impl Session {
             columns,
             name: None,
             unique: false,
+            online: None,
         };
         let result = check_global_index(&cluster, wanted, repair).await;
         self.engine.running.enter_anyway();
@@ -109,20 +125,54 @@ impl Session {
     }
 }
 
-/// Rows of `drover.global_indexes`.
-pub(super) fn rows(record: &ClusterRecord, database: &str) -> Vec<Vec<Option<String>>> {
-    let indexes = record.global_indexes.iter();
-    let here = indexes.filter(|index| index.database == database);
-    let row = |index: &topology::records::GlobalIndexRecord| {
-        let cells = [
-            index.schema.clone(),
-            index.table.clone(),
-            index.name.clone(),
-            index.columns.join(", "),
-            if index.unique { "t" } else { "f" }.to_owned(),
-            crate::ops::indexes::relation_name(index.id),
-        ];
-        cells.map(Some).to_vec()
-    };
-    here.map(row).collect()
+/// Columns of `drover.global_indexes`.
+pub(super) const COLUMNS: [&str; 11] = [
+    "schema",
+    "table",
+    "name",
+    "columns",
+    "unique",
+    "state",
+    "rows_done",
+    "rows_total",
+    "rows_per_second",
+    "seconds_left",
+    "entries",
+];
+
+impl Session {
+    /// Rows of `drover.global_indexes`.
+    pub(super) async fn global_index_rows(&mut self) -> Result<Vec<Vec<Option<String>>>, Fault> {
+        let record = self.engine.cluster.record();
+        let here = |index: &&GlobalIndexRecord| *index.database == *self.database;
+        let indexes: Vec<_> = record.global_indexes.iter().filter(here).cloned().collect();
+        let mut progress = BTreeMap::new();
+        if indexes.iter().any(|index| index.building) {
+            for mut cells in self.ask_home(PROGRESS).await? {
+                let id = cells.remove(0).and_then(|id| id.parse::<u32>().ok());
+                progress.insert(id.unwrap_or_default(), cells);
+            }
+        }
+        let row = |index: GlobalIndexRecord| {
+            let about = match index.building {
+                false => vec![Some("active".to_owned()), None, None, None, None],
+                // Nobody is making it, and nobody has said how far it is.
+                true => progress
+                    .remove(&index.id)
+                    .unwrap_or_else(|| vec![Some("abandoned".to_owned()), None, None, None, None]),
+            };
+            let cells = [
+                index.schema,
+                index.table,
+                index.name,
+                index.columns.join(", "),
+                if index.unique { "t" } else { "f" }.to_owned(),
+            ];
+            let mut cells = cells.map(Some).to_vec();
+            cells.extend(about);
+            cells.push(Some(crate::ops::indexes::relation_name(index.id)));
+            cells
+        };
+        Ok(indexes.into_iter().map(row).collect())
+    }
 }

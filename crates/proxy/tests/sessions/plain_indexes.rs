@@ -88,6 +88,18 @@ fn only_shards_that_have_such_rows_are_asked() {
         assert_eq!(error(&mut client, &sql).0, "57014");
     }
     drop(locked);
+    // Its rows go nowhere else without it.
+    run(&mut client, "RESET statement_timeout");
+    for change in [
+        "SELECT drover.shard_table('orders', key => 'id')",
+        "SELECT drover.shard_table('orders', key => 'tenant', salt => 8)",
+        "SELECT drover.unshard_table('orders')",
+        "SELECT drover.reference_table('orders')",
+        "SELECT drover.place_table('orders', shard => 'shard_2')",
+    ] {
+        assert_eq!(error(&mut client, change).0, "0A000", "{change}");
+    }
+    assert_eq!(assert_index(&fixture), 243);
 }
 
 /// What one has not committed yet, nobody else waits for: PostgreSQL's indexes are like that.

@@ -28,6 +28,9 @@ pub struct GlobalIndexRecord {
     /// No two rows have the same values.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub unique: bool,
+    /// It is being made: writers carry it along, and nobody is to ask it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub building: bool,
 }
 
 /// Indexes were unique before they had a choice.
@@ -57,6 +60,7 @@ impl GlobalIndexRecord {
             name: self.name.clone(),
             columns: self.columns.clone(),
             unique: self.unique,
+            building: self.building,
             shape,
             map,
         })

@@ -611,6 +611,7 @@ fn index() -> GlobalIndexRecord {
         key_types: vec!["text".into()],
         scheme: Scheme::even_hash(&[ShardId(1), ShardId(2), ShardId(3), ShardId(4)]).unwrap(),
         unique: true,
+        building: false,
     }
 }
 

@@ -112,6 +112,10 @@ async fn compare(
     lock_all(cluster, record, parts, wanted, "SHARE ROW EXCLUSIVE").await?;
     let index = record.global_indexes.iter().find(|index| wanted.is(index));
     let index = index.ok_or_else(|| OpError::refused("42704", "the global index is gone"))?;
+    if index.building {
+        let text = format!("global index \"{}\" is being made", index.name);
+        return Err(OpError::refused_with("55006", text, "See drover.global_indexes."));
+    }
     let table = record.table(wanted.database, wanted.schema, wanted.table);
     let Some(topology::records::TableKind::Sharded { columns: key, .. }) = table.map(|table| &table.kind)
     else {
@@ -147,7 +151,7 @@ async fn compare(
 }
 
 /// How many rows and entries there are, and whether they are each other's.
-async fn digests(
+pub(super) async fn digests(
     parts: &mut Parts,
     index: &GlobalIndexRecord,
     key: &[String],

@@ -8,7 +8,8 @@
 //! | `all` | has it alone if there are more entries than a server has room for locks of values | must be able to share it |
 
 use super::objects::{
-    APPLYING, ASKING, Column, Objects, PARAMETER, key_hash, list, relation_name, stored_keys, table_name,
+    APPLYING, ASKING, Column, Objects, PARAMETER, entries_index, index_sql, key_hash, list, relation_name,
+    stored_keys, table_name,
 };
 use crate::ops::effects::text_sql;
 
@@ -22,12 +23,61 @@ const ENTRIES_READ_MAX: usize = 2000;
 const BY_INDEX: &str = "SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off \
      SET enable_mergejoin = off";
 
+/// Takes away, of entries that are owed, so many at most as are there; gives how many.
+fn settle_sql(objects: &Objects<'_>) -> String {
+    let (id, entries) = (objects.index.id, relation_name(objects.index.id));
+    let array = |columns: &[Column<'_>]| {
+        let texts = columns.iter().map(|column| format!("d.{}::text", column.entry));
+        format!("jsonb_build_array({})", list(texts, ", "))
+    };
+    format!(
+        "CREATE FUNCTION drover_internal.index_{id}_settle(drover_most int) RETURNS bigint
+LANGUAGE plpgsql {BY_INDEX} AS $body$
+DECLARE
+    drover_place tid;
+    drover_e jsonb;
+    drover_settled bigint := 0;
+BEGIN
+    FOR drover_place, drover_e IN SELECT d.ctid, jsonb_build_array({}, {}) FROM {entries}_owed d LIMIT drover_most FOR UPDATE SKIP LOCKED LOOP
+        DELETE FROM {entries} t WHERE t.ctid = ANY (ARRAY(SELECT t.ctid FROM {entries} t WHERE {} LIMIT 1 FOR UPDATE SKIP LOCKED));
+        IF FOUND THEN
+            DELETE FROM {entries}_owed d WHERE d.ctid = drover_place;
+            drover_settled := drover_settled + 1;
+        END IF;
+    END LOOP;
+    RETURN drover_settled;
+END
+$body$; REVOKE ALL ON FUNCTION drover_internal.index_{id}_settle(int) FROM PUBLIC",
+        array(&objects.values),
+        array(&objects.key),
+        objects.same()
+    )
+}
+
 /// A column of the entry that `from` describes; of its values, which are 0, or its key, which is 1.
 fn taken(from: &str, of: u8, at: usize, column: &Column<'_>) -> String {
     format!("({from} -> {of} ->> {at})::{}", column.type_sql)
 }
 
 impl Objects<'_> {
+    /// What there is besides as long as the index is being made: entries that are owed, and an index of the entries by which
+    /// they are found until PostgreSQL has made the unique one.
+    pub(super) fn build_sql(&self, key: &[String]) -> String {
+        let entries = relation_name(self.index.id);
+        let found = match self.index.unique {
+            true => format!(
+                "CREATE INDEX {}_build ON {entries} ({})",
+                entries_index(self.index.id),
+                list(self.values.iter().map(|column| column.entry.clone()), ", ")
+            ),
+            false => index_sql(self.index, key),
+        };
+        format!(
+            "CREATE TABLE {entries}_owed AS TABLE {entries} WITH NO DATA; REVOKE ALL ON {entries}_owed FROM PUBLIC; {found}; {}",
+            settle_sql(self)
+        )
+    }
+
     /// The columns of the entry that `from` describes, in their order.
     fn taken(&self, from: &str) -> String {
         let values = self.values.iter().enumerate();
@@ -130,6 +180,15 @@ $body$",
             SELECT t.ctid FROM {entries} t WHERE {} LIMIT drover_times FOR UPDATE SKIP LOCKED))",
             self.same()
         );
+        // Of a row that was there before the index followed it.
+        let owe = match self.index.building {
+            true => format!(
+                "INSERT INTO {entries}_owed SELECT {} FROM generate_series(1, drover_times - drover_removed);
+        CONTINUE;",
+                self.taken("drover_e")
+            ),
+            false => String::new(),
+        };
         format!(
             "CREATE OR REPLACE FUNCTION drover_internal.index_{id}_apply(drover_gone jsonb, drover_come jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER {BY_INDEX} AS $body$
@@ -153,6 +212,7 @@ BEGIN
         {remove};
         GET DIAGNOSTICS drover_removed = ROW_COUNT;
         CONTINUE WHEN drover_removed = drover_times;
+        {owe}
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             RAISE EXCEPTION 'could not serialize access due to concurrent update' USING ERRCODE = '40001';
         END IF;

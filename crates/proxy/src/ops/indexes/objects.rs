@@ -38,6 +38,12 @@ pub(crate) const BOOTSTRAP: &[&str] = &[
     "REVOKE ALL ON drover_internal.global_indexes FROM PUBLIC",
     // The guard of the schema runs as whoever changes it.
     "GRANT SELECT ON drover_internal.global_indexes TO PUBLIC",
+    // How far indexes are that are being made; on the home shard.
+    "CREATE TABLE IF NOT EXISTS drover_internal.builds (
+        id int PRIMARY KEY, phase text NOT NULL, done bigint NOT NULL, total bigint NOT NULL,
+        begun timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), noted timestamptz NOT NULL)",
+    "REVOKE ALL ON drover_internal.builds FROM PUBLIC",
+    "GRANT SELECT ON drover_internal.builds TO PUBLIC",
     CREATE_LOOKS,
     CREATE_FORGET,
     CREATE_TRUNCATED,
@@ -66,6 +72,9 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = i.relation) RETURNING id
     LOOP
         EXECUTE format('DROP TABLE drover_internal.index_%s', gone);
+        EXECUTE format('DROP TABLE IF EXISTS drover_internal.index_%s_owed', gone);
+        EXECUTE format('DROP FUNCTION IF EXISTS drover_internal.index_%s_settle(int)', gone);
+        DELETE FROM drover_internal.builds WHERE id = gone;
         EXECUTE format('DROP FUNCTION drover_internal.index_%s_changed()', gone);
         EXECUTE format('DROP FUNCTION drover_internal.index_%s_apply(jsonb, jsonb)', gone);
         EXECUTE format('DROP FUNCTION drover_internal.index_%s_find(jsonb)', gone);
@@ -233,9 +242,12 @@ pub(super) fn drop_sql(index: &GlobalIndexRecord) -> String {
         "{}DROP FUNCTION drover_internal.index_{id}_changed(); \
          DROP FUNCTION drover_internal.index_{id}_apply(pg_catalog.jsonb, pg_catalog.jsonb); \
          DROP FUNCTION drover_internal.index_{id}_find(pg_catalog.jsonb); \
-         DROP TABLE {}; DELETE FROM drover_internal.global_indexes WHERE id = {id}",
+         DROP TABLE {entries}; DROP TABLE IF EXISTS {entries}_owed; \
+         DROP FUNCTION IF EXISTS drover_internal.index_{id}_settle(int); \
+         DELETE FROM drover_internal.builds WHERE id = {id}; \
+         DELETE FROM drover_internal.global_indexes WHERE id = {id}",
         triggers.concat(),
-        relation_name(id)
+        entries = relation_name(id)
     )
 }
 

@@ -8,6 +8,23 @@ const USERS: &str = "CREATE TABLE users (id int PRIMARY KEY, email text);
 
 impl Fixture {
     fn index(&self, verb: Verb, die_at: Option<Step>) -> Result<(), String> {
+        self.index_so(verb, false, die_at)
+    }
+
+    /// Makes it beside others. The lock of whoever died is gone as soon as its server has noticed.
+    fn build(&self, die_at: Option<Step>) -> Result<(), String> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            match self.index_so(Verb::Create, true, die_at) {
+                Err(code) if code == "55006" && std::time::Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn index_so(&self, verb: Verb, online: bool, die_at: Option<Step>) -> Result<(), String> {
         let columns = ["email".to_owned()];
         let wanted = Wanted {
             database: &self.database,
@@ -16,12 +33,18 @@ impl Fixture {
             columns: &columns,
             name: None,
             unique: true,
+            online: None,
         };
         let faults = Faults {
             die_at,
             stall_at: None,
         };
-        let run = indexes::run(&self.cluster, &wanted, verb, &faults);
+        let run = async {
+            match online {
+                true => indexes::run_online(&self.cluster, &wanted, &mut |_| {}, &faults).await,
+                false => indexes::run(&self.cluster, &wanted, verb, &faults).await,
+            }
+        };
         let done = self
             .runtime
             .block_on(async { tokio::time::timeout(Duration::from_secs(60), run).await });
@@ -37,8 +60,10 @@ impl Fixture {
             (SELECT count(*) FROM pg_proc WHERE proname LIKE 'index\\_%\\_%' AND proname ~ '[0-9]'),
             (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'drover\\_index%'),
             (SELECT count(*) FROM drover_internal.global_indexes),
+            (SELECT count(*) FROM pg_class WHERE relkind = 'i' AND relname LIKE 'drover\\_index%'),
+            (SELECT count(*) FROM drover_internal.builds),
             (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database())";
-        let expected = if there { "1|3|4|1|0" } else { "0|0|0|0|0" };
+        let expected = if there { "1|3|4|1|1|0|0" } else { "0|0|0|0|0|0|0" };
         for shard in self.everywhere(left).concat() {
             assert_eq!(shard, expected, "{context}");
         }
@@ -91,4 +116,46 @@ fn a_leader_that_dies_leaves_the_index_there_or_not() {
         f.index(verb, None).unwrap();
         f.assert_indexed(then, &format!("{verb:?}"));
     }
+}
+
+#[test]
+fn a_builder_that_dies_leaves_half_an_index_that_can_be_made_again_or_dropped() {
+    let f = Fixture::new("", USERS);
+    f.shard("users", "id", None).unwrap();
+    for step in [Step::Locked, Step::Announced, Step::HalfPrepared, Step::Prepared] {
+        assert_eq!(f.build(Some(step)), Err("57P02".to_owned()), "{step:?}");
+        f.repair();
+        f.assert_indexed(false, &format!("{step:?}"));
+    }
+    // Half an index makes room for the next one.
+    for (step, dropped) in [
+        (Step::Decided, false),
+        (Step::HalfFinished, true),
+        (Step::Finished, false),
+        (Step::Copied, false),
+        (Step::Streamed, false),
+        (Step::Compared, true),
+        (Step::Cutting, false),
+    ] {
+        let context = format!("{step:?}");
+        assert_eq!(f.build(Some(step)), Err("57P02".to_owned()), "{context}");
+        f.repair();
+        let record = f.record();
+        assert!(record.global_indexes[0].building, "{context}");
+        if dropped {
+            f.index(Verb::Drop, None).unwrap();
+            f.assert_indexed(false, &context);
+        }
+    }
+    f.build(None).unwrap();
+    f.assert_indexed(true, "in the end");
+    f.index(Verb::Drop, None).unwrap();
+    f.assert_indexed(false, "dropped");
+    // What is made while everybody waits makes room for itself, too.
+    assert_eq!(f.build(Some(Step::Copied)), Err("57P02".to_owned()));
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while f.index(Verb::Create, None) == Err("55006".to_owned()) {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    f.assert_indexed(true, "at once");
 }
