@@ -3,7 +3,8 @@
 //!
 //! Accounts come in groups whose members are on different shards. A transaction changes the balances of a group, counts it on
 //! every member, and writes a row for every member with that number. So afterwards it is known of each transaction where it is, and in
-//! which order those of a group came on each shard.
+//! which order those of a group came on each shard. A third of them also write a table with global indexes, one of them unique, with so few
+//! values that they meet: no value may be there twice, and every entry must be a row's, and every row have its entry.
 
 mod bank;
 mod checks;
@@ -65,6 +66,8 @@ pub struct ChaosOptions {
     pub points: Vec<String>,
     /// How the protocol is broken on purpose.
     pub mutant: Option<String>,
+    /// Two synchronous replicas for each shard, of which one takes the place of the first shard's primary now and then.
+    pub promote: bool,
     /// Say how it goes, on standard error.
     pub progress: bool,
 }
@@ -79,6 +82,7 @@ impl Default for ChaosOptions {
             blows: Vec::new(),
             points: Vec::new(),
             mutant: None,
+            promote: false,
             progress: false,
         }
     }
@@ -106,7 +110,11 @@ pub struct ChaosReport {
 /// # Panics
 /// When servers or proxies do not start.
 pub fn run(binary: &Path, options: &ChaosOptions) -> ChaosReport {
-    let cluster = TestCluster::start(TestOptions::shards(options.shards));
+    let cluster = TestCluster::start(TestOptions {
+        replicas: if options.promote { 2 } else { 0 },
+        durable: options.promote,
+        ..TestOptions::shards(options.shards)
+    });
     // It ends with the process.
     run_on(Box::leak(Box::new(cluster)), binary, options)
 }
@@ -118,11 +126,17 @@ pub fn run(binary: &Path, options: &ChaosOptions) -> ChaosReport {
 pub fn run_on(cluster: &'static TestCluster, binary: &Path, options: &ChaosOptions) -> ChaosReport {
     let began = Instant::now();
     let points = Points::listen();
+    let replicas = if options.promote {
+        "[replicas]\nfailover_buffer = '30s'\n"
+    } else {
+        ""
+    };
+    let config = format!("{CONFIG}{replicas}");
     let site = ProxySite::new(cluster, binary)
-        .with_config(CONFIG)
+        .with_config(&config)
         .with_variable("DROVER_TEST_POINTS", &points.path().display().to_string())
         .with_variable("DROVER_TEST_GRACE_MS", &GRACE_MS.to_string());
-    let mut stage = Stage::new(cluster, site, &points);
+    let mut stage = Stage::new(cluster, site, &points, options.promote);
     let mut random = Random::new(options.seed);
     let bank = Bank::open(&stage, &mut random);
     stage.open(options.mutant.as_deref());

@@ -36,9 +36,10 @@ const USAGE: &str = "usage:
                         [--kinds quiet,killed,stopped,restarted,slow] [--config TOML]
       reads at a fixed rate while each replica of a shard is disturbed in each way, and says what clients saw of it.
   drover-testkit chaos --binary PATH [--kills N] [--seed N] [--writers N] [--shards N] [--blows killproxy,cut,…]
-                        [--points Decide,Prepared,…] [--mutant NAME]
+                        [--points Decide,Prepared,…] [--mutant NAME] [--promote]
       transfers over shards while proxies and servers are killed, stopped and cut off at the points of the commit protocol and at
       random; says what was half there, or not as clients were told. A debug build of drover only. --mutant breaks the protocol.
+      --promote gives every shard two synchronous replicas, and kills the first one's primary, whose place a replica takes.
   drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS]
                         [--spread written|one-shard|null-keys] FILE-OR-FOLDER…
       for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.";
@@ -146,7 +147,7 @@ fn chaos(list: &[String]) -> Result<bool, Failure> {
         "--points",
         "--mutant",
     ];
-    let arguments = Arguments::parse(list, &[], &values)?;
+    let arguments = Arguments::parse(list, &["--promote"], &values)?;
     let binary = arguments
         .value("--binary")
         .ok_or_else(|| Failure::Usage("--binary is missing".to_owned()))?;
@@ -175,6 +176,7 @@ fn chaos(list: &[String]) -> Result<bool, Failure> {
         blows: blows.collect::<Result<_, _>>()?,
         points,
         mutant: arguments.value("--mutant").map(str::to_owned),
+        promote: arguments.has("--promote"),
         progress: true,
     };
     let report = chaos::run(Path::new(binary), &options);

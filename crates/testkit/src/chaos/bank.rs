@@ -16,6 +16,9 @@ const ACCOUNTS: u64 = 200;
 /// Groups of each size.
 const GROUPS_EACH: usize = 3;
 
+/// Values of the unique index: so few that writers meet.
+const NAMES: u64 = 24;
+
 /// What an account has at first.
 const BALANCE: i64 = 1000;
 
@@ -84,6 +87,13 @@ impl Bank {
             "CREATE TABLE journal (account bigint, n bigint, txn bigint NOT NULL, PRIMARY KEY (account, n)) \
              WITH (drover.shard_key = 'account', drover.colocate_with = 'accounts')",
         );
+        for sql in [
+            "CREATE TABLE names (id bigint PRIMARY KEY, name text, kind text) WITH (drover.shard_key = 'id')",
+            "SELECT drover.create_global_index('names', 'name', unique => true)",
+            "SELECT drover.create_global_index('names', 'kind')",
+        ] {
+            must(&mut client, sql);
+        }
         let rows: Vec<String> = (0..ACCOUNTS).map(|id| format!("({id}, {BALANCE}, 0)")).collect();
         must(
             &mut client,
@@ -182,6 +192,9 @@ impl Bank {
                 "INSERT INTO journal SELECT id, n, {txn} FROM accounts WHERE id = {id}"
             ));
         }
+        if random.below(3) == 0 {
+            texts.push(write_name(txn, random));
+        }
         // Half of them can ask; early, late, or in the middle.
         if txn.is_multiple_of(2) {
             let at = 1 + random.below(texts.len() as u64) as usize;
@@ -251,11 +264,11 @@ impl Bank {
                 continue;
             };
             match read_once(&mut open) {
-                Ok(Some((sum, counted, rows))) => {
+                Ok(Some([sum, counted, rows, twice])) => {
                     self.reads.fetch_add(1, Ordering::Relaxed);
-                    if sum != total || counted != rows {
+                    if sum != total || counted != rows || twice != "0" {
                         let text = format!(
-                            "a read of one moment: sum {sum}, {counted} counted, {rows} rows of the journal"
+                            "a read of one moment: sum {sum}, {counted} counted, {rows} rows of the journal, {twice} names twice"
                         );
                         self.wrong.lock().expect("no panic").push(text);
                     }
@@ -270,8 +283,21 @@ impl Bank {
     }
 }
 
-/// Sum of balances, of counters, and the rows of the journal, all of one moment.
-fn read_once(client: &mut Client) -> Result<Option<(String, String, String)>, ClientError> {
+/// A change of a table with global indexes.
+fn write_name(txn: u64, random: &mut Random) -> String {
+    let (name, other) = (random.below(NAMES), random.below(NAMES));
+    match random.below(5) {
+        0 => format!("DELETE FROM names WHERE name = 'n{name}'"),
+        1 => format!(
+            "UPDATE names SET name = 'n{other}', kind = 'k{}' WHERE name = 'n{name}'",
+            other % 4
+        ),
+        _ => format!("INSERT INTO names VALUES ({txn}, 'n{name}', 'k{}')", name % 3),
+    }
+}
+
+/// Sum of balances, of counters, the rows of the journal, and names that are there more than once, all of one moment.
+fn read_once(client: &mut Client) -> Result<Option<[String; 4]>, ClientError> {
     let mut values = Vec::new();
     for sql in [
         "SET drover.read_snapshot = 'cluster'",
@@ -279,6 +305,7 @@ fn read_once(client: &mut Client) -> Result<Option<(String, String, String)>, Cl
         "SELECT sum(balance) FROM accounts",
         "SELECT sum(n) FROM accounts",
         "SELECT count(*) FROM journal",
+        "SELECT count(name) - count(DISTINCT name) FROM names",
         "COMMIT",
     ] {
         let answer = client.simple(sql)?;
@@ -287,10 +314,7 @@ fn read_once(client: &mut Client) -> Result<Option<(String, String, String)>, Cl
         }
         values.extend(answer.value());
     }
-    match <[String; 3]>::try_from(values) {
-        Ok([sum, counted, rows]) => Ok(Some((sum, counted, rows))),
-        Err(_) => Ok(None),
-    }
+    Ok(<[String; 4]>::try_from(values).ok())
 }
 
 /// The name of a transaction in an error.

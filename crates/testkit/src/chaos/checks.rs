@@ -40,6 +40,7 @@ pub(super) fn check(stage: &Stage<'_>, bank: &Bank, report: &mut ChaosReport) {
             "{counted} changes of accounts are counted, {rows} are in the journal"
         ));
     }
+    check_names(stage, &journal, &mut wrong);
     let transfers = bank.transfers.lock().expect("no panic");
     for (group, members) in bank.groups.iter().enumerate() {
         check_group(group, members, &journal, &transfers, &mut wrong);
@@ -62,6 +63,42 @@ pub(super) fn check(stage: &Stage<'_>, bank: &Bank, report: &mut ChaosReport) {
         wrong.push(format!("the proxies' logs are in {}", stage.directory()));
     }
     report.wrong.append(&mut wrong);
+}
+
+/// The table with global indexes: rows are of transactions that are there, entries are those of rows, names are there once.
+fn check_names(stage: &Stage<'_>, journal: &Journal, wrong: &mut Vec<String>) {
+    let all = |sql: &str| {
+        let shards = 0..stage.shards();
+        let mut rows: Vec<String> = shards.flat_map(|shard| stage.column(shard, sql)).collect();
+        rows.sort();
+        rows
+    };
+    let known: BTreeSet<u64> = journal.values().flatten().copied().collect();
+    let strange = all("SELECT id FROM names");
+    let strange = strange
+        .iter()
+        .filter(|id| id.parse().is_ok_and(|id| !known.contains(&id)));
+    wrong.extend(strange.map(|id| format!("transaction {id} is half there: only a name of it")));
+    for index in stage.column(0, "SELECT id, columns[1] FROM drover_internal.global_indexes") {
+        let Some((id, column)) = index.split_once(' ') else {
+            continue;
+        };
+        let rows = all(&format!("SELECT {column}, id FROM names"));
+        let entries = all(&format!(
+            "SELECT {column}, drover_key_1 FROM drover_internal.index_{id}"
+        ));
+        if rows != entries {
+            wrong.push(format!(
+                "global index {id} on {column} is damaged: rows {rows:?}, entries {entries:?}"
+            ));
+        }
+        let mut values: Vec<&str> = rows.iter().filter_map(|row| row.split(' ').next()).collect();
+        let count = values.len();
+        values.dedup();
+        if column == "name" && values.len() != count {
+            wrong.push(format!("names are there twice: {rows:?}"));
+        }
+    }
 }
 
 fn check_group(

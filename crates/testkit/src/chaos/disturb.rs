@@ -8,6 +8,7 @@ use super::points::{Hit, Points};
 use super::{ChaosOptions, POINTS};
 use crate::TestCluster;
 use crate::client::{Client, ClientError, Target};
+use crate::failover::Loss;
 use crate::failover::servers::Servers;
 use crate::proxy::{DroverProxy, ProxySite};
 use crate::random::Random;
@@ -38,10 +39,12 @@ pub enum Blow {
     EndConnections,
     /// The proxy loses the connection that a point is about.
     Cut,
+    /// `kill -9` of the first shard's primary, of which a replica takes the place; it comes back as a replica.
+    Promote,
 }
 
 impl Blow {
-    /// All of them.
+    /// All of them but [`Blow::Promote`], which takes replicas.
     pub const ALL: [Blow; 7] = [
         Self::KillProxy,
         Self::StopProxy,
@@ -56,6 +59,7 @@ impl Blow {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
+            .chain([Self::Promote])
             .find(|blow| format!("{blow:?}").eq_ignore_ascii_case(name))
     }
 }
@@ -68,6 +72,8 @@ pub(super) struct Stage<'a> {
     site: ProxySite,
     points: &'a Points,
     servers: Servers,
+    /// The servers of the first shard, if it has replicas.
+    first: Option<Servers>,
     shards: usize,
     admin: Vec<Target>,
     proxies: Vec<DroverProxy>,
@@ -76,7 +82,16 @@ pub(super) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn new(cluster: &'static TestCluster, site: ProxySite, points: &'a Points) -> Self {
+    pub(super) fn new(
+        cluster: &'static TestCluster,
+        site: ProxySite,
+        points: &'a Points,
+        promote: bool,
+    ) -> Self {
+        let first = promote.then(|| Servers::new(cluster));
+        if let Some(first) = &first {
+            first.replicate_synchronously();
+        }
         let info = cluster.info();
         let (user, password) = (&info.admin_user, info.admin_password.expose());
         let admin = info.shards.iter().map(|shard| {
@@ -89,6 +104,7 @@ impl<'a> Stage<'a> {
             site,
             points,
             servers: Servers::primaries(cluster),
+            first,
             shards: info.shards.len(),
             admin,
             proxies: Vec::new(),
@@ -146,11 +162,14 @@ impl<'a> Stage<'a> {
 
     /// One blow; what it was.
     pub(super) fn strike(&mut self, options: &ChaosOptions, random: &mut Random) -> String {
-        let blows = match options.blows.as_slice() {
-            [] => &Blow::ALL[..],
-            some => some,
-        };
-        let blow = *random.pick(blows).expect("there are some");
+        let mut blows = options.blows.clone();
+        if blows.is_empty() {
+            blows.extend(Blow::ALL);
+            // As often as all others.
+            let promotions = if options.promote { Blow::ALL.len() } else { 0 };
+            blows.extend(std::iter::repeat_n(Blow::Promote, promotions));
+        }
+        let blow = *random.pick(&blows).expect("there are some");
         let names: Vec<&str> = match options.points.as_slice() {
             [] => POINTS.to_vec(),
             some => some.iter().map(String::as_str).collect(),
@@ -206,9 +225,10 @@ impl<'a> Stage<'a> {
                 self.proxies[proxy].signal("CONT");
             }
             Blow::KillServer => {
-                self.servers.kill(server);
+                let (servers, at) = self.servers_of(server);
+                servers.kill(at);
                 drop(hit);
-                self.servers.start_again(server);
+                servers.start_again(at);
             }
             Blow::CrashServer => {
                 let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' \
@@ -224,10 +244,11 @@ impl<'a> Stage<'a> {
                 self.await_server(server);
             }
             Blow::StopServer => {
-                self.servers.signal(server, "STOP");
+                let (servers, at) = self.servers_of(server);
+                servers.signal(at, "STOP");
                 drop(hit);
                 std::thread::sleep(Duration::from_millis([50, 400, 1500][lasts as usize % 3]));
-                self.servers.signal(server, "CONT");
+                servers.signal(at, "CONT");
             }
             Blow::EndConnections => {
                 let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
@@ -242,6 +263,27 @@ impl<'a> Stage<'a> {
                     hit.cut();
                 }
             }
+            Blow::Promote => self.promote(hit),
+        }
+    }
+
+    /// A replica of the first shard takes the place of its primary, which dies.
+    fn promote(&mut self, hit: Option<Hit>) {
+        let Some(first) = &mut self.first else { return };
+        first.kill_primary();
+        drop(hit);
+        let old = first.promote();
+        let primary = first.node(0);
+        self.admin[0].host.clone_from(&primary.host);
+        self.admin[0].port = primary.port;
+        first.bring_back(old, Loss::Killed);
+    }
+
+    /// The primary of a shard.
+    fn servers_of(&mut self, shard: usize) -> (&mut Servers, usize) {
+        match &mut self.first {
+            Some(first) if shard == 0 => (first, 0),
+            _ => (&mut self.servers, shard),
         }
     }
 

@@ -43,7 +43,7 @@ impl Servers {
     }
 
     /// A write is acknowledged when one of the other servers has it.
-    pub(super) fn replicate_synchronously(&self) {
+    pub(crate) fn replicate_synchronously(&self) {
         for node in &self.nodes {
             self.on(node, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'");
             self.on(node, "ALTER SYSTEM SET wal_keep_size = '256MB'");
@@ -88,7 +88,7 @@ impl Servers {
         self.start(&node, None);
     }
 
-    pub(super) fn kill_primary(&self) {
+    pub(crate) fn kill_primary(&self) {
         signal(&self.nodes[0], "KILL");
     }
 
@@ -97,7 +97,7 @@ impl Servers {
     }
 
     /// Promotes the replica that has received most and lets the other one follow it. The old primary is given back.
-    pub(super) fn promote(&mut self) -> NodeInfo {
+    pub(crate) fn promote(&mut self) -> NodeInfo {
         let received = "SELECT COALESCE(pg_last_wal_receive_lsn(), '0/0') - '0/0'";
         let position = |node: &NodeInfo| self.value(node, received).parse::<u64>().unwrap_or_default();
         if position(&self.nodes[2]) > position(&self.nodes[1]) {
@@ -113,7 +113,7 @@ impl Servers {
 
     /// Makes the old primary a replica of the new one. How many of the application's connections or statements it got
     /// after the switch, if it is alive.
-    pub(super) fn bring_back(&mut self, old: NodeInfo, loss: Loss) -> u64 {
+    pub(crate) fn bring_back(&mut self, old: NodeInfo, loss: Loss) -> u64 {
         let switched = self.value(&self.nodes[0], "SELECT clock_timestamp()");
         // What was sent before it was stopped is read when it goes on; a new connection is another matter.
         let since = match loss {
