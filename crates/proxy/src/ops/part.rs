@@ -58,10 +58,13 @@ impl Part {
         table: &str,
     ) -> Result<Part, OpError> {
         let mut part = Part::begin(cluster, shard, database).await?;
-        // A table that is rewritten would be empty to a snapshot from before: the lock keeps it from being so.
+        // A table that is rewritten would be empty to a snapshot from before: the lock keeps it from being so. Who waits for
+        // a stronger lock may itself wait for whoever asks for this one, where no server sees it.
         let settings = PREAMBLE.split_once(';').map_or("", |(_, rest)| rest);
         let begin = format!(
-            "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}; {SETTINGS}; LOCK TABLE {table} IN ACCESS SHARE MODE"
+            "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}; {SETTINGS}; SET LOCAL lock_timeout = {}; \
+             LOCK TABLE {table} IN ACCESS SHARE MODE; SET LOCAL lock_timeout = 0",
+            super::LOCK_TIMEOUT.as_millis()
         );
         part.run(&begin).await?;
         Ok(part)

@@ -62,11 +62,13 @@ pub(super) fn unnote(id: u32) -> String {
     format!("DELETE FROM drover_internal.builds WHERE id = {id}")
 }
 
-/// About how many rows the table has on a shard.
+/// About how many rows the table has on a shard: exactly, where it has never been analyzed.
 pub(super) fn about_rows(index: &GlobalIndexRecord) -> String {
     format!(
-        "SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = {}::pg_catalog.regclass",
-        text_sql(&table_name(index))
+        "SELECT CASE WHEN reltuples >= 0 THEN reltuples::bigint ELSE (SELECT pg_catalog.count(*) FROM {table}) END \
+         FROM pg_catalog.pg_class WHERE oid = {}::pg_catalog.regclass",
+        text_sql(&table_name(index)),
+        table = table_name(index)
     )
 }
 
