@@ -87,12 +87,15 @@ MERGE INTO users u USING (VALUES (3000::bigint, 'm2')) v(id, name) ON u.id = v.i
 MERGE INTO notes n USING countries c ON n.body = c.name WHEN NOT MATCHED THEN INSERT (body) VALUES (c.name);
 @error 21000 MERGE INTO pairs a USING pairs b ON a.k = b.k WHEN MATCHED THEN UPDATE SET v = 'm';
 @refused @many MERGE INTO users u USING countries c ON u.country = c.code WHEN MATCHED THEN UPDATE SET email = 'x' WHEN NOT MATCHED THEN INSERT (id, name) VALUES (ascii(c.code) + 70000, c.name);
-@refused @many MERGE INTO users u USING orders o ON u.id = o.id WHEN MATCHED THEN DELETE;
+BEGIN;
+MERGE INTO users u USING orders o ON u.id = o.id WHEN MATCHED THEN DELETE;
+ROLLBACK;
 @refused @many MERGE INTO users u USING orders o ON u.id = o.user_id WHEN NOT MATCHED THEN INSERT (id) VALUES (o.id + 50000);
 @refused @many MERGE INTO users u USING orders o ON u.id = o.user_id AND o.user_id = 2 WHEN NOT MATCHED THEN INSERT (id) VALUES (o.id + 60000);
 @refused @many MERGE INTO users u USING orders o ON u.id = o.user_id WHEN MATCHED THEN UPDATE SET id = o.id;
-@refused @many MERGE INTO users u USING notes n ON u.id = n.user_id WHEN MATCHED THEN DELETE;
-@refused DRV5005 @many MERGE INTO countries c USING users u ON u.country = c.code WHEN MATCHED THEN DELETE;
+BEGIN;
+MERGE INTO users u USING notes n ON u.id = n.user_id WHEN MATCHED THEN DELETE;
+ROLLBACK;
 -- into a reference table, from values and reference tables: the same everywhere
 MERGE INTO countries c USING (VALUES ('de', 'Deutschland'), ('it', 'Italia')) AS s(code, name) ON c.code = s.code WHEN MATCHED THEN UPDATE SET name = s.name WHEN NOT MATCHED THEN INSERT VALUES (s.code, s.name, 'Europe');
 SELECT * FROM countries;

@@ -21,6 +21,11 @@ CREATE VIEW grown AS SELECT id, name, age FROM users WHERE age > 20;
 CREATE VIEW few AS SELECT sku, left_over FROM stock WHERE left_over < 8 WITH CHECK OPTION;
 CREATE FUNCTION note_it() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO log (what) VALUES (TG_OP || ' ' || coalesce(NEW.body, OLD.body)); RETURN coalesce(NEW, OLD); END$$;
 CREATE TRIGGER n AFTER UPDATE OR DELETE ON notes FOR EACH ROW EXECUTE FUNCTION note_it();
+CREATE TABLE mails (k bigint PRIMARY KEY, address text, n int);
+@drover SELECT drover.shard_table('mails', key => 'k');
+INSERT INTO mails SELECT g, 'm' || g, g FROM generate_series(1, 20) g;
+@oracle ALTER TABLE mails ADD UNIQUE (address);
+@drover SELECT drover.create_global_index('mails', 'address', unique => true);
 @cases
 -- sharded by something else, joined on its key, on the target's key, on neither
 UPDATE stock s SET left_over = s.left_over - i.qty FROM (SELECT sku, sum(qty) AS qty FROM items GROUP BY sku) i WHERE i.sku = s.sku;
@@ -89,6 +94,12 @@ UPDATE big b SET n = b.n + x.n FROM (SELECT n AS k, count(*) AS n FROM big GROUP
 UPDATE big b SET wide = 'w' || c.n FROM big c WHERE c.n = b.k AND c.k % 7 = 0 AND length(c.wide) > 100 RETURNING b.k;
 DELETE FROM big b USING big c WHERE c.k = b.k + 200 AND c.n % 2 = 0;
 SELECT count(*), sum(k), sum(n), sum(length(wide)) FROM big;
+-- a global index follows
+UPDATE mails m SET address = 'new ' || t.code FROM tenants t WHERE t.seats = m.n;
+SELECT k FROM mails WHERE address = 'new acme';
+@any_message @error 23505 UPDATE mails m SET address = 'm2' FROM stock s WHERE s.sku = 'pear' AND m.k = 7;
+DELETE FROM mails USING users u WHERE u.id = mails.n;
+SELECT k, address, n FROM mails;
 -- the clock and constants of the session
 UPDATE stock s SET changed = now() FROM users u WHERE u.age = s.left_over + 24;
 @may_refuse UPDATE stock s SET changed = statement_timestamp() FROM tenants t WHERE t.seats = s.left_over;

@@ -138,6 +138,17 @@ impl<'a> Cx<'a> {
         tree: &'a Node,
         own: Vec<Own<'a>>,
     ) -> Result<Cx<'a>, Refusal> {
+        Cx::over(analyzed, snapshot, tree, own, Vec::new())
+    }
+
+    /// The same with the rows of some uses of tables on the shards.
+    fn over(
+        analyzed: &'a Analyzed<'a>,
+        snapshot: &'a Snapshot,
+        tree: &'a Node,
+        own: Vec<Own<'a>>,
+        carried: Vec<graph::Carried<'a>>,
+    ) -> Result<Cx<'a>, Refusal> {
         let kind = match tree.str("commandType")? {
             "1" => StatementKind::Select,
             "2" => StatementKind::Update,
@@ -148,6 +159,7 @@ impl<'a> Cx<'a> {
         };
         let mut graph = Graph::new(snapshot);
         graph.own = own;
+        graph.carried = carried;
         let built = graph.query(tree, None)?;
         let target = graph
             .writes

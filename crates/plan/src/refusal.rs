@@ -221,8 +221,8 @@ refusals! {
         "INSERT INTO orders VALUES (1) ON CONFLICT (user_id) DO UPDATE SET user_id = 2",
         "leave the shard key out of the SET list";
     Merge = "DRV5005",
-        "MERGE into or from sharded and reference tables is not handled yet",
-        "MERGE INTO orders USING s ON … WHEN MATCHED THEN DELETE",
+        "the MERGE cannot be run by each shard for its own rows",
+        "MERGE INTO orders o USING s ON o.user_id = s.k … WHEN NOT MATCHED THEN INSERT VALUES (s.other)",
         "use INSERT … ON CONFLICT, UPDATE and DELETE";
     ReferenceVolatile = "DRV5006",
         "a write to a reference table must give the same rows on every shard",
@@ -460,7 +460,7 @@ refusals! {
         "shard the table again without salt, then pin the key";
     Placements = "DRV7110",
         "the statement joins tables whose rows are on different shards: a placed table meets those of its own shard, and reference tables",
-        "MERGE INTO invoices USING users ON users.id = invoices.user_id … -- invoices is placed on shard_2",
+        "SELECT * FROM invoices JOIN users ON users.id = invoices.user_id FOR UPDATE -- invoices is placed on shard_2",
         "run one statement for each, place both tables on one shard, or make the smaller one a reference table; INSERT … SELECT from one into the other is possible";
     UnknownPlace = "DRV7111",
         "there is no shard of this name",

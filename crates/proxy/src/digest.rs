@@ -27,6 +27,8 @@ pub struct Digest {
     rows: Counter,
     bytes: Counter,
     shards: Counter,
+    moved_rows: Counter,
+    moved_bytes: Counter,
     total_us: Counter,
     min_us: AtomicU64,
     max_us: AtomicU64,
@@ -48,6 +50,10 @@ pub struct Run {
     pub bytes: u64,
     /// Shards it ran on.
     pub shards: u32,
+    /// Rows that servers sent for other servers.
+    pub moved_rows: u64,
+    /// Their bytes.
+    pub moved_bytes: u64,
     /// It failed.
     pub failed: bool,
     /// When it ended, Unix time in microseconds.
@@ -63,6 +69,8 @@ impl Digest {
             rows: Counter::default(),
             bytes: Counter::default(),
             shards: Counter::default(),
+            moved_rows: Counter::default(),
+            moved_bytes: Counter::default(),
             total_us: Counter::default(),
             min_us: AtomicU64::new(u64::MAX),
             max_us: AtomicU64::new(0),
@@ -87,6 +95,8 @@ impl Digest {
         self.rows.add(run.rows);
         self.bytes.add(run.bytes);
         self.shards.add(u64::from(run.shards));
+        self.moved_rows.add(run.moved_rows);
+        self.moved_bytes.add(run.moved_bytes);
         self.total_us.add(run.us);
         if run.us < self.min_us.load(Ordering::Relaxed) {
             self.min_us.store(run.us, Ordering::Relaxed);
@@ -189,6 +199,10 @@ pub struct DigestRow {
     pub bytes: u64,
     /// Shards, added up over the runs.
     pub shards: u64,
+    /// Rows that servers sent for other servers.
+    pub moved_rows: u64,
+    /// Their bytes.
+    pub moved_bytes: u64,
     /// Time of all runs, in microseconds.
     pub total_us: u64,
     /// Shortest run, in microseconds.
@@ -209,6 +223,8 @@ impl Default for DigestRow {
             rows: 0,
             bytes: 0,
             shards: 0,
+            moved_rows: 0,
+            moved_bytes: 0,
             total_us: 0,
             min_us: u64::MAX,
             max_us: 0,
@@ -225,6 +241,8 @@ impl DigestRow {
         self.rows = self.rows.wrapping_add(digest.rows.get());
         self.bytes = self.bytes.wrapping_add(digest.bytes.get());
         self.shards = self.shards.wrapping_add(digest.shards.get());
+        self.moved_rows = self.moved_rows.wrapping_add(digest.moved_rows.get());
+        self.moved_bytes = self.moved_bytes.wrapping_add(digest.moved_bytes.get());
         self.total_us = self.total_us.wrapping_add(digest.total_us.get());
         self.min_us = self.min_us.min(digest.min_us.load(Ordering::Relaxed));
         self.max_us = self.max_us.max(digest.max_us.load(Ordering::Relaxed));
@@ -252,6 +270,8 @@ mod tests {
             rows: 2,
             bytes: 10,
             shards: 1,
+            moved_rows: 4,
+            moved_bytes: 50,
             failed: us > 100,
             ended_us,
         }
@@ -288,6 +308,7 @@ mod tests {
             ),
             (3, 1, 6, 30, 3, 240)
         );
+        assert_eq!((row.moved_rows, row.moved_bytes), (12, 150));
         assert_eq!(
             (row.min_us, row.max_us, row.first_us, row.last_us),
             (10, 200, 4, 60)

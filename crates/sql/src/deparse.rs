@@ -8,6 +8,7 @@ mod dml;
 mod expr;
 mod from;
 mod jsonb;
+mod merge;
 mod parts;
 mod printer;
 mod select;

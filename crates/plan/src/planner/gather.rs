@@ -16,6 +16,7 @@
 
 mod dependent;
 mod filters;
+mod merge;
 mod needs;
 mod write;
 
@@ -45,6 +46,7 @@ pub(super) fn instead(
     let make = match tree.value("commandType").as_str() {
         Some("1") => gathered,
         Some("2" | "4") => write::carried,
+        Some("5") => merge::carried,
         _ => return planned,
     };
     match planned {
@@ -102,6 +104,7 @@ fn is_shape(code: RefusalCode) -> bool {
             | RefusalCode::SeveralShards
             | RefusalCode::ReferenceWrite
             | RefusalCode::ReferenceUpdateFrom
+            | RefusalCode::Merge
     )
 }
 
@@ -116,8 +119,13 @@ fn gathered(
         return Err(Refusal::new(RefusalCode::ModifyingCte));
     }
     check(&cx)?;
+    if cx.calls.sequence {
+        return Err(Refusal::new(RefusalCode::Sequence));
+    }
     let replace = cx.replace()?;
-    let gather = assembled(&cx, &replace, &leaves(&cx), FinishPlace::Home, &|_, _| None)?;
+    let leaves = leaves(&cx);
+    let facts = Facts::of(&cx, &replace, &leaves)?;
+    let gather = assembled(&cx, &replace, facts, &leaves, FinishPlace::Home, &|_, _| None)?;
     let writes = cx.calls.volatile.is_some();
     Ok(plan_of(cx, &replace, target, gather, writes))
 }
@@ -143,10 +151,37 @@ fn plan_of(cx: Cx<'_>, replace: &Replace<'_>, target: Target, gather: Gather, wr
 /// How the rows of an entry are dealt out, given the columns that are pulled of it.
 type Dealing<'f> = dyn Fn(&Node, &[(i16, Typed)]) -> Option<Deal> + 'f;
 
+/// What is read of the inputs.
+struct Facts<'a> {
+    filters: Filters<'a>,
+    /// Conditions that every row of their input has met.
+    met: HashSet<*const Node>,
+    /// The columns that the statement reads without these conditions.
+    needs: Needs<'a>,
+}
+
+impl<'a> Facts<'a> {
+    /// With these entries as inputs.
+    fn of(cx: &Cx<'a>, replace: &Replace<'a>, entries: &[&'a Node]) -> Result<Facts<'a>, Refusal> {
+        let filters = Filters::of(cx.tree)?;
+        let names = Names(cx.snapshot);
+        let mut met = HashSet::new();
+        for entry in entries.iter().filter_map(|rte| filters.of_entry(rte)) {
+            let deparser = Deparser::new(entry.query, &names, replace)?;
+            let conditions = entry.conditions.iter().copied();
+            let pushed = conditions.filter(|c| may_be_pushed(c, cx.snapshot) && deparser.expr(c).is_ok());
+            met.extend(pushed.map(std::ptr::from_ref));
+        }
+        let needs = Needs::of(cx.tree, &met)?;
+        Ok(Facts { filters, met, needs })
+    }
+}
+
 /// The inputs, which are these entries, and the statement over them.
 fn assembled<'a>(
     cx: &Cx<'a>,
     replace: &Replace<'a>,
+    facts: Facts<'a>,
     entries: &[&'a Node],
     finish_on: FinishPlace,
     deal: &Dealing<'_>,
@@ -155,20 +190,18 @@ fn assembled<'a>(
     let mut build = Build {
         snapshot,
         replace,
-        needs: Needs::of(tree)?,
-        filters: Filters::of(tree)?,
+        facts,
         deal,
         inputs: Vec::new(),
         carriages: Vec::new(),
         slots: Vec::new(),
         used: Vec::new(),
-        met: HashSet::new(),
     };
     for rte in entries {
         let place = place_of(cx, rte)?;
         build.leaf(rte, place)?;
     }
-    let grouped = dependent::columns(tree, snapshot, &build.needs)?;
+    let grouped = dependent::columns(tree, snapshot, &build.facts.needs)?;
     let views = build.views()?;
     let first = cx.prelude.params + u16::try_from(cx.prelude.values.len()).unwrap_or(u16::MAX);
     let (arrays, items) = build.arrays(first)?;
@@ -177,7 +210,7 @@ fn assembled<'a>(
         used: &build.used,
         items,
         grouped,
-        met: &build.met,
+        met: &build.facts.met,
         unread: &|rte| build.unread(rte),
         missing: Cell::new(false),
     };
@@ -221,9 +254,6 @@ fn check(cx: &Cx<'_>) -> Result<(), Refusal> {
         return refuse("row level security");
     }
     cx.check_sharded_calls()?;
-    if calls.sequence {
-        return Err(Refusal::new(RefusalCode::Sequence));
-    }
     if calls.today || cx.relative_time() {
         return Err(Refusal::with(RefusalCode::VolatileMany, "the current date"));
     }
@@ -272,8 +302,7 @@ fn relation_of<'a>(snapshot: &'a Snapshot, rte: &Node) -> Result<&'a Relation, R
 struct Build<'b, 'a> {
     snapshot: &'a Snapshot,
     replace: &'b Replace<'a>,
-    needs: Needs<'a>,
-    filters: Filters<'a>,
+    facts: Facts<'a>,
     deal: &'b Dealing<'b>,
     inputs: Vec<GatherInput>,
     /// How the columns of each input travel, and what they become.
@@ -281,8 +310,6 @@ struct Build<'b, 'a> {
     slots: Vec<GatherSlot>,
     /// Which input each entry of a range table reads.
     used: Vec<(*const Node, usize)>,
-    /// Conditions that every row of their input has met.
-    met: HashSet<*const Node>,
 }
 
 /// A column of an input.
@@ -304,7 +331,7 @@ impl<'a> Build<'_, 'a> {
         if relation.row_security {
             return refuse("row level security");
         }
-        let found = self.filters.of_entry(rte);
+        let found = self.facts.filters.of_entry(rte);
         let found = found.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a table that is not in FROM"))?;
         let (query, index) = (found.query, found.index);
         let conditions = found.conditions.clone();
@@ -312,7 +339,7 @@ impl<'a> Build<'_, 'a> {
         let deparser = Deparser::new(query, &names, self.replace)?;
         let alias = quote_ident(&deparser.alias(index)?);
         let (mut items, mut columns) = (Vec::new(), Vec::new());
-        let needed = self.needs.columns(rte);
+        let needed = self.facts.needs.columns(rte);
         let deal = (self.deal)(rte, &needed);
         for (attno, typed) in needed {
             let Some(column) = relation.column(attno) else {
@@ -331,11 +358,9 @@ impl<'a> Build<'_, 'a> {
             });
         }
         let mut pushed = Vec::new();
-        for condition in conditions.into_iter().filter(|c| may_be_pushed(c, self.snapshot)) {
-            if let Ok(text) = deparser.expr(condition) {
-                pushed.push(text);
-                self.met.insert(std::ptr::from_ref(condition));
-            }
+        let met = |condition: &&Node| self.facts.met.contains(&std::ptr::from_ref(*condition));
+        for condition in conditions.into_iter().filter(met) {
+            pushed.push(deparser.expr(condition)?);
         }
         let only = if rte.bool("inh")? { "" } else { "ONLY " };
         let table = QualifiedName::qualified(&relation.schema, &relation.name);
@@ -474,7 +499,7 @@ impl<'a> Build<'_, 'a> {
     /// What stands for a table of a WITH query that nothing uses: PostgreSQL does not run it.
     fn unread(&self, rte: &Node) -> Option<String> {
         let relation = relation_of(self.snapshot, rte).ok()?;
-        let items = self.needs.columns(rte).into_iter().map(|(attno, typed)| {
+        let items = self.facts.needs.columns(rte).into_iter().map(|(attno, typed)| {
             let column = relation.column(attno)?;
             let type_sql = type_sql(self.snapshot, typed.type_oid)?;
             Some(format!("NULL::{type_sql} AS {}", quote_ident(&column.name)))
@@ -486,7 +511,7 @@ impl<'a> Build<'_, 'a> {
     /// The views among the entries, each as a query of the columns used.
     fn views(&self) -> Result<Vec<String>, Refusal> {
         let mut out = Vec::new();
-        for rte in self.filters.subqueries() {
+        for rte in self.facts.filters.subqueries() {
             let Some(view) = view_of(rte, self.snapshot) else {
                 continue;
             };
@@ -494,6 +519,7 @@ impl<'a> Build<'_, 'a> {
             let relation =
                 relation.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a view of the system"))?;
             let columns: Option<Vec<String>> = self
+                .facts
                 .needs
                 .columns(rte)
                 .into_iter()

@@ -73,6 +73,15 @@ pub(super) struct Sharded {
     pub instance: usize,
 }
 
+/// A use of a table whose rows are carried to the shards.
+#[derive(Debug, Clone)]
+pub(super) struct Carried<'a> {
+    /// Its entry, in whichever range table.
+    pub rte: &'a Node,
+    /// The columns by which they are dealt out, and the map; `None`: every shard gets all of them, as of a reference table.
+    pub key: Option<(Vec<KeyColumn>, MapId)>,
+}
+
 /// What is known about a whole statement.
 pub(super) struct Graph<'a> {
     pub snapshot: &'a Snapshot,
@@ -94,6 +103,8 @@ pub(super) struct Graph<'a> {
     pub references: Vec<ReferenceUse<'a>>,
     /// Uses of reference tables that are cut by shard and count as sharded.
     pub own: Vec<Own<'a>>,
+    /// Uses of tables whose rows are carried to the shards.
+    pub carried: Vec<Carried<'a>>,
     /// Names of home relations (and of relations that are not known: temporary or new).
     pub home: Vec<String>,
     /// Uses of tables of all kinds, with their entries.
@@ -146,6 +157,7 @@ impl<'a> Graph<'a> {
             reference: 0,
             references: Vec::new(),
             own: Vec::new(),
+            carried: Vec::new(),
             home: Vec::new(),
             leaves: Vec::new(),
             writes: Vec::new(),
@@ -212,6 +224,13 @@ impl<'a> Graph<'a> {
         }
         self.leaves.push((instance, rte));
         let oid = Oid(rte.oid("relid")?);
+        if let Some(carried) = self.carried.iter().find(|carried| std::ptr::eq(carried.rte, rte)) {
+            match carried.key.clone() {
+                Some((key, map)) => self.use_sharded(instance, oid, &key, map),
+                None => self.reference += 1,
+            }
+            return Ok(self.snapshot.relation(oid));
+        }
         let Some(relation) = self.snapshot.relation(oid) else {
             self.home.push(format!("relation {oid}"));
             return Ok(None);

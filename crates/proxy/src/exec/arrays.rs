@@ -64,6 +64,11 @@ impl ArrayColumns {
         self.rows
     }
 
+    /// Bytes of their values so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Appends one row; columns beyond [`width`](Self::width) are ignored, missing ones are NULL.
     pub fn push<'a>(&mut self, mut values: impl Iterator<Item = Option<&'a [u8]>>) -> Result<(), TooLarge> {
         for column in &mut self.columns {

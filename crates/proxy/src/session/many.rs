@@ -388,6 +388,8 @@ impl Session {
                 let mut sink = Collect { arrays };
                 let binary = vec![FormatCode::Binary; rows.width];
                 self.scatter(run, texts(), &binary, 0, &mut sink).await?;
+                self.observation
+                    .moved(u64::from(sink.arrays.rows()), sink.arrays.bytes());
                 let arrays = sink.arrays.finish();
                 match run.copy {
                     None => self.finish(run, finish, inputs, arrays).await,

@@ -45,6 +45,8 @@ struct Seen {
     shard: Option<ShardId>,
     /// Rows it returned or changed, by its command tag.
     rows: u64,
+    /// Rows that servers sent for other servers, and their bytes.
+    moved: (u64, u64),
     /// Its answer comes from a server and has not come.
     awaited: bool,
 }
@@ -118,6 +120,7 @@ impl Observation {
             shards: 0,
             shard: None,
             rows: 0,
+            moved: (0, 0),
             awaited,
         };
         if self.first.is_none() {
@@ -136,6 +139,14 @@ impl Observation {
         if let Some(seen) = self.last() {
             seen.shards = seen.shards.max(u32::try_from(shards.len()).unwrap_or(u32::MAX));
             seen.shard = shards.first().copied();
+        }
+    }
+
+    /// Servers sent so many rows and bytes for other servers, for the statement at hand.
+    pub(super) fn moved(&mut self, rows: u64, bytes: usize) {
+        if let Some(seen) = self.last() {
+            seen.moved.0 = seen.moved.0.wrapping_add(rows);
+            seen.moved.1 = seen.moved.1.wrapping_add(bytes as u64);
         }
     }
 
@@ -315,6 +326,8 @@ impl Session {
                     rows: seen.rows,
                     bytes: if count == 1 { bytes } else { bytes / count },
                     shards: seen.shards,
+                    moved_rows: seen.moved.0,
+                    moved_bytes: seen.moved.1,
                     failed: turn == failed_at,
                     ended_us: observer.clock.unix_us(now),
                 });

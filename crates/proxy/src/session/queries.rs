@@ -20,6 +20,8 @@ pub(super) const COLUMNS: &[&str] = &[
     "errors",
     "first_seen",
     "last_seen",
+    "moved_rows",
+    "moved_bytes",
 ];
 
 /// The view's rows, those with most time first; of one database and user unless `only` is `None`.
@@ -46,7 +48,7 @@ pub(super) fn rows(metrics: &Registry, only: Option<(&str, &str)>) -> Vec<Vec<Op
         .collect()
 }
 
-fn figures(row: &DigestRow) -> [String; 11] {
+fn figures(row: &DigestRow) -> [String; 13] {
     [
         row.calls.to_string(),
         millis(row.total_us as f64),
@@ -59,6 +61,8 @@ fn figures(row: &DigestRow) -> [String; 11] {
         row.errors.to_string(),
         moment(row.first_us),
         moment(row.last_us),
+        row.moved_rows.to_string(),
+        row.moved_bytes.to_string(),
     ]
 }
 

@@ -14,7 +14,7 @@ const CONFLICT_UPDATE: i32 = 2;
 
 impl<'a> Printer<'a> {
     /// The target's entry, which must be a table.
-    fn target(&mut self, query: &'a Node) -> Result<(&'a Node, usize), DeparseError> {
+    pub(super) fn target(&mut self, query: &'a Node) -> Result<(&'a Node, usize), DeparseError> {
         let index = usize::try_from(query.i32("resultRelation")?).unwrap_or(0);
         let rte = self
             .rte(self.top(), index)
@@ -26,7 +26,7 @@ impl<'a> Printer<'a> {
         Ok((rte, index))
     }
 
-    fn lead(&mut self, query: &'a Node) -> Printed {
+    pub(super) fn lead(&mut self, query: &'a Node) -> Printed {
         Ok(self.with(query)?.map(|w| format!("{w} ")).unwrap_or_default())
     }
 
@@ -152,7 +152,7 @@ impl<'a> Printer<'a> {
     }
 
     /// The value of an assignment: not one to a field or element of the column.
-    fn assigned(&mut self, expr: &'a Node) -> Printed {
+    pub(super) fn assigned(&mut self, expr: &'a Node) -> Printed {
         match &*expr.name {
             "FIELDSTORE" => Err(unsupported(expr, "assignment to a field")),
             _ => self.expr(without_length(expr)?),
@@ -204,7 +204,7 @@ impl<'a> Printer<'a> {
         Ok(quote_ident(&self.table_column(relid, expr.i32("varattno")?)?))
     }
 
-    fn assignments(&mut self, n: &'a Node, field: &'static str, relid: u32) -> Printed {
+    pub(super) fn assignments(&mut self, n: &'a Node, field: &'static str, relid: u32) -> Printed {
         let mut out = Vec::new();
         for target in n.nodes(field)? {
             if target.bool("resjunk")? {

@@ -11,6 +11,7 @@ const CMD_SELECT: i32 = 1;
 const CMD_UPDATE: i32 = 2;
 const CMD_INSERT: i32 = 3;
 const CMD_DELETE: i32 = 4;
+const CMD_MERGE: i32 = 5;
 
 /// Bits of `frameOptions`.
 mod frame {
@@ -53,6 +54,7 @@ impl<'a> Printer<'a> {
             CMD_UPDATE => self.update(query),
             CMD_INSERT => self.insert(query),
             CMD_DELETE => self.delete(query),
+            CMD_MERGE => self.merge(query),
             _ => Err(unsupported(query, "kind of statement")),
         }
     }

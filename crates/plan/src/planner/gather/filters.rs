@@ -46,7 +46,15 @@ impl<'a> Filters<'a> {
                 query,
                 rtable: query.nodes("rtable")?,
             };
-            filters.visit(&from, query.node("jointree")?)?;
+            let tree = query.node("jointree")?;
+            if query.value("commandType").as_str() == Some("5") {
+                // What the condition of a MERGE says of its source decides about matching, not about which rows there are.
+                for item in tree.nodes("fromlist")? {
+                    filters.visit(&from, item)?;
+                }
+                continue;
+            }
+            filters.visit(&from, tree)?;
         }
         Ok(filters)
     }

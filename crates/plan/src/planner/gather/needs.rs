@@ -1,6 +1,6 @@
 //! Which columns of its tables a statement reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sql::{Node, Value};
 
@@ -22,15 +22,18 @@ pub(super) struct Needs<'a> {
     columns: HashMap<*const Node, BTreeMap<i16, Typed>>,
     /// Range tables around the place that is looked at, the innermost last.
     levels: Vec<Vec<&'a Node>>,
+    /// What is not looked at.
+    without: HashSet<*const Node>,
     depth: usize,
 }
 
 impl<'a> Needs<'a> {
-    /// Of a whole statement.
-    pub(super) fn of(tree: &'a Node) -> Result<Needs<'a>, Refusal> {
+    /// Of a whole statement without these parts of it.
+    pub(super) fn of(tree: &'a Node, without: &HashSet<*const Node>) -> Result<Needs<'a>, Refusal> {
         let mut needs = Needs {
             columns: HashMap::new(),
             levels: Vec::new(),
+            without: without.clone(),
             depth: 0,
         };
         needs.node(tree)?;
@@ -54,6 +57,9 @@ impl<'a> Needs<'a> {
     }
 
     fn node(&mut self, node: &'a Node) -> Result<(), Refusal> {
+        if self.without.contains(&std::ptr::from_ref(node)) {
+            return Ok(());
+        }
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(Refusal::new(RefusalCode::TooComplex));

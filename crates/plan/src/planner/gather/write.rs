@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use catalog::{Oid, Placement, Relation, Snapshot};
 use sql::{Node, Value};
 
-use super::{Typed, assembled, check, leaves, place_of, plan_of, relation_of};
+use super::{Facts, Typed, assembled, check, leaves, place_of, plan_of, relation_of};
 use crate::gather::{Deal, FinishPlace};
 use crate::planner::expr::as_var;
 use crate::planner::graph::Sharded;
@@ -35,7 +35,8 @@ pub(super) fn carried(
     let mut cx = Cx::new(analyzed, snapshot, tree, Vec::new())?;
     let (rte, relation, sharded) = written(&cx)?;
     check(&cx)?;
-    check_write(&cx, relation)?;
+    check_target(&cx, relation)?;
+    check_spread(&cx, relation)?;
     let mut others = leaves(&cx);
     others.retain(|leaf| !std::ptr::eq(*leaf, rte));
     if others.is_empty() {
@@ -47,20 +48,21 @@ pub(super) fn carried(
     };
     let replace = cx.replace()?;
     let deal = |rte: &Node, columns: &[(i16, Typed)]| sharded.and_then(|to| deal(&cx, to, rte, columns));
-    let gather = assembled(&cx, &replace, &others, finish_on, &deal)?;
+    let facts = Facts::of(&cx, &replace, &others)?;
     let alone = relation.placement.is_home() || relation.placement.is_placed();
     if !alone {
         let dealt = |rte: &Node| {
-            let needs = super::Needs::of(tree).ok().map(|needs| needs.columns(rte));
-            needs.is_some_and(|columns| deal(rte, &columns).is_some())
+            let columns = facts.needs.columns(rte);
+            deal(rte, &columns).is_some()
         };
         check_choices(tree, snapshot, &others, &dealt)?;
     }
+    let gather = assembled(&cx, &replace, facts, &others, finish_on, &deal)?;
     Ok(plan_of(cx, &replace, target, gather, true))
 }
 
 /// The table that is written: its entry, itself, and its use where it is sharded.
-fn written<'a>(cx: &Cx<'a>) -> Result<(&'a Node, &'a Relation, Option<Sharded>), Refusal> {
+pub(super) fn written<'a>(cx: &Cx<'a>) -> Result<(&'a Node, &'a Relation, Option<Sharded>), Refusal> {
     let refuse = || Refusal::new(RefusalCode::ModifyingCte);
     let [only] = cx.graph.writes.as_slice() else {
         return Err(refuse());
@@ -83,13 +85,23 @@ fn written<'a>(cx: &Cx<'a>) -> Result<(&'a Node, &'a Relation, Option<Sharded>),
     Ok((rte, relation_of(cx.snapshot, rte)?, sharded))
 }
 
-fn check_write(cx: &Cx<'_>, relation: &Relation) -> Result<(), Refusal> {
+/// What no table that is written may have.
+pub(super) fn check_target(cx: &Cx<'_>, relation: &Relation) -> Result<(), Refusal> {
     if relation.row_security {
         return Err(Refusal::with(RefusalCode::Gather, "row level security"));
     }
     if let Some(reason) = &relation.unsafe_reason {
         return Err(Refusal::with(RefusalCode::UnsafeTable, reason));
     }
+    // Those of unsharded tables are at home, where the statement runs.
+    match cx.calls.sequence && !relation.placement.is_home() {
+        true => Err(Refusal::new(RefusalCode::Sequence)),
+        false => Ok(()),
+    }
+}
+
+/// What may not run on each of several shards.
+fn check_spread(cx: &Cx<'_>, relation: &Relation) -> Result<(), Refusal> {
     if relation.placement.is_home() {
         return Ok(());
     }

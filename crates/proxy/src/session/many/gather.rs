@@ -130,6 +130,7 @@ impl Session {
             .await;
         scattered.map_err(|fault| with_views(fault, gather))?;
         self.engine.metrics.rows_gathered.add(sink.rows);
+        self.observation.moved(sink.rows, sink.bytes);
         let arrays = sink.finish();
         if writes {
             self.announce_columns(planned, asked.args);

@@ -234,6 +234,8 @@ impl Session {
         self.scatter(&run, texts, &formats, 0, &mut sink).await?;
         let context = self.plan_context().await?;
         let rows: Vec<Bytes> = sink.rows.into_iter().flatten().collect();
+        self.observation
+            .moved(rows.len() as u64, rows.iter().map(Bytes::len).sum());
         for message in &rows {
             let mut rest = &message[..];
             let row = next_row(&mut rest)?;

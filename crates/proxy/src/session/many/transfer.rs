@@ -142,6 +142,7 @@ impl Session {
         if too_large {
             return Err(too_many(limit));
         }
+        self.observation.moved(rows as u64, messages.len());
         Ok(Answer {
             messages,
             rows,
