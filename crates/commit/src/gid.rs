@@ -4,8 +4,17 @@ use crate::ShardId;
 use std::fmt;
 use std::str::FromStr;
 
-/// Version of the identifier's format and of the protocol behind it.
-const VERSION: &str = "1";
+/// Version of identifiers that say nothing of their time: decisions under them are kept for ever.
+const TIMELESS: &str = "1";
+
+/// Version of identifiers that say when they were made, so that decisions under them can be collected.
+const TIMED: &str = "2";
+
+/// Digits of the time in one: texts are ordered as times are, until the year 2286.
+pub(crate) const TIME_DIGITS: usize = 10;
+
+/// The last time that has so many digits.
+const TIME_MAX: u64 = 9_999_999_999;
 
 /// What only the proxy that runs the transaction knows until it decides: 16 random bytes, unique in the
 /// cluster. `pg_prepared_xacts` shows every identifier to every role; without the secret nobody can record a
@@ -33,11 +42,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Names a distributed transaction on every shard: `drover:<version>:<deciding shard>:<id>`, the id being 32
-/// hexadecimal digits of the SHA-256 of the [`Secret`]. Always well below PostgreSQL's 200 bytes.
+/// Names a distributed transaction on every shard: `drover:2:<deciding shard>:<time>:<id>`, or `drover:1:<deciding shard>:<id>`,
+/// the id being 32 hexadecimal digits of the SHA-256 of the [`Secret`], the time ten digits: seconds since 1970 by the clock of the
+/// proxy that made it. Always well below PostgreSQL's 200 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gid {
     decider: ShardId,
+    made_s: Option<u64>,
     id: [u8; 16],
 }
 
@@ -56,17 +67,32 @@ pub enum GidError {
 }
 
 impl Gid {
-    /// The identifier of the transaction that `decider` decides and `secret` stands for.
+    /// The identifier of the transaction that `decider` decides and `secret` stands for. Its decision is never collected: for
+    /// those that something else than prepared transactions refers to.
     pub fn new(decider: ShardId, secret: Secret) -> Self {
         Gid {
             decider,
+            made_s: None,
             id: secret.fingerprint(),
+        }
+    }
+
+    /// The same, made at this time (seconds since 1970); its decision is collected some time after.
+    pub fn made_at(decider: ShardId, secret: Secret, made_s: u64) -> Self {
+        Gid {
+            made_s: Some(made_s.min(TIME_MAX)),
+            ..Self::new(decider, secret)
         }
     }
 
     /// The shard whose `drover_internal.decisions` holds the decision.
     pub fn decider(&self) -> ShardId {
         self.decider
+    }
+
+    /// When it was made, in seconds since 1970; `None`: it does not say.
+    pub fn made_s(&self) -> Option<u64> {
+        self.made_s
     }
 
     /// The advisory lock that a running transaction of this name holds on its deciding shard.
@@ -79,7 +105,11 @@ impl Gid {
 
 impl fmt::Display for Gid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "drover:{VERSION}:{}:{}", self.decider, hex(&self.id))
+        let (decider, id) = (self.decider, hex(&self.id));
+        match self.made_s {
+            None => write!(f, "drover:{TIMELESS}:{decider}:{id}"),
+            Some(made_s) => write!(f, "drover:{TIMED}:{decider}:{made_s:0TIME_DIGITS$}:{id}"),
+        }
     }
 }
 
@@ -90,13 +120,21 @@ impl FromStr for Gid {
     fn from_str(text: &str) -> Result<Self, GidError> {
         let rest = text.strip_prefix("drover:").ok_or(GidError::Foreign)?;
         let (version, rest) = rest.split_once(':').ok_or(GidError::Malformed)?;
-        if version != VERSION {
+        if version != TIMELESS && version != TIMED {
             return Err(GidError::UnknownVersion);
         }
-        let (shard, id) = rest.split_once(':').ok_or(GidError::Malformed)?;
+        let (shard, mut id) = rest.split_once(':').ok_or(GidError::Malformed)?;
         let decider = ShardId(shard.parse().map_err(|_| GidError::Malformed)?);
+        let mut made_s = None;
+        if version == TIMED {
+            let (time, rest) = id.split_once(':').ok_or(GidError::Malformed)?;
+            let time: u64 = time.parse().map_err(|_| GidError::Malformed)?;
+            made_s = Some(time.min(TIME_MAX));
+            id = rest;
+        }
         let gid = Gid {
             decider,
+            made_s,
             id: unhex(id).ok_or(GidError::Malformed)?,
         };
         if gid.to_string() == text {
@@ -136,6 +174,14 @@ mod tests {
         assert_eq!(text, "drover:1:4294967295:d761d406af2a4a5a15f67c924378ed88");
         assert!(text.len() < 200);
         assert_eq!(text.parse(), Ok(gid));
+        let gid = Gid::made_at(ShardId(3), Secret([7; 16]), 1_700_000_000);
+        let text = gid.to_string();
+        assert_eq!(text, "drover:2:3:1700000000:d761d406af2a4a5a15f67c924378ed88");
+        assert_eq!(text.parse(), Ok(gid));
+        let early = Gid::made_at(ShardId(3), Secret([8; 16]), 7).to_string();
+        assert!(early < text, "{early}");
+        let late = Gid::made_at(ShardId(3), Secret([8; 16]), u64::MAX).to_string();
+        assert!(late > text && late.parse::<Gid>().is_ok(), "{late}");
     }
 
     #[test]
@@ -144,7 +190,11 @@ mod tests {
         let check = |text: &str, expect| assert_eq!(text.parse::<Gid>(), Err(expect), "{text}");
         check("other:1:2:3", GidError::Foreign);
         check("", GidError::Foreign);
-        check(&format!("drover:2:0:{id}"), GidError::UnknownVersion);
+        check(&format!("drover:3:0:{id}"), GidError::UnknownVersion);
+        check(&format!("drover:2:0:{id}"), GidError::Malformed);
+        check(&format!("drover:2:0:17:{id}"), GidError::Malformed);
+        check(&format!("drover:2:0:+700000000:{id}"), GidError::Malformed);
+        check(&format!("drover:2:0:17000000000:{id}"), GidError::Malformed);
         for text in [
             "drover:1",
             "drover:1:",

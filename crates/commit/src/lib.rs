@@ -7,6 +7,7 @@
 //!
 //! Nothing here does IO, knows the time or makes random numbers.
 
+pub mod collection;
 pub mod deadlock;
 mod gid;
 mod machine;

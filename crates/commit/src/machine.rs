@@ -150,6 +150,8 @@ enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Commit {
     secret: Secret,
+    /// When its name was made, in seconds since 1970.
+    made_s: u64,
     members: Vec<Member>,
     phase: Phase,
     /// Set when members are to be prepared, or the outcome is to be recorded; the decider is in it.
@@ -162,15 +164,16 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Starts the commit of a transaction that touched these shards. `secret` must never be used twice; it is the one behind
-    /// the name if the transaction was given one.
-    pub fn start(participants: &Participants, secret: Secret) -> (Self, Vec<Effect>) {
+    /// Starts the commit of a transaction that touched these shards. `secret` must never be used twice; it and the time are those
+    /// of the name if the transaction was given one.
+    pub fn start(participants: &Participants, secret: Secret, made_s: u64) -> (Self, Vec<Effect>) {
         let member = |p: &Participant| Member {
             participant: *p,
             state: State::Open,
         };
         let mut machine = Commit {
             secret,
+            made_s,
             members: participants.as_slice().iter().map(member).collect(),
             phase: Phase::Asking,
             gid: None,
@@ -352,7 +355,8 @@ impl Commit {
         self.phase = Phase::Voting;
         self.last = bound.or(writers.first().copied());
         if let (Some(last), true) = (self.last, writers.len() > 1 || self.named) {
-            self.gid = Some(Gid::new(self.members[last].participant.shard, self.secret));
+            let decider = self.members[last].participant.shard;
+            self.gid = Some(Gid::made_at(decider, self.secret, self.made_s));
         }
         for (at, member) in self.members.iter_mut().enumerate() {
             let shard = member.participant.shard;

@@ -20,9 +20,14 @@ pub const BOOTSTRAP: &[&str] = &[
     "SELECT pg_catalog.pg_advisory_xact_lock(7237954639025860964)",
     "CREATE SCHEMA IF NOT EXISTS drover_internal",
     CREATE_DECISIONS,
-    "REVOKE ALL ON drover_internal.decisions FROM PUBLIC",
+    ORDER_DECISIONS,
+    CREATE_COLLECTED,
+    CREATE_TRACES,
+    "REVOKE ALL ON drover_internal.decisions, drover_internal.traces FROM PUBLIC",
+    "REVOKE ALL ON SEQUENCE drover_internal.collected_before FROM PUBLIC",
     // pg_dump locks and reads every table. What is there to read proves nothing and decides nothing.
-    "GRANT SELECT ON drover_internal.decisions TO PUBLIC",
+    "GRANT SELECT ON drover_internal.decisions, drover_internal.traces TO PUBLIC",
+    "GRANT SELECT ON SEQUENCE drover_internal.collected_before TO PUBLIC",
     CREATE_DECIDE,
     CREATE_RESOLVE,
     "REVOKE ALL ON FUNCTION drover_internal.resolve(text, text[]) FROM PUBLIC",
@@ -31,10 +36,33 @@ pub const BOOTSTRAP: &[&str] = &[
 ];
 
 const CREATE_DECISIONS: &str = "CREATE TABLE IF NOT EXISTS drover_internal.decisions (
-    gid text PRIMARY KEY,
+    gid text COLLATE pg_catalog.\"C\" PRIMARY KEY,
     committed boolean NOT NULL,
     participants text[] NOT NULL,
     decided_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+)";
+
+/// Names are ordered by their times, so that the oldest are found without reading all. Earlier versions had no collation of
+/// their own here.
+const ORDER_DECISIONS: &str = "DO $body$
+BEGIN
+    IF (SELECT attcollation FROM pg_catalog.pg_attribute
+        WHERE attrelid = 'drover_internal.decisions'::pg_catalog.regclass AND attname = 'gid')
+        <> 'pg_catalog.\"C\"'::pg_catalog.regcollation THEN
+        ALTER TABLE drover_internal.decisions ALTER COLUMN gid TYPE text COLLATE pg_catalog.\"C\";
+    END IF;
+END
+$body$";
+
+/// Names made before its value (seconds since 1970) decide nothing any more ([`crate::collection`]). It is a sequence because that is
+/// read as it is now, whatever snapshot the reader's transaction has.
+const CREATE_COLLECTED: &str =
+    "CREATE SEQUENCE IF NOT EXISTS drover_internal.collected_before MINVALUE 0 START 0";
+
+/// Tells whether a replica has what its primary had ([`crate::collection`]).
+const CREATE_TRACES: &str = "CREATE TABLE IF NOT EXISTS drover_internal.traces (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    trace bigint NOT NULL
 )";
 
 /// Every role may call it, in its own transaction. Its INSERT waits while snapshots of the cluster are taken
@@ -43,9 +71,11 @@ const CREATE_DECISIONS: &str = "CREATE TABLE IF NOT EXISTS drover_internal.decis
 const CREATE_DECIDE: &str =
     "CREATE OR REPLACE FUNCTION drover_internal.decide(gid text, participants text[], secret text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = 0 AS $body$
+DECLARE
+    version text := split_part($1, ':', 2);
 BEGIN
-    IF split_part($1, ':', 1) <> 'drover' OR split_part($1, ':', 2) <> '1'
-        OR split_part($1, ':', 4) IS DISTINCT FROM
+    IF split_part($1, ':', 1) <> 'drover' OR version NOT IN ('1', '2')
+        OR split_part($1, ':', CASE version WHEN '1' THEN 4 ELSE 5 END) IS DISTINCT FROM
             substr(encode(sha256(decode($3, 'hex')), 'hex'), 1, 32) THEN
         RAISE EXCEPTION 'not the secret of this transaction' USING ERRCODE = 'insufficient_privilege';
     END IF;
@@ -53,16 +83,25 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     INSERT INTO drover_internal.decisions (gid, committed, participants) VALUES ($1, true, $2);
+    -- After the insertion: it was raised before a row of this name could be deleted.
+    IF version = '2' AND split_part($1, ':', 4)::bigint < (SELECT last_value FROM drover_internal.collected_before) THEN
+        RAISE EXCEPTION 'the name of this transaction is too old to commit under it'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'The clocks of the proxy and of the server differ by more than limits.outcome_retention, or the transaction took longer.';
+    END IF;
 END
 $body$";
 
-/// For recovery only: the decision about a transaction, an abort row being inserted where there is none.
-/// ON CONFLICT waits for a commit in flight; the second statement then sees what it left.
+/// For recovery only: the decision about a transaction, an abort row being inserted where there is none. NULL: there is none, and
+/// the name is so old that there may have been one.
+/// ON CONFLICT waits for a commit in flight; the second statement then sees what it left. The mark is read after the insertion: it was
+/// raised before a row of this name could be deleted.
 const CREATE_RESOLVE: &str =
     "CREATE OR REPLACE FUNCTION drover_internal.resolve(gid text, participants text[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     decision boolean;
+    inserted bigint;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'decisions are resolved at READ COMMITTED only';
@@ -72,8 +111,17 @@ BEGIN
     END IF;
     INSERT INTO drover_internal.decisions (gid, committed, participants) VALUES ($1, false, $2)
         ON CONFLICT DO NOTHING;
-    SELECT d.committed INTO STRICT decision FROM drover_internal.decisions AS d WHERE d.gid = $1;
-    RETURN decision;
+    GET DIAGNOSTICS inserted = ROW_COUNT;
+    IF inserted = 0 THEN
+        SELECT d.committed INTO decision FROM drover_internal.decisions AS d WHERE d.gid = $1;
+        RETURN decision;
+    END IF;
+    IF split_part($1, ':', 2) = '2'
+        AND split_part($1, ':', 4)::bigint < (SELECT last_value FROM drover_internal.collected_before) THEN
+        DELETE FROM drover_internal.decisions AS d WHERE d.gid = $1;
+        RETURN NULL;
+    END IF;
+    RETURN false;
 END
 $body$";
 
@@ -126,7 +174,8 @@ pub fn is_prepared_since(gid: &Gid, ms: u128) -> String {
     )
 }
 
-/// Excludes a commit that has not happened: one row, one boolean, `true` = it had happened. Only the owner of
+/// Excludes a commit that has not happened: one row, one boolean, `true` = it had happened, NULL = nobody knows any more, and it
+/// cannot happen. Only the owner of
 /// Drover's objects may run it, on the deciding shard's primary, in a transaction of its own at READ
 /// COMMITTED. The result counts only after its COMMIT was confirmed and replicated.
 pub fn resolve(gid: &Gid, participants: &[ShardId]) -> String {
@@ -158,9 +207,16 @@ pub const LIST_PREPARED_WITH_AGE: &str = "SELECT gid, owner, \
      FROM pg_catalog.pg_prepared_xacts \
      WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, 'drover:') LIMIT 10000";
 
-/// What a shard's decision looks like at the moment: for people, not to act on.
+/// What a shard's decision looks like at the moment, for people, not to act on: one row, whether it is to commit, NULL for no decision,
+/// and whether the name is so old that there may have been one.
 pub fn peek(gid: &Gid) -> String {
-    format!("SELECT committed FROM drover_internal.decisions WHERE gid = '{gid}'")
+    let made_s = gid
+        .made_s()
+        .map_or("NULL".to_owned(), |made_s| made_s.to_string());
+    format!(
+        "SELECT d.committed, {made_s} < c.last_value FROM drover_internal.collected_before AS c \
+         LEFT JOIN drover_internal.decisions AS d ON d.gid = '{gid}'"
+    )
 }
 
 fn array(shards: &[ShardId]) -> String {

@@ -3,6 +3,7 @@
 //! A control thread ([`control`]) follows the store; sessions read what it publishes here and never wait for it,
 //! except while a change has the cluster paused.
 
+mod collection;
 pub mod control;
 mod databases;
 pub(crate) mod facts;

@@ -180,6 +180,8 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// Named prepared statements, and named portals, per client; 0: no limit.
     pub max_client_statements: usize,
+    /// How long the outcomes of transactions over several shards are kept.
+    pub outcome_retention: Duration,
     /// The longest startup packet, in bytes (PostgreSQL: 10,000).
     pub max_startup_bytes: usize,
     /// From accept to AuthenticationOk.
@@ -207,6 +209,7 @@ impl Default for Limits {
         Self {
             max_message_bytes: (1 << 30) - 1,
             max_client_statements: 10_000,
+            outcome_retention: Duration::from_secs(3600),
             max_startup_bytes: 10_000,
             login_timeout: Duration::from_secs(60),
             max_clients: 10_000,

@@ -71,20 +71,27 @@ pub struct FailPoints {
     /// The age at which recovery gives up on a proxy.
     #[cfg(debug_assertions)]
     pub grace: Option<Duration>,
+    /// How long outcomes of transactions are kept.
+    #[cfg(debug_assertions)]
+    pub retention: Option<Duration>,
 }
 
 impl FailPoints {
     /// As variables of the environment say, which `get` reads. An unknown mutant is an error, in builds that know any.
     pub fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         #[cfg(debug_assertions)]
+        let milliseconds = |name| {
+            let number = get(name).and_then(|text: String| text.parse().ok());
+            number.map(Duration::from_millis)
+        };
+        #[cfg(debug_assertions)]
         return Ok(Self {
             socket: get("DROVER_TEST_POINTS").map(PathBuf::from),
             mutant: get("DROVER_TEST_MUTANT")
                 .map(|name| Mutant::named(&name).ok_or_else(|| format!("there is no mutant \"{name}\"")))
                 .transpose()?,
-            grace: get("DROVER_TEST_GRACE_MS")
-                .and_then(|text| text.parse().ok())
-                .map(Duration::from_millis),
+            grace: milliseconds("DROVER_TEST_GRACE_MS"),
+            retention: milliseconds("DROVER_TEST_RETENTION_MS"),
         });
         #[cfg(not(debug_assertions))]
         {
@@ -135,6 +142,16 @@ impl FailPoints {
         return self.grace.unwrap_or(usual);
         #[cfg(not(debug_assertions))]
         usual
+    }
+}
+
+impl FailPoints {
+    /// How long outcomes of transactions are kept, if a test says so.
+    pub(crate) fn retention(&self) -> Option<Duration> {
+        #[cfg(debug_assertions)]
+        return self.retention;
+        #[cfg(not(debug_assertions))]
+        None
     }
 }
 

@@ -186,6 +186,8 @@ catalogue! {
     Counter multi_shard_commits "drover_multi_shard_commits_total" "Transactions committed atomically on several shards.";
     Gauge in_doubt "drover_transactions_in_doubt" "Prepared parts of transactions that recovery, looking last, could not finish yet; younger than a second does not count.";
     Gauge in_doubt_ms "drover_transactions_in_doubt_oldest_milliseconds" "Age of the oldest of them.";
+    Counter decisions_collected "drover_decisions_collected_total" "Outcomes of transactions over several shards that were deleted because nobody can need them any more.";
+    Gauge decisions_overdue_s "drover_decisions_overdue_seconds" "How much longer than limits.outcome_retention the oldest outcome is kept, because a server is away, a transaction open, or something prepared.";
     Counter cluster_snapshots "drover_cluster_snapshots_total" "Snapshots of all shards taken at one moment (drover.read_snapshot = 'cluster').";
     Counter deadlocks "drover_deadlocks_total" "Transactions cancelled to end a deadlock over several shards (40P01).";
     Counter client_bytes_received "drover_client_bytes_received_total" "Bytes received from clients.";

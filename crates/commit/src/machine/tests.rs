@@ -8,17 +8,18 @@ const A: ShardId = ShardId(1);
 const B: ShardId = ShardId(2);
 const C: ShardId = ShardId(3);
 const SECRET: Secret = Secret([9; 16]);
+const MADE: u64 = 1_700_000_000;
 
 fn start(list: &[(ShardId, Writes, bool)]) -> (Commit, Vec<Effect>) {
     let mut participants = Participants::new();
     for &(shard, writes, preparable) in list {
         participants.enlist(shard, writes, preparable).unwrap();
     }
-    Commit::start(&participants, SECRET)
+    Commit::start(&participants, SECRET, MADE)
 }
 
 fn gid(decider: ShardId) -> Gid {
-    Gid::new(decider, SECRET)
+    Gid::made_at(decider, SECRET, MADE)
 }
 
 fn prepare(shard: ShardId, decider: ShardId) -> Effect {
@@ -142,7 +143,7 @@ fn a_name_makes_the_only_writer_record_its_commit() {
     participants.enlist(A, Writes::No, true).unwrap();
     participants.enlist(B, Writes::Yes, true).unwrap();
     participants.name(B).unwrap();
-    let (mut machine, effects) = Commit::start(&participants, SECRET);
+    let (mut machine, effects) = Commit::start(&participants, SECRET, MADE);
     assert_eq!(effects, [Effect::CommitReadOnly(A)]);
     let decide = Effect::CommitDecider {
         shard: B,
@@ -161,7 +162,7 @@ fn the_named_shard_decides_whoever_came_first() {
     let mut participants = Participants::new();
     participants.enlist(A, Writes::Yes, true).unwrap();
     participants.name(B).unwrap();
-    assert_eq!(Commit::start(&participants, SECRET).1, [prepare(A, B)]);
+    assert_eq!(Commit::start(&participants, SECRET, MADE).1, [prepare(A, B)]);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use proxy::auth::Method;
 use super::Password;
 use super::declare::{Located, Reader};
 use super::sections::{
-    AuthSection, ConsoleSection, CredentialSection, DatabaseSection, PoolSection, ProxySection,
-    ReplicasSection, ShardSection, StoreSection, UserSection,
+    AuthSection, ConsoleSection, CredentialSection, DatabaseSection, LimitsSection, PoolSection,
+    ProxySection, ReplicasSection, ShardSection, StoreSection, UserSection,
 };
 
 /// Names within a kind must differ.
@@ -84,6 +84,14 @@ pub(super) fn store(reader: &mut Reader<'_>, store: &Located<StoreSection>) {
     if !(seconds(1)..=seconds(60)).contains(&store.value.lease_ttl) {
         let message = "`lease_ttl` must be between 1s and 1m".to_owned();
         reader.problem(store.key_at("lease_ttl"), message);
+    }
+}
+
+/// Whoever has lost the answer to a COMMIT needs time to come back, and clocks are never quite the same.
+pub(super) fn limits(reader: &mut Reader<'_>, limits: &Located<LimitsSection>) {
+    if limits.value.outcome_retention < std::time::Duration::from_secs(60) {
+        let message = "`outcome_retention` must be 1m or more".to_owned();
+        reader.problem(limits.key_at("outcome_retention"), message);
     }
 }
 

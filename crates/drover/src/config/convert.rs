@@ -147,6 +147,7 @@ impl Config {
         Limits {
             max_message_bytes: self.limits.max_message_bytes.0,
             max_client_statements: self.limits.max_client_statements,
+            outcome_retention: self.limits.outcome_retention,
             login_timeout: self.limits.login_timeout,
             max_clients: self.limits.max_clients,
             max_database_clients: self.limits.max_db_client_connections,

@@ -165,6 +165,9 @@ section! {
         /// Prepared statements with a name, and portals with a name, that a client may have at once; further ones are
         /// refused with `53400`. 0: no limit.
         max_client_statements: usize = "10000",
+        /// How long it is kept whether a transaction over several shards was committed, for `drover.transaction_status`; at
+        /// least `1m`. The proxy of the cluster with the shortest time deletes it. Clocks of proxies and servers may differ by less.
+        outcome_retention: Duration = "'1h'",
     }
 }
 

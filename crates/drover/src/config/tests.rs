@@ -83,6 +83,10 @@ fn options_that_do_not_fit_together() {
         "[store]\nlease_ttl = \"10ms\"",
         &["2:1: `lease_ttl` must be between 1s and 1m"],
     );
+    check(
+        "[limits]\noutcome_retention = \"59s\"",
+        &["2:1: `outcome_retention` must be 1m or more"],
+    );
     let twice = format!("{EXAMPLE}[[shards]]\nname = \"shard_1\"\nprimary = \"db1.example.com:5432\"\n");
     let found = problems(&twice);
     assert!(found.contains("shard `shard_1` is there twice"), "{found}");

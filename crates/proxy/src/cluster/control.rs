@@ -11,7 +11,7 @@ use topology::change::{SetupError, ensure_cluster};
 use topology::{ClusterRecord, Membership, MembershipError, PeerWatch, ProxyId, StoreError, TopologyStore};
 
 use super::follow::{Follower, Workers};
-use super::{Cluster, ServeDatabases, ServeError, databases, recovery, snapshots};
+use super::{Cluster, ServeDatabases, ServeError, collection, databases, recovery, snapshots};
 use crate::admin_link::AdminError;
 use crate::cancel;
 use crate::config::ProxyConfig;
@@ -147,6 +147,7 @@ async fn follow(
     let cluster = Arc::clone(follower.cluster());
     let tasks = [
         tokio::task::spawn_local(recover(Arc::clone(&cluster))),
+        tokio::task::spawn_local(collection::run(Arc::clone(&cluster), workers.clone())),
         tokio::task::spawn_local(crate::ops::online::resume(Arc::clone(&cluster))),
         tokio::task::spawn_local(snapshots::run(Arc::clone(&cluster))),
         tokio::task::spawn_local(crate::deadlock::run(Arc::clone(&cluster), workers.clone())),

@@ -37,6 +37,8 @@ pub(crate) enum Outcome {
     Aborted,
     /// It may become either.
     InProgress,
+    /// It is one of the first two, and so old that nobody knows any more.
+    TooOld,
 }
 
 pub(super) async fn ask(cluster: &Cluster, database: &str, gid: &Gid) -> Result<Outcome, AdminError> {
@@ -72,7 +74,7 @@ pub(super) async fn find_out(cluster: &Cluster, database: &str, gid: &Gid) -> Op
             match attempt.await {
                 Ok(Outcome::Committed) => return true,
                 Ok(Outcome::Aborted) => return false,
-                Ok(Outcome::InProgress) => {}
+                Ok(Outcome::InProgress | Outcome::TooOld) => {}
                 Err(error) => tracing::debug!(%gid, %error, "the outcome is not known yet"),
             }
             tokio::time::sleep(pause).await;
@@ -86,7 +88,7 @@ pub(super) async fn find_out(cluster: &Cluster, database: &str, gid: &Gid) -> Op
 async fn exclude(link: &mut AdminLink, gid: &Gid) -> Result<Outcome, AdminError> {
     match link.durable_value(&commit::sql::resolve(gid, &[])).await {
         Ok(Some(committed)) => Ok(of(&committed)),
-        Ok(None) => Err(AdminError::State("it gave no decision".to_owned())),
+        Ok(None) => Ok(Outcome::TooOld),
         Err(AdminError::Server(fields)) if fields.code == "55P03" => Ok(Outcome::InProgress),
         Err(error) => Err(error),
     }
@@ -120,6 +122,8 @@ pub(crate) struct InDoubt {
     pub(crate) age_ms: u64,
     /// What its deciding shard says; `None`: it cannot be asked.
     pub(crate) decision: Option<Decision>,
+    /// There is no decision, and there may have been one that was collected.
+    pub(crate) too_old: bool,
 }
 
 pub(super) async fn list(cluster: &Cluster, database: &str) -> (Vec<InDoubt>, Vec<(ShardId, AdminError)>) {
@@ -140,14 +144,21 @@ pub(super) async fn list(cluster: &Cluster, database: &str) -> (Vec<InDoubt>, Ve
     for one in &mut found {
         let decision = async {
             let mut link = cluster.admin_link(ShardId(one.gid.decider().0), database).await?;
-            link.value(&commit::sql::peek(&one.gid)).await
+            link.rows(&commit::sql::peek(&one.gid)).await
         };
-        one.decision = match within(decision).await {
-            Ok(Some(committed)) if committed == "t" => Some(Decision::Commit),
-            Ok(Some(_)) => Some(Decision::Abort),
-            Ok(None) => Some(Decision::Absent),
-            Err(_) => None,
+        let row = within(decision)
+            .await
+            .ok()
+            .and_then(|rows| rows.into_iter().next());
+        let Some([committed, too_old]) = row.as_deref() else {
+            continue;
         };
+        one.decision = Some(match committed.as_deref() {
+            Some("t") => Decision::Commit,
+            Some(_) => Decision::Abort,
+            None => Decision::Absent,
+        });
+        one.too_old = committed.is_none() && too_old.as_deref() == Some("t");
     }
     found.sort_by_key(|one| std::cmp::Reverse(one.age_ms));
     (found, missing)
@@ -171,6 +182,7 @@ fn add(found: &mut Vec<InDoubt>, shard: u32, row: &[Option<String>]) {
             prepared_on: vec![shard],
             age_ms,
             decision: None,
+            too_old: false,
         }),
     }
 }

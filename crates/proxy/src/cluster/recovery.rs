@@ -155,23 +155,27 @@ async fn resolve(
         Some(committed) if committed == "t" => Decision::Commit,
         Some(_) => Decision::Abort,
     };
-    // Decisions are not collected in this version, so absence always means that there was none.
-    let circumstances = Circumstances {
+    let mut circumstances = Circumstances {
         within_grace,
         before_collection_watermark: false,
     };
     points.reached(Point::RecoveryLookedUp, at).await;
     loop {
         match next_step(gid, decision, circumstances) {
-            Step::Wait | Step::Operator => return Ok(false),
+            Step::Wait => return Ok(false),
+            Step::Operator => {
+                tracing::error!(%gid, "the decision about a prepared transaction may have been collected: an operator has to end it");
+                return Ok(false);
+            }
             Step::RecordAbort if points.broken(Mutant::GuessesAbort) => decision = Decision::Abort,
             Step::RecordAbort => {
                 let committed = decider.durable_value(&commit::sql::resolve(gid, &[])).await?;
-                decision = if committed.as_deref() == Some("t") {
-                    Decision::Commit
-                } else {
-                    Decision::Abort
+                decision = match committed.as_deref() {
+                    Some("t") => Decision::Commit,
+                    Some(_) => Decision::Abort,
+                    None => Decision::Absent,
                 };
+                circumstances.before_collection_watermark = decision == Decision::Absent;
                 points.reached(Point::RecoveryExcluded, at).await;
             }
             Step::Commit => {

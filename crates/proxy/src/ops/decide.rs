@@ -330,7 +330,11 @@ pub(super) async fn settle(cluster: &Cluster, database: &str, gid: &Gid) -> Resu
         .map_err(&on)?;
     let decision = link.value(&commit::sql::resolve(gid, &[])).await.map_err(&on)?;
     link.run("COMMIT").await.map_err(&on)?;
-    let committed = decision.as_deref() == Some("t");
+    let Some(decision) = decision else {
+        // These are never collected.
+        return Err(on(AdminError::State("it gave no decision".to_owned())));
+    };
+    let committed = decision == "t";
     let record = cluster.record();
     let shards = record.shards.iter().map(|shard| shard.id);
     try_join_all(shards.map(|shard| settle_shard(cluster, shard, database, gid, committed))).await?;

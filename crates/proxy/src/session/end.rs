@@ -182,11 +182,13 @@ impl Session {
                 return Err(Fault::error("57014", "canceling statement due to user request"));
             }
         }
-        let secret = match &self.block.name {
-            Some(name) => name.secret,
-            None => new_secret()?,
+        let named = self.block.name.as_ref();
+        let named = named.and_then(|name| Some((name.secret, name.gid.made_s()?)));
+        let (secret, made_s) = match named {
+            Some(named) => named,
+            None => (new_secret()?, seconds_now()),
         };
-        let (machine, effects) = Commit::start(&participants, secret);
+        let (machine, effects) = Commit::start(&participants, secret, made_s);
         self.drive(begun, machine, effects).await
     }
 
@@ -487,6 +489,12 @@ pub(super) fn new_secret() -> Result<Secret, Fault> {
     crate::cancel::random::<16>()
         .map(Secret)
         .map_err(|_| Fault::error("XX000", "the system has no random numbers"))
+}
+
+/// The time for names of transactions: seconds since 1970. A clock before that makes names that are refused as too old.
+pub(super) fn seconds_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// Nobody knows, but whoever asks later for the outcome of the name, if there is one.

@@ -4,7 +4,7 @@ use catalog::ShardId;
 use commit::Gid;
 
 use super::block::{Name, Wrote};
-use super::end::{new_secret, unknown_outcome};
+use super::end::{new_secret, seconds_now, unknown_outcome};
 use super::{Fault, Session};
 use crate::cluster::Outcome;
 use crate::exec::link;
@@ -38,7 +38,7 @@ impl Session {
         let index = self.enlist(shard).await?;
         let skip = self.begin_on(index).await?;
         let secret = new_secret()?;
-        let gid = Gid::new(commit::ShardId(shard.0), secret);
+        let gid = Gid::made_at(commit::ShardId(shard.0), secret, seconds_now());
         let name = self.shard_name(shard);
         let lost = |error| Fault::lost(&error, &name);
         let server = &mut self.servers[index].lease;
@@ -92,6 +92,7 @@ impl Session {
             Outcome::Committed => "committed",
             Outcome::Aborted => "aborted",
             Outcome::InProgress => "in progress",
+            Outcome::TooOld => "too old",
         };
         self.text_rows(
             &["transaction_status"],

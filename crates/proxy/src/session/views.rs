@@ -119,6 +119,7 @@ pub(super) fn transactions(found: &[InDoubt], name: impl Fn(u32) -> String) -> V
         let decision = match one.decision {
             Some(Decision::Commit) => Some("committed"),
             Some(Decision::Abort) => Some("aborted"),
+            Some(_) if one.too_old => Some("too old"),
             Some(_) => Some("none"),
             None => None,
         };

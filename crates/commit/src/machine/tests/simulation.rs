@@ -1,7 +1,8 @@
 //! Every interleaving of: effects that succeed, fail, or lose their connection before, after or long before
 //! they take effect; replies that arrive late; a proxy that dies; two others that recover at the same time, each at any moment
 //! with knowledge of any age and possibly dead after any step; a client that asks for the outcome at any moment.
-//! The state space is finite, so it is searched completely.
+//! The state space is finite, so it is searched completely. Where decisions are collected, the mark is raised at any moment, as if all
+//! clocks were wrong, and replicas that lack the end of a prepared transaction are promoted.
 
 use super::*;
 use crate::recovery::{Circumstances, Decision, Step, next_step};
@@ -30,6 +31,14 @@ enum Mutant {
     StatusGuesses,
     /// One writer is not prepared, and its part rolled back.
     ForgetsAParticipant,
+    /// A decision is deleted without a look at what is prepared.
+    CollectsWithoutLooking,
+    /// A decision is deleted before the replicas have the end of every part.
+    CollectsBeforeReplicas,
+    /// A decision is deleted while its name is still good for another one.
+    CollectsWithoutMark,
+    /// The mark is raised after the look, not before.
+    LooksBeforeTheMark,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +78,16 @@ struct Server {
     late: Option<Effect>,
     /// What each of those who recover found out for this shard's gid, possibly long ago.
     looked_up: [Option<Found>; RECOVERING],
+    /// The decision's row is inserted, and not committed.
+    inserted: bool,
+    /// It was prepared.
+    was_prepared: bool,
+    /// What ended its prepared transaction is on its replicas.
+    durable: bool,
+    /// One of its replicas has taken its place.
+    promoted: bool,
+    /// Only an operator can end it.
+    left_to_operator: bool,
 }
 
 /// Proxies that recover at once.
@@ -79,6 +98,21 @@ enum Found {
     Commit,
     Abort,
     Absent,
+    /// There is none, and none will be, but there may have been one.
+    TooOld,
+}
+
+/// How far the collection of the decision is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Collection {
+    /// Decisions are not collected.
+    Off,
+    Begun,
+    /// No part was found prepared.
+    Looked,
+    /// All servers have got as far as that.
+    Settled,
+    Deleted,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,10 +128,18 @@ struct World {
     /// What a client was told that asked: committed or not.
     told: Option<bool>,
     last_gid: Option<Gid>,
+    collection: Collection,
+    /// The mark is above the transaction's name.
+    too_old: bool,
 }
 
 impl World {
-    fn new(writers: &[(Writes, bool)], named: Option<ShardId>, mutant: Mutant) -> Self {
+    fn new(
+        writers: &[(Writes, bool)],
+        named: Option<ShardId>,
+        collection: Collection,
+        mutant: Mutant,
+    ) -> Self {
         let mut participants = Participants::new();
         for (shard, (writes, _)) in writers.iter().enumerate() {
             participants.enlist(ShardId(shard as u32), *writes, true).unwrap();
@@ -110,6 +152,11 @@ impl World {
             tx: Tx::Open,
             late: None,
             looked_up: [None; RECOVERING],
+            inserted: false,
+            was_prepared: false,
+            durable: false,
+            promoted: false,
+            left_to_operator: false,
         };
         let mut world = World {
             machine: None,
@@ -120,8 +167,10 @@ impl World {
             answer: None,
             told: None,
             last_gid: None,
+            collection,
+            too_old: false,
         };
-        let (machine, effects) = Commit::start(&participants, SECRET);
+        let (machine, effects) = Commit::start(&participants, SECRET, MADE);
         world.machine = Some(machine);
         world.accept(effects, mutant);
         world
@@ -183,14 +232,17 @@ impl World {
             return false;
         }
         if matches!(effect, Effect::CommitDecider { .. }) {
-            if self.decision.is_some() {
-                // Unique violation: recovery was here.
+            let inserted = std::mem::take(&mut self.server(shard).inserted);
+            if !inserted && (self.decision.is_some() || self.too_old) {
+                // Unique violation: recovery was here. Or the name is not good any more.
                 self.server(shard).tx = Tx::RolledBack;
                 return false;
             }
             self.decision = Some(true);
         }
-        self.server(shard).tx = to;
+        let server = self.server(shard);
+        server.was_prepared |= to == Tx::Prepared;
+        server.tx = to;
         true
     }
 
@@ -199,7 +251,73 @@ impl World {
         let server = self.server(shard);
         if server.tx == Tx::Open {
             server.tx = Tx::RolledBack;
+            server.inserted = false;
         }
+    }
+
+    /// The first half of what the decider does: the row. Only where it makes a difference.
+    fn insert(&self, effect: &Effect) -> Option<World> {
+        let shard = shard_of(effect);
+        let waits = matches!(effect, Effect::CommitDecider { .. }) && self.collection != Collection::Off;
+        let server = &self.servers[shard.0 as usize];
+        if !waits || server.tx != Tx::Open || server.inserted || self.decision.is_some() || self.too_old {
+            return None;
+        }
+        let mut next = self.clone();
+        next.server(shard).inserted = true;
+        Some(next)
+    }
+
+    /// One step of whoever collects decisions, or of the replicas.
+    fn collect(&self, mutant: Mutant) -> Vec<World> {
+        let mut next = Vec::new();
+        let mut step = |change: &dyn Fn(&mut World)| {
+            let mut world = self.clone();
+            change(&mut world);
+            next.push(world);
+        };
+        if self.collection == Collection::Off {
+            return next;
+        }
+        let unmarked = mutant == Mutant::CollectsWithoutMark;
+        if !self.too_old && !unmarked {
+            step(&|world| world.too_old = true);
+        }
+        let prepared = self.servers.iter().any(|server| server.tx == Tx::Prepared);
+        let ended =
+            |server: &Server| server.was_prepared && matches!(server.tx, Tx::Committed | Tx::RolledBack);
+        let settled = self.servers.iter().all(|server| server.durable || !ended(server));
+        let may_look = self.too_old || unmarked || mutant == Mutant::LooksBeforeTheMark;
+        match self.collection {
+            Collection::Begun if may_look && (!prepared || mutant == Mutant::CollectsWithoutLooking) => {
+                step(&|world| world.collection = Collection::Looked);
+            }
+            Collection::Looked if settled || mutant == Mutant::CollectsBeforeReplicas => {
+                step(&|world| world.collection = Collection::Settled);
+            }
+            Collection::Settled if self.decision.is_some() && (self.too_old || unmarked) => {
+                step(&|world| {
+                    world.decision = None;
+                    world.collection = Collection::Deleted;
+                });
+            }
+            _ => {}
+        }
+        for at in (0..self.servers.len()).filter(|at| ended(&self.servers[*at]) && !self.servers[*at].durable)
+        {
+            step(&|world| world.servers[at].durable = true);
+            if !self.servers[at].promoted {
+                step(&|world| {
+                    world.servers[at].promoted = true;
+                    world.servers[at].tx = Tx::Prepared;
+                    // It has no trace of the look.
+                    if world.collection == Collection::Looked {
+                        world.collection = Collection::Begun;
+                    }
+                });
+            }
+        }
+        next
     }
 
     /// Runs queued effect `at` with this outcome, if it can have it.
@@ -286,6 +404,7 @@ impl World {
             .filter(|s| s.late.is_none() && s.tx == Tx::Open)
         {
             server.tx = Tx::RolledBack;
+            server.inserted = false;
         }
         next
     }
@@ -312,7 +431,7 @@ impl World {
             None => Found::Absent,
         };
         let Some(known) = server.looked_up[who] else {
-            if server.tx != Tx::Prepared {
+            if server.tx != Tx::Prepared || server.left_to_operator {
                 return None;
             }
             next.servers[at].looked_up[who] = Some(found(self.decision));
@@ -323,24 +442,34 @@ impl World {
             Found::Commit => Decision::Commit,
             Found::Abort => Decision::Abort,
             Found::Absent if mutant == Mutant::RecoveryGuesses => Decision::Abort,
-            Found::Absent => Decision::Absent,
+            Found::Absent | Found::TooOld => Decision::Absent,
         };
         let eager = Circumstances {
             within_grace: false,
-            before_collection_watermark: false,
+            before_collection_watermark: known == Found::TooOld,
         };
         let shard = ShardId(at as u32);
         next.servers[at].looked_up[who] = None;
         match next_step(&gid, decision, eager) {
             Step::Commit => next.execute(&Effect::CommitPrepared { shard, gid }),
             Step::RollBack => next.execute(&Effect::RollbackPrepared { shard, gid }),
+            // It waits for what becomes of the insertion.
+            Step::RecordAbort if self.servers.iter().any(|server| server.inserted) => return None,
+            Step::RecordAbort if self.too_old && self.decision.is_none() => {
+                next.servers[at].looked_up[who] = Some(Found::TooOld);
+                true
+            }
             Step::RecordAbort => {
                 let row = *next.decision.get_or_insert(false);
                 let row = row && mutant != Mutant::RecoveryIgnoresWhatItsRowMet;
                 next.servers[at].looked_up[who] = Some(found(Some(row)));
                 true
             }
-            Step::Wait | Step::Operator => unreachable!("recovery is eager here"),
+            Step::Operator => {
+                next.servers[at].left_to_operator = true;
+                true
+            }
+            Step::Wait => unreachable!("recovery is eager here"),
         };
         // Which of them knows it makes no difference.
         next.servers[at].looked_up.sort_unstable();
@@ -349,7 +478,10 @@ impl World {
 
     /// A client asks for the outcome, as [`crate::sql::resolve`] gives it.
     fn ask(&self, mutant: Mutant) -> Option<World> {
-        if self.last_gid.is_none() || self.told.is_some() {
+        let waits = self.servers.iter().any(|server| server.inserted);
+        // Told that it is too old, a client knows nothing.
+        let too_old = self.too_old && self.decision.is_none();
+        if self.last_gid.is_none() || self.told.is_some() || waits || too_old {
             return None;
         }
         let mut next = self.clone();
@@ -383,6 +515,8 @@ impl World {
             let who = (0..RECOVERING).filter(differ);
             next.extend(who.filter_map(|who| self.recover(at, who, mutant)));
         }
+        next.extend(self.effects.iter().filter_map(|effect| self.insert(effect)));
+        next.extend(self.collect(mutant));
         next.extend(self.ask(mutant));
         if self.machine.is_some() {
             next.push(self.crash());
@@ -405,7 +539,13 @@ impl World {
 
     /// Nothing can happen any more.
     fn check_end(&self) -> Result<(), String> {
-        let open = |s: &Server| matches!(s.tx, Tx::Open | Tx::Prepared);
+        // Clocks that are wrong may leave it to an operator that a transaction is rolled back, never that it is committed.
+        let committed = self.servers.iter().any(|s| s.writes && s.tx == Tx::Committed);
+        let open = |s: &Server| match s.tx {
+            Tx::Open => true,
+            Tx::Prepared => committed || !s.left_to_operator,
+            Tx::Committed | Tx::RolledBack => false,
+        };
         if self.servers.iter().any(open) {
             Err(format!("never finished: {self:?}"))
         } else {
@@ -443,8 +583,12 @@ fn tag_of(effect: &Effect, writes: bool) -> &'static str {
 
 /// Searches every reachable state; the number of states, or the first one that breaks a promise.
 fn explore(shards: &[(Writes, bool)], named: Option<ShardId>, mutant: Mutant) -> Result<usize, String> {
+    search(World::new(shards, named, Collection::Off, mutant), mutant)
+}
+
+fn search(begin: World, mutant: Mutant) -> Result<usize, String> {
     let mut seen = HashSet::new();
-    let mut open = vec![World::new(shards, named, mutant)];
+    let mut open = vec![begin];
     while let Some(world) = open.pop() {
         if !seen.insert(world.clone()) {
             continue;
@@ -511,5 +655,43 @@ fn the_search_catches_every_mutant() {
         let found = explore(&[KNOWN_WRITER, KNOWN_WRITER], None, mutant);
         let broken = found.expect_err(&format!("{mutant:?} was not caught"));
         assert!(broken.starts_with(promise), "{mutant:?}: {broken}");
+    }
+}
+
+#[test]
+fn no_interleaving_asks_for_a_decision_that_was_collected() {
+    let two = [KNOWN_WRITER, KNOWN_WRITER];
+    for named in [None, Some(ShardId(1))] {
+        let begin = World::new(&two, named, Collection::Begun, Mutant::None);
+        let states = search(begin, Mutant::None).unwrap();
+        println!("2 shards, collected: {states} states");
+    }
+}
+
+#[test]
+fn the_search_catches_whoever_collects_too_early() {
+    let two = [KNOWN_WRITER, KNOWN_WRITER];
+    for (mutant, promises) in [
+        (
+            Mutant::CollectsWithoutLooking,
+            ["never finished", "half committed"],
+        ),
+        (
+            Mutant::CollectsBeforeReplicas,
+            ["never finished", "half committed"],
+        ),
+        (
+            Mutant::CollectsWithoutMark,
+            ["told aborted, committed", "half committed"],
+        ),
+        (Mutant::LooksBeforeTheMark, ["never finished", "half committed"]),
+    ] {
+        let found = search(World::new(&two, None, Collection::Begun, mutant), mutant);
+        let broken = found.expect_err(&format!("{mutant:?} was not caught"));
+        assert!(
+            promises.iter().any(|promise| broken.starts_with(promise)),
+            "{mutant:?}: {broken}"
+        );
+        println!("{mutant:?}: {}", broken.split(':').next().unwrap_or_default());
     }
 }
