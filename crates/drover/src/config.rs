@@ -285,9 +285,7 @@ impl Config {
         if let Some(store) = &store {
             checks::store(reader, store);
         }
-        if let Some(limits) = &limits {
-            checks::limits(reader, limits);
-        }
+        limits.iter().for_each(|limits| checks::limits(reader, limits));
         if let Some(proxy) = &proxy {
             checks::proxy(reader, proxy);
         }

@@ -89,8 +89,12 @@ fn decisions(site: &ProxySite, proxy: &DroverProxy) -> usize {
 fn overdue_s(proxy: &DroverProxy) -> u64 {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(proxy.http()).unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nHost: drover\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).unwrap();
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        proxy.http()
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let name = "drover_decisions_overdue_seconds ";
