@@ -494,6 +494,10 @@ refusals! {
         "a global index would not follow this change of its table",
         "ALTER TABLE users RENAME TO people -- users has a global index",
         "drop the global index first and make it again afterwards: SELECT drover.drop_global_index('users', 'email')";
+    NoOutcome = "DRV7140",
+        "a transaction has no name, and no one outcome, where drover.transaction_mode is 'best_effort'",
+        "SET drover.transaction_mode = 'best_effort'; BEGIN; SELECT drover.current_transaction_id()",
+        "SET LOCAL drover.transaction_mode = 'atomic' before asking";
     RequireLimit = "DRV7170",
         "the statement reads several shards without saying how many rows it wants at most, and drover.require_limit is on",
         "SET drover.require_limit = on; SELECT * FROM orders",

@@ -184,6 +184,8 @@ catalogue! {
     Counter plan_cache_hits "drover_plan_cache_hits_total" "Statements found in the plan cache.";
     Counter plan_cache_misses "drover_plan_cache_misses_total" "Statements that had to be parsed.";
     Counter multi_shard_commits "drover_multi_shard_commits_total" "Transactions committed atomically on several shards.";
+    Counter best_effort_commits "drover_best_effort_commits_total" "Transactions committed shard by shard (drover.transaction_mode = 'best_effort').";
+    Counter half_commits "drover_half_commits_total" "Transactions that ended committed on some shards and not on others, or may have (08007); only with drover.transaction_mode = 'best_effort'.";
     Gauge in_doubt "drover_transactions_in_doubt" "Prepared parts of transactions that recovery, looking last, could not finish yet; younger than a second does not count.";
     Gauge in_doubt_ms "drover_transactions_in_doubt_oldest_milliseconds" "Age of the oldest of them.";
     Counter decisions_collected "drover_decisions_collected_total" "Outcomes of transactions over several shards that were deleted because nobody can need them any more.";

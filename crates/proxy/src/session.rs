@@ -11,6 +11,7 @@ pub mod settings;
 mod ahead;
 mod alike;
 mod batch;
+mod best_effort;
 mod canonical;
 mod cleanup;
 mod configs;

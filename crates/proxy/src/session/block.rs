@@ -150,6 +150,9 @@ pub struct Block {
     pub notifies: bool,
     /// A server that took part is gone, and what it did with it: the block can only be rolled back.
     pub lost: bool,
+    /// Something was written that must never differ between shards: it is committed on all or none, whatever
+    /// `drover.transaction_mode` says.
+    pub atomic: bool,
     /// Every shard has taken the snapshot of this REPEATABLE READ block.
     pub snapshots: bool,
     /// They are, or are to be, of one moment: no commit over several shards is seen in part.
@@ -182,7 +185,12 @@ impl Blank for Block {
             && self.effects.is_empty()
             && self.paused.is_none()
             && self.lock_timeout_ms.is_none()
-            && !(self.inspect || self.notifies || self.lost || self.snapshots || self.cluster_snapshot)
+            && !(self.inspect
+                || self.notifies
+                || self.lost
+                || self.atomic
+                || self.snapshots
+                || self.cluster_snapshot)
             && self.began_with.is_none()
             && self.ticket.is_none()
             && self.name.is_none()
@@ -204,6 +212,7 @@ impl Block {
         inspect: false,
         notifies: false,
         lost: false,
+        atomic: false,
         snapshots: false,
         cluster_snapshot: false,
         began_with: None,
@@ -225,6 +234,7 @@ impl Block {
         self.inspect = false;
         self.notifies = false;
         self.lost = false;
+        self.atomic = false;
         self.snapshots = false;
         self.cluster_snapshot = false;
         self.began_with = None;

@@ -128,7 +128,7 @@ impl Session {
         self.release_servers();
     }
 
-    async fn rollback_servers(&mut self, begun: &[usize]) -> Result<(), Fault> {
+    pub(super) async fn rollback_servers(&mut self, begun: &[usize]) -> Result<(), Fault> {
         let mut gone = Vec::new();
         for index in begun {
             let server = &mut self.servers[*index].lease;
@@ -182,6 +182,10 @@ impl Session {
                 return Err(Fault::error("57014", "canceling statement due to user request"));
             }
         }
+        if self.commits_in_turn() {
+            self.list_as_ending(begun, None);
+            return Box::pin(self.commit_in_turn(begun)).await;
+        }
         let named = self.block.name.as_ref();
         let named = named.and_then(|name| Some((name.secret, name.gid.made_s()?)));
         let (secret, made_s) = match named {
@@ -199,7 +203,7 @@ impl Session {
         mut machine: Commit,
         effects: Vec<Effect>,
     ) -> Result<bool, Fault> {
-        self.list_as_ending(begun, &machine);
+        self.list_as_ending(begun, machine.gid());
         let mut told_early = false;
         let mut queue: VecDeque<Effect> = effects.into();
         let mut first_error: Option<(commit::ShardId, Box<ErrorFields>)> = None;
@@ -207,7 +211,7 @@ impl Session {
         while !queue.is_empty() {
             if !named && machine.gid().is_some() {
                 named = true;
-                self.list_as_ending(begun, &machine);
+                self.list_as_ending(begun, machine.gid());
             }
             let batch: Vec<Effect> = queue.drain(..).collect();
             for effect in &batch {
@@ -276,12 +280,12 @@ impl Session {
     }
 
     /// Says whose servers these are: nothing else does while no cancel may reach them.
-    fn list_as_ending(&self, begun: &[usize], machine: &Commit) {
+    fn list_as_ending(&self, begun: &[usize], gid: Option<commit::Gid>) {
         if let Some(ticket) = &self.block.ticket {
             let target = |index: &usize| std::sync::Arc::clone(&self.servers[*index].lease.target);
             ticket.ends(crate::pools::Ending {
                 targets: begun.iter().map(target).collect(),
-                gid: machine.gid(),
+                gid,
             });
         }
     }

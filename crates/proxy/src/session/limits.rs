@@ -40,16 +40,9 @@ pub(super) fn checked(name: &str, text: &str) -> Option<Result<String, Fault>> {
             one_of(text, &["single", "many", "all"]),
             "Available values: single, many, all.",
         ),
-        TRANSACTION_MODE if text.eq_ignore_ascii_case("best_effort") => {
-            let what = "drover.transaction_mode can only be 'atomic' or 'single'";
-            return Some(Err(Fault::refused(&Refusal::with(
-                RefusalCode::DroverSetting,
-                what,
-            ))));
-        }
         TRANSACTION_MODE => (
-            one_of(text, &["atomic", "single"]),
-            "Available values: atomic, single.",
+            one_of(text, &["atomic", "single", "best_effort"]),
+            "Available values: atomic, single, best_effort.",
         ),
         GATHER_MAX => (
             bytes(text).map(|bytes| bytes.to_string()),
@@ -205,6 +198,11 @@ impl Session {
             true => Err(Fault::refused_as(RefusalCode::SecondShard)),
             false => Ok(()),
         }
+    }
+
+    /// Transactions over several shards may end half there.
+    pub(super) fn is_best_effort(&self) -> bool {
+        self.settings.own(TRANSACTION_MODE) == Some("best_effort")
     }
 
     fn is_single(&self) -> bool {

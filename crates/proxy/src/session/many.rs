@@ -327,6 +327,7 @@ impl Session {
     /// comes first and alone: statements that write the same rows queue up there, and cannot wait for each other in a
     /// circle over several shards, which no server would see.
     async fn run_everywhere(&mut self, run: &Run<'_>) -> Result<(), Fault> {
+        self.block.atomic |= self.block.is_open();
         let sql = run.planned.plan.text.as_deref().unwrap_or(run.text);
         let formats = self.visible_formats(run);
         let (home, others) = (run.part(..1), run.part(1..));

@@ -20,6 +20,7 @@ impl Session {
         }
         let gid = match &self.block.name {
             Some(name) => name.gid,
+            None if self.is_best_effort() => return Err(Fault::refused_as(plan::RefusalCode::NoOutcome)),
             None => self.name_transaction().await?,
         };
         self.text_rows(

@@ -59,6 +59,7 @@ impl Session {
                 "an index can only follow within a transaction",
             ));
         }
+        self.block.atomic = true;
         let server = &mut self.servers[index].lease;
         link::send_query(server, &format!("SET LOCAL {PARAMETER} = '{NOTING}'"))
             .map_err(|error| Fault::lost(&error, "a shard"))?;

@@ -52,10 +52,8 @@ impl Session {
             .as_deref()
             .ok_or_else(|| Fault::error("XX000", "the rows that move have no plan"))?;
         let order = self.shards_now(from, relocate, args).await?;
-        if !self.block.is_open() {
-            self.block.open("BEGIN".to_owned(), true);
-            self.settings.begin();
-        }
+        self.open_implicitly();
+        self.block.atomic = true;
         let indexes = self.enlist_all(&order).await?;
         let first = indexes.first().copied().unwrap_or(0);
         let extras = self.times(&planned.plan.prelude, Vec::new(), first).await?;

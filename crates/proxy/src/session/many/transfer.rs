@@ -74,10 +74,8 @@ impl Session {
         if !self.plan_context().await?.utf8 {
             return Err(Fault::refused_as(plan::RefusalCode::ClientEncoding));
         }
-        if !self.block.is_open() {
-            self.block.open("BEGIN".to_owned(), true);
-            self.settings.begin();
-        }
+        self.open_implicitly();
+        self.block.atomic = true;
         let answer = self.rows_to_carry(source, transfer, args).await?;
         let drawn = self.drawn_values(transfer, answer.rows).await?;
         let (lanes, places) = self.deal_rows(planned, transfer, args, &answer, &drawn).await?;
