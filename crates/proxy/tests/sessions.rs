@@ -8,6 +8,8 @@
 
 #[path = "sessions/ahead.rs"]
 mod ahead;
+#[path = "sessions/carried.rs"]
+mod carried;
 #[path = "sessions/dead.rs"]
 mod dead;
 #[path = "sessions/fixture.rs"]

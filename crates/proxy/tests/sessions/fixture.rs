@@ -1,6 +1,7 @@
 //! A proxy over one server and a database of its own.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use catalog::ShardId;
 use proxy::Running;
@@ -114,6 +115,17 @@ impl Fixture {
     /// A client of the proxy.
     pub fn client(&self) -> Client {
         Client::connect(&self.url()).unwrap()
+    }
+
+    /// The same while connections to servers are ended, which a login may meet as well.
+    pub fn client_again(&self) -> Client {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            match Client::connect(&self.url()) {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+        }
     }
 
     /// Another proxy of the same cluster, and where its clients connect.

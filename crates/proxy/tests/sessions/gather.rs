@@ -95,6 +95,79 @@ fn the_rows_of_a_statement_are_bounded() {
 }
 
 #[test]
+fn only_what_is_used_travels() {
+    let fixture = Fixture::over(SHARDS, 4, 1);
+    let client = &mut fixture.client();
+    for table in ["wide", "far"] {
+        run(
+            client,
+            &format!(
+                "CREATE TABLE {table} (k int PRIMARY KEY, x int, body text) WITH (drover.shard_key = 'k')"
+            ),
+        );
+        run(
+            client,
+            &format!(
+                "INSERT INTO {table} SELECT g, g % 10, repeat('w', 5000) FROM generate_series(1, 200) g"
+            ),
+        );
+    }
+    // Each with the rows that travel, and the bytes of one at most.
+    for (sql, rows, row_bytes) in [
+        ("SELECT count(*) FROM wide w JOIN far f ON f.x = w.x", 400, 25),
+        // What is only looked at where it is does not travel.
+        (
+            "SELECT count(*) FROM wide w JOIN far f ON f.x = w.x AND length(f.body) > 1",
+            400,
+            25,
+        ),
+        (
+            "SELECT w.k FROM wide w JOIN far f ON f.x = w.x WHERE w.body < 'x' AND f.k < 3",
+            202,
+            40,
+        ),
+        (
+            "SELECT w.x FROM wide w, far f WHERE w.k IN (1, 2, 3) AND f.k = 9 AND w.x = f.x",
+            4,
+            40,
+        ),
+        (
+            "SELECT EXISTS (SELECT FROM wide), x FROM far UNION SELECT NULL, x FROM wide",
+            600,
+            40,
+        ),
+        (
+            "UPDATE wide SET x = f.x FROM far f WHERE f.x = wide.k AND f.body <> ''",
+            200,
+            40,
+        ),
+        (
+            "DELETE FROM wide USING far f WHERE f.x = wide.x AND f.k > 1000",
+            0,
+            0,
+        ),
+        (
+            "INSERT INTO far (k, x) SELECT k + 1000, x FROM wide WHERE body <> '' AND k < 11",
+            10,
+            40,
+        ),
+    ] {
+        run(client, "SELECT drover.queries_reset()");
+        run(client, sql);
+        let answer = run(client, "SELECT * FROM drover.queries").text_rows();
+        let first = sql.split(' ').next().unwrap();
+        let mut found = answer.iter().filter(|row| {
+            let text = row[3].as_deref().unwrap();
+            text.starts_with(first) && !text.contains("drover.")
+        });
+        let row = found.next().unwrap();
+        let figure = |at: usize| row[at].as_deref().unwrap().parse::<u64>().unwrap();
+        assert_eq!(figure(15), rows, "{sql}: {row:?}");
+        assert!(figure(16) <= rows * row_bytes, "{sql}: {row:?}");
+    }
+}
+
+#[test]
 fn the_tables_of_a_server_are_read_at_one_moment() {
     let fixture = Fixture::over(SHARDS, 8, 2);
     let client = &mut fixture.client();

@@ -91,13 +91,13 @@ impl Model {
             Err(_) => {
                 self.unknown += 1;
                 self.rows.insert(id, None);
-                *client = fixture.client();
+                *client = fixture.client_again();
             }
         }
     }
 
     fn race(&mut self, fixture: &Fixture, writer: usize) {
-        let mut client = fixture.client();
+        let mut client = fixture.client_again();
         for turn in 0..TURNS {
             let value = (turn * 7 + writer * 5) % VALUES;
             let mut there = self.rows.iter().filter_map(|(id, row)| match row {
@@ -131,6 +131,15 @@ impl Model {
                 None => {}
             }
         }
+    }
+}
+
+/// Ends [`keep_killing`], also when a writer has panicked.
+pub(super) struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -169,6 +178,7 @@ fn race(kills: bool) {
     users(&fixture);
     let stop = AtomicBool::new(false);
     let models: Vec<Model> = std::thread::scope(|scope| {
+        let ended = Stop(&stop);
         let killer = kills.then(|| scope.spawn(|| keep_killing(&fixture, &stop)));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -181,7 +191,7 @@ fn race(kills: bool) {
             })
             .collect();
         let models = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        stop.store(true, Ordering::Relaxed);
+        drop(ended);
         killer.map(|killer| killer.join().unwrap());
         models
     });

@@ -1,11 +1,11 @@
 //! Global indexes that are not unique: who is asked, who waits for whom, and whether they are whole when many write one value.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use testkit::client::Client;
 
 use super::fixture::{Fixture, error, run, value};
-use super::global_indexes::{await_nothing_in_doubt, keep_killing, pairs};
+use super::global_indexes::{Stop, await_nothing_in_doubt, keep_killing, pairs};
 
 const SHARDS: usize = 4;
 const TENANTS: usize = 24;
@@ -170,7 +170,7 @@ fn writers_of_one_value_do_not_wait_for_one_another() {
 
 /// Everybody changes rows of a few values; connections are lost. Whatever came of it, entries are those of the rows.
 fn race(fixture: &Fixture, writer: usize) {
-    let mut client = fixture.client();
+    let mut client = fixture.client_again();
     for turn in 0..TURNS {
         let (tenant, state) = ((writer + turn * 5) % TENANTS, (turn + writer) % 3);
         let id = 10_000 + writer * 1000 + turn;
@@ -189,7 +189,7 @@ fn race(fixture: &Fixture, writer: usize) {
                     assert!(lost.contains(&error.sqlstate()), "{sql}: {error}");
                 }
             }
-            Err(_) => client = fixture.client(),
+            Err(_) => client = fixture.client_again(),
         }
     }
 }
@@ -200,6 +200,7 @@ fn many_writers_of_few_values_leave_it_whole_whatever_is_killed() {
     orders(&fixture);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let ended = Stop(&stop);
         let killer = scope.spawn(|| keep_killing(&fixture, &stop));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -210,7 +211,7 @@ fn many_writers_of_few_values_leave_it_whole_whatever_is_killed() {
         for writer in writers {
             writer.join().unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(ended);
         killer.join().unwrap();
     });
     await_nothing_in_doubt(&fixture);
