@@ -87,7 +87,7 @@ SELECT nextval('notes_id_seq');
 @may_refuse DELETE FROM notes WHERE user_id IN (SELECT id FROM users WHERE age > 30);
 @may_refuse DELETE FROM users WHERE age = (SELECT max(age) FROM users);
 @may_refuse UPDATE users SET age = age + (SELECT count(*) FROM countries) WHERE id IN (1, 2);
-@may_refuse UPDATE users a SET age = b.age FROM users b WHERE b.name = a.name AND b.id <> a.id;
+@may_refuse UPDATE users a SET age = b.age FROM users b WHERE b.name <> a.name AND b.id = a.id - 1;
 -- the end state, but for values that are random
 SELECT id, name, age, country FROM users;
 SELECT user_id, id, amount FROM orders;

@@ -240,6 +240,10 @@ refusals! {
         "the shard key value is not in the form PostgreSQL prints it",
         "INSERT INTO orders VALUES ('007'::mydomain)",
         "write the value in canonical form";
+    ReferenceReads = "DRV5010",
+        "above READ COMMITTED a write to a reference table cannot read other rows than it changes: its copies could see different ones",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO countries SELECT code FROM regions",
+        "select the rows first, or use READ COMMITTED";
     // 6xxx: data definition
     UniqueWithoutKey = "DRV6001",
         "a unique index or primary key of a sharded table must contain the shard key",

@@ -10,6 +10,8 @@
 mod ahead;
 #[path = "sessions/carried.rs"]
 mod carried;
+#[path = "sessions/copies.rs"]
+mod copies;
 #[path = "sessions/dead.rs"]
 mod dead;
 #[path = "sessions/fixture.rs"]

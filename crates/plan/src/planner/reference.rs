@@ -43,8 +43,20 @@ pub(super) fn plan(mut cx: Cx<'_>) -> Result<Plan, Refusal> {
     if cx.graph.shapes.recurring_choice || cx.calls.system_column {
         return Err(Refusal::new(RefusalCode::ReferenceUpdateFrom));
     }
+    let reads = reads_rows(&cx);
     let (text, many) = every_text(&mut cx)?;
+    let many = match many {
+        Many::Refuse(_) if reads => Many::Refuse(Refusal::new(RefusalCode::ReferenceReads)),
+        many => many,
+    };
     Ok(cx.finish(Target::Every, many, text))
+}
+
+/// Whether it reads other rows than those that it changes.
+fn reads_rows(cx: &Cx<'_>) -> bool {
+    let queried = cx.kind == StatementKind::Insert && cx.rows.is_none();
+    let joined = cx.graph.reference > 1 || cx.graph.shapes.subqueries > 0;
+    queried || joined || cx.kind == StatementKind::Merge
 }
 
 /// Functions about the server are right at home only as long as nothing says they mean a table that is elsewhere too.

@@ -59,7 +59,9 @@ impl Session {
         };
         let feed = feed_of(plan, &stream, snapshot)?;
         self.open_implicitly();
-        self.block.atomic |= plan.place == CopyPlace::Reference;
+        if plan.place == CopyPlace::Reference {
+            self.lock_copies(&shards).await?;
+        }
         let indexes = self.enlist_all(&shards).await?;
         let table = snapshot.relation_in(&plan.schema, &plan.table);
         let indexed = table.is_some_and(|table| table.writes_global_indexes);

@@ -1,6 +1,7 @@
 //! A planned statement on several shards, or one that needs values computed first.
 
 mod carry;
+mod copies;
 mod finish;
 pub(super) mod formats;
 mod gather;
@@ -327,7 +328,10 @@ impl Session {
     /// comes first and alone: statements that write the same rows queue up there, and cannot wait for each other in a
     /// circle over several shards, which no server would see.
     async fn run_everywhere(&mut self, run: &Run<'_>) -> Result<(), Fault> {
-        self.block.atomic |= self.block.is_open();
+        if run.order.len() > 1 {
+            self.check_copies(run.planned)?;
+        }
+        self.lock_copies(run.order).await?;
         let sql = run.planned.plan.text.as_deref().unwrap_or(run.text);
         let formats = self.visible_formats(run);
         let (home, others) = (run.part(..1), run.part(1..));
@@ -629,12 +633,7 @@ impl Session {
                 let tag = String::from_utf8_lossy(first).into_owned();
                 self.complete(&tag)
             }
-            _ => {
-                let fields =
-                    ErrorFields::error("XX001", "the copies of a reference table differ between shards")
-                        .with_hint("The statement was rolled back. Compare the copies on the shards.");
-                Err(Fault::Statement(Box::new(fields)))
-            }
+            _ => Err(self.copies_differ()),
         }
     }
 

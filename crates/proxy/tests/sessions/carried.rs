@@ -27,7 +27,7 @@ fn tag(client: &mut Client, sql: &str) -> String {
 }
 
 /// Somebody else changes a row and keeps its lock until the carried statement waits for it; the statement's tag.
-fn against(fixture: &Fixture, change: &str, carried: &str) -> String {
+pub(super) fn against(fixture: &Fixture, change: &str, carried: &str) -> String {
     let other = &mut fixture.client();
     run(other, "BEGIN");
     run(other, change);
@@ -36,7 +36,7 @@ fn against(fixture: &Fixture, change: &str, carried: &str) -> String {
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                      AND wait_event_type = 'Lock'";
         let until = Instant::now() + Duration::from_secs(60);
-        let mut admins: Vec<Client> = (0..usize::from(SHARDS))
+        let mut admins: Vec<Client> = (0..fixture.shards())
             .map(|shard| fixture.admin_of(shard))
             .collect();
         while admins.iter_mut().all(|admin| value(admin, waits) == "0") {

@@ -193,6 +193,11 @@ impl Fixture {
         self.direct_as(&info.admin_user, info.admin_password.expose())
     }
 
+    /// How many there are.
+    pub fn shards(&self) -> usize {
+        self.kit.info().shards.len()
+    }
+
     /// The same on another shard.
     pub fn admin_of(&self, shard: usize) -> Client {
         let info = self.kit.info();

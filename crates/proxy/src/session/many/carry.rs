@@ -30,6 +30,10 @@ impl Session {
         let none = Args::default();
         let args = asked.args.unwrap_or(&none);
         let targets = targets(gather, &context.snapshot, args)?;
+        if gather.finish_on == FinishPlace::Every && targets.len() > 1 {
+            self.check_copies(planned)?;
+            self.lock_copies(&targets).await?;
+        }
         let Pulled { arrays, extras } = self.pull(planned, gather, asked, values, &targets).await?;
         let indexes = self.enlist_all(&targets).await?;
         let oids: Vec<u32> = gather.arrays.iter().map(|array| array.array_oid).collect();

@@ -76,6 +76,10 @@ impl Session {
         }
         self.open_implicitly();
         self.block.atomic = true;
+        if transfer.place == TransferPlace::Every {
+            let shards = self.plan_context().await?.snapshot.shards().to_vec();
+            self.lock_copies(&shards).await?;
+        }
         let answer = self.rows_to_carry(source, transfer, args).await?;
         let drawn = self.drawn_values(transfer, answer.rows).await?;
         let (lanes, places) = self.deal_rows(planned, transfer, args, &answer, &drawn).await?;
