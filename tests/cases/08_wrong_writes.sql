@@ -82,7 +82,7 @@ SELECT setval('notes_id_seq', 100);
 SELECT nextval('notes_id_seq');
 -- DML with other tables off the key
 @may_refuse UPDATE users SET age = (SELECT max(amount) FROM orders) WHERE id = 1;
-@may_refuse UPDATE users SET name = n.body FROM notes n WHERE n.user_id = users.id;
+@may_refuse UPDATE users SET name = n.body FROM (SELECT user_id, min(body) AS body FROM notes GROUP BY user_id) n WHERE n.user_id = users.id;
 @may_refuse UPDATE notes SET body = u.name FROM users u WHERE u.id = notes.user_id;
 @may_refuse DELETE FROM notes WHERE user_id IN (SELECT id FROM users WHERE age > 30);
 @may_refuse DELETE FROM users WHERE age = (SELECT max(age) FROM users);
