@@ -184,6 +184,8 @@ pub struct Trigger {
     pub enabled: bool,
     /// `pg_trigger.tgtype` bits.
     pub type_bits: i16,
+    /// It sees all rows that the statement changes (REFERENCING).
+    pub transition_table: bool,
 }
 
 impl Trigger {

@@ -317,6 +317,7 @@ fn what_runs_on_writing_is_no_act_of_reading() {
         function: Oid(function),
         enabled: true,
         type_bits: 4,
+        transition_table: false,
     };
     for (oid, name, function) in [(20001, "audited", 30001), (20002, "announced", 30002)] {
         builder.add_relation(Relation {
@@ -355,6 +356,40 @@ fn what_runs_on_writing_is_no_act_of_reading() {
     assert_eq!(snapshot.known_function_acts("unknown"), none);
 }
 
+/// Bodies that do nothing.
+struct PureBodies;
+
+impl BodyParser for PureBodies {
+    fn body_facts(&self, _: FunctionBody<'_>) -> Result<BodyFacts, String> {
+        Ok(BodyFacts::default())
+    }
+}
+
+#[test]
+fn triggers_may_not_see_the_rows_of_a_statement() {
+    let reason = |transition_table: bool, tables: Vec<TableSharding>| {
+        let mut builder = SnapshotBuilder::new();
+        builder.add_relation(Relation {
+            triggers: vec![Trigger {
+                name: "t".to_owned(),
+                function: Oid(30001),
+                enabled: true,
+                type_bits: 16,
+                transition_table,
+            }],
+            ..self::table(20001, "orders", &[("k", 20)])
+        });
+        builder.add_function(function(30001, "f", "plpgsql"), "BEGIN RETURN NULL; END", "");
+        let snapshot = builder.build(&input(tables), &PureBodies).unwrap();
+        named(&snapshot, "orders").unsafe_reason.clone()
+    };
+    let keyed = || vec![sharded("orders", "k", 1)];
+    let why = reason(true, keyed()).unwrap();
+    assert!(why.contains("the rows of the whole statement"), "{why}");
+    assert_eq!(reason(false, keyed()), None);
+    assert_eq!(reason(true, Vec::new()), None);
+}
+
 #[test]
 fn triggers_may_not_change_keys_or_copies() {
     let reason = |table: &str, body: &str, tables: Vec<TableSharding>| {
@@ -365,6 +400,7 @@ fn triggers_may_not_change_keys_or_copies() {
                 function: Oid(30001),
                 enabled: true,
                 type_bits: 1 | 2 | 4,
+                transition_table: false,
             };
             let columns = [("k", 20), ("v", 25)];
             builder.add_relation(Relation {
@@ -372,14 +408,8 @@ fn triggers_may_not_change_keys_or_copies() {
                 ..self::table(oid, name, &columns)
             });
         }
-        struct Nothing;
-        impl BodyParser for Nothing {
-            fn body_facts(&self, _: FunctionBody<'_>) -> Result<BodyFacts, String> {
-                Ok(BodyFacts::default())
-            }
-        }
         builder.add_function(function(30001, "f", "plpgsql"), body, "");
-        let snapshot = builder.build(&input(tables), &Nothing).unwrap();
+        let snapshot = builder.build(&input(tables), &PureBodies).unwrap();
         named(&snapshot, table).unsafe_reason.clone()
     };
     let keyed = || vec![sharded("orders", "k", 1)];

@@ -2,7 +2,7 @@
 
 use crate::closure::{Level, Reach};
 use crate::load::{DependKind, Object, SnapshotBuilder, StoredBody};
-use crate::{FkAction, ForeignKey, Function, Map, Oid, Placement, Relation, Set};
+use crate::{FkAction, ForeignKey, Function, Map, Oid, Placement, Relation, Set, Trigger};
 
 /// Sets [`Relation::unsafe_reason`] and [`Relation::read_unsafe_reason`].
 pub(super) fn judge(facts: &mut SnapshotBuilder, reach: &Reach, declared: &Set<(String, String)>) {
@@ -77,6 +77,7 @@ impl Judge<'_> {
     fn reason(&self, parts: &[(DependKind, Object)]) -> Option<String> {
         let run = parts.iter().find_map(|(why, object)| self.part(*why, *object));
         run.or_else(|| self.row_change())
+            .or_else(|| self.whole_statement())
             .or_else(|| self.foreign_key())
             .or_else(|| {
                 let index = self.relation.unenforceable_unique()?;
@@ -138,6 +139,27 @@ impl Judge<'_> {
             "trigger function {}.{} of {} might {what}",
             function.schema,
             function.name,
+            self.title()
+        ))
+    }
+
+    /// A trigger that sees all rows of the statement would see those of one shard. Drover's own mean just that.
+    fn whole_statement(&self) -> Option<String> {
+        let placement = &self.relation.placement;
+        if !matches!(placement, Placement::Sharded { .. }) || placement.is_placed() {
+            return None;
+        }
+        let functions = &self.facts.functions;
+        let is_own = |t: &Trigger| {
+            functions
+                .get(&t.function)
+                .is_some_and(|f| f.schema == "drover_internal")
+        };
+        let mut triggers = self.relation.triggers.iter();
+        let found = triggers.find(|t| t.enabled && t.transition_table && !is_own(t))?;
+        Some(format!(
+            "trigger {} of {} sees the rows of the whole statement, and a shard has only some",
+            found.name,
             self.title()
         ))
     }

@@ -174,7 +174,7 @@ FROM part s, regexp_matches(s.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d
 WHERE m[1]::oid = ANY (ARRAY(SELECT oid FROM impure))
 UNION ALL SELECT 'inherits', i.inhrelid::text, i.inhparent::text, i.inhseqno::text, NULL, NULL, NULL
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind NOT IN ('i', 'I')
-UNION ALL SELECT 'trigger', t.tgrelid::text, t.tgname, t.tgfoid::text, t.tgenabled::text, t.tgtype::text, NULL
+UNION ALL SELECT 'trigger', t.tgrelid::text, t.tgname, t.tgfoid::text, t.tgenabled::text, t.tgtype::text, coalesce(t.tgoldtable, t.tgnewtable)::text
 FROM pg_trigger t WHERE NOT t.tgisinternal
 UNION ALL SELECT 'policy', p.polrelid::text, p.polname, p.polcmd::text, NULL, NULL, NULL FROM pg_policy p
 UNION ALL SELECT 'cast', c.castfunc::text, NULL, NULL, NULL, NULL, NULL

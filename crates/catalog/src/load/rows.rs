@@ -380,6 +380,7 @@ fn link(to: &mut SnapshotBuilder, row: &Row<'_>) -> Result<(), CatalogError> {
                     function,
                     enabled,
                     type_bits,
+                    transition_table: row.opt(6).is_some(),
                 },
             ));
         }

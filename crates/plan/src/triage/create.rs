@@ -464,6 +464,14 @@ pub(super) fn trigger(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
             trigger.function.to_string(),
         ));
     }
+    if let RelationPlace::Table(table) = &place
+        && table.map().is_some()
+        && !table.placement.is_placed()
+        && trigger.transition_tables
+    {
+        let what = "REFERENCING, which would name the rows of one shard";
+        return Err(Refusal::with(RefusalCode::TriggerUnproved, what));
+    }
     Ok(relation_plan(&place).into_triage())
 }
 

@@ -117,6 +117,7 @@ fn objects(node: Node<'_>) -> Detail {
             function: object::name(s.funcname()).unwrap_or_else(|| QualifiedName::bare("")),
             row: s.row,
             constraint: s.isconstraint,
+            transition_tables: !s.transition_rels().is_empty(),
         })),
         Node::ViewStmt(s) => Detail::View(CreateView {
             view: required(s.view()),

@@ -409,6 +409,8 @@ pub struct CreateTrigger {
     pub row: bool,
     /// CONSTRAINT trigger.
     pub constraint: bool,
+    /// REFERENCING: it sees all rows that a statement changes.
+    pub transition_tables: bool,
 }
 
 /// CREATE VIEW.
