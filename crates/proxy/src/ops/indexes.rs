@@ -29,6 +29,7 @@ use crate::admin_link::AdminError;
 use crate::cluster::{Cluster, change_deadline};
 pub(super) use build::run as run_online;
 pub use check::{IndexReport, check_global_index};
+pub(crate) use functions::NO_ENTRY;
 use objects::Objects;
 pub(crate) use objects::{APPLYING, ASKING, BOOTSTRAP, NOTING, PARAMETER, relation_name};
 pub(crate) use steps::PROGRESS;

@@ -13,6 +13,9 @@ use super::objects::{
 };
 use crate::ops::effects::text_sql;
 
+/// The error of a change that does not find the entry which it takes away.
+pub(crate) const NO_ENTRY: &str = "XX001";
+
 /// Statements that change more entries on a shard than this take one lock for all of them.
 const ENTRIES_LOCKED_MAX: usize = 500;
 
@@ -222,7 +225,7 @@ BEGIN
         {remove};
         GET DIAGNOSTICS drover_removed = ROW_COUNT;
         IF drover_removed <> drover_times THEN
-            RAISE EXCEPTION 'a global index has no entry for a row of its table' USING ERRCODE = 'XX001',
+            RAISE EXCEPTION 'a global index has no entry for a row of its table' USING ERRCODE = '{NO_ENTRY}',
                 HINT = 'See drover.check_global_index(), which can repair it.';
         END IF;
     END LOOP;

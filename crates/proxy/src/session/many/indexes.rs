@@ -5,7 +5,7 @@
 //! | before a statement, on each of its shards, in one flight with it: changes are to be noted | – |
 //! | the statement; triggers note entries that are gone and entries that have come | the block fails |
 //! | each shard is asked for its notes | the block fails: the statement has changed rows, nobody knows which |
-//! | each shard that has such entries changes them: first those that are gone | a duplicate: PostgreSQL's own error, and the block fails |
+//! | each shard that has such entries changes them: first those that are gone | a duplicate: PostgreSQL's own error; no entry: the index is damaged, or the loss of a shard of the first steps is seen only now. The block fails |
 //!
 //! Shards are asked to change entries one after the other, in the same order by everybody.
 
@@ -18,7 +18,7 @@ use wire::backend::tag;
 use wire::frame;
 
 use crate::exec::link;
-use crate::ops::indexes::{APPLYING, NOTING, Named, PARAMETER};
+use crate::ops::indexes::{APPLYING, NO_ENTRY, NOTING, Named, PARAMETER};
 use crate::session::{Fault, Session};
 
 /// What happens to the entries of an index on one shard: how many times each comes, less how many times it goes. One that
@@ -110,10 +110,27 @@ impl Session {
                 json(-1),
                 json(1)
             );
-            let applied = self.run_on(shard, &apply).await;
-            applied.map_err(|fault| in_its_name(fault, index))?;
+            if let Err(fault) = self.run_on(shard, &apply).await {
+                let fault = in_its_name(fault, index);
+                return Err(self.told_of_loss(fault, shard, shards).await);
+            }
         }
         Ok(())
+    }
+
+    /// That an entry is missing on a shard is damage, unless a server that has changed rows was lost meanwhile: what it had locked is
+    /// free then, and others have changed these rows and their entries since. The loss is the fault to be told of, and a
+    /// server that still answers has not been lost.
+    async fn told_of_loss(&mut self, fault: Fault, entries: ShardId, rows: &[ShardId]) -> Fault {
+        let missing = matches!(&fault, Fault::Statement(fields) if fields.code == NO_ENTRY);
+        if missing {
+            for shard in rows.iter().filter(|shard| **shard != entries) {
+                if let Err(lost) = self.run_on_reading(*shard, "SELECT").await {
+                    return lost;
+                }
+            }
+        }
+        fault
     }
 }
 
