@@ -89,8 +89,8 @@ pub trait Rewriter {
 
     /// Called before a range table entry is printed in FROM. `Some(sql)` is used instead of the table or subquery;
     /// the deparser adds ` AS alias(columns)`, and ` AS alias` for a table, whose columns keep their own names.
-    fn from_item(&self, rtindex: usize, rte: &Node, level: usize) -> Option<String> {
-        let _ = (rtindex, rte, level);
+    fn from_item(&self, item: &FromItem<'_>) -> Option<String> {
+        let _ = item;
         None
     }
 
@@ -106,6 +106,26 @@ pub trait Rewriter {
     fn restriction(&self, rte: &Node, alias: &str) -> Option<Restriction> {
         let _ = (rte, alias);
         None
+    }
+}
+
+/// An entry of a range table that is about to be printed in FROM.
+#[derive(Debug, Clone, Copy)]
+pub struct FromItem<'t> {
+    /// The entry.
+    pub rte: &'t Node,
+    /// Its number in the range table, from 1.
+    pub rtindex: usize,
+    /// 0 in the outermost query, 1 in its subqueries and so on.
+    pub level: usize,
+    aliases: &'t [String],
+}
+
+impl FromItem<'_> {
+    /// The name of an entry of the same range table in the printed statement, unquoted.
+    pub fn alias(&self, rtindex: usize) -> Option<&str> {
+        let alias = self.aliases.get(rtindex.checked_sub(1)?)?;
+        (!alias.is_empty()).then_some(alias)
     }
 }
 

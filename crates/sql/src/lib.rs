@@ -16,7 +16,9 @@ pub mod nodes;
 pub mod raw;
 pub mod scan;
 
-pub use deparse::{DeparseError, Deparser, NameSource, Restriction, Rewriter, SelectItem, SelectParts};
+pub use deparse::{
+    DeparseError, Deparser, FromItem, NameSource, Restriction, Rewriter, SelectItem, SelectParts,
+};
 pub use nodes::{Node, NodeError, Value};
 pub use raw::*;
 pub use scan::{

@@ -16,24 +16,26 @@
 
 mod dependent;
 mod filters;
+mod inputs;
+mod joined;
 mod merge;
 mod needs;
 mod write;
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
-use catalog::{Oid, Relation, Snapshot, TypeKind};
-use sql::{Deparser, Node, QualifiedName, Rewriter, quote_ident};
+use catalog::{Oid, Relation, Snapshot};
+use sql::{Deparser, FromItem, Node, Rewriter};
 
-use super::columns::collate_sql;
-use super::names::{Names, type_sql};
-use super::rewrite::{Replace, clock, view_of};
-use super::transfer::{Carriage, carried};
+use super::names::Names;
+use super::rewrite::{Replace, clock};
 use super::{Cx, calls, merge_keys};
-use crate::gather::{Deal, FinishPlace, Gather, GatherInput, GatherPlace, GatherSlot};
-use crate::{Analyzed, InputColumn, KeySource, Many, Plan, Refusal, RefusalCode, StatementKind, Target};
+use crate::gather::{Deal, FinishPlace, Gather, GatherPlace};
+use crate::{Analyzed, KeySource, Many, Plan, Refusal, RefusalCode, StatementKind, Target};
 use filters::Filters;
+use inputs::{Build, Items};
+use joined::Group;
 use needs::{Needs, Typed};
 
 /// The plan found so far, or the one that gathers rows where the statement cannot run on the shards.
@@ -124,7 +126,7 @@ fn gathered(
     }
     let replace = cx.replace()?;
     let leaves = leaves(&cx);
-    let facts = Facts::of(&cx, &replace, &leaves)?;
+    let facts = Facts::grouped(&cx, &replace, &leaves, true)?;
     let gather = assembled(&cx, &replace, facts, &leaves, FinishPlace::Home, &|_, _| None)?;
     let writes = cx.calls.volatile.is_some();
     Ok(plan_of(cx, &replace, target, gather, writes))
@@ -158,22 +160,56 @@ struct Facts<'a> {
     met: HashSet<*const Node>,
     /// The columns that the statement reads without these conditions.
     needs: Needs<'a>,
+    /// Entries that are one input.
+    groups: Vec<Group<'a>>,
 }
 
 impl<'a> Facts<'a> {
-    /// With these entries as inputs.
+    /// With these entries as inputs, each by itself.
     fn of(cx: &Cx<'a>, replace: &Replace<'a>, entries: &[&'a Node]) -> Result<Facts<'a>, Refusal> {
+        Facts::grouped(cx, replace, entries, false)
+    }
+
+    /// With these entries as inputs, some of them as one if that is `wanted`.
+    fn grouped(
+        cx: &Cx<'a>,
+        replace: &Replace<'a>,
+        entries: &[&'a Node],
+        wanted: bool,
+    ) -> Result<Facts<'a>, Refusal> {
         let filters = Filters::of(cx.tree)?;
         let names = Names(cx.snapshot);
+        let pushable = |query: &'a Node, condition: &'a Node| {
+            let deparser = Deparser::new(query, &names, replace);
+            may_be_pushed(condition, cx.snapshot) && deparser.is_ok_and(|d| d.expr(condition).is_ok())
+        };
         let mut met = HashSet::new();
         for entry in entries.iter().filter_map(|rte| filters.of_entry(rte)) {
-            let deparser = Deparser::new(entry.query, &names, replace)?;
             let conditions = entry.conditions.iter().copied();
-            let pushed = conditions.filter(|c| may_be_pushed(c, cx.snapshot) && deparser.expr(c).is_ok());
-            met.extend(pushed.map(std::ptr::from_ref));
+            met.extend(
+                conditions
+                    .filter(|c| pushable(entry.query, c))
+                    .map(std::ptr::from_ref),
+            );
         }
+        let groups = match wanted {
+            true => joined::groups(cx, &filters, entries, &pushable),
+            false => Vec::new(),
+        };
+        let joints = groups.iter().flat_map(|group| &group.joints);
+        met.extend(joints.map(|joint| std::ptr::from_ref(*joint)));
         let needs = Needs::of(cx.tree, &met)?;
-        Ok(Facts { filters, met, needs })
+        Ok(Facts {
+            filters,
+            met,
+            needs,
+            groups,
+        })
+    }
+
+    /// Whether every row of its input has met a condition.
+    fn is_met(&self, condition: &Node) -> bool {
+        self.met.contains(&std::ptr::from_ref(condition))
     }
 }
 
@@ -181,25 +217,20 @@ impl<'a> Facts<'a> {
 fn assembled<'a>(
     cx: &Cx<'a>,
     replace: &Replace<'a>,
-    facts: Facts<'a>,
+    mut facts: Facts<'a>,
     entries: &[&'a Node],
     finish_on: FinishPlace,
     deal: &Dealing<'_>,
 ) -> Result<Gather, Refusal> {
     let (tree, snapshot) = (cx.tree, cx.snapshot);
-    let mut build = Build {
-        snapshot,
-        replace,
-        facts,
-        deal,
-        inputs: Vec::new(),
-        carriages: Vec::new(),
-        slots: Vec::new(),
-        used: Vec::new(),
-    };
+    let groups = std::mem::take(&mut facts.groups);
+    let mut build = Build::new(snapshot, replace, facts, deal);
     for rte in entries {
-        let place = place_of(cx, rte)?;
-        build.leaf(rte, place)?;
+        match groups.iter().find(|group| group.has(rte)) {
+            None => build.table(rte, place_of(cx, rte)?)?,
+            Some(group) if group.is_first(rte) => build.group(group, place_of_group(cx, group)?)?,
+            Some(_) => {}
+        }
     }
     let grouped = dependent::columns(tree, snapshot, &build.facts.needs)?;
     let views = build.views()?;
@@ -207,11 +238,9 @@ fn assembled<'a>(
     let (arrays, items) = build.arrays(first)?;
     let over = Over {
         inner: replace,
-        used: &build.used,
+        build: &build,
         items,
         grouped,
-        met: &build.facts.met,
-        unread: &|rte| build.unread(rte),
         missing: Cell::new(false),
     };
     let names = Names(snapshot);
@@ -292,248 +321,23 @@ fn place_of(cx: &Cx<'_>, rte: &Node) -> Result<GatherPlace, Refusal> {
     Ok(GatherPlace::Keys { map, keys })
 }
 
+/// Where the rows of a join are that matter: where those of any of its tables are.
+fn place_of_group(cx: &Cx<'_>, group: &Group<'_>) -> Result<GatherPlace, Refusal> {
+    let mut found = GatherPlace::Home;
+    for rte in &group.members {
+        match place_of(cx, rte)? {
+            GatherPlace::Home => {}
+            GatherPlace::All { map } => found = GatherPlace::All { map },
+            keys @ GatherPlace::Keys { .. } => return Ok(keys),
+        }
+    }
+    Ok(found)
+}
+
 fn relation_of<'a>(snapshot: &'a Snapshot, rte: &Node) -> Result<&'a Relation, Refusal> {
     let relation = snapshot.relation(Oid(rte.oid("relid")?));
     let relation = relation.filter(|relation| !relation.columns.is_empty());
     relation.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a table of the system"))
-}
-
-/// The inputs while they are put together.
-struct Build<'b, 'a> {
-    snapshot: &'a Snapshot,
-    replace: &'b Replace<'a>,
-    facts: Facts<'a>,
-    deal: &'b Dealing<'b>,
-    inputs: Vec<GatherInput>,
-    /// How the columns of each input travel, and what they become.
-    carriages: Vec<Vec<Column>>,
-    slots: Vec<GatherSlot>,
-    /// Which input each entry of a range table reads.
-    used: Vec<(*const Node, usize)>,
-}
-
-/// A column of an input.
-struct Column {
-    carriage: Carriage,
-    /// Its name in the table, quoted; `None`: it only counts rows.
-    name: Option<String>,
-    /// What is appended to give it its type and its collation.
-    suffix: String,
-}
-
-const BOOL: u32 = 16;
-
-impl<'a> Build<'_, 'a> {
-    /// A table in FROM.
-    fn leaf(&mut self, rte: &'a Node, place: GatherPlace) -> Result<(), Refusal> {
-        let relation = relation_of(self.snapshot, rte)?;
-        let refuse = |what: &str| Err(Refusal::with(RefusalCode::Gather, what));
-        if relation.row_security {
-            return refuse("row level security");
-        }
-        let found = self.facts.filters.of_entry(rte);
-        let found = found.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a table that is not in FROM"))?;
-        let (query, index) = (found.query, found.index);
-        let conditions = found.conditions.clone();
-        let names = Names(self.snapshot);
-        let deparser = Deparser::new(query, &names, self.replace)?;
-        let alias = quote_ident(&deparser.alias(index)?);
-        let (mut items, mut columns) = (Vec::new(), Vec::new());
-        let needed = self.facts.needs.columns(rte);
-        let deal = (self.deal)(rte, &needed);
-        for (attno, typed) in needed {
-            let Some(column) = relation.column(attno) else {
-                return refuse("a column that is not known");
-            };
-            let (item, column) = self.column(&alias, column, typed)?;
-            items.push(item);
-            columns.push(column);
-        }
-        if columns.is_empty() {
-            items.push("true".to_owned());
-            columns.push(Column {
-                carriage: carried(BOOL, self.snapshot)?,
-                name: None,
-                suffix: String::new(),
-            });
-        }
-        let mut pushed = Vec::new();
-        let met = |condition: &&Node| self.facts.met.contains(&std::ptr::from_ref(*condition));
-        for condition in conditions.into_iter().filter(met) {
-            pushed.push(deparser.expr(condition)?);
-        }
-        let only = if rte.bool("inh")? { "" } else { "ONLY " };
-        let table = QualifiedName::qualified(&relation.schema, &relation.name);
-        let mut sql = format!("SELECT {} FROM {only}{table} AS {alias}", items.join(", "));
-        if !pushed.is_empty() {
-            sql.push_str(&format!(" WHERE {}", pushed.join(" AND ")));
-        }
-        let known = self
-            .inputs
-            .iter()
-            .position(|input| input.sql == sql && input.place == place && input.deal == deal);
-        let input = match known {
-            Some(input) => input,
-            None => {
-                let slots = self.slots_for(&columns)?;
-                self.inputs.push(GatherInput {
-                    name: relation.name.clone(),
-                    place,
-                    sql,
-                    columns: slots,
-                    deal,
-                });
-                self.carriages.push(columns);
-                self.inputs.len() - 1
-            }
-        };
-        self.used.push((std::ptr::from_ref(rte), input));
-        Ok(())
-    }
-
-    /// A column, as the server is asked for it and as the statement gets it.
-    fn column(
-        &self,
-        alias: &str,
-        column: &catalog::Column,
-        typed: Typed,
-    ) -> Result<(String, Column), Refusal> {
-        let type_oid = Oid(typed.type_oid);
-        let carriage = carried(type_oid.0, self.snapshot)?;
-        let name = quote_ident(&column.name);
-        let base = self.snapshot.base_type(type_oid);
-        let unknown = || Refusal::with(RefusalCode::CarriedType, &column.name);
-        let mut item = format!("{alias}.{name}");
-        let mut suffix = String::new();
-        if let Some(cast) = &carriage.cast {
-            suffix.push_str(&format!("::{cast}"));
-        }
-        let domain = self
-            .snapshot
-            .type_info(type_oid)
-            .is_some_and(|t| t.kind == TypeKind::Domain);
-        if domain {
-            item = format!("{item}::{}", type_sql(self.snapshot, base.0).ok_or_else(unknown)?);
-            suffix.push_str(&format!(
-                "::{}",
-                type_sql(self.snapshot, type_oid.0).ok_or_else(unknown)?
-            ));
-        }
-        suffix.push_str(&collate_sql(typed.collation, self.snapshot)?);
-        let column = Column {
-            carriage,
-            name: Some(name),
-            suffix,
-        };
-        Ok((item, column))
-    }
-
-    /// For each column a slot of its type; new ones where there are not enough.
-    fn slots_for(&mut self, columns: &[Column]) -> Result<Vec<usize>, Refusal> {
-        let mut taken = BTreeSet::new();
-        let mut out = Vec::with_capacity(columns.len());
-        for column in columns {
-            let wanted = GatherSlot {
-                carried: column.carriage.carried,
-                null: format!("NULL::{}", column.carriage.type_sql()),
-            };
-            let mut slots = self.slots.iter().enumerate();
-            let free = slots.find(|(at, slot)| **slot == wanted && !taken.contains(at));
-            let at = match free {
-                Some((at, _)) => at,
-                None => {
-                    self.slots.push(wanted);
-                    self.slots.len() - 1
-                }
-            };
-            taken.insert(at);
-            out.push(at);
-        }
-        // PostgreSQL's limit of columns, with the number of the input.
-        match self.slots.len() < 1600 {
-            true => Ok(out),
-            false => Err(Refusal::new(RefusalCode::TooComplex)),
-        }
-    }
-
-    /// The array parameters, and for each input the FROM item that takes its place.
-    fn arrays(&self, first: u16) -> Result<(Vec<InputColumn>, Vec<String>), Refusal> {
-        let mut arrays = Vec::new();
-        let mut out = Vec::new();
-        let mut last = first;
-        for columns in &self.carriages {
-            let (mut unnest, mut names, mut items) = (Vec::new(), Vec::new(), Vec::new());
-            for (at, column) in columns.iter().enumerate() {
-                last = last
-                    .checked_add(1)
-                    .ok_or_else(|| Refusal::new(RefusalCode::TooComplex))?;
-                let (type_oid, array_oid) = column
-                    .carriage
-                    .carried
-                    .array
-                    .ok_or_else(|| Refusal::new(RefusalCode::CarriedType))?;
-                arrays.push(InputColumn {
-                    param: last,
-                    type_oid,
-                    array_oid,
-                });
-                unnest.push(format!(
-                    "pg_catalog.unnest(${last}::{})",
-                    column.carriage.array_sql
-                ));
-                names.push(format!("c{at}"));
-                if let Some(name) = &column.name {
-                    items.push(format!("u.c{at}{} AS {name}", column.suffix));
-                }
-            }
-            out.push(format!(
-                "(SELECT {} FROM ROWS FROM ({}) AS u({}))",
-                items.join(", "),
-                unnest.join(", "),
-                names.join(", ")
-            ));
-        }
-        Ok((arrays, out))
-    }
-
-    /// What stands for a table of a WITH query that nothing uses: PostgreSQL does not run it.
-    fn unread(&self, rte: &Node) -> Option<String> {
-        let relation = relation_of(self.snapshot, rte).ok()?;
-        let items = self.facts.needs.columns(rte).into_iter().map(|(attno, typed)| {
-            let column = relation.column(attno)?;
-            let type_sql = type_sql(self.snapshot, typed.type_oid)?;
-            Some(format!("NULL::{type_sql} AS {}", quote_ident(&column.name)))
-        });
-        let items: Option<Vec<String>> = items.collect();
-        Some(format!("(SELECT {} WHERE false)", items?.join(", ")))
-    }
-
-    /// The views among the entries, each as a query of the columns used.
-    fn views(&self) -> Result<Vec<String>, Refusal> {
-        let mut out = Vec::new();
-        for rte in self.facts.filters.subqueries() {
-            let Some(view) = view_of(rte, self.snapshot) else {
-                continue;
-            };
-            let relation = self.snapshot.relation(Oid(view));
-            let relation =
-                relation.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a view of the system"))?;
-            let columns: Option<Vec<String>> = self
-                .facts
-                .needs
-                .columns(rte)
-                .into_iter()
-                .map(|(attno, _)| Some(quote_ident(&relation.column(attno)?.name)))
-                .collect();
-            let columns = columns.ok_or_else(|| Refusal::new(RefusalCode::Gather))?;
-            let name = QualifiedName::qualified(&relation.schema, &relation.name);
-            let text = format!("SELECT {} FROM {name}", columns.join(", "));
-            if !out.contains(&text) {
-                out.push(text);
-            }
-        }
-        Ok(out)
-    }
 }
 
 /// Whether a condition on a table's own columns means the same on the server that has the rows.
@@ -549,12 +353,9 @@ fn may_be_pushed(condition: &Node, snapshot: &Snapshot) -> bool {
 /// Prints the statement with arrays in the place of its tables.
 struct Over<'b, 'a> {
     inner: &'b Replace<'a>,
-    used: &'b [(*const Node, usize)],
-    items: Vec<String>,
+    build: &'b Build<'b, 'a>,
+    items: Vec<Items>,
     grouped: dependent::Grouped,
-    met: &'b HashSet<*const Node>,
-    /// What stands for a table that is never read.
-    unread: &'b dyn Fn(&Node) -> Option<String>,
     /// Some table has nothing in its place.
     missing: Cell<bool>,
 }
@@ -562,23 +363,21 @@ struct Over<'b, 'a> {
 impl Rewriter for Over<'_, '_> {
     fn expression(&self, node: &Node, _level: usize) -> Option<String> {
         // Left in, it would make PostgreSQL expect few rows of few, and loop over them.
-        if self.met.contains(&std::ptr::from_ref(node)) {
+        if self.build.facts.is_met(node) {
             return Some("true".to_owned());
         }
         clock(node, self.inner.now, self.inner.statement_time)
     }
 
-    fn from_item(&self, _rtindex: usize, rte: &Node, _level: usize) -> Option<String> {
-        if rte.value("rtekind").as_str() != Some("0") {
+    fn from_item(&self, item: &FromItem<'_>) -> Option<String> {
+        if item.rte.value("rtekind").as_str() != Some("0") {
             return None;
         }
-        let known = self.used.iter().find(|(entry, _)| std::ptr::eq(*entry, rte));
-        let item = match known {
-            Some((_, input)) => self.items.get(*input).cloned(),
-            None => (self.unread)(rte),
-        };
-        self.missing.set(self.missing.get() || item.is_none());
-        item
+        let known = self.build.item(&self.items, item);
+        // A table that is never read is no input.
+        let text = known.or_else(|| self.build.unread(item.rte));
+        self.missing.set(self.missing.get() || text.is_none());
+        text
     }
 
     fn also_grouped(&self, query: &Node) -> Vec<(usize, String)> {

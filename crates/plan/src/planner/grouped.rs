@@ -350,7 +350,7 @@ impl Rewriter for Whole<'_> {
             .or_else(|| self.inner.expression(node, level))
     }
 
-    fn from_item(&self, rtindex: usize, rte: &Node, level: usize) -> Option<String> {
-        self.inner.from_item(rtindex, rte, level)
+    fn from_item(&self, item: &sql::FromItem<'_>) -> Option<String> {
+        self.inner.from_item(item)
     }
 }

@@ -290,7 +290,8 @@ impl<'a> Graph<'a> {
     }
 
     /// Operands of an equality that agrees with placement: the hash family's operator, a deterministic collation.
-    fn key_equality<'n>(&self, node: &'n Node) -> Option<(&'n Node, &'n Node)> {
+    /// The sides of an equality by which rows with keys are placed.
+    pub(super) fn key_equality<'n>(&self, node: &'n Node) -> Option<(&'n Node, &'n Node)> {
         if !node.is("OPEXPR") {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Replacing parts of a tree while it is printed.
 
 use catalog::{Oid, Snapshot};
-use sql::{Node, Restriction, Rewriter};
+use sql::{FromItem, Node, Restriction, Rewriter};
 
 use super::calls::{NOW, STATEMENT_TIME};
 use super::expr::same_expr;
@@ -73,8 +73,8 @@ impl Rewriter for Replace<'_> {
         clock(node, self.now, self.statement_time)
     }
 
-    fn from_item(&self, _rtindex: usize, rte: &Node, _level: usize) -> Option<String> {
-        let view = view_of(rte, self.snapshot)?;
+    fn from_item(&self, item: &FromItem<'_>) -> Option<String> {
+        let view = view_of(item.rte, self.snapshot)?;
         let relation = self.snapshot.relation(Oid(view))?;
         Some(sql::QualifiedName::qualified(&relation.schema, &relation.name).to_string())
     }

@@ -566,8 +566,8 @@ impl sql::Rewriter for Fed<'_, '_> {
         }
     }
 
-    fn from_item(&self, rtindex: usize, _rte: &Node, level: usize) -> Option<String> {
-        (level == 0 && rtindex == self.index).then(|| self.rows.clone())
+    fn from_item(&self, item: &sql::FromItem<'_>) -> Option<String> {
+        (item.level == 0 && item.rtindex == self.index).then(|| self.rows.clone())
     }
 }
 

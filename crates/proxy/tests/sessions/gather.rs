@@ -112,6 +112,13 @@ fn only_what_is_used_travels() {
             ),
         );
     }
+    for sql in [
+        "CREATE TABLE near (k int PRIMARY KEY, x int, body text)",
+        "SELECT drover.shard_table('near', key => 'k', colocate_with => 'wide')",
+        "INSERT INTO near SELECT * FROM wide",
+    ] {
+        run(client, sql);
+    }
     // Each with the rows that travel, and the bytes of one at most.
     for (sql, rows, row_bytes) in [
         ("SELECT count(*) FROM wide w JOIN far f ON f.x = w.x", 400, 25),
@@ -130,6 +137,23 @@ fn only_what_is_used_travels() {
             "SELECT w.x FROM wide w, far f WHERE w.k IN (1, 2, 3) AND f.k = 9 AND w.x = f.x",
             4,
             40,
+        ),
+        // What joins on its shard travels joined: only rows that do.
+        (
+            "SELECT w.x FROM wide w JOIN near n ON n.k = w.k JOIN far f ON f.x = w.x WHERE n.x = 3",
+            220,
+            40,
+        ),
+        (
+            "SELECT w.x, n.x FROM near n, wide w, far f WHERE w.k = f.x AND n.k = f.x AND n.x + w.x > 9",
+            300,
+            40,
+        ),
+        // Wide, and all of both is needed: each row travels once.
+        (
+            "SELECT length(w.body || n.body) FROM wide w JOIN near n ON n.k = w.k JOIN far f ON f.x = w.x WHERE f.k = 1",
+            401,
+            5100,
         ),
         (
             "SELECT EXISTS (SELECT FROM wide), x FROM far UNION SELECT NULL, x FROM wide",

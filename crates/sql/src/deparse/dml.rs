@@ -127,7 +127,7 @@ impl<'a> Printer<'a> {
             return Ok(None);
         }
         check_rte(rte)?;
-        if self.rewriter.from_item(index, rte, self.top()).is_some() {
+        if self.replaced(index, rte).is_some() {
             return Ok(None);
         }
         let mut next = 0;

@@ -1,8 +1,8 @@
 //! FROM: tables, subqueries, functions, joins.
 #![allow(clippy::wrong_self_convention)] // `from_…` is about FROM here.
 
-use super::DeparseError;
 use super::printer::{Printed, Printer, rte_kind, unsupported};
+use super::{DeparseError, FromItem};
 use crate::nodes::{Node, Value};
 use crate::quote_ident;
 
@@ -85,7 +85,7 @@ impl<'a> Printer<'a> {
             return Ok(String::new());
         }
         let lateral = if rte.bool("lateral")? { "LATERAL " } else { "" };
-        if let Some(sql) = self.rewriter.from_item(index, rte, self.top()) {
+        if let Some(sql) = self.replaced(index, rte) {
             let alias = match kind {
                 rte_kind::RELATION => quote_ident(&self.alias(index)?),
                 _ => self.alias_list(rte, index)?,
@@ -101,6 +101,20 @@ impl<'a> Printer<'a> {
             _ => return Err(unsupported(rte, "kind of FROM item")),
         };
         Ok(format!("{lateral}{body} AS {}", self.alias_list(rte, index)?))
+    }
+
+    /// What the rewriter has in the place of an entry of the innermost query.
+    pub(super) fn replaced(&self, rtindex: usize, rte: &Node) -> Option<String> {
+        self.rewriter.from_item(&FromItem {
+            rte,
+            rtindex,
+            level: self.top(),
+            aliases: self
+                .levels
+                .last()
+                .map(|l| l.aliases.as_slice())
+                .unwrap_or_default(),
+        })
     }
 
     /// `alias(columns)`.

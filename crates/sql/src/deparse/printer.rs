@@ -34,7 +34,7 @@ pub(super) struct Level<'a> {
     pub(super) query: &'a Node,
     pub(super) rtable: Vec<&'a Node>,
     /// Alias per entry; empty for entries that have none (joins, groups).
-    aliases: Vec<String>,
+    pub(super) aliases: Vec<String>,
     /// Column names per entry, unique within it; for relations these are not used.
     columns: Vec<Vec<String>>,
 }

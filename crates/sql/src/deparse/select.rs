@@ -350,7 +350,7 @@ impl<'a> Printer<'a> {
         ];
         let bare = clauses.iter().all(|c| query.value(c).is_null());
         let position = usize::try_from(index).unwrap_or(0);
-        let replaced = self.rewriter.from_item(position, rte, self.top()).is_some();
+        let replaced = self.replaced(position, rte).is_some();
         if rte.i32("rtekind")? != rte_kind::VALUES || !bare || replaced {
             return Ok(None);
         }

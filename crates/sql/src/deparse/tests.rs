@@ -66,8 +66,8 @@ fn a_rewriter_replaces_expressions_and_tables() {
             (node.is("AGGREF") && level == 0).then(|| "u.c1".to_owned())
         }
 
-        fn from_item(&self, rtindex: usize, _: &Node, _: usize) -> Option<String> {
-            (rtindex == 1).then(|| "unnest($1)".to_owned())
+        fn from_item(&self, item: &FromItem<'_>) -> Option<String> {
+            (item.rtindex == 1).then(|| "unnest($1)".to_owned())
         }
     }
     let query = query(SUM, "<>");

@@ -5,7 +5,7 @@
 //! of the one that was left out could pass. The condition of the outer join itself decides which rows of the side that is filled have
 //! a partner, so it may be applied to those.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sql::{Node, Value};
 
@@ -18,13 +18,26 @@ pub(super) struct Entry<'a> {
     pub query: &'a Node,
     /// Its number there, from 1.
     pub index: usize,
+    /// How many entries stand before it in FROM clauses.
+    pub order: usize,
     /// Conditions on its columns alone.
     pub conditions: Vec<&'a Node>,
+}
+
+/// A condition on several entries, which all rows of theirs that come together have passed.
+pub(super) struct Joint<'a> {
+    /// The query whose range table they are in.
+    pub query: &'a Node,
+    /// Their numbers there, from 1.
+    pub entries: BTreeSet<usize>,
+    /// The condition.
+    pub condition: &'a Node,
 }
 
 /// The entries of all FROM clauses, by their address.
 pub(super) struct Filters<'a> {
     entries: HashMap<*const Node, Entry<'a>>,
+    joints: Vec<Joint<'a>>,
     subqueries: Vec<&'a Node>,
 }
 
@@ -39,6 +52,7 @@ impl<'a> Filters<'a> {
         });
         let mut filters = Filters {
             entries: HashMap::new(),
+            joints: Vec::new(),
             subqueries: Vec::new(),
         };
         for query in queries {
@@ -63,6 +77,11 @@ impl<'a> Filters<'a> {
         self.entries.get(&std::ptr::from_ref(rte))
     }
 
+    /// The conditions on several entries.
+    pub(super) fn joints(&self) -> &[Joint<'a>] {
+        &self.joints
+    }
+
     /// Entries that are subqueries.
     pub(super) fn subqueries(&self) -> impl Iterator<Item = &'a Node> + '_ {
         self.subqueries.iter().copied()
@@ -82,6 +101,7 @@ impl<'a> Filters<'a> {
                 let entry = Entry {
                     query: level.query,
                     index,
+                    order: self.entries.len(),
                     conditions: Vec::new(),
                 };
                 self.entries.insert(std::ptr::from_ref(rte), entry);
@@ -116,7 +136,16 @@ impl<'a> Filters<'a> {
 
     fn apply(&mut self, level: &Level<'a>, quals: &'a Value, to: &[usize]) {
         for conjunct in conjuncts(quals) {
-            let Some(index) = only_entry(conjunct).filter(|index| to.contains(index)) else {
+            let Some(entries) = entries_of(conjunct).filter(|of| of.iter().all(|at| to.contains(at))) else {
+                continue;
+            };
+            let mut of = entries.iter();
+            let (Some(index), None) = (of.next(), of.next()) else {
+                self.joints.push(Joint {
+                    query: level.query,
+                    entries,
+                    condition: conjunct,
+                });
                 continue;
             };
             let entry = self.entries.get_mut(&std::ptr::from_ref(level.rtable[index - 1]));
@@ -132,13 +161,13 @@ struct Level<'a> {
     rtable: Vec<&'a Node>,
 }
 
-/// The entry whose columns a condition reads, if there is just one and it reads nothing else.
-fn only_entry(condition: &Node) -> Option<usize> {
-    let (mut found, mut other) = (None, false);
+/// The entries whose columns a condition reads, if there are any and it reads nothing else.
+fn entries_of(condition: &Node) -> Option<BTreeSet<usize>> {
+    let (mut found, mut other) = (BTreeSet::new(), false);
     condition.walk(|node| {
         if let Some(var) = as_var(node) {
-            other |= var.levels_up > 0 || var.attno <= 0 || found.is_some_and(|known| known != var.rtindex);
-            found = Some(var.rtindex);
+            other |= var.levels_up > 0 || var.attno <= 0;
+            found.insert(var.rtindex);
         }
         let outside =
             node.is("SUBLINK") || node.is("AGGREF") || node.is("GROUPINGFUNC") || node.is("WINDOWFUNC");
@@ -146,5 +175,5 @@ fn only_entry(condition: &Node) -> Option<usize> {
         let inner = node.is("PARAM") && node.value("paramkind").as_str() != Some("0");
         other |= outside || inner;
     });
-    found.filter(|_| !other)
+    (!other && !found.is_empty()).then_some(found)
 }
