@@ -42,6 +42,13 @@ pub enum Step {
     Operator,
 }
 
+impl Step {
+    /// After it the transaction is not in doubt any more.
+    pub fn is_end(self) -> bool {
+        matches!(self, Step::Commit | Step::RollBack)
+    }
+}
+
 /// Decides about one prepared transaction. `_gid` is taken so that nobody asks about a transaction that was not
 /// recognised as one of ours.
 pub fn next_step(_gid: &Gid, decision: Decision, circumstances: Circumstances) -> Step {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use drover::config::{Config, ConfigError};
 
-use crate::{dev, drift, import, proxy_cmd, restart, simulate};
+use crate::{dev, drift, import, proxy_cmd, restart, simulate, transactions};
 
 /// Makes many PostgreSQL servers behave like one database.
 #[derive(Debug, Parser)]
@@ -33,6 +33,9 @@ pub enum Command {
     /// What is to be known about the schema
     #[command(subcommand)]
     Schema(SchemaCommand),
+    /// Transactions over several shards that are prepared and not finished
+    #[command(subcommand)]
+    Transactions(TransactionsCommand),
     /// Show what each sharding scheme would make of keys: rows per shard, skew, what moves when shards are added
     Simulate(simulate::SimulateArgs),
 }
@@ -61,6 +64,15 @@ pub enum CheckCommand {
 pub enum SchemaCommand {
     /// Print how the schemas of the shards differ from the home shard's, and the statements that make what is missing
     Diff(drift::DiffArgs),
+}
+
+/// The commands of `drover transactions`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TransactionsCommand {
+    /// Print what is in doubt in one database
+    List(transactions::ListArgs),
+    /// Finish it by the rule of recovery, which never guesses
+    Resolve(transactions::ResolveArgs),
 }
 
 /// Arguments of `drover import`.

@@ -14,12 +14,13 @@ mod serve;
 mod simulate;
 mod systemd;
 mod terminal;
+mod transactions;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{CheckCommand, Cli, Command, SchemaCommand};
+use cli::{CheckCommand, Cli, Command, SchemaCommand, TransactionsCommand};
 use drover::config::{LogFormat, LogLevel};
 
 /// Half the instructions of the C library's for the short-lived objects of a statement, and less lost between the many
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
             (None, None) => ExitCode::from(2),
         },
         Command::Schema(SchemaCommand::Diff(args)) => with_runtime(drift::schema_diff(args)),
+        Command::Transactions(TransactionsCommand::List(args)) => with_runtime(transactions::list(args)),
+        Command::Transactions(TransactionsCommand::Resolve(args)) => {
+            with_runtime(transactions::resolve(args))
+        }
         Command::Import(args) => cli::import(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Restart(args) => restart::run(&args),

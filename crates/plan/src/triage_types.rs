@@ -385,6 +385,13 @@ pub enum DroverStatement {
         /// What the function before gave.
         id: String,
     },
+    /// `drover.resolve_transactions(…)`
+    ResolveTransactions {
+        /// How old, as text, what is not decided has to be.
+        older_than: Option<String>,
+        /// Only says what would be done.
+        dry_run: bool,
+    },
     /// `SELECT * FROM drover.<view>`
     View(DroverView),
     /// `EXPLAIN (ROUTE) statement`

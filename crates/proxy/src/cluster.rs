@@ -9,6 +9,7 @@ mod databases;
 pub(crate) mod facts;
 mod follow;
 mod gate;
+mod manual;
 mod outcome;
 mod recovery;
 mod snapshots;
@@ -34,6 +35,7 @@ use crate::tls::Tls;
 use databases::{Database, Databases};
 pub use databases::{ServeDatabases, ServeError};
 pub use gate::{Gate, Running};
+pub(crate) use manual::{End, Verdict};
 pub(crate) use outcome::{InDoubt, Outcome};
 pub(crate) use snapshots::Held;
 
@@ -308,6 +310,17 @@ impl Cluster {
     /// What is prepared on any shard, the oldest first, and the shards that could not be asked.
     pub(crate) async fn in_doubt(&self, database: &str) -> (Vec<InDoubt>, Vec<(ShardId, AdminError)>) {
         outcome::list(self, database).await
+    }
+
+    /// What the rule of recovery says about all that is in doubt, the oldest first, and, unless this is a dry run, does about it;
+    /// and the shards that could not be asked. What is not decided and younger than `older_than` is left alone.
+    pub(crate) async fn resolve_in_doubt(
+        &self,
+        database: &str,
+        older_than: Option<Duration>,
+        dry_run: bool,
+    ) -> (Vec<Verdict>, Vec<(ShardId, AdminError)>) {
+        manual::run(self, database, older_than, dry_run).await
     }
 
     /// Finishes every prepared transaction whose decision is known, however young it is. Failures are left to recovery.

@@ -32,6 +32,7 @@ mod fence;
 mod global_indexes;
 mod hurry;
 mod idle_times;
+mod in_doubt;
 mod inspect;
 mod learn;
 mod letters;

@@ -62,6 +62,7 @@ pub(super) fn statement(call: &DroverCall) -> Result<DroverStatement, Refusal> {
         "consistency_token" => plain(call, DroverStatement::ConsistencyToken),
         "current_transaction_id" => plain(call, DroverStatement::CurrentTransactionId),
         "transaction_status" => transaction_status(call),
+        "resolve_transactions" => resolve_transactions(call),
         "queries_reset" => plain(call, DroverStatement::QueriesReset),
         "declare_local" => declare_local(call),
         other => Err(Refusal::with(
@@ -95,6 +96,15 @@ fn transaction_status(call: &DroverCall) -> Result<DroverStatement, Refusal> {
     let args = Arguments::new(call, &["id"])?;
     let id = args.required("id")?.to_owned();
     Ok(DroverStatement::TransactionStatus { id })
+}
+
+/// `drover.resolve_transactions`.
+fn resolve_transactions(call: &DroverCall) -> Result<DroverStatement, Refusal> {
+    let args = Arguments::new(call, &["older_than", "dry_run"])?;
+    Ok(DroverStatement::ResolveTransactions {
+        older_than: args.text("older_than").map(str::to_owned),
+        dry_run: args.flag("dry_run")? == Some(true),
+    })
 }
 
 /// `drover.declare_local`.

@@ -20,7 +20,7 @@ const AT_WORK_MS: u32 = 1000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long one of several may keep the others waiting: its deciding shard may be stopped, or wait for its replicas.
-const ONE_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const ONE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Pause after the first failure; it doubles.
 const RETRY: Duration = Duration::from_millis(20);
@@ -36,7 +36,7 @@ pub(super) async fn finish_now(cluster: &Cluster, database: &str, shard: ShardId
                 resolve(cluster, &mut link, database, gid, false).await
             };
             match attempt.await {
-                Ok(finished) => return finished,
+                Ok(last) => return last.is_end(),
                 Err(error) => tracing::debug!(%shard, %gid, %error, "not finished yet"),
             }
             tokio::time::sleep(pause).await;
@@ -116,8 +116,8 @@ async fn run_on(
         let left_before = found.left;
         let one = resolve(cluster, &mut link, database, &gid, within_grace);
         match tokio::time::timeout(ONE_WITHIN, one).await {
-            Ok(Ok(true)) => found.resolved += 1,
-            Ok(Ok(false)) => found.left += 1,
+            Ok(Ok(last)) if last.is_end() => found.resolved += 1,
+            Ok(Ok(_)) => found.left += 1,
             // The deciding shard cannot be asked: others may be decided elsewhere.
             Ok(Err(error)) => {
                 tracing::debug!(%shard, %gid, %error, "not finished yet");
@@ -138,14 +138,14 @@ async fn run_on(
     Ok(())
 }
 
-/// One prepared transaction on the shard behind `link`. True when it was finished.
-async fn resolve(
+/// One prepared transaction on the shard behind `link`. The last step: it was committed or rolled back, or is left alone.
+pub(super) async fn resolve(
     cluster: &Cluster,
     link: &mut AdminLink,
     database: &str,
     gid: &Gid,
     within_grace: bool,
-) -> Result<bool, AdminError> {
+) -> Result<Step, AdminError> {
     let points = &cluster.fail_points;
     let at = gid.decider().0;
     points.reached(Point::RecoveryFound, at).await;
@@ -161,11 +161,12 @@ async fn resolve(
     };
     points.reached(Point::RecoveryLookedUp, at).await;
     loop {
-        match next_step(gid, decision, circumstances) {
-            Step::Wait => return Ok(false),
+        let step = next_step(gid, decision, circumstances);
+        match step {
+            Step::Wait => return Ok(step),
             Step::Operator => {
                 tracing::error!(%gid, "the decision about a prepared transaction may have been collected: an operator has to end it");
-                return Ok(false);
+                return Ok(step);
             }
             Step::RecordAbort if points.broken(Mutant::GuessesAbort) => decision = Decision::Abort,
             Step::RecordAbort => {
@@ -181,12 +182,12 @@ async fn resolve(
             Step::Commit => {
                 finish(link, &commit::sql::commit_prepared(gid)).await?;
                 points.reached(Point::RecoveryFinished, at).await;
-                return Ok(true);
+                return Ok(step);
             }
             Step::RollBack => {
                 finish(link, &commit::sql::rollback_prepared(gid)).await?;
                 points.reached(Point::RecoveryFinished, at).await;
-                return Ok(true);
+                return Ok(step);
             }
         }
     }

@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// Only Drover's own role and the console's users: what is told names keys of every table.
-    fn must_operate(&self, what: &str) -> Result<(), Fault> {
+    pub(super) fn must_operate(&self, what: &str) -> Result<(), Fault> {
         match self.sees_all_queries() {
             true => Ok(()),
             false => Err(Fault::error("42501", format!("permission denied for {what}"))),

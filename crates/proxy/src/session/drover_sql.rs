@@ -23,6 +23,9 @@ impl Session {
             DroverStatement::ConsistencyToken => self.tell_token().await,
             DroverStatement::CurrentTransactionId => self.current_transaction_id().await,
             DroverStatement::TransactionStatus { id } => self.transaction_status(id).await,
+            DroverStatement::ResolveTransactions { older_than, dry_run } => {
+                self.resolve_transactions(older_than.as_deref(), *dry_run).await
+            }
             DroverStatement::ExplainRoute { inner, triage } => {
                 let piece = text.get(inner.clone()).unwrap_or_default();
                 self.explain_route(piece, triage).await
@@ -510,6 +513,9 @@ impl Session {
                 Triage::Drover(DroverStatement::ConsistencyToken) => Some(vec!["consistency_token"]),
                 Triage::Drover(DroverStatement::CurrentTransactionId) => Some(vec!["current_transaction_id"]),
                 Triage::Drover(DroverStatement::TransactionStatus { .. }) => Some(vec!["transaction_status"]),
+                Triage::Drover(DroverStatement::ResolveTransactions { .. }) => {
+                    Some(super::in_doubt::COLUMNS.to_vec())
+                }
                 Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => {
                     Some(vec!["QUERY PLAN"])
                 }

@@ -102,18 +102,6 @@ impl Session {
         )
     }
 
-    /// The rows of `drover.transactions`: what is prepared, by Drover, in this database. Shards that cannot be asked are named in a
-    /// warning.
-    pub(super) async fn in_doubt(&mut self) -> Vec<Vec<Option<String>>> {
-        let cluster = std::sync::Arc::clone(&self.engine.cluster);
-        let (found, missing) = cluster.in_doubt(&self.database).await;
-        for (shard, error) in missing {
-            let text = format!("{} cannot be asked: {error}", self.shard_name(shard));
-            self.warn("01000", &text);
-        }
-        super::views::transactions(&found, |shard| self.shard_name(ShardId(shard)))
-    }
-
     /// The answer to a decision was lost: whoever is asked again in time knows.
     pub(super) async fn find_out(&mut self, gid: Option<Gid>) -> Result<bool, Fault> {
         let message = "the connection to the shard that decides was lost during COMMIT";

@@ -11,6 +11,10 @@ use topology::records::{ClusterRecord, Scheme, TableKind, TableRecord, TableStat
 /// A row of text, `None` = NULL.
 type Row = Vec<Option<String>>;
 
+/// Columns of `drover.transactions`.
+pub(super) const TRANSACTION_COLUMNS: [&str; 6] =
+    ["id", "owner", "decided_by", "decision", "prepared_on", "age_ms"];
+
 /// The view's columns.
 pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
     match view {
@@ -37,7 +41,7 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
             "server_user",
         ],
         DroverView::Queries => super::queries::COLUMNS,
-        DroverView::Transactions => &["id", "owner", "decided_by", "decision", "prepared_on", "age_ms"],
+        DroverView::Transactions => &TRANSACTION_COLUMNS,
         DroverView::GlobalIndexes => &super::global_indexes::COLUMNS,
         DroverView::Reshardings => &[
             "id",
@@ -112,27 +116,24 @@ pub(super) fn moves(moves: &[Workflow], database: &str) -> Vec<Row> {
     here.map(row).collect()
 }
 
-/// The rows of `drover.transactions`, the oldest first.
-pub(super) fn transactions(found: &[InDoubt], name: impl Fn(u32) -> String) -> Vec<Row> {
-    let row = |one: &InDoubt| {
-        let places: Vec<String> = one.prepared_on.iter().map(|shard| name(*shard)).collect();
-        let decision = match one.decision {
-            Some(Decision::Commit) => Some("committed"),
-            Some(Decision::Abort) => Some("aborted"),
-            Some(_) if one.too_old => Some("too old"),
-            Some(_) => Some("none"),
-            None => None,
-        };
-        vec![
-            Some(one.gid.to_string()),
-            Some(one.owner.clone()),
-            Some(name(one.gid.decider().0)),
-            decision.map(str::to_owned),
-            Some(places.join(", ")),
-            Some(one.age_ms.to_string()),
-        ]
+/// A row of `drover.transactions`.
+pub(super) fn transaction(one: &InDoubt, name: impl Fn(u32) -> String) -> Row {
+    let places: Vec<String> = one.prepared_on.iter().map(|shard| name(*shard)).collect();
+    let decision = match one.decision {
+        Some(Decision::Commit) => Some("committed"),
+        Some(Decision::Abort) => Some("aborted"),
+        Some(_) if one.too_old => Some("too old"),
+        Some(_) => Some("none"),
+        None => None,
     };
-    found.iter().map(row).collect()
+    vec![
+        Some(one.gid.to_string()),
+        Some(one.owner.clone()),
+        Some(name(one.gid.decider().0)),
+        decision.map(str::to_owned),
+        Some(places.join(", ")),
+        Some(one.age_ms.to_string()),
+    ]
 }
 
 /// The rows of `drover.pools`.
