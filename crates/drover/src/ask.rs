@@ -64,6 +64,11 @@ impl Session {
         Ok(Session { link })
     }
 
+    /// A transaction block is open.
+    pub fn in_transaction(&self) -> bool {
+        self.link.server.status != wire::TransactionStatus::Idle
+    }
+
     /// The rows of one statement.
     pub async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, AskError> {
         let rows = tokio::time::timeout(PATIENCE, self.link.rows(sql)).await;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use drover::config::{Config, ConfigError};
 
-use crate::{dev, drift, import, proxy_cmd, restart, simulate, transactions};
+use crate::{dev, drift, import, proxy_cmd, restart, sagas, simulate, transactions};
 
 /// Makes many PostgreSQL servers behave like one database.
 #[derive(Debug, Parser)]
@@ -36,6 +36,9 @@ pub enum Command {
     /// Transactions over several shards that are prepared and not finished
     #[command(subcommand)]
     Transactions(TransactionsCommand),
+    /// Steps with compensations, recorded in the database and undone when their client is gone
+    #[command(subcommand)]
+    Sagas(SagasCommand),
     /// Show what each sharding scheme would make of keys: rows per shard, skew, what moves when shards are added
     Simulate(simulate::SimulateArgs),
 }
@@ -73,6 +76,17 @@ pub enum TransactionsCommand {
     List(transactions::ListArgs),
     /// Finish it by the rule of recovery, which never guesses
     Resolve(transactions::ResolveArgs),
+}
+
+/// The commands of `drover sagas`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SagasCommand {
+    /// Create schema drover_sagas: its tables and functions
+    Install(sagas::InstallArgs),
+    /// Print the sagas of a role
+    List(sagas::ListArgs),
+    /// Undo the sagas of a role whose clients are gone
+    Resume(sagas::ResumeArgs),
 }
 
 /// Arguments of `drover import`.

@@ -10,6 +10,7 @@ mod log;
 mod operate;
 mod proxy_cmd;
 mod restart;
+mod sagas;
 mod serve;
 mod simulate;
 mod systemd;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{CheckCommand, Cli, Command, SchemaCommand, TransactionsCommand};
+use cli::{CheckCommand, Cli, Command, SagasCommand, SchemaCommand, TransactionsCommand};
 use drover::config::{LogFormat, LogLevel};
 
 /// Half the instructions of the C library's for the short-lived objects of a statement, and less lost between the many
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
         Command::Transactions(TransactionsCommand::Resolve(args)) => {
             with_runtime(transactions::resolve(args))
         }
+        Command::Sagas(SagasCommand::Install(args)) => with_runtime(sagas::install(args)),
+        Command::Sagas(SagasCommand::List(args)) => with_runtime(sagas::list(args)),
+        Command::Sagas(SagasCommand::Resume(args)) => with_runtime(sagas::resume(args)),
         Command::Import(args) => cli::import(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Restart(args) => restart::run(&args),
