@@ -346,7 +346,11 @@ fn many(many: &Many, out: &mut Vec<String>) {
 
 fn gather(gather: &Gather, out: &mut Vec<String>) {
     for input in &gather.inputs {
-        out.push(format!("Gather from {}: {}", place(&input.place), input.sql));
+        out.push(format!(
+            "Gather from {}: {}",
+            place(&input.place),
+            input.text(&[])
+        ));
         if let Some(deal) = &input.deal {
             let source = key(&deal.key);
             out.push(format!(
@@ -354,6 +358,15 @@ fn gather(gather: &Gather, out: &mut Vec<String>) {
                 deal.map
             ));
         }
+    }
+    let named = |input: usize| gather.inputs.get(input).map_or("", |input| input.name.as_str());
+    for reduction in &gather.reductions {
+        out.push(format!(
+            "Where there is much less of it, \"{}\" first, and of \"{}\" only rows with {} among its values",
+            named(reduction.by),
+            named(reduction.input),
+            reduction.value
+        ));
     }
     out.push(match &gather.finish_on {
         FinishPlace::Home => format!("Combine: PostgreSQL finishes: {}", gather.finish),

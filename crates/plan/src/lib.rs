@@ -18,7 +18,9 @@ mod triage_types;
 mod types;
 
 pub use explain::{between, combinations, explain_route};
-pub use gather::{Deal, FinishPlace, Gather, GatherInput, GatherPlace, GatherSlot};
+pub use gather::{
+    Deal, FinishPlace, Gather, GatherInput, GatherPlace, GatherSlot, InputRows, Reduction, Step,
+};
 pub use planner::plan;
 pub use read_place::{PrimaryOnly, PrimaryReason, ReadPlace, read_place};
 pub use refusal::{Refusal, RefusalCode};

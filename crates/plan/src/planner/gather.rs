@@ -20,6 +20,7 @@ mod inputs;
 mod joined;
 mod merge;
 mod needs;
+mod reduce;
 mod write;
 
 use std::cell::Cell;
@@ -245,6 +246,10 @@ fn assembled<'a>(
     };
     let names = Names(snapshot);
     let finish = Deparser::new(tree, &names, &over)?.query()?;
+    let reductions = match finish_on {
+        FinishPlace::Home => reduce::reductions(cx, &build),
+        _ => Vec::new(),
+    };
     if over.missing.get() {
         return Err(Refusal::new(RefusalCode::Gather));
     }
@@ -254,6 +259,7 @@ fn assembled<'a>(
         finish,
         finish_on,
         arrays,
+        reductions,
         views,
     })
 }

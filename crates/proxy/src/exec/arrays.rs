@@ -96,6 +96,27 @@ impl ArrayColumns {
         }
     }
 
+    /// The different values of a column without NULL, as an array in PostgreSQL's binary form.
+    pub fn distinct(&self, column: usize) -> Option<Bytes> {
+        let column = self.columns.get(column)?;
+        let mut values = column.bytes.get(HEADER_BYTES..)?;
+        let mut seen = std::collections::HashSet::new();
+        let mut found = ArrayColumns::new(std::iter::once(column.element_oid), usize::MAX);
+        while let Some((len, rest)) = values.split_at_checked(4) {
+            let len = i32::from_be_bytes(len.try_into().ok()?);
+            values = rest;
+            let Ok(len) = usize::try_from(len) else {
+                continue;
+            };
+            let (value, rest) = values.split_at_checked(len)?;
+            values = rest;
+            if seen.insert(value) {
+                found.push(std::iter::once(Some(value))).ok()?;
+            }
+        }
+        found.finish().pop()
+    }
+
     /// The arrays in PostgreSQL's binary form.
     pub fn finish(self) -> Vec<Bytes> {
         let rows = self.rows;
@@ -142,6 +163,22 @@ mod tests {
         );
         assert_eq!(&arrays[1][20..], &[255, 255, 255, 255]);
         assert_eq!(arrays[1][7], 1);
+    }
+
+    #[test]
+    fn values_are_there_once() {
+        let mut columns = ArrayColumns::new([25].into_iter(), 100);
+        for value in [Some(&b"b"[..]), None, Some(b"a"), Some(b"b"), Some(b"")] {
+            columns.push(std::iter::once(value)).unwrap();
+        }
+        let mut expected = ArrayColumns::new([25].into_iter(), 100);
+        for value in [&b"b"[..], b"a", b""] {
+            expected.push(std::iter::once(Some(value))).unwrap();
+        }
+        assert_eq!(columns.distinct(0), expected.finish().pop());
+        assert_eq!(columns.distinct(1), None);
+        let none = ArrayColumns::new([25].into_iter(), 100);
+        assert_eq!(none.distinct(0).unwrap().len(), 12);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod gather;
 mod indexes;
 mod order;
 mod prelude;
+mod reduce;
 mod relocate;
 mod run;
 mod transfer;
@@ -67,6 +68,7 @@ impl Args {
 }
 
 /// A value appended to the client's parameters.
+#[derive(Clone)]
 struct Extra {
     value: Option<Vec<u8>>,
     format: FormatCode,
@@ -76,6 +78,16 @@ struct Extra {
 }
 
 impl Extra {
+    /// An array in binary form.
+    fn array(array: &[u8], type_oid: u32) -> Extra {
+        Extra {
+            value: Some(array.to_vec()),
+            format: FormatCode::Binary,
+            type_oid,
+            elements: Vec::new(),
+        }
+    }
+
     fn as_param(&self) -> ParamValue<'_> {
         ParamValue {
             value: self.value.as_deref(),

@@ -48,7 +48,7 @@ pub(super) use node::{Guard, guarded, guarded_kept_back};
 pub use node::{OnReplica, ReplicaMark};
 use options::ReadOptions;
 pub use options::{Consistency, ReadFrom, ReadHint};
-pub(super) use options::{duration, snapshot_of_cluster};
+pub(super) use options::{duration, is_from_primaries, snapshot_of_cluster};
 pub(super) use own::ASK_DEFAULTS;
 use pipeline::Pipeline;
 use positions::Positions;

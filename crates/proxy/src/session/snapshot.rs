@@ -6,15 +6,20 @@
 //! | REPEATABLE READ, nothing read yet | its snapshots are taken under the barrier |
 //! | READ COMMITTED | is refused: each statement would need snapshots of its own |
 
-use super::reads::snapshot_of_cluster;
+use super::reads::{is_from_primaries, snapshot_of_cluster};
 use super::{Fault, Session};
 use crate::cluster::Held;
 use sql::Isolation;
 
 /// The block of a read outside of transactions.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
 
 impl Session {
+    /// Whether reads outside of transactions go to primaries only.
+    pub(super) fn reads_from_primaries(&self) -> bool {
+        is_from_primaries(&self.settings)
+    }
+
     /// Before a read that may concern several shards.
     pub(super) fn prepare_snapshot(&mut self, writes: bool) -> Result<(), Fault> {
         let Some(from_primaries) = snapshot_of_cluster(&self.settings) else {

@@ -1,10 +1,12 @@
 //! Statements that are finished over rows of several servers: rights, the bound, and what one moment of a server looks like.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use testkit::client::Client;
 
 use super::fixture::{Fixture, error, run, value};
+use super::global_indexes::Stop;
 
 const SHARDS: u16 = 2;
 const JOINED: &str = "SELECT a.k, h.n FROM a JOIN h ON h.x = a.x ORDER BY 1";
@@ -116,6 +118,9 @@ fn only_what_is_used_travels() {
         "CREATE TABLE near (k int PRIMARY KEY, x int, body text)",
         "SELECT drover.shard_table('near', key => 'k', colocate_with => 'wide')",
         "INSERT INTO near SELECT * FROM wide",
+        "ANALYZE wide",
+        "ANALYZE far",
+        "ANALYZE near",
     ] {
         run(client, sql);
     }
@@ -176,19 +181,127 @@ fn only_what_is_used_travels() {
             40,
         ),
     ] {
-        run(client, "SELECT drover.queries_reset()");
-        run(client, sql);
-        let answer = run(client, "SELECT * FROM drover.queries").text_rows();
-        let first = sql.split(' ').next().unwrap();
-        let mut found = answer.iter().filter(|row| {
-            let text = row[3].as_deref().unwrap();
-            text.starts_with(first) && !text.contains("drover.")
-        });
-        let row = found.next().unwrap();
-        let figure = |at: usize| row[at].as_deref().unwrap().parse::<u64>().unwrap();
-        assert_eq!(figure(15), rows, "{sql}: {row:?}");
-        assert!(figure(16) <= rows * row_bytes, "{sql}: {row:?}");
+        let moved = moved(client, sql);
+        assert_eq!(moved.0, rows, "{sql}: {moved:?}");
+        assert!(moved.1 <= rows * row_bytes, "{sql}: {moved:?}");
     }
+}
+
+/// Runs a statement; rows and bytes that moved for it.
+fn moved(client: &mut Client, sql: &str) -> (u64, u64) {
+    run(client, "SELECT drover.queries_reset()");
+    run(client, sql);
+    let answer = run(client, "SELECT * FROM drover.queries").text_rows();
+    let first = sql.split(' ').next().unwrap();
+    let mut found = answer.iter().filter(|row| {
+        let text = row[3].as_deref().unwrap();
+        text.starts_with(first) && !text.contains("drover.")
+    });
+    let row = found.next().unwrap();
+    let figure = |at: usize| row[at].as_deref().unwrap().parse::<u64>().unwrap();
+    (figure(15), figure(16))
+}
+
+/// Twenty rows of `few`, and 8,000 of each of the others, of which eighty have a value that `few` has.
+fn sizes(client: &mut Client) {
+    for sql in [
+        "CREATE TABLE many (k int PRIMARY KEY, x int) WITH (drover.shard_key = 'k')",
+        "CREATE TABLE few (k int PRIMARY KEY, x int)",
+        "SELECT drover.shard_table('few', key => 'k', colocate_with => 'many')",
+        "CREATE TABLE third (k int PRIMARY KEY, m int) WITH (drover.shard_key = 'k')",
+        "INSERT INTO many SELECT g, g % 2000 FROM generate_series(1, 8000) g",
+        "INSERT INTO few SELECT g, g * 100 - 1 FROM generate_series(1, 20) g",
+        "INSERT INTO third SELECT g, g FROM generate_series(1, 8000) g",
+        "ANALYZE many",
+        "ANALYZE few",
+        "ANALYZE third",
+    ] {
+        run(client, sql);
+    }
+}
+
+#[test]
+fn the_small_ones_are_asked_first() {
+    let fixture = Fixture::over(SHARDS, 4, 1);
+    let client = &mut fixture.client();
+    sizes(client);
+    let join = "SELECT count(*) FROM few s JOIN many m ON m.x = s.x";
+    for (sql, rows) in [
+        (join, 100),
+        ("SELECT count(*) FROM many WHERE x IN (SELECT x FROM few)", 100),
+        (
+            "SELECT count(*) FROM many m WHERE EXISTS (SELECT FROM few s WHERE s.x = m.x)",
+            100,
+        ),
+        (
+            "SELECT s.k, (SELECT count(*) FROM many m WHERE m.x = s.x) FROM few s",
+            100,
+        ),
+        (
+            "SELECT s.k, m.k FROM few s LEFT JOIN many m ON m.x = s.x AND m.k > 4000",
+            60,
+        ),
+        // One after the other.
+        (
+            "SELECT count(*) FROM few s JOIN many m ON m.x = s.x JOIN third t ON t.m = m.k",
+            180,
+        ),
+        // Rows without a partner are a part of the answer.
+        ("SELECT count(*) FROM many m LEFT JOIN few s ON m.x = s.x", 8020),
+        (
+            "SELECT count(*) FROM many m WHERE NOT EXISTS (SELECT FROM few s WHERE s.x = m.x)",
+            8020,
+        ),
+        // Nothing is much smaller than the other.
+        ("SELECT count(*) FROM many m JOIN third t ON t.m = m.x", 16000),
+    ] {
+        assert_eq!(moved(client, sql).0, rows, "{sql}");
+        assert_eq!(client.status(), b'I');
+    }
+    // Servers would be asked under several snapshots.
+    run(client, "BEGIN");
+    assert_eq!(moved(client, join).0, 8020);
+    run(client, "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(moved(client, join).0, 100);
+    run(client, "UPDATE few SET x = -1 WHERE k < 11");
+    assert_eq!(moved(client, join).0, 60);
+    run(client, "ROLLBACK");
+    let route = run(client, &format!("EXPLAIN (ROUTE) {join}"));
+    let route = format!("{:?}", route.text_rows());
+    assert!(route.contains("among its values"), "{route}");
+}
+
+/// Rows that one transaction changes in two tables of a server are both as they were or both as they are.
+#[test]
+fn what_is_asked_for_twice_is_read_at_one_moment() {
+    let fixture = Fixture::over(SHARDS, 8, 2);
+    let client = &mut fixture.client();
+    sizes(client);
+    let change = |value: u64| {
+        format!(
+            "BEGIN; UPDATE few SET x = {value} WHERE k = 1; UPDATE many SET x = {value} WHERE k = 1; COMMIT"
+        )
+    };
+    run(client, &change(100_000));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ended = Stop(&stop);
+        let writer = scope.spawn(|| {
+            let client = &mut fixture.client();
+            let values = (100_001..).take_while(|_| !stop.load(Ordering::Relaxed));
+            values.map(|value| run(client, &change(value))).count()
+        });
+        let sql = "SELECT count(*) FROM few s JOIN many m ON m.x = s.x WHERE s.k = 1 AND m.k < 7000";
+        let begun = Instant::now();
+        for reads in 0.. {
+            assert_eq!(value(client, sql), "1", "after {reads}");
+            if reads >= 50 && begun.elapsed() > Duration::from_secs(2) {
+                break;
+            }
+        }
+        drop(ended);
+        assert!(writer.join().unwrap() > 10);
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sql::{Node, Value};
 
-use crate::planner::expr::{as_var, conjuncts};
+use crate::planner::expr::{Var, as_var, conjuncts, sublink_column};
 use crate::{Refusal, RefusalCode};
 
 /// An entry that is in FROM.
@@ -34,10 +34,25 @@ pub(super) struct Joint<'a> {
     pub condition: &'a Node,
 }
 
+/// An equality of two columns: of the first one's entry only rows matter whose value the other one has somewhere.
+pub(super) struct Tie<'a> {
+    /// The query of the entry.
+    pub query: &'a Node,
+    /// Its number there, from 1, and the column.
+    pub column: (usize, i16),
+    /// The other entry, of this query, one around it, or one in its condition.
+    pub other: &'a Node,
+    /// The other column.
+    pub attno: i16,
+    /// The equality.
+    pub equality: &'a Node,
+}
+
 /// The entries of all FROM clauses, by their address.
 pub(super) struct Filters<'a> {
     entries: HashMap<*const Node, Entry<'a>>,
     joints: Vec<Joint<'a>>,
+    ties: Vec<Tie<'a>>,
     subqueries: Vec<&'a Node>,
 }
 
@@ -45,20 +60,18 @@ impl<'a> Filters<'a> {
     /// Of a whole statement.
     pub(super) fn of(tree: &'a Node) -> Result<Filters<'a>, Refusal> {
         let mut queries = Vec::new();
-        tree.walk(|node| {
-            if node.is("QUERY") {
-                queries.push(node);
-            }
-        });
+        collect(tree, &mut Vec::new(), &mut queries);
         let mut filters = Filters {
             entries: HashMap::new(),
             joints: Vec::new(),
+            ties: Vec::new(),
             subqueries: Vec::new(),
         };
-        for query in queries {
+        for (query, around) in queries {
             let from = Level {
                 query,
                 rtable: query.nodes("rtable")?,
+                around,
             };
             let tree = query.node("jointree")?;
             if query.value("commandType").as_str() == Some("5") {
@@ -80,6 +93,11 @@ impl<'a> Filters<'a> {
     /// The conditions on several entries.
     pub(super) fn joints(&self) -> &[Joint<'a>] {
         &self.joints
+    }
+
+    /// The equalities of columns of two entries.
+    pub(super) fn ties(&self) -> &[Tie<'a>] {
+        &self.ties
     }
 
     /// Entries that are subqueries.
@@ -136,6 +154,7 @@ impl<'a> Filters<'a> {
 
     fn apply(&mut self, level: &Level<'a>, quals: &'a Value, to: &[usize]) {
         for conjunct in conjuncts(quals) {
+            self.ties.extend(ties(level, conjunct, to));
             let Some(entries) = entries_of(conjunct).filter(|of| of.iter().all(|at| to.contains(at))) else {
                 continue;
             };
@@ -159,6 +178,151 @@ impl<'a> Filters<'a> {
 struct Level<'a> {
     query: &'a Node,
     rtable: Vec<&'a Node>,
+    /// The queries around it, the nearest last.
+    around: Vec<&'a Node>,
+}
+
+impl<'a> Level<'a> {
+    /// The entry that has a column.
+    fn entry(&self, var: Var) -> Option<&'a Node> {
+        let at = var.rtindex.checked_sub(1)?;
+        match var.levels_up {
+            0 => self.rtable.get(at).copied(),
+            up => {
+                let query = self
+                    .around
+                    .len()
+                    .checked_sub(up)
+                    .and_then(|level| self.around.get(level))?;
+                query.nodes("rtable").ok()?.get(at).copied()
+            }
+        }
+    }
+}
+
+/// Deepest chain of queries in one another, and of what is between them.
+const DEPTH_MAX: usize = 400;
+
+/// All queries, with those around each. What is too deep is left out: it gives no conditions.
+fn collect<'a>(node: &'a Node, around: &mut Vec<&'a Node>, out: &mut Vec<(&'a Node, Vec<&'a Node>)>) {
+    fn value<'a>(
+        value_of: &'a Value,
+        depth: usize,
+        around: &mut Vec<&'a Node>,
+        out: &mut Vec<(&'a Node, Vec<&'a Node>)>,
+    ) {
+        match value_of {
+            Value::Node(node) => inner(node, depth + 1, around, out),
+            Value::List(list) => list.iter().for_each(|item| value(item, depth + 1, around, out)),
+            _ => {}
+        }
+    }
+    fn inner<'a>(
+        node: &'a Node,
+        depth: usize,
+        around: &mut Vec<&'a Node>,
+        out: &mut Vec<(&'a Node, Vec<&'a Node>)>,
+    ) {
+        if depth > DEPTH_MAX {
+            return;
+        }
+        let query = node.is("QUERY");
+        if query {
+            out.push((node, around.clone()));
+            around.push(node);
+        }
+        for (_, field) in &node.fields {
+            value(field, depth, around, out);
+        }
+        if query {
+            around.pop();
+        }
+    }
+    inner(node, 0, around, out);
+}
+
+/// The columns that a condition on entries in `to` equates with others.
+fn ties<'a>(level: &Level<'a>, condition: &'a Node, to: &[usize]) -> Vec<Tie<'a>> {
+    let tie = |own: Var, other: &'a Node, attno: i32, equality: &'a Node| {
+        let is_own = own.levels_up == 0 && to.contains(&own.rtindex) && own.attno > 0 && attno > 0;
+        let entry = level.rtable.get(own.rtindex.checked_sub(1)?)?;
+        Some(Tie {
+            query: level.query,
+            column: (own.rtindex, i16::try_from(own.attno).ok()?),
+            other,
+            attno: i16::try_from(attno).ok()?,
+            equality,
+        })
+        .filter(|_| is_own && !std::ptr::eq(*entry, other))
+    };
+    if condition.is("OPEXPR") {
+        let both =
+            sides(condition).and_then(|[a, b]| Some([(as_var(a)?, as_var(b)?), (as_var(b)?, as_var(a)?)]));
+        let both = both.into_iter().flatten();
+        return both
+            .filter_map(|(own, other)| tie(own, level.entry(other)?, other.attno, condition))
+            .collect();
+    }
+    let kind = condition
+        .is("SUBLINK")
+        .then(|| condition.value("subLinkType").as_str())
+        .flatten();
+    let Some(inner) = condition.value("subselect").as_node() else {
+        return Vec::new();
+    };
+    match kind {
+        Some("0") => exists_ties(inner)
+            .filter_map(|(own, other, attno, equality)| tie(own, other, attno, equality))
+            .collect(),
+        Some("2") => any_tie(condition, inner)
+            .and_then(|(own, other, attno, equality)| tie(own, other, attno, equality))
+            .into_iter()
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The arguments of an operator with two.
+fn sides(operator: &Node) -> Option<[&Node; 2]> {
+    operator.nodes("args").ok()?.try_into().ok()
+}
+
+/// `EXISTS (SELECT … FROM other WHERE other.d = own.c)`.
+fn exists_ties(inner: &Node) -> impl Iterator<Item = (Var, &Node, i32, &Node)> {
+    let quals = inner.value("jointree").as_node().map(|tree| tree.value("quals"));
+    let equalities = quals.map(conjuncts).unwrap_or_default().into_iter();
+    equalities
+        .filter(|condition| condition.is("OPEXPR"))
+        .flat_map(move |condition| {
+            let both = sides(condition)
+                .and_then(|[a, b]| Some([(as_var(a)?, as_var(b)?), (as_var(b)?, as_var(a)?)]));
+            both.into_iter().flatten().filter_map(move |(own, other)| {
+                let outer = own.levels_up == 1 && other.levels_up == 0;
+                let own = Var { levels_up: 0, ..own };
+                let rtable = inner.nodes("rtable").ok()?;
+                let entry = rtable.get(other.rtindex.checked_sub(1)?)?;
+                outer.then_some((own, *entry, other.attno, condition))
+            })
+        })
+}
+
+/// `own.c IN (SELECT other.d FROM …)`, whatever else the query does with the rows.
+fn any_tie<'a>(link: &'a Node, inner: &'a Node) -> Option<(Var, &'a Node, i32, &'a Node)> {
+    let equality = link
+        .value("testexpr")
+        .as_node()
+        .filter(|test| test.is("OPEXPR"))?;
+    let [own, column] = sides(equality)?;
+    let column = sublink_column(column)?;
+    if !inner.value("setOperations").is_null() {
+        return None;
+    }
+    let targets = inner.nodes("targetList").ok()?;
+    let target = targets.get(column.checked_sub(1)?)?;
+    let other = as_var(target.value("expr").as_node()?).filter(|var| var.levels_up == 0)?;
+    let rtable = inner.nodes("rtable").ok()?;
+    let entry = rtable.get(other.rtindex.checked_sub(1)?)?;
+    Some((as_var(own)?, *entry, other.attno, equality))
 }
 
 /// The entries whose columns a condition reads, if there are any and it reads nothing else.

@@ -34,6 +34,8 @@ struct Column {
     carriage: Carriage,
     /// Its name in the table, quoted; `None`: it only counts rows.
     name: Option<String>,
+    /// Its number in the table.
+    attno: i16,
     /// Which of the tables of a group it is of.
     member: usize,
     /// What is appended to give it its type and its collation.
@@ -53,6 +55,26 @@ enum Used {
         first: usize,
         member: usize,
     },
+}
+
+/// Where the rows of an entry are.
+pub(super) struct Place<'a> {
+    pub input: usize,
+    member: usize,
+    /// Its number in the range table.
+    index: usize,
+    pub relation: &'a Relation,
+    /// The input stands for other entries as well.
+    pub shared: bool,
+}
+
+/// A column of an input whose values can be sent to other servers.
+pub(super) struct Values {
+    /// Its place in the input.
+    pub column: usize,
+    pub type_oid: u32,
+    pub array_oid: u32,
+    pub array_sql: String,
 }
 
 /// What stands for the entries of an input.
@@ -115,9 +137,12 @@ impl<'b, 'a> Build<'b, 'a> {
             .collect::<Result<_, _>>()?;
         let (items, columns) = self.columns_of(&tables)?;
         let deal = (self.deal)(first, &self.facts.needs.columns(first));
-        let sql = self.text(group, &tables, &items, &deparser)?;
-        let known = (self.inputs.iter())
-            .position(|input| input.sql == sql && input.place == place && input.deal == deal);
+        let sql = text(&tables, &items)?;
+        let conditions = self.conditions(group, &tables, &deparser)?;
+        let known = self.inputs.iter().position(|input| {
+            (&input.sql, &input.conditions) == (&sql, &conditions)
+                && (&input.place, &input.deal) == (&place, &deal)
+        });
         let input = match known {
             Some(input) => input,
             None => {
@@ -127,6 +152,7 @@ impl<'b, 'a> Build<'b, 'a> {
                     name: names.join("\", \""),
                     place,
                     sql,
+                    conditions,
                     columns: slots,
                     deal,
                 });
@@ -179,6 +205,7 @@ impl<'b, 'a> Build<'b, 'a> {
             columns.push(Column {
                 carriage: carried(BOOL, self.snapshot)?,
                 name: None,
+                attno: 0,
                 member: 0,
                 suffix: String::new(),
             });
@@ -186,19 +213,15 @@ impl<'b, 'a> Build<'b, 'a> {
         Ok((items, columns))
     }
 
-    /// What a server is asked for.
-    fn text(
+    /// The conditions on the rows.
+    fn conditions(
         &self,
         group: &Group<'a>,
         tables: &[Table<'a>],
-        items: &[String],
         deparser: &Deparser<'_>,
-    ) -> Result<String, Refusal> {
-        let (mut from, mut conditions) = (Vec::new(), Vec::new());
+    ) -> Result<Vec<String>, Refusal> {
+        let mut conditions = Vec::new();
         for table in tables {
-            let only = if table.rte.bool("inh")? { "" } else { "ONLY " };
-            let name = QualifiedName::qualified(&table.relation.schema, &table.relation.name);
-            from.push(format!("{only}{name} AS {}", table.alias));
             let own = self.facts.filters.of_entry(table.rte);
             let own = own.map(|entry| entry.conditions.as_slice()).unwrap_or_default();
             let met = own.iter().filter(|condition| self.facts.is_met(condition));
@@ -213,11 +236,7 @@ impl<'b, 'a> Build<'b, 'a> {
             let sides = [column_sql(tables, *a)?, column_sql(tables, *b)?];
             conditions.push(sides.join(" OPERATOR(pg_catalog.=) "));
         }
-        let mut sql = format!("SELECT {} FROM {}", items.join(", "), from.join(", "));
-        if !conditions.is_empty() {
-            sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
-        }
-        Ok(sql)
+        Ok(conditions)
     }
 
     /// A column, as the server is asked for it and as the statement gets it.
@@ -253,6 +272,7 @@ impl<'b, 'a> Build<'b, 'a> {
         let column = Column {
             carriage,
             name: Some(name),
+            attno: column.attnum,
             member,
             suffix,
         };
@@ -337,6 +357,51 @@ impl<'b, 'a> Build<'b, 'a> {
         Ok((arrays, out))
     }
 
+    /// Where the rows of an entry are.
+    pub(super) fn place_of(&self, rte: &Node) -> Option<Place<'a>> {
+        let (_, used) = self.used.iter().find(|(known, _)| std::ptr::eq(*known, rte))?;
+        let (input, member) = match used {
+            Used::Rows(input) => (*input, 0),
+            Used::Beside { input, member, .. } => (*input, *member),
+        };
+        let firsts = self
+            .used
+            .iter()
+            .filter(|(_, used)| matches!(used, Used::Rows(of) if *of == input));
+        Some(Place {
+            input,
+            member,
+            index: self.facts.filters.of_entry(rte)?.index,
+            relation: relation_of(self.snapshot, rte).ok()?,
+            shared: firsts.count() > 1,
+        })
+    }
+
+    /// The values of a column, if they travel as they are.
+    pub(super) fn values(&self, place: &Place<'_>, attno: i16) -> Option<Values> {
+        let mut columns = self.carriages.get(place.input)?.iter();
+        let column = columns.position(|column| (column.member, column.attno) == (place.member, attno))?;
+        let carriage = &self.carriages.get(place.input)?.get(column)?.carriage;
+        let (type_oid, array_oid) = carriage.carried.array.filter(|_| carriage.carried.binary)?;
+        Some(Values {
+            column,
+            type_oid,
+            array_oid,
+            array_sql: carriage.array_sql.clone(),
+        })
+    }
+
+    /// A column in what the servers of an input are asked.
+    pub(super) fn value_sql(&self, query: &Node, place: &Place<'_>, attno: i16) -> Option<String> {
+        let names = Names(self.snapshot);
+        let alias = Deparser::new(query, &names, self.replace)
+            .ok()?
+            .alias(place.index)
+            .ok()?;
+        let column = place.relation.column(attno)?;
+        Some(format!("{}.{}", quote_ident(&alias), quote_ident(&column.name)))
+    }
+
     /// What stands for an entry; `None`: it is no input.
     pub(super) fn item(&self, items: &[Items], entry: &FromItem<'_>) -> Option<String> {
         let (_, used) = self
@@ -395,6 +460,17 @@ impl<'b, 'a> Build<'b, 'a> {
         }
         Ok(out)
     }
+}
+
+/// What a server is asked for, without conditions.
+fn text(tables: &[Table<'_>], items: &[String]) -> Result<String, Refusal> {
+    let mut from = Vec::new();
+    for table in tables {
+        let only = if table.rte.bool("inh")? { "" } else { "ONLY " };
+        let name = QualifiedName::qualified(&table.relation.schema, &table.relation.name);
+        from.push(format!("{only}{name} AS {}", table.alias));
+    }
+    Ok(format!("SELECT {} FROM {}", items.join(", "), from.join(", ")))
 }
 
 /// A column of one of the tables of an input.

@@ -14,7 +14,8 @@ use wire::FormatCode;
 use wire::backend::{Backend, DataRow, ErrorFields};
 use wire::frame::Message;
 
-use super::run::{Asked, Run, Texts};
+use super::reduce::Pulling;
+use super::run::{Asked, Run};
 use super::transfer::format_of;
 use super::{Args, Extra};
 use crate::exec::arrays::ArrayColumns;
@@ -23,9 +24,9 @@ use crate::exec::statement::{ParamValue, Planned, place_of, places_of};
 use crate::session::{Fault, Session};
 
 /// A server that is asked, and for which inputs.
-struct Asking {
-    shard: ShardId,
-    inputs: Vec<usize>,
+pub(super) struct Asking {
+    pub(super) shard: ShardId,
+    pub(super) inputs: Vec<usize>,
 }
 
 /// What was pulled.
@@ -96,6 +97,7 @@ impl Session {
         }
         self.check_reach(all.len(), &planned.plan, writes)?;
         self.observation.over(&all);
+        let again = self.may_ask_again(planned, gather);
         let indexes = self.enlist_all(&order).await?;
         let extras = self.times(&planned.plan.prelude, values, indexes[0]).await?;
         if gather.slots.iter().any(|slot| slot.carried.read_by_settings) {
@@ -116,19 +118,22 @@ impl Session {
             origins: &[],
             only_reads: true,
         };
-        let home = context.snapshot.home();
-        let texts: Vec<String> = asking
-            .iter()
-            .map(|asking| gather.text_for(&asking.inputs, asking.shard == home))
-            .collect();
         let mut formats = vec![FormatCode::Binary];
         formats.extend(gather.slots.iter().map(|slot| format_of(slot.carried.binary)));
         let limit_bytes = self.gather_limit();
         let mut sink = Inputs::new(&run, gather, &context.snapshot, targets, limit_bytes);
-        let scattered = self
-            .scatter(&run, Texts::Each(&texts), &formats, 0, &mut sink)
-            .await;
-        scattered.map_err(|fault| with_views(fault, gather))?;
+        let pulling = Pulling {
+            gather,
+            asking: &asking,
+            run: &run,
+            home: context.snapshot.home(),
+            formats: &formats,
+        };
+        let pulled = match again {
+            true => self.pull_reduced(&pulling, &mut sink).await,
+            false => self.pull_steps(&pulling, &gather.all_steps(), &mut sink).await,
+        };
+        pulled.map_err(|fault| with_views(fault, gather))?;
         self.engine.metrics.rows_gathered.add(sink.rows);
         self.observation.moved(sink.rows, sink.bytes);
         let arrays = sink.finish();
@@ -193,7 +198,7 @@ fn with_views(fault: Fault, gather: &Gather) -> Fault {
 }
 
 /// The rows of each input as arrays.
-struct Inputs<'a> {
+pub(super) struct Inputs<'a> {
     run: &'a Run<'a>,
     gather: &'a Gather,
     snapshot: &'a Snapshot,
@@ -203,6 +208,8 @@ struct Inputs<'a> {
     rows: u64,
     bytes: usize,
     limit_bytes: usize,
+    /// Servers have been asked.
+    begun: bool,
 }
 
 impl<'a> Inputs<'a> {
@@ -229,7 +236,27 @@ impl<'a> Inputs<'a> {
             rows: 0,
             bytes: 0,
             limit_bytes,
+            begun: false,
         }
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// How many rows of an input are there.
+    pub(super) fn rows_of(&self, input: usize) -> u64 {
+        let lanes = self.arrays.get(input).map(Vec::as_slice).unwrap_or_default();
+        lanes.iter().map(|lane| u64::from(lane.rows())).sum()
+    }
+
+    /// The different values of a column of an input whose rows are not dealt out.
+    pub(super) fn values(&self, input: usize, column: usize) -> Option<Bytes> {
+        self.arrays.get(input)?.first()?.distinct(column)
     }
 
     /// For each target all columns in PostgreSQL's binary form, in the order of [`Gather::arrays`].

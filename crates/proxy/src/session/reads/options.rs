@@ -220,7 +220,12 @@ pub(in super::super) fn shown(name: &str, settings: &SettingsHistory, hold: pool
 /// `Some`: reads over several shards want a snapshot of the cluster. Whether they are from primaries, as they must be.
 pub(in super::super) fn snapshot_of_cluster(settings: &SettingsHistory) -> Option<bool> {
     let wanted = settings.own(READ_SNAPSHOT) == Some("cluster");
-    wanted.then(|| ReadOptions::of(settings).from == ReadFrom::Primary)
+    wanted.then(|| is_from_primaries(settings))
+}
+
+/// Whether reads outside of transactions go to primaries only.
+pub(in super::super) fn is_from_primaries(settings: &SettingsHistory) -> bool {
+    ReadOptions::of(settings).from == ReadFrom::Primary
 }
 
 /// What a session says of how its statements wait for a server that is away.
