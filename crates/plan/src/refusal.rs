@@ -319,9 +319,9 @@ refusals! {
         "PREPARE p AS SELECT * FROM orders",
         "use the driver's prepared statements (extended protocol)";
     Cursor = "DRV7002",
-        "a cursor over sharded tables is not handled yet",
-        "DECLARE c CURSOR FOR SELECT * FROM orders",
-        "fetch with LIMIT, or use a portal with a row limit";
+        "such a cursor over sharded tables is not handled",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM orders",
+        "leave out WITH HOLD and FOR UPDATE, fetch with LIMIT, or use a portal with a row limit";
     DoBlock = "DRV7003",
         "the DO block is not proved to stay on the home shard",
         "DO $$ BEGIN DELETE FROM orders; END $$",

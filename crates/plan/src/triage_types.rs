@@ -39,6 +39,8 @@ pub enum Triage {
     CopyQuery(Box<CopyStatement>),
     /// CREATE TABLE … AS a query that needs [`Triage::Analyze`].
     CreateAs(Box<sql::CreateTableAs>),
+    /// DECLARE of a cursor for a query that needs [`Triage::Analyze`].
+    Cursor(Box<sql::Cursor>),
     /// EXPLAIN of a statement that needs [`Triage::Analyze`].
     Explain(Box<ExplainPlan>),
     /// Nothing runs.

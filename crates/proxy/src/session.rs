@@ -20,6 +20,7 @@ mod copy_many;
 mod copy_one;
 mod copy_query;
 mod create_as;
+mod cursor;
 mod deadlock;
 mod describe;
 mod drift;

@@ -100,7 +100,7 @@ pub(super) fn by_rule(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         Rule::Explain => super::explain(raw, cx),
         Rule::Copy => utility::copy(raw, cx),
         Rule::Prepared => utility::home_or(raw, cx, RefusalCode::PrepareSql),
-        Rule::Declare => utility::home_or(raw, cx, RefusalCode::Cursor),
+        Rule::Declare => utility::declare(raw, cx),
         Rule::HomeProcess => Ok(Triage::Home),
         Rule::SetConstraints => utility::set_constraints(cx),
         Rule::Tables => utility::tables(raw, cx),

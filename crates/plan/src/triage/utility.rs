@@ -210,6 +210,14 @@ pub(super) fn home_or(raw: &RawStatement, cx: &Resolver<'_>, code: RefusalCode) 
     }
 }
 
+/// DECLARE: at home, with the rows of a query that is not.
+pub(super) fn declare(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
+    match &raw.detail {
+        Detail::Cursor(cursor) if cx.needs_analysis(raw) => Ok(Triage::Cursor(Box::new(cursor.clone()))),
+        _ => home_or(raw, cx, RefusalCode::Cursor),
+    }
+}
+
 /// TRUNCATE and LOCK.
 pub(super) fn tables(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let names = match &raw.detail {

@@ -23,6 +23,7 @@ fn words(triage: &Triage) -> String {
         Triage::Copy(_) => "copy".to_owned(),
         Triage::CopyQuery(_) => "copy of a query".to_owned(),
         Triage::CreateAs(_) => "home, with rows of a query".to_owned(),
+        Triage::Cursor(_) => "cursor at home, over rows of a query".to_owned(),
         Triage::Explain(_) => "explain".to_owned(),
         Triage::Refuse(refusal) => refusal.code.to_string(),
         Triage::Ddl(plan) => ddl(plan),

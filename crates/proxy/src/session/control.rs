@@ -53,6 +53,7 @@ impl Session {
             Triage::Copy(plan) => self.read_on_many(ManyRead::Copy { plan, text }).await,
             Triage::CopyQuery(copy) => self.read_on_many(ManyRead::CopyQuery { copy, text }).await,
             Triage::CreateAs(create) => Box::pin(self.run_create_as(create, text)).await,
+            Triage::Cursor(cursor) => Box::pin(self.run_cursor(cursor, text)).await,
             Triage::Drover(wanted) => self.run_drover(wanted, text).await,
             Triage::Explain(plan) => self.read_on_many(ManyRead::Explain { plan, text }).await,
             Triage::Refuse(refusal) => Err(Fault::refused(refusal)),

@@ -35,6 +35,9 @@ use crate::server::ServerConn;
 /// Bytes that are handed to the server at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
+/// What to do where the rows are too many.
+const CREATE_FIRST: &str = "create the table first and insert the rows in several statements";
+
 /// Types whose values are numbers of objects, which differ from shard to shard: oid and the reg… types.
 const OBJECT_IDS: [u32; 12] = [26, 24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191];
 
@@ -69,7 +72,9 @@ impl Session {
             self.block.open("BEGIN".to_owned(), true);
             self.settings.begin();
         }
-        let (rows, count) = self.rows_as_copied(&planned, &shards, query).await?;
+        let (rows, count) = self
+            .rows_as_copied(&planned, &shards, query, ("new table", CREATE_FIRST))
+            .await?;
         self.define_in_block(&DdlPlan::at(DdlPlace::Home), &definition, kind)
             .await?;
         self.copy_home(&table, &rows).await?;
@@ -109,11 +114,12 @@ impl Session {
     }
 
     /// Runs the query with its rows kept: CopyData messages, and how many rows.
-    async fn rows_as_copied(
+    pub(super) async fn rows_as_copied(
         &mut self,
         planned: &Planned,
         shards: &[catalog::ShardId],
         query: &str,
+        (what, instead): (&str, &str),
     ) -> Result<(BytesMut, u64), Fault> {
         let columns = planned.columns.as_deref().and_then(decode_columns);
         let width = columns.map_or(0, |columns| columns.len());
@@ -133,9 +139,9 @@ impl Session {
         let rows = self.copied_rows(kept);
         result?;
         if too_large {
-            let text = format!("the rows of the new table exceed {limit} bytes");
-            let fields = ErrorFields::error("53400", text)
-                .with_hint("Raise gather_max_bytes, or create the table first and insert the rows in several statements.");
+            let text = format!("the rows of the {what} exceed {limit} bytes");
+            let hint = format!("Raise gather_max_bytes, or {instead}.");
+            let fields = ErrorFields::error("53400", text).with_hint(&hint);
             return Err(Fault::Statement(Box::new(fields)));
         }
         Ok((rows, writer.rows()))
@@ -185,7 +191,7 @@ impl Session {
 }
 
 /// An error in a part of the text, with its place in the whole.
-fn in_whole(mut fault: Fault, text: &str, start: usize) -> Fault {
+pub(super) fn in_whole(mut fault: Fault, text: &str, start: usize) -> Fault {
     if let Fault::Statement(fields) = &mut fault {
         let before = text.get(..start).map_or(0, |before| before.chars().count());
         let before = u32::try_from(before).unwrap_or(0);
@@ -216,8 +222,8 @@ pub(super) fn parts<'t>(
     Some((query.into(), definition.into()))
 }
 
-/// Why the rows of a query cannot be carried into a new table; `None`: they can.
-fn obstacle(planned: &Planned, snapshot: &Snapshot) -> Option<&'static str> {
+/// Why the rows of a query cannot be carried into a new table or a cursor; `None`: they can.
+pub(super) fn obstacle(planned: &Planned, snapshot: &Snapshot) -> Option<&'static str> {
     if planned.plan.kind != StatementKind::Select || planned.plan.writes {
         return Some("it writes, locks or is volatile");
     }

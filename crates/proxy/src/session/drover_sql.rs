@@ -364,6 +364,18 @@ impl Session {
                 ));
                 lines
             }
+            Triage::Cursor(cursor) => {
+                let query = super::cursor::query_of(cursor, piece).unwrap_or_default();
+                let (planned, shards) = self.plan_inner(query).await?;
+                let context = self.plan_context().await?;
+                let mut lines = vec!["Home: the cursor, over the rows of:".to_owned()];
+                lines.extend(plan::explain_route(
+                    &planned.plan,
+                    &context.snapshot,
+                    shards.as_deref(),
+                ));
+                lines
+            }
             _ => vec!["answered by Drover".to_owned()],
         };
         self.plan_rows(lines)
