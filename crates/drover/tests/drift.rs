@@ -273,6 +273,76 @@ fn schemas_that_drifted_are_described_by_the_statements_that_mend_them() {
     assert_eq!(out.matches("\"shard\": \"shard_3\"").count(), 4, "{out}");
 }
 
+/// Roles belong to the whole server, where others of these tests have theirs: compared are those that the database knows.
+#[test]
+fn roles_and_base_types_that_drifted_are_described() {
+    let (_site, proxy) = start();
+    let mut client = proxy.client();
+    let name = format!("drift_{}", proxy.target().database);
+    run(
+        &mut client,
+        "CREATE TABLE t (id bigint PRIMARY KEY) WITH (drover.shard_key = 'id')",
+    );
+    let mut on = shards(&proxy);
+    let base_type = "CREATE TYPE lower_text;
+         CREATE FUNCTION lt_in(cstring) RETURNS lower_text LANGUAGE internal IMMUTABLE STRICT AS 'textin';
+         CREATE FUNCTION lt_out(lower_text) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
+         CREATE TYPE lower_text (INPUT = lt_in, OUTPUT = lt_out, LIKE = text)";
+    for shard in &mut on {
+        run(shard, "SET session_replication_role = replica");
+        run(
+            shard,
+            &format!(
+                "CREATE ROLE {name}_all; CREATE ROLE {name} LOGIN CONNECTION LIMIT 7; GRANT {name}_all TO {name};
+                 ALTER ROLE {name} SET work_mem = '1MB'; ALTER ROLE {name} SET search_path = \"$user\", public; GRANT SELECT ON t TO {name}; {base_type}"
+            ),
+        );
+    }
+    let (code, out, errors) = drover(&proxy, &["schema", "diff"]);
+    assert_eq!(code, 0, "{out}{errors}");
+    run(
+        &mut on[1],
+        &format!("REVOKE SELECT ON t FROM {name}; DROP ROLE {name}, {name}_all"),
+    );
+    run(
+        &mut on[2],
+        &format!(
+            "ALTER ROLE {name} CONNECTION LIMIT 8; ALTER ROLE {name} SET work_mem = '2MB'; REVOKE {name}_all FROM {name};
+             ALTER TYPE lower_text SET (STORAGE = external)"
+        ),
+    );
+    let (code, out, _) = drover(&proxy, &["schema", "diff"]);
+    assert_eq!(code, 1);
+    let lines = |out: &str| -> Vec<String> {
+        let lines = out.lines().filter(|line| line.starts_with("-- shard"));
+        lines.map(str::to_owned).collect()
+    };
+    let expected = [
+        format!("-- shard_2: role {name} is missing"),
+        format!("-- shard_2: role {name}_all is missing"),
+        format!("-- shard_2: role membership {name} in {name}_all is missing"),
+        format!("-- shard_2: role setting {name} search_path is missing"),
+        format!("-- shard_2: role setting {name} work_mem is missing"),
+        format!("-- shard_2: grant public.t SELECT to {name} is missing"),
+        format!("-- shard_3: role {name} is different"),
+        format!("-- shard_3: role membership {name} in {name}_all is missing"),
+        format!("-- shard_3: role setting {name} work_mem is different"),
+        "-- shard_3: type public.lower_text is different".to_owned(),
+    ];
+    assert_eq!(lines(&out), expected, "{out}");
+    let statements = out.split("-- shard_3").next().unwrap().lines();
+    let statements: Vec<&str> = statements.filter(|line| !line.starts_with("--")).collect();
+    run(&mut on[1], &statements.join("\n"));
+    let (_, out, _) = drover(&proxy, &["schema", "diff"]);
+    assert!(!out.contains("shard_2"), "{out}");
+    for shard in &mut on {
+        run(
+            shard,
+            &format!("DROP OWNED BY {name}; DROP ROLE {name}, {name}_all"),
+        );
+    }
+}
+
 /// What cannot be part of a transaction fails on the second shard.
 #[test]
 fn an_index_that_fails_on_one_shard_can_be_seen_and_mended() {

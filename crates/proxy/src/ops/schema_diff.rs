@@ -70,8 +70,10 @@ async fn compare(
     let Some((home, others)) = parts.split_first_mut() else {
         return Ok(Vec::new());
     };
-    let ours = inventory_of(home, &inventory::sql(&tables, true)).await?;
-    let sql = inventory::sql(&tables, false);
+    let ours = inventory_of(home, &inventory::sql(&tables, None)).await?;
+    let roles = ours.keys().filter(|(kind, _)| kind == "role");
+    let roles: Vec<String> = roles.map(|(_, name)| text_sql(name)).collect();
+    let sql = inventory::sql(&tables, Some(&roles));
     let inventories = try_join_all(others.iter_mut().map(|part| inventory_of(part, &sql))).await?;
     let mut differences = Vec::new();
     for (part, theirs) in others.iter().zip(&inventories) {
@@ -130,6 +132,12 @@ fn between(shard: &str, ours: &Inventory, theirs: &Inventory) -> Vec<SchemaDiffe
             found: their.cloned(),
         });
     }
+    // Everything else may need them.
+    differences.sort_by_key(|difference| match difference.kind.as_str() {
+        "role" => 0,
+        "role membership" | "role setting" => 1,
+        _ => 2,
+    });
     differences
 }
 

@@ -2,8 +2,10 @@
 //! schema.
 
 /// Kind, name and definition of everything that a shard should have. `tables` are the sharded and reference tables, as rows of
-/// a VALUES list; on another shard than `home` every further table is listed too: nobody expects it there.
-pub(super) fn sql(tables: &[String], home: bool) -> String {
+/// a VALUES list. On the home shard `roles` is `None`: those that have to do with this database. On the others they are the home
+/// shard's, as it quotes them, and every further table is listed too: nobody expects it there.
+pub(super) fn sql(tables: &[String], roles: Option<&[String]>) -> String {
+    let home = roles.is_none();
     let values = match tables {
         [] => "SELECT NULL::text, NULL::text WHERE false".to_owned(),
         tables => format!("VALUES {}", tables.join(", ")),
@@ -17,10 +19,8 @@ pub(super) fn sql(tables: &[String], home: bool) -> String {
         ),
         false => ("", OTHER_TABLES),
     };
-    let (home_only, home_only_type) = match home {
-        true => (HOME_ONLY, HOME_ONLY_TYPE),
-        false => ("false", "false"),
-    };
+    let roles = known_roles(roles);
+    let made = made_sql(home);
     format!(
         "WITH RECURSIVE named(nspname, relname) AS ({values}), r AS (
   SELECT c.oid FROM named s JOIN pg_namespace n ON n.nspname = s.nspname
@@ -39,6 +39,8 @@ pub(super) fn sql(tables: &[String], home: bool) -> String {
          r.relkind IN ('r', 'p', 'm', 'f', 'S') AND c.rel NOT IN (SELECT oid FROM t)
          AND r.relnamespace <> 'pg_catalog'::regnamespace AS home
   FROM closed c JOIN pg_class r ON r.oid = c.rel
+), known(oid) AS ({roles}), role AS (
+  SELECT o.* FROM known k JOIN pg_roles o ON o.oid = k.oid WHERE o.rolname NOT LIKE 'pg\\_%'
 ), ns AS (
   SELECT oid, nspname, nspowner FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
   AND nspname NOT IN ('drover', 'drover_internal')
@@ -47,10 +49,35 @@ pub(super) fn sql(tables: &[String], home: bool) -> String {
 )
 {TABLES}
 {SHARED}
+{ROLES}
 UNION ALL SELECT 'view', format('%I.%I', n.nspname, c.relname),
   format('CREATE OR REPLACE VIEW %I.%I AS %s', n.nspname, c.relname, pg_get_viewdef(c.oid))
   FROM pg_class c JOIN ns n ON n.oid = c.relnamespace WHERE c.relkind = 'v'
   AND ('pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM member) {missing_views}
+{made}
+{others}"
+    )
+}
+
+fn known_roles(roles: Option<&[String]>) -> String {
+    match roles {
+        None => ROLES_OF_DATABASE.to_owned(),
+        Some([]) => "SELECT NULL::oid WHERE false".to_owned(),
+        Some(names) => format!(
+            "SELECT oid FROM pg_roles WHERE quote_ident(rolname) IN ({})",
+            names.join(", ")
+        ),
+    }
+}
+
+/// Functions, aggregates, operators, and composite types.
+fn made_sql(home: bool) -> String {
+    let (home_only, home_only_type) = match home {
+        true => (HOME_ONLY, HOME_ONLY_TYPE),
+        false => ("false", "false"),
+    };
+    format!(
+        "\
 UNION ALL SELECT 'function', format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)),
   pg_get_functiondef(p.oid)
   FROM pg_proc p JOIN ns n ON n.oid = p.pronamespace WHERE p.prokind <> 'a'
@@ -59,7 +86,7 @@ UNION ALL SELECT 'function (aggregate)', format('%I.%I(%s)', n.nspname, p.pronam
   format('CREATE AGGREGATE %I.%I(%s) (SFUNC = %s, STYPE = %s%s%s%s%s)', n.nspname, p.proname,
     CASE p.pronargs WHEN 0 THEN '*' ELSE pg_get_function_arguments(p.oid) END, a.aggtransfn, format_type(a.aggtranstype, NULL),
     ', FINALFUNC = ' || nullif(a.aggfinalfn, 0)::regproc, ', COMBINEFUNC = ' || nullif(a.aggcombinefn, 0)::regproc,
-    format(', INITCOND = %L', a.agginitval), ', PARALLEL = ' || CASE p.proparallel WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' END)
+    ', INITCOND = ' || quote_literal(a.agginitval), ', PARALLEL = ' || CASE p.proparallel WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' END)
   FROM pg_proc p JOIN ns n ON n.oid = p.pronamespace JOIN pg_aggregate a ON a.aggfnoid = p.oid WHERE ('pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only})
 UNION ALL SELECT 'operator', o.oid::regoperator::text, format('CREATE OPERATOR %I.%s (FUNCTION = %s%s, RIGHTARG = %s)', n.nspname,
     o.oprname, p.oid::regproc, ', LEFTARG = ' || format_type(nullif(o.oprleft, 0), NULL), format_type(o.oprright, NULL))
@@ -68,8 +95,7 @@ UNION ALL SELECT 'type', format('%I.%I', n.nspname, y.typname), format('CREATE T
   (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
    FROM pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped))
   FROM pg_type y JOIN ns n ON n.oid = y.typnamespace JOIN pg_class c ON c.oid = y.typrelid AND c.relkind = 'c'
-  WHERE ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only_type})
-{others}"
+  WHERE ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member) AND NOT ({home_only_type})"
     )
 }
 
@@ -163,4 +189,41 @@ UNION ALL SELECT 'type', format('%I.%I', n.nspname, y.typname), format('CREATE T
   (SELECT format(', COLLATION = %I.%I', cn.nspname, co.collname) FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
    WHERE co.oid = r.rngcollation AND co.collname <> 'default'))
   FROM pg_type y JOIN ns n ON n.oid = y.typnamespace JOIN pg_range r ON r.rngtypid = y.oid
-  WHERE ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member)";
+  WHERE ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member)
+UNION ALL SELECT 'type', format('%I.%I', n.nspname, y.typname), format('CREATE TYPE %I.%I (INPUT = %s, OUTPUT = %s%s%s%s%s%s, INTERNALLENGTH = %s%s, ALIGNMENT = %s, STORAGE = %s, CATEGORY = %L, PREFERRED = %s%s%s, DELIMITER = %L, COLLATABLE = %s)',
+  n.nspname, y.typname, y.typinput, y.typoutput, ', RECEIVE = ' || nullif(y.typreceive, 0)::regproc, ', SEND = ' || nullif(y.typsend, 0)::regproc,
+  ', TYPMOD_IN = ' || nullif(y.typmodin, 0)::regproc, ', TYPMOD_OUT = ' || nullif(y.typmodout, 0)::regproc, ', ANALYZE = ' || nullif(y.typanalyze, 0)::regproc,
+  CASE WHEN y.typlen < 0 THEN 'VARIABLE' ELSE y.typlen::text END, CASE WHEN y.typbyval THEN ', PASSEDBYVALUE' END,
+  CASE y.typalign WHEN 'c' THEN 'char' WHEN 's' THEN 'int2' WHEN 'i' THEN 'int4' ELSE 'double' END,
+  CASE y.typstorage WHEN 'p' THEN 'plain' WHEN 'e' THEN 'external' WHEN 'x' THEN 'extended' ELSE 'main' END, y.typcategory, y.typispreferred,
+  ', DEFAULT = ' || quote_literal(y.typdefault), ', ELEMENT = ' || format_type(nullif(y.typelem, 0), NULL), y.typdelim, y.typcollation <> 0)
+  FROM pg_type y JOIN ns n ON n.oid = y.typnamespace WHERE y.typtype = 'b' AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = y.oid)
+  AND ('pg_type'::regclass, y.oid) NOT IN (SELECT classid, objid FROM member)";
+
+/// Roles that own something in this database or have rights on something, and those that they are members of.
+const ROLES_OF_DATABASE: &str = "\
+SELECT d.refobjid FROM pg_shdepend d JOIN pg_database b ON b.oid = d.dbid AND b.datname = current_database()
+  WHERE d.refclassid = 'pg_authid'::regclass
+  UNION SELECT m.roleid FROM known k JOIN pg_auth_members m ON m.member = k.oid";
+
+/// Roles but for their passwords. Settings that are lists are stored with their quotes. The options of a membership that not every release of PostgreSQL has are read by name.
+const ROLES: &str = "\
+UNION ALL SELECT 'role', quote_ident(o.rolname), format('CREATE ROLE %I %s %s %s %s %s %s %s CONNECTION LIMIT %s%s', o.rolname,
+    CASE WHEN o.rolsuper THEN 'SUPERUSER' ELSE 'NOSUPERUSER' END, CASE WHEN o.rolinherit THEN 'INHERIT' ELSE 'NOINHERIT' END,
+    CASE WHEN o.rolcreaterole THEN 'CREATEROLE' ELSE 'NOCREATEROLE' END, CASE WHEN o.rolcreatedb THEN 'CREATEDB' ELSE 'NOCREATEDB' END,
+    CASE WHEN o.rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END, CASE WHEN o.rolreplication THEN 'REPLICATION' ELSE 'NOREPLICATION' END,
+    CASE WHEN o.rolbypassrls THEN 'BYPASSRLS' ELSE 'NOBYPASSRLS' END, o.rolconnlimit, 
+    ' VALID UNTIL ' || quote_literal((o.rolvaliduntil AT TIME ZONE 'UTC') || CASE WHEN isfinite(o.rolvaliduntil) THEN '+00' ELSE '' END))
+  FROM role o
+UNION ALL SELECT 'role membership', format('%I in %I', o.rolname, g.rolname), format('GRANT %I TO %I%s%s%s', g.rolname, o.rolname,
+    CASE WHEN m.admin_option THEN ' WITH ADMIN OPTION' END,
+    CASE WHEN to_jsonb(m) ->> 'inherit_option' = 'false' AND o.rolinherit THEN ' WITH INHERIT FALSE' END,
+    CASE WHEN to_jsonb(m) ->> 'set_option' = 'false' THEN ' WITH SET FALSE' END)
+  FROM role o JOIN pg_auth_members m ON m.member = o.oid JOIN pg_roles g ON g.oid = m.roleid
+UNION ALL SELECT 'role setting', format('%I %s%s', o.rolname, c.name, CASE WHEN s.setdatabase <> 0 THEN ' in this database' END),
+    format('ALTER ROLE %I%s SET %s TO %s', o.rolname, CASE WHEN s.setdatabase <> 0 THEN format(' IN DATABASE %I', current_database()) END,
+    c.name, CASE WHEN g.lists THEN c.value ELSE quote_literal(c.value) END)
+  FROM role o JOIN pg_db_role_setting s ON s.setrole = o.oid
+  AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())), unnest(s.setconfig) i(item),
+  LATERAL (SELECT split_part(i.item, '=', 1), substr(i.item, strpos(i.item, '=') + 1)) c(name, value),
+  LATERAL (SELECT c.name IN ('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries')) g(lists)";
