@@ -3,10 +3,12 @@
 
   bench/bulk.py --drover PATH             10 million rows by COPY, 1 million by INSERT, three times each
   bench/bulk.py --drover PATH --quick     a tenth of it, once
+  bench/bulk.py --drover PATH --only carried --rows 10000000      rows from a query, stored on other shards
 
-Starts `drover dev` with four shards. *Through Drover*, one psql loads all rows into a sharded table. *Direct*, four psql at
-once load a quarter each into a plain table of every shard's server, past Drover: nobody has to find out which row belongs
-where, and no guard looks at them. The two are measured in turns. CPU is that of the Drover process and of all processes of the four
+Starts `drover dev` with four shards. *Through Drover*, one psql (or four at once) loads all rows into a sharded table. *Direct*,
+four psql at once load a quarter each into a plain table of every shard's server, past Drover: nobody has to find out which row
+belongs where, and no guard looks at them. *Carried*: INSERT … SELECT from a table sharded by one column into one sharded by
+another; direct, the servers copy a quarter each from table to table. The two are measured in turns. CPU is that of the Drover process and of all processes of the four
 servers; memory is the largest that Drover had while it loaded.
 """
 
@@ -25,7 +27,15 @@ import time
 import pooler
 
 SHARDS = 4
-INSERT_ROWS = 1000
+
+# Kind, rows as a part of --rows, rows of a statement, clients of Drover.
+LOADS = {
+    "copy": ("COPY", 1, 0, 1),
+    "insert": ("INSERT", 10, 1000, 1),
+    "long": ("INSERT", 10, 10_000, 1),
+    "clients": ("INSERT", 10, 1000, SHARDS),
+    "carried": ("CARRIED", 1, 0, 1),
+}
 
 
 def main():
@@ -36,8 +46,12 @@ def main():
     try:
         cluster = Cluster(options, work, running)
         print(headline(options))
-        for kind, rows in (("COPY", options.rows), ("INSERT", options.rows // 10)):
-            report(kind, rows, measure(options, work, cluster, kind, rows))
+        for load in options.only:
+            kind, part, of_statement, clients = LOADS[load]
+            rows = options.rows // part
+            found = measure(options, work, cluster, (kind, of_statement, clients), rows)
+            title = kind + (f", {of_statement:,} rows each" if of_statement else "")
+            report(title + (f", {clients} clients" if clients > 1 else ""), rows, found)
     finally:
         for process in reversed(running):
             pooler.stop(process)
@@ -49,9 +63,13 @@ def arguments():
     parser.add_argument("--drover", default="target/dist/drover", help="the binary (default target/dist/drover)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, once")
     parser.add_argument("--rows", type=int, help="rows by COPY; a tenth of them by INSERT (default 10,000,000)")
+    parser.add_argument("--only", default="copy,insert,long,clients", help="loads, of " + ", ".join(LOADS))
     parser.add_argument("--repeats", type=int, help="interleaved repetitions (default 3)")
     parser.add_argument("--bin", default=pooler.find_binaries(), help="folder of PostgreSQL's binaries")
     options = parser.parse_args()
+    options.only = options.only.split(",")
+    if not set(options.only) <= set(LOADS):
+        parser.error(f"--only: {', '.join(LOADS)}")
     options.rows = options.rows or (1_000_000 if options.quick else 10_000_000)
     options.repeats = options.repeats or (1 if options.quick else 3)
     if not pathlib.Path(options.drover).exists():
@@ -88,8 +106,9 @@ class Cluster:
         for server in servers:
             self.run(f"{admin}:{server['port']}/postgres", "CREATE DATABASE direct")
             self.shards.append(f"{admin}:{server['port']}/direct")
-            self.run(self.shards[-1], "CREATE TABLE narrow (k bigint, v int)")
+            self.run(self.shards[-1], "CREATE TABLE narrow (k bigint, v int); CREATE TABLE source (k bigint, v int)")
         self.run(self.drover, "CREATE TABLE narrow (k bigint, v int) WITH (drover.shard_key = 'k')")
+        self.run(self.drover, "CREATE TABLE source (k bigint, v int) WITH (drover.shard_key = 'v')")
 
     def run(self, url, sql):
         command = [self.psql, "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]
@@ -97,7 +116,8 @@ class Cluster:
 
     def load(self, url, kind, path):
         """A psql that loads a file."""
-        how = ["-c", f"\\copy narrow from '{path}'"] if kind == "COPY" else ["-f", path]
+        carried = "INSERT INTO narrow SELECT k, v FROM source"
+        how = {"COPY": ["-c", f"\\copy narrow from '{path}'"], "CARRIED": ["-c", carried], "INSERT": ["-f", path]}[kind]
         command = [self.psql, "-Xq", "-v", "ON_ERROR_STOP=1", "-d", url, *how]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
@@ -122,42 +142,43 @@ class Cluster:
         return total
 
 
-def write_rows(path, kind, numbers):
+def write_rows(path, kind, of_statement, numbers):
+    of_statement = of_statement or 1000
     with open(path, "w") as out:
-        part = []
-        for number in numbers:
-            part.append(number)
-            if len(part) == INSERT_ROWS:
-                out.write(block(kind, part))
-                part = []
-        if part:
-            out.write(block(kind, part))
+        for start in range(numbers.start, numbers.stop, of_statement):
+            out.write(block(kind, range(start, min(start + of_statement, numbers.stop))))
 
 
 def block(kind, numbers):
-    if kind == "COPY":
-        return "".join(f"{number}\t{number % 1000}\n" for number in numbers)
-    rows = ",".join(f"({number},{number % 1000})" for number in numbers)
-    return f"INSERT INTO narrow VALUES {rows};\n"
+    if kind == "INSERT":
+        rows = ",".join(f"({number},{number % 1000})" for number in numbers)
+        return f"INSERT INTO narrow VALUES {rows};\n"
+    return "".join(f"{number}\t{number % 1000}\n" for number in numbers)
 
 
-def measure(options, work, cluster, kind, rows):
-    whole = work / f"{kind}.all"
-    write_rows(whole, kind, range(rows))
-    parts = [work / f"{kind}.{at}" for at in range(SHARDS)]
-    for at, part in enumerate(parts):
-        write_rows(part, kind, range(rows * at // SHARDS, rows * (at + 1) // SHARDS))
+def measure(options, work, cluster, load, rows):
+    kind, of_statement, clients = load
+    if kind == "CARRIED":
+        # Twice one thousand values of the key: every shard has some.
+        for url, most in [(cluster.drover, rows)] + [(url, rows // SHARDS) for url in cluster.shards]:
+            cluster.run(url, f"INSERT INTO source SELECT g, g % 2000 FROM generate_series(1, {most}) g")
+    paths = {}
+    for how, parts in (("drover", clients), ("direct", SHARDS)):
+        paths[how] = [work / f"{kind}.{how}.{at}" for at in range(parts)]
+        for at, path in enumerate(paths[how]):
+            if kind != "CARRIED":
+                write_rows(path, kind, of_statement, range(rows * at // parts, rows * (at + 1) // parts))
     progress = pooler.Progress(kind, 2 * options.repeats)
     found = {"drover": [], "direct": []}
     for repeat in range(options.repeats):
         for how in ("drover", "direct") if repeat % 2 == 0 else ("direct", "drover"):
-            loads = [(cluster.drover, whole)] if how == "drover" else list(zip(cluster.shards, parts))
-            row = one(cluster, kind, loads)
+            urls = [cluster.drover] * clients if how == "drover" else cluster.shards
+            row = one(cluster, kind, list(zip(urls, paths[how])))
             found[how].append(row)
             check(cluster, how, rows)
             progress.step(f"{how} {rows / row['wall'] / 1e3:.0f} k rows/s")
-    for path in (whole, *parts):
-        path.unlink()
+    for path in paths["drover"] + paths["direct"]:
+        path.unlink(missing_ok=True)
     return found
 
 
