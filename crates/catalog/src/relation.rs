@@ -285,6 +285,9 @@ pub struct Relation {
     pub global_indexes: Vec<u32>,
     /// Writing it may change rows of a table that has global indexes: its own, or those of tables that refer to it.
     pub writes_global_indexes: bool,
+    /// A constraint, default, generated column or index of it, or of one of its partitions, calls a function that does not come
+    /// with PostgreSQL. (Those of its columns' types do not count, nor do triggers.)
+    pub runs_own_code: bool,
     /// Why writing to it may silently see one slice of a sharded table, or needs a home table on another shard: an
     /// enabled trigger, CHECK, index expression or generated column whose function is not proved *for this placement*,
     /// also through foreign-key actions, partitions and inheritance; a BEFORE trigger that might change the sharding

@@ -27,6 +27,11 @@ pub struct Transfer {
     pub returning: bool,
     /// Each row gives exactly one row of RETURNING, in order.
     pub keeps_order: bool,
+    /// Nobody could tell several executions of `insert`, each with some of the rows, from one: nothing looks at the rows of
+    /// the whole statement (triggers, ON CONFLICT DO UPDATE, foreign keys within the table), or at other rows at all
+    /// (functions in constraints). And `source` calls nothing that may see rows which were written since it began. So rows
+    /// may be stored before the last has been read.
+    pub in_portions: bool,
 }
 
 /// A column on its way from one server to another.

@@ -44,6 +44,8 @@ mod pins;
 mod pipelines;
 #[path = "sessions/plain_indexes.rs"]
 mod plain_indexes;
+#[path = "sessions/portions.rs"]
+mod portions;
 #[path = "sessions/residency.rs"]
 mod residency;
 #[path = "sessions/rights.rs"]

@@ -7,6 +7,7 @@ use crate::{FkAction, ForeignKey, Function, Map, Oid, Placement, Relation, Set, 
 /// Sets [`Relation::unsafe_reason`] and [`Relation::read_unsafe_reason`].
 pub(super) fn judge(facts: &mut SnapshotBuilder, reach: &Reach, declared: &Set<(String, String)>) {
     let parts = run_on_write(facts);
+    note_own_code(facts, &parts);
     let mut reasons: Map<Oid, String> = Map::default();
     for relation in facts.relations.values().filter(|r| !r.system) {
         let judge = Judge {
@@ -64,6 +65,28 @@ fn run_on_write(facts: &SnapshotBuilder) -> Map<Oid, Vec<(DependKind, Object)>> 
             .push((DependKind::Trigger, object));
     }
     parts
+}
+
+/// Sets [`Relation::runs_own_code`].
+fn note_own_code(facts: &mut SnapshotBuilder, parts: &Map<Oid, Vec<(DependKind, Object)>>) {
+    let own = |(why, object): &(DependKind, Object)| {
+        let (Object::Function(oid) | Object::Operator(oid) | Object::Type(oid)) = object else {
+            return false;
+        };
+        *why != DependKind::Trigger && !oid.is_builtin()
+    };
+    let mut work: Vec<Oid> = parts
+        .iter()
+        .filter(|(_, objects)| objects.iter().any(own))
+        .map(|(oid, _)| *oid)
+        .collect();
+    while let Some(oid) = work.pop() {
+        if let Some(relation) = facts.relations.get_mut(&oid)
+            && !std::mem::replace(&mut relation.runs_own_code, true)
+        {
+            work.extend(relation.parents.iter().copied());
+        }
+    }
 }
 
 struct Judge<'a> {

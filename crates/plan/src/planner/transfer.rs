@@ -12,6 +12,7 @@
 //! INSERT … VALUES comes here, too, where a key or a value is not known before the statement runs (it reads the clock, or a
 //! table): the rows are what one server makes of them, and are carried from there.
 
+mod portions;
 mod values;
 
 use std::collections::HashSet;
@@ -71,6 +72,7 @@ pub(super) fn instead(
             None => values::as_query(tree)
                 .and_then(|tree| Some(Move::of(analyzed, snapshot, &tree)?.ok()?.plan(Target::Cluster)))
                 .and_then(Result::ok)
+                .map(values::all_at_once)
                 .ok_or(refusal),
         },
         Ok(plan) => {
@@ -242,6 +244,7 @@ impl<'a> Move<'a> {
             insert,
             returning,
             keeps_order: returning && !conflict,
+            in_portions: portions::allowed(self.tree, self.query, self.relation, self.snapshot),
         };
         Ok(Plan {
             kind: StatementKind::Insert,

@@ -50,22 +50,49 @@ pub fn is_understood(server: &ServerConn, sql: &str) -> bool {
 
 /// Appends Parse, Bind, Execute, Sync.
 pub fn send(server: &mut ServerConn, request: &Request<'_>) -> Result<(), LinkError> {
-    let too_long = |_| LinkError::Protocol("statement too long");
+    open(server, b"", request)
+}
+
+/// The same with a portal of this name, which stays until the transaction ends or it is [closed](close): its other rows can be
+/// had with [`go_on`], whatever the connection does in between.
+pub fn open(server: &mut ServerConn, portal: &[u8], request: &Request<'_>) -> Result<(), LinkError> {
     server.unnamed = None;
     let out = server.conn.out();
     frontend::encode::parse(out, b"", request.sql.as_bytes(), request.types.iter().copied())
         .map_err(too_long)?;
     let formats: Vec<FormatCode> = request.params.iter().map(|(_, format)| *format).collect();
     let values = request.params.iter().map(|(value, _)| *value);
-    frontend::encode::bind(out, b"", b"", formats, values, request.formats.iter().copied())
+    frontend::encode::bind(out, portal, b"", formats, values, request.formats.iter().copied())
         .map_err(too_long)?;
     if request.describe {
-        frontend::encode::describe(out, Target::Portal, b"").map_err(too_long)?;
+        frontend::encode::describe(out, Target::Portal, portal).map_err(too_long)?;
     }
     let max_rows = i32::try_from(request.max_rows).unwrap_or(0);
-    frontend::encode::execute(out, b"", max_rows).map_err(too_long)?;
+    frontend::encode::execute(out, portal, max_rows).map_err(too_long)?;
     frontend::encode::sync(out);
     Ok(())
+}
+
+/// Asks an open portal for so many further rows.
+pub fn go_on(server: &mut ServerConn, portal: &[u8], max_rows: u32) -> Result<(), LinkError> {
+    let out = server.conn.out();
+    frontend::encode::execute(out, portal, i32::try_from(max_rows).unwrap_or(0)).map_err(too_long)?;
+    frontend::encode::sync(out);
+    Ok(())
+}
+
+/// Closes a portal; with what is sent next, unless the server is to answer `now`.
+pub fn close(server: &mut ServerConn, portal: &[u8], now: bool) -> Result<(), LinkError> {
+    let out = server.conn.out();
+    frontend::encode::close(out, Target::Portal, portal).map_err(too_long)?;
+    if now {
+        frontend::encode::sync(out);
+    }
+    Ok(())
+}
+
+fn too_long(_: wire::EncodeError) -> LinkError {
+    LinkError::Protocol("statement too long")
 }
 
 /// Whether more rows are wanted.

@@ -1,12 +1,14 @@
 //! A planned statement on several shards, or one that needs values computed first.
 
 mod carry;
+mod complete;
 mod copies;
 mod finish;
 pub(super) mod formats;
 mod gather;
 mod indexes;
 mod order;
+mod portions;
 mod prelude;
 mod reduce;
 mod relocate;
@@ -19,7 +21,7 @@ use std::cell::RefCell;
 use bytes::BytesMut;
 use catalog::{ShardId, Snapshot};
 use merge::Bounds;
-use plan::{Combine, FinishPlace, Many, RowsPlan, SplitInsert, StatementKind, Target};
+use plan::{Combine, FinishPlace, Many, RowsPlan, SplitInsert, Target};
 use wire::FormatCode;
 use wire::backend::ErrorFields;
 use wire::copy::RowWriter;
@@ -35,6 +37,7 @@ use crate::exec::scatter::{self, Request, Sink, Source};
 use crate::exec::sinks::{Collect, Concat, Copied, Keep, Limited, Only, Ordered};
 use crate::exec::statement::{Literals, ParamValue, Planned, Shards, element_of, place_of, resolve};
 
+use complete::Gathered;
 use formats::check_formats;
 use order::{bounds, per_source, sort_keys};
 use run::{Asked, Run, Texts};
@@ -127,11 +130,6 @@ fn gathers(planned: &Planned) -> bool {
 fn writes_there(planned: &Planned, shards: &[ShardId]) -> bool {
     let several = shards.len() > 1;
     planned.plan.indexed || (planned.plan.writes && several && !gathers(planned))
-}
-
-/// What ran on the shards came to.
-struct Gathered {
-    tags: Vec<Vec<u8>>,
 }
 
 impl Session {
@@ -541,10 +539,23 @@ impl Session {
             true => Wrote::Yes,
             false => Wrote::No,
         };
+        self.send_all(run, &texts, formats, (b"", max_rows), wrote)?;
+        self.hear_all(run, &texts, &skips, sink).await
+    }
+
+    /// Sends to every shard: opens a portal of this name and asks it for so many rows, 0 = all.
+    fn send_all(
+        &mut self,
+        run: &Run<'_>,
+        texts: &Texts<'_>,
+        formats: &[FormatCode],
+        (portal, max_rows): (&[u8], u32),
+        wrote: Wrote,
+    ) -> Result<(), Fault> {
         let home = self.engine.cluster.home();
-        self.check_understood(run.indexes, &texts)?;
+        self.check_understood(run.indexes, texts)?;
         for (turn, index) in run.indexes.iter().enumerate() {
-            let (types, params) = run.params_of(&texts, turn, self.servers[*index].shard == home);
+            let (types, params) = run.params_of(texts, turn, self.servers[*index].shard == home);
             let request = Request {
                 sql: texts.of(turn),
                 types: &types,
@@ -556,9 +567,20 @@ impl Session {
             let server = &mut self.servers[*index];
             server.wrote = server.wrote.max_with(wrote);
             server.busy = true;
-            scatter::send(&mut server.lease, &request)
+            scatter::open(&mut server.lease, portal, &request)
                 .map_err(|_| Fault::error("54000", "the statement is too long"))?;
         }
+        Ok(())
+    }
+
+    /// Reads what every shard answers.
+    async fn hear_all(
+        &mut self,
+        run: &Run<'_>,
+        texts: &Texts<'_>,
+        skips: &[usize],
+        sink: &mut impl Sink,
+    ) -> Result<Gathered, Fault> {
         let slot = std::sync::Arc::clone(&self.cancel.slot);
         let limit_bytes = if self.client.conn.is_held() {
             self.gather_limit()
@@ -577,7 +599,7 @@ impl Session {
         let began = self.observation.server_begins();
         let movable = self.read_can_move();
         let guard = Guard::of(&self.engine, &self.servers, movable);
-        let mut sources = sources_of(&mut self.servers, run.indexes, &skips);
+        let mut sources = sources_of(&mut self.servers, run.indexes, skips);
         let running = scatter::run(&mut sources, &mut self.client.conn, &mut sink, async || {
             slot.cancel_servers().await;
         });
@@ -590,7 +612,7 @@ impl Session {
             self.servers[*index].busy = !ended.done || ended.lost.is_some();
         }
         let sink_error = result.map_err(Fault::from)?;
-        self.first_failure(run, &texts, ended, sink_error)
+        self.first_failure(run, texts, ended, sink_error)
     }
 
     /// One error for the client: the sink's, else the first that is not merely the cancel it caused.
@@ -606,6 +628,7 @@ impl Session {
             sink_error.map(|error| self.check_budget().err().unwrap_or(Fault::Statement(error)));
         let mut cancelled = None;
         let mut tags = Vec::with_capacity(ended.len());
+        let complete = ended.iter().map(|source| source.tag.is_some()).collect();
         for (turn, source) in ended.into_iter().enumerate() {
             if let Some(error) = &source.lost {
                 let name = self.shard_name(run.order[turn]);
@@ -628,41 +651,8 @@ impl Session {
                 self.drop_busy_servers();
                 Err(fault)
             }
-            None => Ok(Gathered { tags }),
+            None => Ok(Gathered { tags, complete }),
         }
-    }
-
-    fn complete_sum(&mut self, gathered: &Gathered) -> Result<(), Fault> {
-        let tag = merge::tags::sum(gathered.tags.iter().map(Vec::as_slice))
-            .map_err(|error| Fault::error("XX000", error.to_string()))?;
-        self.complete(&tag)
-    }
-
-    /// Every shard did the same; if not, copies have drifted and nothing may be committed.
-    fn complete_equal(&mut self, gathered: &Gathered) -> Result<(), Fault> {
-        match gathered.tags.as_slice() {
-            [first, rest @ ..] if rest.iter().all(|tag| tag == first) => {
-                let tag = String::from_utf8_lossy(first).into_owned();
-                self.complete(&tag)
-            }
-            _ => Err(self.copies_differ()),
-        }
-    }
-
-    fn complete_rows(
-        &mut self,
-        run: &Run<'_>,
-        rows: &RowsPlan,
-        gathered: &Gathered,
-        count: u64,
-    ) -> Result<(), Fault> {
-        if run.copy.is_some() {
-            return Ok(());
-        }
-        if rows.tag_rows || run.planned.plan.kind != StatementKind::Select {
-            return self.complete_sum(gathered);
-        }
-        self.complete(&format!("SELECT {count}"))
     }
 }
 

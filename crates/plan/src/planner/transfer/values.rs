@@ -3,6 +3,7 @@
 use sql::{Node, Value};
 
 use super::super::columns::type_of;
+use crate::{Many, Plan};
 
 /// The tree of `INSERT … SELECT * FROM (SELECT each assigned value FROM …)`, for an INSERT whose values stand for themselves.
 /// Everything that is evaluated moves down one level as a whole, so that references between levels stay right.
@@ -69,6 +70,14 @@ pub(super) fn as_query(tree: &Node) -> Option<Node> {
         Value::Node(tree) => Some(*tree),
         _ => None,
     }
+}
+
+/// The rows are in the text: there is no reason to store them in portions.
+pub(super) fn all_at_once(mut plan: Plan) -> Plan {
+    if let Many::Transfer(transfer) = &mut plan.many {
+        transfer.in_portions = false;
+    }
+    plan
 }
 
 /// A range table entry for a query in FROM; `shape` is any other entry of its server.

@@ -10,7 +10,8 @@
 //!
 //! The query is complete before the first row is written, so it sees the state before the statement, also when it reads the
 //! table that is written. Every shard runs one INSERT, so that triggers, constraints and ON CONFLICT see all of its rows
-//! together.
+//! together. Where nothing could tell the difference ([`Transfer::in_portions`]), rows are read and stored in
+//! [portions](super::portions) instead, one INSERT each: then it does not matter how many they are.
 
 use bytes::{Buf, Bytes, BytesMut};
 use catalog::ShardId;
@@ -20,6 +21,9 @@ use wire::FormatCode;
 use wire::backend::{Backend, DataRow, ErrorFields, tag};
 use wire::frame::{self, Message};
 
+use super::complete::summed;
+use super::formats::check_formats;
+use super::portions::{Portions, divisible};
 use super::{Args, Extra, Run, Texts, append_columns, emit_in_order};
 use crate::exec::arrays::ArrayColumns;
 use crate::exec::sinks::{Concat, Keep, Only};
@@ -36,6 +40,19 @@ struct Answer {
     rows: usize,
     /// The shard whose clock is the statement's.
     first: ShardId,
+}
+
+/// A statement whose rows change their place.
+#[derive(Clone, Copy)]
+struct Carrying<'a> {
+    planned: &'a Planned,
+    /// The plan of the query.
+    source: &'a Planned,
+    transfer: &'a Transfer,
+    args: &'a Args,
+    /// What the query is asked with.
+    asked: &'a Args,
+    announce: bool,
 }
 
 /// Rows of one place as arrays.
@@ -80,35 +97,6 @@ impl Session {
             let shards = self.plan_context().await?.snapshot.shards().to_vec();
             self.lock_copies(&shards).await?;
         }
-        let answer = self.rows_to_carry(source, transfer, args).await?;
-        let drawn = self.drawn_values(transfer, answer.rows).await?;
-        let (lanes, places) = self.deal_rows(planned, transfer, args, &answer, &drawn).await?;
-        let first = self.enlist(answer.first).await?;
-        if transfer.columns.iter().any(|column| column.read_by_settings) {
-            self.check_reading(first).await?;
-        }
-        drop(answer);
-        let extras = self.times(&planned.plan.prelude, Vec::new(), first).await?;
-        if let (true, Some(columns)) = (announce, &planned.columns) {
-            append_columns(self.client.conn.out(), columns);
-        }
-        self.engine.metrics.rows_carried.add(places.len() as u64);
-        self.store_rows(planned, transfer, args, &extras, lanes, &places)
-            .await
-    }
-
-    /// Runs the query with its answer kept.
-    async fn rows_to_carry(
-        &mut self,
-        source: &Planned,
-        transfer: &Transfer,
-        args: &Args,
-    ) -> Result<Answer, Fault> {
-        let context = self.plan_context().await?;
-        let none = Literals {
-            text: "",
-            literals: &[],
-        };
         let asked = Args {
             params: args.params.clone(),
             results: transfer
@@ -117,21 +105,162 @@ impl Session {
                 .map(|column| format_of(column.binary))
                 .collect(),
         };
+        let shards = self.shards_to_read(source, &asked).await?;
+        if transfer.in_portions && !planned.plan.indexed && divisible(source, shards.len()) {
+            let carrying = Carrying {
+                planned,
+                source,
+                transfer,
+                args,
+                asked: &asked,
+                announce,
+            };
+            return self.carry_in_portions(&carrying, &shards).await;
+        }
+        let answer = self.rows_to_carry(source, transfer, &asked, &shards).await?;
+        let (lanes, places) = self.rows_by_place(planned, transfer, args, &answer).await?;
+        let extras = self
+            .before_storing(planned, transfer, answer.first, announce)
+            .await?;
+        drop(answer);
+        let tag = self
+            .store_rows(planned, transfer, args, &extras, lanes, &places)
+            .await?;
+        self.complete(&tag)
+    }
+
+    /// The shards that the query reads.
+    async fn shards_to_read(&mut self, source: &Planned, asked: &Args) -> Result<Vec<ShardId>, Fault> {
+        let context = self.plan_context().await?;
+        let none = Literals {
+            text: "",
+            literals: &[],
+        };
         let shards = resolve(source, &context.snapshot, none, |index| asked.param(index));
-        let shards = match shards.map_err(Fault::key_problem)? {
+        Ok(match shards.map_err(Fault::key_problem)? {
             Shards::One(shard) => vec![shard],
             Shards::Any => vec![self.any_shard()],
             Shards::Many(shards) => shards,
+        })
+    }
+
+    /// Reads a portion and stores it, until there is nothing more: see [`Transfer::in_portions`]. Each shard's portal shows
+    /// the state before the statement, so that new rows are never among those that are read.
+    async fn carry_in_portions(&mut self, carrying: &Carrying<'_>, shards: &[ShardId]) -> Result<(), Fault> {
+        let Carrying {
+            planned,
+            source,
+            transfer,
+            args,
+            asked,
+            announce,
+        } = *carrying;
+        let context = self.plan_context().await?;
+        self.check_reach(shards.len(), &source.plan, false)?;
+        check_formats(source, asked, shards, &context.snapshot)?;
+        let order = self.shard_order(source, shards);
+        self.observation.over(&order);
+        let indexes = self.enlist_all(&order).await?;
+        let times = self.times(&source.plan.prelude, Vec::new(), indexes[0]).await?;
+        let run = Run {
+            planned: source,
+            order: &order,
+            indexes: &indexes,
+            text: &transfer.source,
+            args: asked,
+            extras: &times,
+            copy: None,
+            origins: &[],
+            only_reads: true,
         };
+        let mut portions = Portions::of(&run, self.gather_limit())?;
+        let mut extras = None;
+        let mut tags: Vec<Vec<u8>> = Vec::new();
+        loop {
+            self.next_portion(&run, &mut portions).await?;
+            let (messages, rows) = portions.take();
+            if rows == 0 && !tags.is_empty() {
+                self.close_portals(&run, &[]).await?;
+                break;
+            }
+            let answer = Answer {
+                messages,
+                rows,
+                first: order[0],
+            };
+            self.observation.moved(rows as u64, answer.messages.len());
+            let (lanes, places) = self.rows_by_place(planned, transfer, args, &answer).await?;
+            drop(answer);
+            if extras.is_none() {
+                extras = Some(self.before_storing(planned, transfer, order[0], announce).await?);
+            }
+            let last = portions.ended();
+            if last {
+                let written: Vec<ShardId> = lanes.iter().map(|lane| lane.shard).collect();
+                self.close_portals(&run, &written).await?;
+            }
+            let known = extras.as_deref().unwrap_or_default();
+            let tag = self
+                .store_rows(planned, transfer, args, known, lanes, &places)
+                .await?;
+            tags.push(tag.into_bytes());
+            if last {
+                break;
+            }
+        }
+        self.complete(&summed(&tags)?)
+    }
+
+    /// Rows with the values that are drawn for them, dealt out. Gives the lane of each row, too.
+    async fn rows_by_place(
+        &mut self,
+        planned: &Planned,
+        transfer: &Transfer,
+        args: &Args,
+        answer: &Answer,
+    ) -> Result<(Vec<Lane>, Vec<usize>), Fault> {
+        let drawn = self.drawn_values(transfer, answer.rows).await?;
+        self.engine.metrics.rows_carried.add(answer.rows as u64);
+        self.deal_rows(planned, transfer, args, answer, &drawn).await
+    }
+
+    /// What is known when the first rows can be stored: values of the statement that are the same for all rows. The client is
+    /// told the columns of its answer.
+    async fn before_storing(
+        &mut self,
+        planned: &Planned,
+        transfer: &Transfer,
+        first: ShardId,
+        announce: bool,
+    ) -> Result<Vec<Extra>, Fault> {
+        let first = self.enlist(first).await?;
+        if transfer.columns.iter().any(|column| column.read_by_settings) {
+            self.check_reading(first).await?;
+        }
+        let extras = self.times(&planned.plan.prelude, Vec::new(), first).await?;
+        if let (true, Some(columns)) = (announce, &planned.columns) {
+            append_columns(self.client.conn.out(), columns);
+        }
+        Ok(extras)
+    }
+
+    /// Runs the query with its answer kept.
+    async fn rows_to_carry(
+        &mut self,
+        source: &Planned,
+        transfer: &Transfer,
+        asked: &Args,
+        shards: &[ShardId],
+    ) -> Result<Answer, Fault> {
         let first = shards.first().copied().unwrap_or(self.engine.cluster.home());
         let outer = self.client.conn.is_held().then(|| self.client.conn.out().split());
         self.client.conn.hold();
         let source_asked = super::Asked {
             text: &transfer.source,
-            args: Some(&asked),
+            args: Some(asked),
             copy: None,
         };
-        let result = self.run_with(source, &shards, source_asked, Vec::new()).await;
+        let result = self.run_with(source, shards, source_asked, Vec::new()).await;
         let kept = match outer {
             Some(before) => std::mem::replace(self.client.conn.out(), before),
             None => self.client.conn.release_held(),
@@ -279,7 +408,7 @@ impl Session {
         Ok((lanes, places))
     }
 
-    /// Runs the INSERT on every shard that gets rows.
+    /// Runs the INSERT on every shard that gets rows; the command tag of all together.
     async fn store_rows(
         &mut self,
         planned: &Planned,
@@ -288,7 +417,7 @@ impl Session {
         extras: &[Extra],
         lanes: Vec<Lane>,
         places: &[usize],
-    ) -> Result<(), Fault> {
+    ) -> Result<String, Fault> {
         let mut order: Vec<ShardId> = lanes.iter().map(|lane| lane.shard).collect();
         if transfer.place == TransferPlace::Every {
             let home = self.engine.cluster.home();
@@ -330,17 +459,17 @@ impl Session {
             let mut gathered = self.scatter(&first, texts(), &formats, 0, &mut home).await?;
             let rest = self.scatter(&others, texts(), &formats, 0, &mut nothing).await?;
             gathered.tags.extend(rest.tags);
-            return self.complete_equal(&gathered);
+            return self.equal_tag(&gathered);
         }
         if transfer.keeps_order {
             let mut sink = Keep::new(order.len(), self.gather_limit());
             let gathered = self.scatter(&run, texts(), &formats, 0, &mut sink).await?;
             emit_in_order(self.client.conn.out(), sink, places);
-            return self.complete_sum(&gathered);
+            return summed(&gathered.tags);
         }
         let mut sink = Concat::new(Bounds::default());
         let gathered = self.scatter(&run, texts(), &formats, 0, &mut sink).await?;
-        self.complete_sum(&gathered)
+        summed(&gathered.tags)
     }
 }
 
