@@ -4,11 +4,13 @@
 The suite comes from Debian's source package of the very PostgreSQL that is installed; nothing of it is kept here.
 
     scripts/pg-regress.py --binary target/release/drover [--work DIR] [--only join,union] [--write docs/regress.md]
+    scripts/pg-regress.py --binary target/release/drover --work DIR --resume      # goes on where a run in DIR ended
+    scripts/pg-regress.py --merge DIR,DIR --write docs/regress.md                # the table, from what several runs left
 
-Two runs, each beside one of its own on the bare server of an equal cluster: `unsharded` (one shard, transaction pooling) and
-`sharded` (two shards; the suite's main tables are sharded when test_setup creates them; only the files that name one of them, and those
-that make what others use). Files run one after the other in the
-order of the suite's own schedule. Needs apt (for the package), a C compiler (the suite has a library of its own) and psql.
+Two runs: `unsharded` (one shard, transaction pooling) and `sharded` (two shards; the suite's main tables are sharded when test_setup
+creates them; only the files that name one of them, and those that make what others use). Each has two equal clusters: a file runs on the bare server of one, then
+through the Drover of the other, and the two answers are compared before the next file, in the order of the suite's own schedule.
+Needs apt (for the package), a C compiler (the suite has a library of its own) and psql.
 """
 import argparse, collections, glob, json, os, re, shutil, signal, subprocess, sys, time
 
@@ -18,6 +20,8 @@ SHARDED = {"char_tbl": "f1", "int2_tbl": "f1", "int4_tbl": "f1", "int8_tbl": "q1
 SETTINGS = [("lc_messages", "C"), ("lc_monetary", "C"), ("lc_numeric", "C"), ("lc_time", "C"),
             ("bytea_output", "hex"), ("timezone_abbreviations", "Default")]
 FILE_SECONDS_MAX = 900
+TIMED_OUT = "TIMED OUT\n"
+RUNS = ("unsharded", "sharded")
 
 
 def run(*command, **more):
@@ -71,12 +75,12 @@ def concerned(suite, names):
 class Cluster:
     """`drover dev`; its application role is a superuser, as the suite wants."""
 
-    def __init__(self, binary, folder, shards):
+    def __init__(self, binary, folder, shards, fresh):
         self.folder = folder
         self.log = open(folder + ".log", "w+")
-        self.process = subprocess.Popen(
-            [binary, "dev", "--shards", str(shards), "--replicas", "0", "--dir", folder, "--fresh",
-             "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"], stdout=self.log, stderr=subprocess.STDOUT)
+        command = [binary, "dev", "--shards", str(shards), "--replicas", "0", "--dir", folder,
+                   "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"] + (["--fresh"] if fresh else [])
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
         end = time.time() + 120
         self.url = None
         while not self.url:
@@ -114,30 +118,82 @@ def setup_text(text, suite, shard):
     return re.sub(r"\\set filename :abs_srcdir '/data/(\w+)\.data'\nCOPY (\w+) FROM :'filename';\n", copy, text)
 
 
-def run_suite(suite, names, url, out, shard=None):
-    """Runs the files; `shard`: None, as they are; else whether the main tables are sharded."""
-    shutil.rmtree(out, ignore_errors=True)
-    os.makedirs(os.path.join(out, "results"))
-    os.chmod(os.path.join(out, "results"), 0o777)
-    env = dict(os.environ, PGTZ="America/Los_Angeles", PGDATESTYLE="Postgres, MDY",
-               PGOPTIONS="-c intervalstyle=postgres_verbose", PG_ABS_SRCDIR=suite, PG_ABS_BUILDDIR=out,
-               PG_LIBDIR=suite, PG_DLSUFFIX=".so", LC_MESSAGES="C")
-    times = {}
-    for name in names:
-        text = open(os.path.join(suite, "sql", name + ".sql")).read()
-        if name == "test_setup" and shard is not None:
-            text = setup_text(text, suite, shard)
+class Side:
+    """One of the two clusters that a run compares, and where its answers are kept."""
+
+    def __init__(self, cluster, url, out, suite, shard):
+        self.cluster, self.url, self.out, self.suite, self.shard = cluster, url, out, suite, shard
+        os.makedirs(os.path.join(out, "results"), exist_ok=True)
+        os.chmod(os.path.join(out, "results"), 0o777)
+
+    def file(self, name):
+        """Runs one file; the seconds it took. `shard`: None, as it is; else whether the main tables are sharded."""
+        env = dict(os.environ, PGTZ="America/Los_Angeles", PGDATESTYLE="Postgres, MDY",
+                   PGOPTIONS="-c intervalstyle=postgres_verbose", PG_ABS_SRCDIR=self.suite, PG_ABS_BUILDDIR=self.out,
+                   PG_LIBDIR=self.suite, PG_DLSUFFIX=".so", LC_MESSAGES="C")
+        text = open(os.path.join(self.suite, "sql", name + ".sql")).read()
+        if name == "test_setup" and self.shard is not None:
+            text = setup_text(text, self.suite, self.shard)
         began = time.time()
-        with open(os.path.join(out, name + ".out"), "w") as result:
+        with open(os.path.join(self.out, name + ".out"), "w") as result:
             try:
-                subprocess.run(["psql", "-X", "-a", "-q", url, "-v", "HIDE_TABLEAM=on", "-v",
+                subprocess.run(["psql", "-X", "-a", "-q", self.url, "-v", "HIDE_TABLEAM=on", "-v",
                                 "HIDE_TOAST_COMPRESSION=on"], input=text.encode(), stdout=result,
                                stderr=subprocess.STDOUT, env=env, timeout=FILE_SECONDS_MAX)
             except subprocess.TimeoutExpired:
-                result.write("TIMED OUT\n")
-        times[name] = time.time() - began
-        print(f"  {name} {times[name]:.1f} s", flush=True)
-    return times
+                result.write(TIMED_OUT)
+        return time.time() - began
+
+
+class Results:
+    """What a run has found so far, kept in its folder after every file."""
+
+    def __init__(self, folder, keep):
+        self.path = os.path.join(folder, "results.json")
+        self.runs = json.load(open(self.path)) if keep and os.path.exists(self.path) else {}
+
+    def rows(self, kind):
+        files = self.runs.get(kind, {})
+        return {name: collections.Counter(found["differences"]) for name, found in files.items() if "differences" in found}
+
+    def put(self, kind, name, found):
+        self.runs.setdefault(kind, {})[name] = found
+        with open(self.path + ".new", "w") as out:
+            json.dump(self.runs, out, indent=1)
+        os.replace(self.path + ".new", self.path)
+
+
+def run_files(options, suite, kind, names, results):
+    """Runs the files of one kind on both sides, each compared before the next."""
+    shards, shard = (1, None) if kind == "unsharded" else (2, True)
+    known = results.runs.get(kind, {})
+    left = [name for name in names if name not in known]
+    if not left:
+        return
+    sides = []
+    try:
+        for side in ("base", "drover"):
+            out = os.path.join(options.work, f"{kind}-{side}")
+            if not known:
+                shutil.rmtree(out, ignore_errors=True)
+            cluster = Cluster(options.binary, os.path.join(options.work, f"cluster-{kind}-{side}"), shards, not known)
+            url, sharding = (cluster.home, shard and False) if side == "base" else (cluster.url, shard)
+            sides.append(Side(cluster, url, out, suite, sharding))
+        sizes = {name: os.path.getsize(os.path.join(suite, "sql", name + ".sql")) for name in left}
+        began, done = time.time(), 0
+        for at, name in enumerate(left):
+            # A file that is cut off is not run again: what it made is there already. It can be run by itself.
+            results.put(kind, name, {"interrupted": True})
+            seconds = [side.file(name) for side in sides]
+            found = compare(suite, sides[0].out, sides[1].out, name, shard is not None)
+            results.put(kind, name, {"differences": found, "seconds": seconds})
+            done += sizes[name]
+            eta = (time.time() - began) / done * (sum(sizes.values()) - done)
+            print(f"  {kind} {at + 1}/{len(left)} {name}: {badge(found)} ({seconds[0]:.1f} s, {seconds[1]:.1f} s; "
+                  f"about {eta / 60:.0f} min left)", flush=True)
+    finally:
+        for side in sides:
+            side.cluster.stop()
 
 
 def segments(sql, answered):
@@ -210,20 +266,18 @@ def differences(suite, base, out, name, any_order):
     return result
 
 
-def compare(suite, base, out, names, any_order):
-    """Per file, how many statements differ in which way; the differences are written beside the output."""
-    rows = {}
-    for name in names:
-        if not all(os.path.exists(os.path.join(folder, name + ".out")) for folder in (base, out)):
-            continue
-        found = differences(suite, base, out, name, any_order)
-        with open(os.path.join(out, name + ".differences"), "w") as file:
-            for kind, line, statement, expected, answered in found:
-                file.write(f"## {kind} {name}.sql:{line}\n{statement}\n")
-                file.writelines("- " + text + "\n" for text in expected)
-                file.writelines("+ " + text + "\n" for text in answered)
-        rows[name] = collections.Counter(kind for kind, *_ in found)
-    return rows
+def compare(suite, base, out, name, any_order):
+    """How many statements of a file differ in which way; the differences are written beside the output."""
+    found = differences(suite, base, out, name, any_order)
+    with open(os.path.join(out, name + ".differences"), "w") as file:
+        for kind, line, statement, expected, answered in found:
+            file.write(f"## {kind} {name}.sql:{line}\n{statement}\n")
+            file.writelines("- " + text + "\n" for text in expected)
+            file.writelines("+ " + text + "\n" for text in answered)
+    row = collections.Counter(kind for kind, *_ in found)
+    if any(open(os.path.join(folder, name + ".out"), errors="replace").read().endswith(TIMED_OUT) for folder in (base, out)):
+        row["timeout"] = 1
+    return row
 
 
 def reasons():
@@ -239,67 +293,95 @@ def reasons():
 def badge(row):
     if not row:
         return "same"
-    if set(row) == {"refused"}:
-        return f"{row['refused']} refused"
-    words = {"refused": "refused", "after": "after it in its block", "explain": "EXPLAIN", "differs": "differ"}
-    return ", ".join(f"{row[kind]} {word}" for kind, word in words.items() if row[kind])
+    words = {"timeout": "stopped after its time", "refused": "refused", "after": "after it in its block", "explain": "EXPLAIN", "differs": "differ"}
+    return ", ".join(f"{row[kind]} {word}" if kind != "timeout" else word for kind, word in words.items() if row[kind])
 
 
-def page(results, known):
-    """The table for the documentation."""
-    kinds = list(results)
-    out = ["| file | " + " | ".join(kinds) + " | why |", "|---|" + "---|" * (len(kinds) + 1)]
-    for name in next(iter(results.values())):
-        cells = [badge(results[kind][name]) if name in results[kind] else "–" for kind in kinds]
-        why = [known.get((kind, name), "**not looked at**") for kind, cell in zip(kinds, cells) if cell not in ("–", "same")]
-        out.append(f"| {name} | {' | '.join(cells)} | {'; '.join(dict.fromkeys(why))} |")
-    return "\n".join(out)
+def table(text):
+    """The cells of the table of a page: file, then run, to what is said of it."""
+    lines = text[text.index("| file |"):].splitlines() if "| file |" in text else []
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return {name: dict(zip(RUNS, cells)) for name, *cells in rows}
 
 
-def write(path, table):
-    """Replaces the table at the end of the page."""
+def page(cells, names, known):
+    """The table for the documentation, and how many files are how."""
+    out = ["| file | " + " | ".join(RUNS) + " | why |", "|---|" + "---|" * (len(RUNS) + 1)]
+    count = {kind: collections.Counter() for kind in RUNS}
+    for name in names:
+        row = [cells.get(name, {}).get(kind, "–") for kind in RUNS]
+        why = []
+        for kind, cell in zip(RUNS, row):
+            sort = cell if cell in ("–", "same") else "differ" if "differ" in cell or "stopped" in cell else \
+                "refused" if "refused" in cell else "EXPLAIN"
+            count[kind][sort] += 1
+            if sort not in ("–", "same", "EXPLAIN"):
+                why.append(known.get((kind, name), "**not looked at**"))
+        out.append(f"| {name} | {' | '.join(row)} | {'; '.join(dict.fromkeys(why))} |")
+    heads = {"same": "the same", "EXPLAIN": "only in EXPLAIN", "refused": "something is refused", "differ": "something differs", "–": "not run"}
+    counts = ["| run | " + " | ".join(heads.values()) + " |", "|---|" + "---|" * len(heads)]
+    counts += [f"| {kind} | " + " | ".join(str(count[kind][sort]) for sort in heads) + " |" for kind in RUNS]
+    return "\n".join(counts), "\n".join(out)
+
+
+def write(path, names, runs):
+    """Puts what was found into the table at the end of the page; what was not run now stays as it was."""
     text = open(path).read()
+    cells = table(text)
+    for kind, rows in runs.items():
+        for name, row in rows.items():
+            cells.setdefault(name, {})[kind] = badge(row)
+    counts, rows = page(cells, names, reasons())
+    start = text.index("| run | the same |") if "| run | the same |" in text else text.index("| file |")
     with open(path, "w") as out:
-        out.write(text[:text.index("| file |")] + table + "\n")
+        out.write(text[:start] + counts + "\n\n" + rows + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", required=True)
+    parser.add_argument("--binary", help="the drover that is tested")
     parser.add_argument("--work", default="/tmp/drover-pg-regress")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--runs", default="unsharded,sharded")
-    parser.add_argument("--compare", action="store_true", help="compare what an earlier run left")
-    parser.add_argument("--write", help="the page whose table is replaced")
+    parser.add_argument("--suite", help="where the suite is kept; as a rule in --work")
+    parser.add_argument("--only", default="", help="these files; test_setup comes before them")
+    parser.add_argument("--missing", help="the files without an answer in this page, behind those that make what others use")
+    parser.add_argument("--runs", default=",".join(RUNS))
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --work")
+    parser.add_argument("--compare", action="store_true", help="compare once more what the run in --work left")
+    parser.add_argument("--merge", default="", help="run nothing: take what was found from these folders, the last one counts")
+    parser.add_argument("--write", help="the page whose table is brought up to date")
     options = parser.parse_args()
-    os.makedirs(options.work, exist_ok=True)
-    suite = fetch(options.work)
+    for folder in (options.work, options.suite or options.work):
+        os.makedirs(folder, exist_ok=True)
+    suite = fetch(options.suite or options.work)
     names = schedule(suite)
-    if options.only:
-        names = ["test_setup"] + [name for name in options.only.split(",")]
-    results = {}
-    for kind in options.runs.split(","):
-        shards, shard = (1, None) if kind == "unsharded" else (2, True)
-        files = names if shard is None or options.only else concerned(suite, names)
-        base, out = (os.path.join(options.work, f"{kind}-{side}") for side in ("base", "drover"))
-        if not options.compare:
-            for side, folder in (("home", base), ("url", out)):
-                print(f"{kind}: {side}", flush=True)
-                cluster = Cluster(options.binary, os.path.join(options.work, f"cluster-{kind}"), shards)
-                try:
-                    sharding = None if shard is None else side == "url"
-                    run_suite(suite, files, getattr(cluster, side), folder, sharding)
-                finally:
-                    cluster.stop()
-        results[kind] = compare(suite, base, out, files, shard is not None)
-        same = sum(not row for row in results[kind].values())
-        total = sum(results[kind].values(), collections.Counter())
-        print(f"{kind}: {same} of {len(results[kind])} files the same; statements: {dict(total)}")
-        for name, row in results[kind].items():
+    results = Results(options.work, options.resume or options.compare)
+    for kind in [] if options.merge else options.runs.split(","):
+        files = names if kind == "unsharded" else concerned(suite, names)
+        if options.only:
+            files = ["test_setup"] + options.only.split(",")
+        elif options.missing:
+            cells = table(open(options.missing).read())
+            makers = ("test_setup", "create_")
+            files = [name for name in files if name.startswith(makers) or cells.get(name, {}).get(kind, "–") == "–"]
+        if options.compare:
+            for name in results.rows(kind):
+                out = [os.path.join(options.work, f"{kind}-{side}") for side in ("base", "drover")]
+                found = compare(suite, *out, name, kind == "sharded")
+                results.put(kind, name, dict(results.runs[kind][name], differences=found))
+        else:
+            run_files(options, suite, kind, files, results)
+    runs = {kind: {} for kind in RUNS}
+    for found in [Results(folder, True) for folder in options.merge.split(",") if folder] or [results]:
+        for kind in RUNS:
+            runs[kind].update(found.rows(kind))
+    for kind, rows in runs.items():
+        total = sum(rows.values(), collections.Counter())
+        print(f"{kind}: {sum(not row for row in rows.values())} of {len(rows)} files the same; statements: {dict(total)}")
+        for name, row in rows.items():
             if row:
                 print(f"  {name}: {badge(row)}")
     if options.write:
-        write(options.write, page(results, reasons()))
+        write(options.write, names, runs)
 
 
 main()

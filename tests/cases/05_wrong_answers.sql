@@ -37,7 +37,7 @@ SELECT u.id, o.id FROM (SELECT * FROM users WHERE id = 1) u FULL JOIN orders o O
 -- R5: reference table joined without a key
 SELECT c.name, u.id FROM countries c JOIN users u ON u.country = c.code;
 SELECT count(*) FROM countries c JOIN users u ON u.country = c.code;
--- R7: the same text after the search_path changed is in 14_settings.sql
+-- R6, R7, R8, R39 and R41 are about more than one statement: docs/select.md says where they are tested
 -- R9: joins off the key, self joins, cross joins
 SELECT a.id, b.id FROM users a JOIN users b ON a.age = b.age;
 SELECT a.user_id, b.user_id FROM items a JOIN items b ON a.sku = b.sku;

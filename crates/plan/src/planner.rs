@@ -366,11 +366,19 @@ impl<'a> Cx<'a> {
 
     /// What runs within sharded statements must be right on any shard.
     fn check_sharded_calls(&self) -> Result<(), Refusal> {
+        if let Some(name) = &self.calls.home_only {
+            return Err(Refusal::with(RefusalCode::FunctionHomeOnly, name));
+        }
+        self.check_gathered_calls()
+    }
+
+    /// What runs at home over rows of all shards must be right there, on any connection.
+    fn check_gathered_calls(&self) -> Result<(), Refusal> {
         let calls = &self.calls;
         if let Some(reason) = &calls.unproved {
             return Err(Refusal::with(RefusalCode::FunctionUnproved, reason));
         }
-        if let Some(name) = calls.about_server.as_ref().or(calls.home_only.as_ref()) {
+        if let Some(name) = calls.about_server.as_ref().or(calls.session_only.as_ref()) {
             return Err(Refusal::with(RefusalCode::FunctionHomeOnly, name));
         }
         if calls.current_of {

@@ -101,6 +101,13 @@ pub trait Rewriter {
         Vec::new()
     }
 
+    /// Called for a table's whole row as a value. `Some(name)`: the column, quoted, that stands for it in what the table was
+    /// replaced by.
+    fn whole_row(&self, rte: &Node) -> Option<String> {
+        let _ = rte;
+        None
+    }
+
     /// Called when a table is printed in FROM. `Some(condition)`: only the rows that meet it are there. `alias` is the
     /// table's name in the statement, quoted.
     fn restriction(&self, rte: &Node, alias: &str) -> Option<Restriction> {

@@ -5,9 +5,12 @@ use crate::TestPostgres;
 use crate::casefile::CaseFile;
 use crate::client::{Client, Target};
 use crate::leak::{LeakOptions, hunt};
-use crate::oracle::{FileReport, Options, Oracle, Totals, random_cases};
+use crate::oracle::{FileReport, Options, Oracle, Totals, random_cases, random_writes};
 use crate::placement::{Layout, Shard, verify};
 use std::time::Duration;
+
+/// So many failures of random statements are made shorter.
+const SHRUNK_MAX: usize = 5;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -20,6 +23,10 @@ pub struct Campaign {
     pub options: Options,
     /// Seed and number of random SELECTs; 0 for none.
     pub random: (u64, u32),
+    /// Seed and number of random statements that write; 0 for none.
+    pub writes: (u64, u32),
+    /// Whether to tell, file by file, which codes the cluster refused with.
+    pub tell_refusals: bool,
     /// How long to hunt for leaks; zero for not at all.
     pub leak: Duration,
 }
@@ -33,6 +40,8 @@ impl Campaign {
             second: None,
             options,
             random: (1, 300),
+            writes: (1, 0),
+            tell_refusals: false,
             leak: Duration::from_secs(5),
         }
     }
@@ -42,6 +51,10 @@ impl Campaign {
         let (seed, count) = self.random;
         if count > 0 {
             files.push(random_cases(seed, count));
+        }
+        let (seed, count) = self.writes;
+        if count > 0 {
+            files.push(random_writes(seed, count));
         }
         let server = TestPostgres::shared();
         let plain = match Target::parse(&server.url(&server.create_database())) {
@@ -55,7 +68,13 @@ impl Campaign {
         let mut failures = Vec::new();
         for file in files {
             match oracle.run(&file) {
-                Ok(report) => failures.extend(told(&report, &mut tell)),
+                Ok(report) => {
+                    failures.extend(told(&report, &mut tell));
+                    failures.extend(shrunk(&mut oracle, &file, &report));
+                    if self.tell_refusals {
+                        tell_refusals(&report, &mut tell);
+                    }
+                }
                 Err(error) => {
                     tell(&format!("{}: NOT RUN", file.name));
                     failures.push(format!("{}: {error}\n", file.name));
@@ -106,6 +125,28 @@ fn told(report: &FileReport, tell: &mut impl FnMut(&str)) -> Vec<String> {
         .iter()
         .map(ToString::to_string)
         .collect()
+}
+
+/// Shorter statements that fail as the first random ones did.
+fn shrunk(oracle: &mut Oracle, file: &CaseFile, report: &FileReport) -> Vec<String> {
+    if !file.name.starts_with("random-") {
+        return Vec::new();
+    }
+    let failures = report.grouped_failures();
+    let shorter = failures.iter().take(SHRUNK_MAX).filter_map(|case| {
+        let sql = oracle.shrink(file, case)?;
+        Some(format!(
+            "{} as a case, over the tables of {}:\n{sql};\n",
+            case.place, file.name
+        ))
+    });
+    shorter.collect()
+}
+
+fn tell_refusals(report: &FileReport, tell: &mut impl FnMut(&str)) {
+    for (code, count, sql) in report.refusals() {
+        tell(&format!("  refused {count} × {code}, first: {sql}"));
+    }
 }
 
 /// What is not where it belongs. The shards' primaries are reached with the proxy's own login.

@@ -10,10 +10,11 @@ mod load;
 mod names;
 mod report;
 mod reset;
+mod shrink;
 mod types;
 
 pub use endpoint::Protocol;
-pub use generate::random_cases;
+pub use generate::{random_cases, random_writes};
 pub use report::{CaseReport, Difference, Failure, FileReport, Outcome, Totals};
 
 use crate::casefile::{Case, CaseFile, Flag, Item, Refusal, Side, Step};
@@ -192,6 +193,24 @@ impl Oracle {
         self.oracle.disconnect();
         self.drover.disconnect();
         Ok(report)
+    }
+
+    /// A shorter statement that fails as a case of this file did, which was the last to run. `None` for files that change their data,
+    /// and for failures that are no wrong answers.
+    pub fn shrink(&mut self, file: &CaseFile, failed: &CaseReport) -> Option<String> {
+        let what = first_difference(&failed.outcome)?.to_owned();
+        let mode = failed.mode.split(',').next()?;
+        let mode = Mode::ALL.into_iter().find(|known| known.name() == mode)?;
+        let case = file.cases().find(|case| case.step.place == failed.place)?;
+        if !file.readonly {
+            return None;
+        }
+        let mut smaller = case.clone();
+        let mut fails = |sql: &str| {
+            sql.clone_into(&mut smaller.step.sql);
+            first_difference(&self.case(&smaller, mode)) == Some(&what)
+        };
+        Some(shrink::shrunk(&case.step.sql, &mut fails))
     }
 
     fn reset(&mut self, file: &CaseFile) -> Result<(), OracleError> {
@@ -462,6 +481,17 @@ impl Oracle {
         let own_control = ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "VACUUM"];
         let idle = self.oracle.status(&self.session) == b'I' && self.drover.status(&self.session) == b'I';
         idle && !case.flags.contains(&Flag::NoWrap) && !own_control.contains(&first.trim_end_matches(';'))
+    }
+}
+
+/// What differs first in a wrong answer.
+fn first_difference(outcome: &Outcome) -> Option<&str> {
+    match outcome {
+        Outcome::Failed(Failure::Mismatch(list)) => {
+            let mut major = list.iter().filter(|difference| !difference.minor);
+            major.next().map(|difference| difference.what.as_str())
+        }
+        _ => None,
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Calls {
     pub about_server: Option<String>,
     /// Right on the home shard only.
     pub home_only: Option<String>,
+    /// The same, and only on the session's own connection there.
+    pub session_only: Option<String>,
     /// Volatile.
     pub volatile: Option<String>,
     /// The transaction's start time.
@@ -140,6 +142,9 @@ impl Calls {
         let target = node.oid("resulttype").unwrap_or(0);
         if REG_TYPES.contains(&target) {
             set(&mut self.home_only, || "a conversion to an object id".to_owned());
+            set(&mut self.session_only, || {
+                "a conversion to an object id".to_owned()
+            });
         }
         let facts = snapshot.type_info(Oid(target));
         if let Some(reason) = facts.and_then(|f| f.unsafe_reason.clone()) {
@@ -181,7 +186,12 @@ impl Calls {
         }
         match &function.proof {
             Proof::Pure => {}
-            Proof::HomeOnly => set(&mut self.home_only, || function.name.clone()),
+            Proof::HomeOnly => {
+                set(&mut self.home_only, || function.name.clone());
+                if !answers_by_schema(function) {
+                    set(&mut self.session_only, || function.name.clone());
+                }
+            }
             Proof::Unproved(_) if about_server(function) => {
                 set(&mut self.about_server, || function.name.clone())
             }
@@ -207,6 +217,23 @@ fn about_server(function: &Function) -> bool {
         "pg_total_relation_size",
         "pg_database_size",
         "pg_tablespace_size",
+    ];
+    function.builtin && NAMES.contains(&function.name.as_str())
+}
+
+/// Built-in functions whose answer follows from the schema, the role and the search path, so that any connection to the home shard
+/// with these gives it.
+fn answers_by_schema(function: &Function) -> bool {
+    const NAMES: [&str; 9] = [
+        "pg_typeof",
+        "version",
+        "current_database",
+        "current_schema",
+        "current_schemas",
+        "to_regclass",
+        "to_regtype",
+        "has_table_privilege",
+        "has_schema_privilege",
     ];
     function.builtin && NAMES.contains(&function.name.as_str())
 }

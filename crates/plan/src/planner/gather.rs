@@ -11,7 +11,7 @@
 //!
 //! UPDATE and DELETE are finished where the rows are that they change ([`write`]).
 //!
-//! Not gathered: what locks, what needs a table to be a table (whole rows, `ctid`, TABLESAMPLE), row level security,
+//! Not gathered: what locks, what needs a table to be a table (`ctid`, TABLESAMPLE), row level security,
 //! which depends on whose rights a table is read with. What a GROUP BY by primary key alone lets be selected is [`dependent`].
 
 mod dependent;
@@ -104,6 +104,8 @@ fn is_shape(code: RefusalCode) -> bool {
             | RefusalCode::FinishType
             | RefusalCode::RecurringChoice
             | RefusalCode::UnknownNode
+            | RefusalCode::UnexpectedClause
+            | RefusalCode::FunctionHomeOnly
             | RefusalCode::SeveralShards
             | RefusalCode::ReferenceWrite
             | RefusalCode::ReferenceUpdateFrom
@@ -122,6 +124,7 @@ fn gathered(
         return Err(Refusal::new(RefusalCode::ModifyingCte));
     }
     check(&cx)?;
+    cx.check_gathered_calls()?;
     if cx.calls.sequence {
         return Err(Refusal::new(RefusalCode::Sequence));
     }
@@ -199,7 +202,7 @@ impl<'a> Facts<'a> {
         };
         let joints = groups.iter().flat_map(|group| &group.joints);
         met.extend(joints.map(|joint| std::ptr::from_ref(*joint)));
-        let needs = Needs::of(cx.tree, &met)?;
+        let needs = Needs::of(cx.tree, cx.snapshot, &met)?;
         Ok(Facts {
             filters,
             met,
@@ -288,7 +291,6 @@ fn check(cx: &Cx<'_>) -> Result<(), Refusal> {
     if shapes.row_security {
         return refuse("row level security");
     }
-    cx.check_sharded_calls()?;
     if calls.today || cx.relative_time() {
         return Err(Refusal::with(RefusalCode::VolatileMany, "the current date"));
     }
@@ -388,5 +390,15 @@ impl Rewriter for Over<'_, '_> {
 
     fn also_grouped(&self, query: &Node) -> Vec<(usize, String)> {
         self.grouped.of(query)
+    }
+
+    fn whole_row(&self, rte: &Node) -> Option<String> {
+        if rte.value("rtekind").as_str() != Some("0") {
+            return None;
+        }
+        let name = self.build.whole_name(rte);
+        // In the text of UPDATE and DELETE the table itself may be there, but they have no rows as values.
+        self.missing.set(self.missing.get() || name.is_none());
+        name
     }
 }

@@ -3,7 +3,7 @@
 use super::printer::{Printed, Printer, rte_kind, unsupported};
 use super::{DeparseError, constant};
 use crate::nodes::{Node, Value};
-use crate::{quote_ident, quote_literal};
+use crate::{Oid, quote_ident, quote_literal};
 
 /// `CoercionForm` of an implicit cast.
 pub(super) const IMPLICIT_CAST: i32 = 2;
@@ -114,7 +114,10 @@ impl<'a> Printer<'a> {
             kind => {
                 let alias = quote_ident(&self.alias_at(level, rtindex)?);
                 if attno == 0 {
-                    return self.whole_row(n, kind, &alias);
+                    return match self.rewriter.whole_row(rte) {
+                        Some(column) => Ok(format!("{alias}.{column}")),
+                        None => self.whole_row(n, kind, &alias),
+                    };
                 }
                 let column = self.column_name(level, rtindex, attno, n)?;
                 Ok(format!("{alias}.{}", quote_ident(&column)))
@@ -124,8 +127,17 @@ impl<'a> Printer<'a> {
 
     fn whole_row(&mut self, n: &Node, kind: i32, alias: &str) -> Printed {
         let row_type = n.oid("vartype")?;
-        if kind != rte_kind::RELATION || row_type == RECORD {
-            return Err(unsupported(n, "whole row of something else than a table"));
+        // A record has the names that its FROM item is given, and they are printed there.
+        let known = match kind {
+            rte_kind::RELATION => row_type != RECORD,
+            rte_kind::SUBQUERY | rte_kind::VALUES | rte_kind::CTE => row_type == RECORD,
+            _ => false,
+        };
+        if !known {
+            return Err(unsupported(
+                n,
+                "whole row of something else than a table or a subquery",
+            ));
         }
         Ok(format!("({alias}.*)::{}", self.type_name(row_type, -1)?))
     }
@@ -403,12 +415,16 @@ impl<'a> Printer<'a> {
     }
 
     fn null_test(&mut self, n: &'a Node) -> Printed {
-        let test = if n.i32("nulltesttype")? == 0 {
-            "IS NULL"
-        } else {
-            "IS NOT NULL"
+        let arg = n.node("arg")?;
+        // Of a row, IS NULL asks for its fields; what asks for the row itself was written IS NOT DISTINCT FROM NULL.
+        let of_fields = n.bool("argisrow")? || !may_be_row(arg);
+        let test = match (n.i32("nulltesttype")?, of_fields) {
+            (0, true) => "IS NULL",
+            (_, true) => "IS NOT NULL",
+            (0, false) => "IS NOT DISTINCT FROM NULL",
+            (_, false) => "IS DISTINCT FROM NULL",
         };
-        Ok(format!("({} {test})", self.expr(n.node("arg")?)?))
+        Ok(format!("({} {test})", self.expr(arg)?))
     }
 
     fn boolean_test(&mut self, n: &'a Node) -> Printed {
@@ -514,4 +530,26 @@ fn value_function(n: &Node) -> Printed {
         _ => return Err(unsupported(n, "value function")),
     };
     Ok(plain.to_owned())
+}
+
+/// Whether the type of an expression may have fields. Built-in types have none, but for records and the rows of the catalogue.
+fn may_be_row(n: &Node) -> bool {
+    const TYPE_FIELDS: [&str; 11] = [
+        "vartype",
+        "consttype",
+        "paramtype",
+        "funcresulttype",
+        "opresulttype",
+        "resulttype",
+        "casetype",
+        "coalescetype",
+        "minmaxtype",
+        "aggtype",
+        "wintype",
+    ];
+    const FIRST_USER_OID: Oid = 16_384;
+    let field = TYPE_FIELDS.iter().find(|field| n.get(field).is_some());
+    let type_oid = field.and_then(|field| n.oid(field).ok());
+    let whole_row = n.is("VAR") && n.i32("varattno").is_ok_and(|attno| attno == 0);
+    whole_row || type_oid.is_none_or(|oid| oid >= FIRST_USER_OID || oid == RECORD)
 }

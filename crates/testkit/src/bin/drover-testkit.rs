@@ -40,9 +40,10 @@ const USAGE: &str = "usage:
       transfers over shards while proxies and servers are killed, stopped and cut off at the points of the commit protocol and at
       random; says what was half there, or not as clients were told. A debug build of drover only. --mutant breaks the protocol.
       --promote gives every shard two synchronous replicas, and kills the first one's primary, whose place a replica takes.
-  drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--leak SECONDS]
-                        [--spread written|one-shard|null-keys] FILE-OR-FOLDER…
-      for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.";
+  drover-testkit all --binary PATH [--shards 1,2,4] [--modes …] [--random SEED:COUNT] [--writes SEED:COUNT] [--leak SECONDS]
+                        [--spread written|one-shard|null-keys] [--refusals] FILE-OR-FOLDER…
+      for each number of shards: starts that drover as `drover dev` and a plain PostgreSQL, then all of the above.
+      --random: SELECTs, --writes: statements that write; --refusals: which codes were refused how often.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -287,7 +288,7 @@ fn oracle(list: &[String]) -> Result<bool, Failure> {
     };
     let shown_max = arguments.number("--max-shown", 40)? as usize;
     let mut files = case_files(&arguments.rest)?;
-    if let Some((seed, count)) = random(&arguments)? {
+    if let Some((seed, count)) = random(&arguments, "--random")? {
         files.push(random_cases(seed, count));
     }
     if files.is_empty() {
@@ -434,9 +435,9 @@ fn isolation(list: &[String]) -> Result<bool, Failure> {
 
 fn all(list: &[String]) -> Result<bool, Failure> {
     let values = [
-        "--binary", "--shards", "--modes", "--random", "--leak", "--filter", "--spread",
+        "--binary", "--shards", "--modes", "--random", "--writes", "--leak", "--filter", "--spread",
     ];
-    let arguments = Arguments::parse(list, &["--strict"], &values)?;
+    let arguments = Arguments::parse(list, &["--strict", "--refusals"], &values)?;
     let binary = arguments
         .value("--binary")
         .ok_or_else(|| Failure::Usage("--binary is missing".to_string()))?;
@@ -453,7 +454,9 @@ fn all(list: &[String]) -> Result<bool, Failure> {
         campaign.options.strict = arguments.has("--strict");
         campaign.options.modes = modes(arguments.value("--modes"))?;
         campaign.options.filter = arguments.value("--filter").map(ToString::to_string);
-        campaign.random = random(&arguments)?.unwrap_or(campaign.random);
+        campaign.random = random(&arguments, "--random")?.unwrap_or(campaign.random);
+        campaign.writes = random(&arguments, "--writes")?.unwrap_or(campaign.writes);
+        campaign.tell_refusals = arguments.has("--refusals");
         campaign.leak = Duration::from_secs(arguments.number("--leak", campaign.leak.as_secs())?);
         let failures = campaign.run(files.clone(), |line| println!("  {line}"));
         failures.iter().for_each(|failure| println!("{failure}"));
@@ -475,9 +478,9 @@ fn spread(files: Vec<CaseFile>, arguments: &Arguments) -> Result<Vec<CaseFile>, 
     Ok(spread.map_err(run_error)?.into_iter().flatten().collect())
 }
 
-/// `--random SEED:COUNT`
-fn random(arguments: &Arguments) -> Result<Option<(u64, u32)>, Failure> {
-    let Some(text) = arguments.value("--random") else {
+/// `--random SEED:COUNT`, and the like
+fn random(arguments: &Arguments, name: &str) -> Result<Option<(u64, u32)>, Failure> {
+    let Some(text) = arguments.value(name) else {
         return Ok(None);
     };
     let parts = text
@@ -485,7 +488,7 @@ fn random(arguments: &Arguments) -> Result<Option<(u64, u32)>, Failure> {
         .and_then(|(seed, count)| Some((seed.parse().ok()?, count.parse().ok()?)));
     parts
         .map(Some)
-        .ok_or_else(|| Failure::Usage("--random needs SEED:COUNT".to_string()))
+        .ok_or_else(|| Failure::Usage(format!("{name} needs SEED:COUNT")))
 }
 
 fn modes(text: Option<&str>) -> Result<Vec<Mode>, Failure> {

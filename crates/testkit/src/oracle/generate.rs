@@ -1,9 +1,11 @@
 //! Random SELECTs over a fixed schema, as cases that must be right or refused.
 //!
 //! Written cases test what somebody thought of. These combine clauses nobody thought of: filters, joins, aggregates,
-//! grouping, HAVING, DISTINCT, ORDER BY and LIMIT in random mixtures; [`wide`] has what is rarer. Equal seeds make equal statements.
+//! grouping, HAVING, DISTINCT, ORDER BY and LIMIT in random mixtures; [`wide`] and [`deep`] have what is rarer. Equal seeds make equal statements.
 
+mod deep;
 mod wide;
+mod writes;
 
 use crate::casefile::{Case, CaseFile, Flag, Item, Load, Refusal, RowCheck, Side, Step};
 use crate::random::Random;
@@ -62,8 +64,52 @@ enum Where {
 /// A case file of `count` random SELECTs.
 pub fn random_cases(seed: u64, count: u32) -> CaseFile {
     let name = format!("random-{seed}");
+    let mut items = setup(&name, seed);
+    let mut random = Random::new(seed);
+    for number in 0..count {
+        let query = Query::new(&mut random);
+        items.push(case(&name, number, query));
+    }
+    CaseFile {
+        name,
+        readonly: true,
+        items,
+    }
+}
+
+/// A case file of `count` random statements that write, and looks at what they did.
+pub fn random_writes(seed: u64, count: u32) -> CaseFile {
+    let name = format!("random-writes-{seed}");
+    let mut items = setup(&name, seed);
+    let mut random = Random::new(seed);
+    for number in 0..count {
+        let sql = match number % 4 {
+            3 => writes::look(&mut random),
+            _ => writes::write(&mut random, number),
+        };
+        let query = Query {
+            sql,
+            ordered: false,
+            counted: false,
+        };
+        let mut case = case(&name, number, query);
+        if let Item::Case(case) = &mut case {
+            // Some violate a key. Which of several rows that do is met first is nowhere said.
+            case.flags.extend([Flag::AnyError, Flag::AnyMessage]);
+        }
+        items.push(case);
+    }
+    CaseFile {
+        name,
+        readonly: false,
+        items,
+    }
+}
+
+/// The tables and their rows.
+fn setup(name: &str, seed: u64) -> Vec<Item> {
     let step = |sql: &str| Step {
-        place: name.clone(),
+        place: name.to_owned(),
         sql: sql.to_string(),
         copy: None,
     };
@@ -75,40 +121,34 @@ pub fn random_cases(seed: u64, count: u32) -> CaseFile {
         })
         .collect();
     for (at, (table, rows)) in TABLES.iter().enumerate() {
-        let (place, table) = (name.clone(), (*table).to_string());
         items.push(Item::Load(Load {
-            place,
-            table,
+            place: name.to_owned(),
+            table: (*table).to_string(),
             rows: *rows,
             seed: seed.wrapping_add(at as u64),
         }));
     }
-    let mut random = Random::new(seed);
-    for number in 0..count {
-        let query = Query::new(&mut random);
-        items.push(Item::Case(Case {
-            step: Step {
-                place: format!("{name}:{number}"),
-                sql: query.sql,
-                copy: None,
-            },
-            ordered: query.ordered,
-            refusal: Refusal::May(None),
-            error: None,
-            parameters: None,
-            rows: if query.counted {
-                RowCheck::Count
-            } else {
-                RowCheck::Values
-            },
-            flags: BTreeSet::<Flag>::new(),
-        }));
-    }
-    CaseFile {
-        name,
-        readonly: true,
-        items,
-    }
+    items
+}
+
+fn case(name: &str, number: u32, query: Query) -> Item {
+    Item::Case(Case {
+        step: Step {
+            place: format!("{name}:{number}"),
+            sql: query.sql,
+            copy: None,
+        },
+        ordered: query.ordered,
+        refusal: Refusal::May(None),
+        error: None,
+        parameters: None,
+        rows: if query.counted {
+            RowCheck::Count
+        } else {
+            RowCheck::Values
+        },
+        flags: BTreeSet::<Flag>::new(),
+    })
 }
 
 struct Query {
@@ -120,8 +160,10 @@ struct Query {
 
 impl Query {
     fn new(random: &mut Random) -> Query {
-        if random.below(3) == 0 {
-            return wide::wide(random);
+        match random.below(3) {
+            0 => return wide::wide(random),
+            1 => return deep::deep(random),
+            _ => {}
         }
         let (from, aliases) = from(random);
         let filter = filter(random, &aliases);
@@ -486,5 +528,6 @@ mod tests {
         assert_eq!(random_cases(3, 50), random_cases(3, 50));
         assert_ne!(random_cases(3, 50), random_cases(4, 50));
         assert_eq!(random_cases(3, 50).cases().count(), 50);
+        assert_eq!(random_writes(3, 50), random_writes(3, 50));
     }
 }

@@ -121,8 +121,29 @@ fn value(column: &Column, number: u64, random: &mut Random, rows: u64) -> Option
         }
         "json" | "jsonb" => format!("{{\"n\": {pick}}}"),
         "bytea" => format!("\\x{pick:08x}"),
+        "integer[]" => integers(pick, random),
+        "int4range" => integer_range(pick, random),
         _ => text(column.unique, pick, random),
     })
+}
+
+/// A few numbers, sometimes none, sometimes with NULL among them.
+fn integers(pick: u64, random: &mut Random) -> String {
+    let one = |random: &mut Random| match random.below(9) {
+        0 => "NULL".to_owned(),
+        _ => skewed(random, pick + 3).to_string(),
+    };
+    let list: Vec<String> = (0..random.below(5)).map(|_| one(random)).collect();
+    format!("{{{}}}", list.join(","))
+}
+
+/// A range of numbers; one in ten is empty, one in ten has no end.
+fn integer_range(pick: u64, random: &mut Random) -> String {
+    match random.below(10) {
+        0 => "empty".to_owned(),
+        1 => format!("[{pick},)"),
+        _ => format!("[{pick},{})", pick + random.below(12)),
+    }
 }
 
 /// Words that sort differently by bytes and by language, some with what COPY must escape.

@@ -96,6 +96,22 @@ impl FileReport {
         totals
     }
 
+    /// How often the cluster refused with each code, the most frequent first, and the first statement it refused so.
+    pub fn refusals(&self) -> Vec<(&str, usize, &str)> {
+        let mut codes: Vec<(&str, usize, &str)> = Vec::new();
+        for case in &self.cases {
+            let Outcome::Refused(code) = &case.outcome else {
+                continue;
+            };
+            match codes.iter_mut().find(|(known, ..)| known == code) {
+                Some((_, count, _)) => *count += 1,
+                None => codes.push((code, 1, &case.sql)),
+            }
+        }
+        codes.sort_by_key(|(_, count, _)| std::cmp::Reverse(*count));
+        codes
+    }
+
     /// The failed cases.
     pub fn failures(&self) -> impl Iterator<Item = &CaseReport> {
         self.cases

@@ -63,6 +63,10 @@ fn of_query(query: &Node, snapshot: &Snapshot, needs: &Needs<'_>) -> Result<Vec<
             continue;
         }
         tables += 1;
+        // A row as a value would have to be grouped by, and not every type has equality.
+        if needs.is_whole(rte) {
+            return Err(refuse());
+        }
         for (attno, typed) in needs.columns(rte) {
             if !is_grouped(&attno) {
                 let column = relation

@@ -24,6 +24,8 @@ pub(super) struct Build<'b, 'a> {
     pub(super) inputs: Vec<GatherInput>,
     /// How the columns of each input travel, and what they become.
     carriages: Vec<Vec<Column>>,
+    /// The table of each input whose rows are used as values.
+    whole: Vec<Option<&'a Relation>>,
     pub(super) slots: Vec<GatherSlot>,
     /// What stands for the entries.
     used: Vec<(*const Node, Used)>,
@@ -108,6 +110,7 @@ impl<'b, 'a> Build<'b, 'a> {
             deal,
             inputs: Vec::new(),
             carriages: Vec::new(),
+            whole: Vec::new(),
             slots: Vec::new(),
             used: Vec::new(),
         }
@@ -143,8 +146,13 @@ impl<'b, 'a> Build<'b, 'a> {
             (&input.sql, &input.conditions) == (&sql, &conditions)
                 && (&input.place, &input.deal) == (&place, &deal)
         });
+        let whole = self.facts.needs.is_whole(first);
+        let whole = tables.first().filter(|_| whole).map(|table| table.relation);
         let input = match known {
-            Some(input) => input,
+            Some(input) => {
+                self.whole[input] = self.whole[input].or(whole);
+                input
+            }
             None => {
                 let slots = self.slots_for(&columns)?;
                 let names: Vec<&str> = tables.iter().map(|table| table.relation.name.as_str()).collect();
@@ -157,6 +165,7 @@ impl<'b, 'a> Build<'b, 'a> {
                     deal,
                 });
                 self.carriages.push(columns);
+                self.whole.push(whole);
                 self.inputs.len() - 1
             }
         };
@@ -191,11 +200,19 @@ impl<'b, 'a> Build<'b, 'a> {
     fn columns_of(&self, tables: &[Table<'a>]) -> Result<(Vec<String>, Vec<Column>), Refusal> {
         let (mut items, mut columns) = (Vec::new(), Vec::new());
         for (member, table) in tables.iter().enumerate() {
+            let whole = self.facts.needs.is_whole(table.rte);
             for (attno, typed) in self.facts.needs.columns(table.rte) {
                 let column = table.relation.column(attno);
                 let column =
                     column.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a column that is not known"))?;
-                let (item, column) = self.column(&table.alias, member, column, typed)?;
+                let (mut item, column) = self.column(&table.alias, member, column, typed)?;
+                if whole && column.carriage.carried.binary {
+                    // Its type is what the snapshot says; a transaction may have changed it.
+                    let base = self.snapshot.base_type(Oid(typed.type_oid));
+                    let type_sql = type_sql(self.snapshot, base.0);
+                    let type_sql = type_sql.ok_or_else(|| Refusal::new(RefusalCode::CarriedType))?;
+                    item = format!("({item})::{type_sql}");
+                }
                 items.push(item);
                 columns.push(column);
             }
@@ -312,7 +329,7 @@ impl<'b, 'a> Build<'b, 'a> {
         let mut arrays = Vec::new();
         let mut out = Vec::new();
         let mut last = first;
-        for columns in &self.carriages {
+        for (columns, whole) in self.carriages.iter().zip(&self.whole) {
             let (mut unnest, mut names, mut items) = (Vec::new(), Vec::new(), Vec::new());
             let mut members: Vec<Vec<(String, String)>> = Vec::new();
             for (at, column) in columns.iter().enumerate() {
@@ -344,9 +361,13 @@ impl<'b, 'a> Build<'b, 'a> {
                     members[column.member].push((name.clone(), known));
                 }
             }
+            items.extend(whole.map(|relation| whole_row(relation, columns)));
+            // PostgreSQL would look into the ROW and take the NULL of a dropped column for one of its fields.
+            let dropped = |relation: &&Relation| relation.columns.iter().any(|column| column.dropped);
+            let fence = whole.filter(dropped).map_or("", |_| " OFFSET 0");
             out.push(Items {
                 rows: format!(
-                    "(SELECT {} FROM ROWS FROM ({}) AS u({}))",
+                    "(SELECT {} FROM ROWS FROM ({}) AS u({}){fence})",
                     items.join(", "),
                     unnest.join(", "),
                     names.join(", ")
@@ -422,6 +443,13 @@ impl<'b, 'a> Build<'b, 'a> {
         }
     }
 
+    /// The column that stands for a row of an entry as a value, quoted; `None`: it is no input.
+    pub(super) fn whole_name(&self, rte: &Node) -> Option<String> {
+        let used = self.used.iter().find(|(known, _)| std::ptr::eq(*known, rte));
+        let relation = used.and_then(|_| relation_of(self.snapshot, rte).ok());
+        relation.map(whole_name)
+    }
+
     /// What stands for a table of a WITH query that nothing uses: PostgreSQL does not run it.
     pub(super) fn unread(&self, rte: &Node) -> Option<String> {
         let relation = relation_of(self.snapshot, rte).ok()?;
@@ -488,4 +516,27 @@ fn free_name(columns: &[Column], at: usize) -> String {
         name.push('_');
     }
     name
+}
+
+/// The column that is a row of the table, in what stands for it: where an outer join fills the table with NULLs, so is this.
+fn whole_row(relation: &Relation, columns: &[Column]) -> String {
+    let mut values = Vec::new();
+    for (at, column) in columns.iter().enumerate() {
+        values.push(format!("u.c{at}{}", column.suffix));
+    }
+    let row_type = QualifiedName::qualified(&relation.schema, &relation.name);
+    format!(
+        "ROW({})::{row_type} AS {}",
+        values.join(", "),
+        whole_name(relation)
+    )
+}
+
+/// Its name, which no column has, quoted.
+fn whole_name(relation: &Relation) -> String {
+    let mut name = "whole row".to_owned();
+    while relation.columns.iter().any(|column| column.name == name) {
+        name.push('_');
+    }
+    quote_ident(&name)
 }

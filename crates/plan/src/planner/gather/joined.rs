@@ -130,7 +130,7 @@ impl<'l, 'a> Level<'l, 'a> {
             .iter()
             .map(|joint| std::ptr::from_ref(joint.condition))
             .collect();
-        let needs = Needs::of(cx.tree, &met).ok();
+        let needs = Needs::of(cx.tree, cx.snapshot, &met).ok();
         let table = |rte: &&'a Node| {
             let entry = filters
                 .of_entry(rte)
@@ -142,7 +142,12 @@ impl<'l, 'a> Level<'l, 'a> {
                 Placement::Sharded { key, map } if !key.is_empty() => Place::Sharded(*map),
                 Placement::Sharded { .. } => return None,
             };
-            let used = needs.as_ref()?.columns(rte);
+            let needs = needs.as_ref()?;
+            // Its rows are values: it is pulled by itself, so that it has a place of its own.
+            if needs.is_whole(rte) {
+                return None;
+            }
+            let used = needs.columns(rte);
             let small = used
                 .iter()
                 .all(|(_, typed)| NARROW_TYPES.contains(&typed.type_oid));

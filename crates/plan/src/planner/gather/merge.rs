@@ -25,6 +25,7 @@ pub(super) fn carried(
     let mut cx = Cx::new(analyzed, snapshot, tree, Vec::new())?;
     let (rte, relation, sharded) = written(&cx)?;
     check(&cx)?;
+    cx.check_sharded_calls()?;
     check_target(&cx, relation)?;
     let mut others = leaves(&cx);
     others.retain(|leaf| !std::ptr::eq(*leaf, rte));
@@ -33,6 +34,10 @@ pub(super) fn carried(
     }
     let replace = cx.replace()?;
     let facts = Facts::of(&cx, &replace, &others)?;
+    // A row's type has another id on each shard.
+    if facts.needs.has_rows() {
+        return Err(Refusal::with(RefusalCode::Gather, "a whole row as a value"));
+    }
     let dealt =
         |rte: &Node, columns: &[(i16, Typed)]| sharded.and_then(|to| by_columns(&cx, to, rte, columns));
     let alone = relation.placement.is_home() || relation.placement.is_placed();

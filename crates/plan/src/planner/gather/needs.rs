@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use catalog::{Oid, Snapshot};
 use sql::{Node, Value};
 
 use crate::planner::expr::{Var, as_var};
 use crate::{Refusal, RefusalCode};
 
+/// The type of a row that has no type of its own.
+const RECORD: u32 = 2249;
 /// Deepest chain of names for names.
 const DEPTH_MAX: usize = 200;
 
@@ -20,6 +23,11 @@ pub(super) struct Typed {
 /// The columns read of each entry of a range table, by its address.
 pub(super) struct Needs<'a> {
     columns: HashMap<*const Node, BTreeMap<i16, Typed>>,
+    /// Tables whose rows are used as values, by the address of their entries.
+    whole: HashSet<*const Node>,
+    /// Whether a row of anything is used as a value.
+    rows: bool,
+    snapshot: &'a Snapshot,
     /// Range tables around the place that is looked at, the innermost last.
     levels: Vec<Vec<&'a Node>>,
     /// What is not looked at.
@@ -29,9 +37,16 @@ pub(super) struct Needs<'a> {
 
 impl<'a> Needs<'a> {
     /// Of a whole statement without these parts of it.
-    pub(super) fn of(tree: &'a Node, without: &HashSet<*const Node>) -> Result<Needs<'a>, Refusal> {
+    pub(super) fn of(
+        tree: &'a Node,
+        snapshot: &'a Snapshot,
+        without: &HashSet<*const Node>,
+    ) -> Result<Needs<'a>, Refusal> {
         let mut needs = Needs {
             columns: HashMap::new(),
+            whole: HashSet::new(),
+            rows: false,
+            snapshot,
             levels: Vec::new(),
             without: without.clone(),
             depth: 0,
@@ -46,6 +61,16 @@ impl<'a> Needs<'a> {
         found
             .map(|columns| columns.iter().map(|(attno, typed)| (*attno, *typed)).collect())
             .unwrap_or_default()
+    }
+
+    /// Whether rows of the table are used as values; all of its columns are needed then.
+    pub(super) fn is_whole(&self, rte: &Node) -> bool {
+        self.whole.contains(&std::ptr::from_ref(rte))
+    }
+
+    /// Whether rows of anything are used as values.
+    pub(super) fn has_rows(&self) -> bool {
+        self.rows
     }
 
     fn value(&mut self, value: &'a Value) -> Result<(), Refusal> {
@@ -129,7 +154,11 @@ impl<'a> Needs<'a> {
             self.levels.extend(inner);
             return result;
         }
-        if attno <= 0 {
+        if attno == 0 {
+            self.rows = true;
+            return self.whole_row(rte, node.oid("vartype")?);
+        }
+        if attno < 0 {
             return Err(whole_row());
         }
         let typed = Typed {
@@ -138,6 +167,27 @@ impl<'a> Needs<'a> {
         };
         let columns = self.columns.entry(std::ptr::from_ref(rte)).or_default();
         columns.insert(attno, typed);
+        Ok(())
+    }
+
+    /// A row as a value: of a table, with all of its columns; or a record of a query, which reads what it reads.
+    fn whole_row(&mut self, rte: &'a Node, row_type: u32) -> Result<(), Refusal> {
+        match rte.str("rtekind")? {
+            "1" | "5" | "6" if row_type == RECORD => return Ok(()),
+            "0" if row_type != RECORD => {}
+            _ => return Err(whole_row()),
+        }
+        let relation = self.snapshot.relation(Oid(rte.oid("relid")?));
+        let relation = relation.ok_or_else(whole_row)?;
+        let columns = self.columns.entry(std::ptr::from_ref(rte)).or_default();
+        for column in relation.columns.iter().filter(|column| !column.dropped) {
+            let typed = Typed {
+                type_oid: column.type_oid.0,
+                collation: column.collation.map_or(0, |collation| collation.0),
+            };
+            columns.entry(column.attnum).or_insert(typed);
+        }
+        self.whole.insert(std::ptr::from_ref(rte));
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use crate::random::Random;
 
 /// The table of many types.
 pub(super) const WIDE: &str = "CREATE TABLE g_w (k int NOT NULL, id int NOT NULL, x bigint, s smallint, f float8, u uuid, \
-     ts timestamptz, j jsonb, y bytea, p char(12), c text COLLATE \"C\", i text COLLATE \"und-x-icu\", PRIMARY KEY (k, id))";
+     ts timestamptz, j jsonb, y bytea, p char(12), c text COLLATE \"C\", i text COLLATE \"und-x-icu\", \
+     a int[], r int4range, PRIMARY KEY (k, id))";
 
 const PLAIN: [&str; 4] = ["g_a", "g_b", "g_c", "g_home"];
 /// Columns that every comparison, sort and group may have.
@@ -30,7 +31,7 @@ pub(super) fn wide(random: &mut Random) -> Query {
     }
 }
 
-fn query(sql: String, ordered: bool) -> Query {
+pub(super) fn query(sql: String, ordered: bool) -> Query {
     Query {
         sql,
         ordered,
@@ -38,12 +39,12 @@ fn query(sql: String, ordered: bool) -> Query {
     }
 }
 
-fn pick<'a>(random: &mut Random, items: &[&'a str]) -> &'a str {
+pub(super) fn pick<'a>(random: &mut Random, items: &[&'a str]) -> &'a str {
     random.pick(items).copied().unwrap_or_default()
 }
 
 /// A condition on the table of many types, named `w`.
-fn condition(random: &mut Random) -> String {
+pub(super) fn condition(random: &mut Random) -> String {
     let number = random.below(60);
     match random.below(12) {
         0 => format!("w.ts < '2010-0{}-01 00:00+00'", 1 + number % 9),
