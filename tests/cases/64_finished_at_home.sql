@@ -16,6 +16,23 @@ SELECT u.id, current_schemas(false) FROM users u JOIN notes n ON n.user_id = u.i
 SET search_path = pg_catalog, public;
 SELECT id, current_schema FROM users;
 RESET search_path;
+-- the order of a subquery, where something is made of it
+SELECT array_agg(id) FROM (SELECT id FROM users ORDER BY id DESC) q;
+SELECT string_agg(name, ',') FROM (SELECT name FROM users WHERE age IS NOT NULL ORDER BY age, id) q;
+SELECT country, array_agg(id), count(*) FROM (SELECT country, id FROM users ORDER BY age NULLS FIRST, id) q GROUP BY country;
+SELECT json_agg(q) FROM (SELECT id, amount FROM orders ORDER BY amount DESC NULLS LAST, id) q;
+WITH q AS (SELECT id, user_id FROM orders ORDER BY id DESC) SELECT array_agg(id) FROM q;
+WITH q AS MATERIALIZED (SELECT id, user_id FROM orders ORDER BY id DESC) SELECT array_agg(id), sum(user_id) FROM q;
+SELECT id FROM (SELECT * FROM users ORDER BY age NULLS FIRST, id DESC) q;
+@ordered SELECT id FROM (SELECT * FROM users ORDER BY age NULLS FIRST, id DESC) q LIMIT 3;
+@ordered SELECT id, name FROM (SELECT * FROM users ORDER BY id DESC) q WHERE age > 20 OFFSET 1 LIMIT 2;
+@ordered SELECT u.id FROM (SELECT id FROM users ORDER BY id DESC) u LIMIT 4;
+@ordered SELECT id FROM (SELECT id FROM users WHERE id IN (1, 2, 3, 4) ORDER BY id DESC) q FETCH FIRST 2 ROWS ONLY;
+SELECT count(*), max(id) FROM (SELECT id FROM users ORDER BY id) q;
+-- constants of ranges
+SELECT count(*), max(id) FROM users WHERE int8range(id, id + 1) && '[2,4]'::int8range;
+SELECT count(*), 'empty'::int4range, '[2024-01-01,2024-02-01)'::daterange FROM orders WHERE at <@ '[2024-01-01 00:00+00,2024-01-03 00:00+00)'::tstzrange;
+SELECT u.id FROM users u JOIN notes n ON n.user_id = u.id WHERE u.score <@ '(0.5,)'::numrange;
 -- set-returning functions beside aggregates and groups
 SELECT generate_series(1, 2), count(*) FROM users;
 SELECT generate_series(1, max(id)) FROM users;

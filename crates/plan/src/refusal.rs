@@ -201,7 +201,7 @@ refusals! {
         "order and select its rows uniquely in a statement of their own";
     Gather = "DRV4010",
         "the rows of the statement's tables cannot be brought together as it needs them",
-        "SELECT o FROM orders o JOIN events e ON e.id = o.ref",
+        "SELECT o, count(*) FROM orders o JOIN events e ON e.id = o.ref GROUP BY o.user_id, o.id",
         "name the columns that are needed, or join on the shard key";
     // 5xxx: writes
     KeyUpdate = "DRV5001",

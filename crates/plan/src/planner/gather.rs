@@ -20,6 +20,7 @@ mod inputs;
 mod joined;
 mod merge;
 mod needs;
+mod ordered;
 mod reduce;
 mod write;
 
@@ -58,6 +59,13 @@ pub(super) fn instead(
             Err(better) if says_more(better.code) => Err(better),
             Err(_) => Err(refusal),
         },
+        Ok(plan) if ordered::is_taken_over(tree, snapshot) && is_spread(&plan) => {
+            match make(analyzed, snapshot, tree, Target::Cluster) {
+                // Rows may come in any order; what is made of their order may not.
+                Err(refusal) if ordered::decides_values(tree, snapshot) => Err(refusal),
+                gathered => gathered.or(Ok(plan)),
+            }
+        }
         Ok(plan) => {
             let several = match &plan.target {
                 Target::Keys { keys, .. } => keys.len() > 1 || !keys.iter().all(KeySource::is_single),
@@ -72,6 +80,16 @@ pub(super) fn instead(
         }
         refused => refused,
     }
+}
+
+/// Whether the rows of several shards make the answer.
+fn is_spread(plan: &Plan) -> bool {
+    let one = match &plan.target {
+        Target::Keys { keys, .. } => keys.len() == 1 && keys.iter().all(KeySource::is_single),
+        Target::Home | Target::Any | Target::Every => true,
+        _ => false,
+    };
+    !one && matches!(plan.many, Many::Rows(_)) && !plan.writes
 }
 
 /// Whether a refusal says more than that the tables do not meet.
@@ -345,7 +363,7 @@ fn place_of_group(cx: &Cx<'_>, group: &Group<'_>) -> Result<GatherPlace, Refusal
 fn relation_of<'a>(snapshot: &'a Snapshot, rte: &Node) -> Result<&'a Relation, Refusal> {
     let relation = snapshot.relation(Oid(rte.oid("relid")?));
     let relation = relation.filter(|relation| !relation.columns.is_empty());
-    relation.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a table of the system"))
+    relation.ok_or_else(|| Refusal::with(RefusalCode::Gather, "a temporary table, or one of the catalogue"))
 }
 
 /// Whether a condition on a table's own columns means the same on the server that has the rows.

@@ -68,6 +68,16 @@ const ARRAYS: [(u32, u32, usize); 24] = [
     (1563, oid::VARBIT, 4),
 ];
 
+/// Ranges of built-in types: range type, type of its bounds, their alignment.
+const RANGES: [(u32, u32, usize); 6] = [
+    (3904, oid::INT4, 4),
+    (3906, oid::NUMERIC, 4),
+    (3908, oid::TIMESTAMP, 8),
+    (3910, oid::TIMESTAMPTZ, 8),
+    (3912, oid::DATE, 4),
+    (3926, oid::INT8, 8),
+];
+
 /// Prints a `CONST` as a literal with its type: `'…'::type`. Without a type modifier: the value has gone through it.
 pub(super) fn print(p: &Printer<'_>, n: &Node) -> Printed {
     let type_oid = n.oid("consttype")?;
@@ -150,8 +160,28 @@ fn text(type_oid: Oid, bytes: &[u8]) -> Option<String> {
         oid::INET | oid::CIDR => datum::inet(varlena(bytes)?)?,
         oid::MACADDR => datum::macaddr(bytes)?,
         oid::BIT | oid::VARBIT => datum::bits(varlena(bytes)?)?,
-        _ => return None,
+        other => {
+            let (_, element, align) = RANGES.iter().find(|(range, ..)| *range == other)?;
+            range(bytes, *element, *align)?
+        }
     })
+}
+
+/// `[lower,upper)`, each bound quoted.
+fn range(bytes: &[u8], element: u32, align: usize) -> Option<String> {
+    let range = datum::range(bytes, align, fixed_length(element))?;
+    if range.empty {
+        return Some("empty".to_owned());
+    }
+    let bound = |value: Option<&[u8]>| match value {
+        // None of these types has a quote or a backslash in its text.
+        Some(value) => text(element, value).map(|text| format!("\"{text}\"")),
+        None => Some(String::new()),
+    };
+    let (lower, upper) = (bound(range.lower)?, bound(range.upper)?);
+    let open = if range.inclusive.0 { '[' } else { '(' };
+    let close = if range.inclusive.1 { ']' } else { ')' };
+    Some(format!("{open}{lower},{upper}{close}"))
 }
 
 fn utf8(bytes: &[u8]) -> Option<String> {

@@ -97,6 +97,53 @@ pub(super) fn array(
     Some(out)
 }
 
+/// A value of a range type.
+pub(super) struct Range<'a> {
+    pub empty: bool,
+    /// Whether the bounds themselves are in it.
+    pub inclusive: (bool, bool),
+    /// `None`: there is no bound.
+    pub lower: Option<&'a [u8]>,
+    pub upper: Option<&'a [u8]>,
+}
+
+/// A range: its type, the bounds it has, and a byte of flags at the end.
+pub(super) fn range(bytes: &[u8], align: usize, fixed: Option<usize>) -> Option<Range<'_>> {
+    const EMPTY: u8 = 0x01;
+    const LOWER_INCLUSIVE: u8 = 0x02;
+    const UPPER_INCLUSIVE: u8 = 0x04;
+    const LOWER_INFINITE: u8 = 0x08;
+    const UPPER_INFINITE: u8 = 0x10;
+    let (total, 4) = varlena_length(bytes)? else {
+        return None;
+    };
+    let flags = *bytes.get(total.checked_sub(1)?)?;
+    let bounds = bytes.get(..total - 1)?;
+    let mut at = 8;
+    let mut bound = |absent: u8| {
+        if flags & (EMPTY | absent) != 0 {
+            return Some(None);
+        }
+        let short = fixed.is_none() && *bounds.get(at)? & 1 == 1;
+        if !short {
+            at = at.next_multiple_of(align);
+        }
+        let len = match fixed {
+            Some(len) => len,
+            None => varlena_length(bounds.get(at..)?)?.0,
+        };
+        let value = bounds.get(at..at + len)?;
+        at += len;
+        Some(Some(value))
+    };
+    Some(Range {
+        lower: bound(LOWER_INFINITE)?,
+        upper: bound(UPPER_INFINITE)?,
+        empty: flags & EMPTY != 0,
+        inclusive: (flags & LOWER_INCLUSIVE != 0, flags & UPPER_INCLUSIVE != 0),
+    })
+}
+
 pub(super) fn float8(value: f64) -> String {
     match () {
         () if value.is_nan() => "NaN".to_owned(),

@@ -124,7 +124,7 @@ fn what_is_not_known_is_refused() {
 #[test]
 fn deep_trees_are_refused_before_the_stack_ends() {
     let deep = |depth: usize| {
-        let open = "{NULLTEST :nulltesttype 0 :arg ".repeat(depth);
+        let open = "{NULLTEST :nulltesttype 0 :argisrow false :arg ".repeat(depth);
         query(&format!("{open}{VAR_A}{}", "}".repeat(depth)), "<>")
     };
     let run = move || {
@@ -142,7 +142,7 @@ fn deep_trees_are_refused_before_the_stack_ends() {
                 .query()
                 .is_err()
         );
-        let arrays = "{COALESCE :args ({NULLTEST :nulltesttype 0 :arg ".repeat(95);
+        let arrays = "{COALESCE :args ({NULLTEST :nulltesttype 0 :argisrow false :arg ".repeat(95);
         let nested = query(&format!("{arrays}{VAR_A}{}", "})}".repeat(95)), "<>");
         assert!(
             Deparser::new(&nested, &Names, &NoRewrite)

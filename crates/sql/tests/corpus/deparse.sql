@@ -224,3 +224,4 @@ select array['{"a": 1}', '[1, 2]', null]::jsonb[], array['{"a":  1}', '2']::json
 select time with time zone '12:34:56.789+05:30', time with time zone '24:00:00-08', array['01:02:03+00', '04:05:06.5-00:00:30']::timetz[], array['1 day', '-2 mons 03:04:05.000006']::interval[]
 select inet '10.1.2.3/8', inet '::1', cidr '192.168.0.0/16', cidr 'fe80::/10', inet '::ffff:1.2.3.4', array['10.0.0.1', 'abcd::12/64']::inet[], array['10.0.0.0/8']::cidr[], macaddr '08:00:2b:01:02:03'
 select b'10110', b'', x'1ff', '1'::bit(1), '10101'::varbit, array[b'1', b'011']::bit[], array['01', '']::varbit[]
+select int4range(1, 5), '[2024-01-01 00:00+00,2024-02-01 12:30:00.5+00)'::tstzrange, 'empty'::daterange, numrange(1.5, NULL), '(,)'::int8range, '[1.25,2.50]'::numrange, '(,2024-01-01 10:00]'::tsrange, '[2024-02-29,infinity)'::daterange, '(-1,9223372036854775807)'::int8range, numrange(-123456789.000000001, 1e30, '()'), '(0044-03-15 BC,)'::daterange
