@@ -57,3 +57,11 @@ DROP ROLE regress_owner;
 @nowrap @error 22012 SELECT 1 / 0;
 @nowrap PREPARE TRANSACTION 'regress_failed';
 @nowrap SELECT count(*) FROM pg_prepared_xacts WHERE gid = 'regress_failed';
+-- statements about many tables, one transaction for each
+@nowrap REINDEX SCHEMA public;
+@nowrap REINDEX (VERBOSE false) SCHEMA public;
+@nowrap CLUSTER;
+BEGIN;
+@any_message @error 25001 REINDEX SCHEMA public;
+ROLLBACK;
+@nowrap @error 3F000 REINDEX SCHEMA nowhere;

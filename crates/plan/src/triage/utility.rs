@@ -287,8 +287,9 @@ pub(super) fn maintain(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
     let mut plan = DdlPlan::at(DdlPlace::All);
     plan.transactional = match raw.kind {
         Kind::Analyze => true,
-        Kind::Cluster => !partitioned,
-        Kind::Reindex => !partitioned && !options.iter().any(|o| o == "concurrently"),
+        // Without a table it is one after the other, too: of a schema, or of the database.
+        Kind::Cluster => !partitioned && !tables.is_empty(),
+        Kind::Reindex => !partitioned && !tables.is_empty() && !options.iter().any(|o| o == "concurrently"),
         _ => false,
     };
     plan.changes_schema = false;
