@@ -58,6 +58,13 @@ WITH s AS (SELECT * FROM events WHERE n < 30) SELECT a.id, f.id FROM s a JOIN fe
 SELECT f.id FROM few f WHERE f.price < (SELECT avg(e.price) FROM events e WHERE e.who = f.who);
 SELECT f.id, (SELECT count(*) FROM events e JOIN pages p ON p.event = e.id WHERE e.who = f.who) FROM few f;
 SELECT f.id, (SELECT count(*) FROM events e WHERE e.who = f.who AND EXISTS (SELECT 1 FROM pages p WHERE p.event = e.id)) FROM few f;
+-- alternatives, and what they have in common
+SELECT f.id, e.id FROM few f, events e WHERE (e.who = f.who AND f.id = 1 AND e.n = 3) OR (f.id > 3 AND e.n < 9 AND e.who = f.who);
+SELECT f.id, e.id FROM few f, events e WHERE (e.who = f.who AND e.n = 3) OR (e.who = f.who AND f.id > 3 AND e.n < 9) OR (e.code = f.code AND e.n = 4);
+SELECT f.id, e.id FROM few f, events e WHERE (f.id = 1 AND e.n = 3 AND e.who = 3) OR (f.id = 4 AND e.n = 39 AND f.who = e.who) OR (f.id = 5 AND NULL AND e.n = 7);
+SELECT f.id, e.id FROM few f LEFT JOIN events e ON (e.who = f.who AND f.id = 1 AND e.n = 3) OR (f.id = 4 AND e.n < 9 AND e.who = f.who);
+SELECT f.id, count(*) FROM few f JOIN events e ON (f.code IS NULL AND e.who IS NULL AND e.n < 3) OR (f.id = 2 AND e.n = 4 AND e.w < f.w + 5) GROUP BY 1;
+SELECT a.name, b.name, t.code FROM users a JOIN countries c ON c.code = a.country JOIN users b ON b.age < a.age JOIN countries d ON d.code = b.country JOIN tenants t ON t.seats <> a.age WHERE (c.name = 'Germany' AND d.name = 'France') OR (c.name = 'Nowhere' AND d.name = 'Germany');
 -- one after the other, with themselves, twice the same
 SELECT f.id, e.id, p.body FROM few f JOIN events e ON e.code = f.code JOIN pages p ON p.event = e.id;
 SELECT a.id, b.id FROM few f JOIN events a ON a.code = f.code JOIN events b ON b.code = a.code AND b.id < a.id WHERE f.id = 1;

@@ -391,6 +391,14 @@ pub(super) fn conjuncts(quals: &Value) -> Vec<&Node> {
     out
 }
 
+/// The conjuncts of an expression: itself, if it is no AND.
+pub(super) fn conjuncts_of(expression: &Node) -> Vec<&Node> {
+    match expression.is("BOOLEXPR") && expression.value("boolop").as_str() == Some("and") {
+        true => conjuncts(expression.value("args")),
+        false => vec![expression],
+    }
+}
+
 /// Whether two expressions are the same but for their places in the text.
 pub(super) fn same_expr(a: &Node, b: &Node) -> bool {
     a.name == b.name

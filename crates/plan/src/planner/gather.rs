@@ -199,12 +199,13 @@ impl<'a> Facts<'a> {
         entries: &[&'a Node],
         wanted: bool,
     ) -> Result<Facts<'a>, Refusal> {
-        let filters = Filters::of(cx.tree)?;
+        let mut filters = Filters::of(cx.tree)?;
         let names = Names(cx.snapshot);
         let pushable = |query: &'a Node, condition: &'a Node| {
             let deparser = Deparser::new(query, &names, replace);
             may_be_pushed(condition, cx.snapshot) && deparser.is_ok_and(|d| d.expr(condition).is_ok())
         };
+        filters.retain_implied(&pushable);
         let mut met = HashSet::new();
         for entry in entries.iter().filter_map(|rte| filters.of_entry(rte)) {
             let conditions = entry.conditions.iter().copied();

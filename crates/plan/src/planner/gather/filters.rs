@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sql::{Node, Value};
 
-use crate::planner::expr::{Var, as_var, conjuncts, sublink_column};
+use crate::planner::expr::{Var, as_var, conjuncts, conjuncts_of, same_expr, sublink_column};
 use crate::{Refusal, RefusalCode};
 
 /// An entry that is in FROM.
@@ -22,7 +22,13 @@ pub(super) struct Entry<'a> {
     pub order: usize,
     /// Conditions on its columns alone.
     pub conditions: Vec<&'a Node>,
+    /// What follows for it from conditions on several entries.
+    pub implied: Vec<Either<'a>>,
 }
+
+/// Of `(a.x = 1 AND b.y = 2) OR (a.x = 3 AND b.z = 4)` what it says of one entry, `a.x = 1 OR a.x = 3`: of each alternative the
+/// conditions on that entry alone, of which there is at least one.
+pub(super) type Either<'a> = Vec<Vec<&'a Node>>;
 
 /// A condition on several entries, which all rows of theirs that come together have passed.
 pub(super) struct Joint<'a> {
@@ -90,6 +96,19 @@ impl<'a> Filters<'a> {
         self.entries.get(&std::ptr::from_ref(rte))
     }
 
+    /// Leaves out of what is implied what is not `pushable`.
+    pub(super) fn retain_implied(&mut self, pushable: &dyn Fn(&'a Node, &'a Node) -> bool) {
+        for entry in self.entries.values_mut() {
+            let query = entry.query;
+            for arm in entry.implied.iter_mut().flatten() {
+                arm.retain(|part| pushable(query, part));
+            }
+            entry
+                .implied
+                .retain(|either| either.iter().all(|arm| !arm.is_empty()));
+        }
+    }
+
     /// The conditions on several entries.
     pub(super) fn joints(&self) -> &[Joint<'a>] {
         &self.joints
@@ -121,6 +140,7 @@ impl<'a> Filters<'a> {
                     index,
                     order: self.entries.len(),
                     conditions: Vec::new(),
+                    implied: Vec::new(),
                 };
                 self.entries.insert(std::ptr::from_ref(rte), entry);
                 Ok(vec![index])
@@ -152,6 +172,25 @@ impl<'a> Filters<'a> {
         }
     }
 
+    /// What alternatives on several entries say of each of them.
+    fn imply(&mut self, level: &Level<'a>, condition: &'a Node, entries: &BTreeSet<usize>) {
+        let arms: Vec<Vec<&Node>> = alternatives(condition).into_iter().map(conjuncts_of).collect();
+        for index in entries {
+            let own = |arm: &Vec<&'a Node>| -> Vec<&'a Node> {
+                let mut own = arm.clone();
+                own.retain(|part| entries_of(part).is_some_and(|of| of.iter().eq([index])));
+                own
+            };
+            let either: Either<'a> = arms.iter().map(own).collect();
+            let entry = self.entries.get_mut(&std::ptr::from_ref(level.rtable[index - 1]));
+            if let Some(entry) =
+                entry.filter(|_| !either.is_empty() && either.iter().all(|arm| !arm.is_empty()))
+            {
+                entry.implied.push(either);
+            }
+        }
+    }
+
     fn apply(&mut self, level: &Level<'a>, quals: &'a Value, to: &[usize]) {
         for conjunct in conjuncts(quals) {
             self.ties.extend(ties(level, conjunct, to));
@@ -160,6 +199,7 @@ impl<'a> Filters<'a> {
             };
             let mut of = entries.iter();
             let (Some(index), None) = (of.next(), of.next()) else {
+                self.imply(level, conjunct, &entries);
                 self.joints.push(Joint {
                     query: level.query,
                     entries,
@@ -173,6 +213,15 @@ impl<'a> Filters<'a> {
             }
         }
     }
+}
+
+/// The alternatives of a condition.
+fn alternatives(condition: &Node) -> Vec<&Node> {
+    let is_or = condition.is("BOOLEXPR") && condition.value("boolop").as_str() == Some("or");
+    is_or
+        .then(|| condition.nodes("args").ok())
+        .flatten()
+        .unwrap_or_default()
 }
 
 struct Level<'a> {
@@ -255,6 +304,21 @@ fn ties<'a>(level: &Level<'a>, condition: &'a Node, to: &[usize]) -> Vec<Tie<'a>
         })
         .filter(|_| is_own && !std::ptr::eq(*entry, other))
     };
+    if let [first, others @ ..] = alternatives(condition).as_slice() {
+        // What all of them demand.
+        let others: Vec<Vec<&Node>> = others.iter().copied().map(conjuncts_of).collect();
+        let mut common = conjuncts_of(first);
+        common.retain(|part| {
+            part.is("OPEXPR")
+                && others
+                    .iter()
+                    .all(|arm| arm.iter().any(|other| says_the_same(part, other)))
+        });
+        return common
+            .into_iter()
+            .flat_map(|part| ties(level, part, to))
+            .collect();
+    }
     if condition.is("OPEXPR") {
         let both =
             sides(condition).and_then(|[a, b]| Some([(as_var(a)?, as_var(b)?), (as_var(b)?, as_var(a)?)]));
@@ -280,6 +344,15 @@ fn ties<'a>(level: &Level<'a>, condition: &'a Node, to: &[usize]) -> Vec<Tie<'a>
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// Whether two conditions are the same, or one is the other with its sides exchanged, as `a = b` may be.
+fn says_the_same(a: &Node, b: &Node) -> bool {
+    let exchanged = || {
+        let ([a, b], [c, d]) = (sides(a)?, sides(b)?);
+        Some(same_expr(a, d) && same_expr(b, c))
+    };
+    same_expr(a, b) || (a.value("opno") == b.value("opno") && exchanged() == Some(true))
 }
 
 /// The arguments of an operator with two.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use catalog::{Oid, Relation, Snapshot, TypeKind};
 use sql::{Deparser, FromItem, Node, QualifiedName, quote_ident};
 
+use super::filters::Either;
 use super::joined::Group;
 use super::needs::Typed;
 use super::{Dealing, Facts, relation_of};
@@ -239,11 +240,18 @@ impl<'b, 'a> Build<'b, 'a> {
     ) -> Result<Vec<String>, Refusal> {
         let mut conditions = Vec::new();
         for table in tables {
-            let own = self.facts.filters.of_entry(table.rte);
-            let own = own.map(|entry| entry.conditions.as_slice()).unwrap_or_default();
-            let met = own.iter().filter(|condition| self.facts.is_met(condition));
+            let Some(own) = self.facts.filters.of_entry(table.rte) else {
+                continue;
+            };
+            let met = own
+                .conditions
+                .iter()
+                .filter(|condition| self.facts.is_met(condition));
             for condition in met {
                 conditions.push(deparser.expr(condition)?);
+            }
+            for either in &own.implied {
+                conditions.push(either_sql(either, deparser)?);
             }
         }
         for joint in &group.joints {
@@ -488,6 +496,16 @@ impl<'b, 'a> Build<'b, 'a> {
         }
         Ok(out)
     }
+}
+
+/// What a condition on several tables says of one.
+fn either_sql(either: &Either<'_>, deparser: &Deparser<'_>) -> Result<String, Refusal> {
+    let mut arms = Vec::with_capacity(either.len());
+    for arm in either {
+        let parts: Result<Vec<String>, _> = arm.iter().map(|part| deparser.expr(part)).collect();
+        arms.push(format!("({})", parts?.join(" AND ")));
+    }
+    Ok(format!("({})", arms.join(" OR ")))
 }
 
 /// What a server is asked for, without conditions.
