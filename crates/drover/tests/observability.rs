@@ -207,6 +207,7 @@ fn digested(client: &mut Client) {
         .unwrap();
     assert!(answer.error().is_none());
     run(client, "SELECT k FROM t");
+    run(client, "SELECT count(*) FROM t a JOIN t b ON a.v < b.v");
     assert_eq!(code(client, "SELECT k / 0 FROM t WHERE k = 1"), "22012");
     let rows = run(client, "SELECT * FROM drover.queries").text_rows();
     let find = |text: &str| {
@@ -223,6 +224,12 @@ fn digested(client: &mut Client) {
     assert!(one[13] <= one[14]);
     let many = find("SELECT k FROM t");
     assert_eq!((&*many[4], &*many[9], &*many[10]), ("1", "4", "3"));
+    assert_eq!((&*many[15], &*many[16]), ("0", "0"));
+    // Each use of the table is pulled: four rows of one letter, and nothing of the key.
+    let gathered = find("SELECT count(*) FROM t a JOIN t b ON a.v < b.v");
+    assert_eq!((&*gathered[4], &*gathered[9], &*gathered[15]), ("1", "1", "8"));
+    let bytes: u64 = gathered[16].parse().unwrap();
+    assert!((40..=200).contains(&bytes), "{bytes}");
     let failed = find("SELECT k / ? FROM t WHERE k = ?");
     assert_eq!((&*failed[4], &*failed[12]), ("1", "1"));
     run(client, "SELECT drover.queries_reset()");

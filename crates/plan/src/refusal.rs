@@ -510,6 +510,10 @@ refusals! {
         "a transaction that has changed its modes and then failed behind a savepoint cannot be chained: nobody can be asked for its modes",
         "BEGIN; SET TRANSACTION READ ONLY; SAVEPOINT s; SELECT 1/0; COMMIT AND CHAIN",
         "COMMIT, then BEGIN with the modes";
+    ExplainShards = "DRV7172",
+        "EXPLAIN of a statement over several shards cannot be shown like this",
+        "EXPLAIN (ANALYZE, FORMAT yaml) SELECT * FROM orders",
+        "use FORMAT text or json";
 }
 
 impl RefusalCode {

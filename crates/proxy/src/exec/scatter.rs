@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use wire::backend::{Backend, ErrorFields, tag};
@@ -134,6 +135,8 @@ pub struct Source<'a> {
     pub lost: Option<LinkError>,
     /// The answer is complete.
     pub done: bool,
+    /// When that was.
+    pub ended: Option<Instant>,
 }
 
 impl<'a> Source<'a> {
@@ -146,6 +149,7 @@ impl<'a> Source<'a> {
             error: None,
             lost: None,
             done: false,
+            ended: None,
         }
     }
 
@@ -238,6 +242,7 @@ fn take_one(
         tag::READY_FOR_QUERY => {
             source.server.status = status(bytes);
             source.done = true;
+            source.ended = Some(Instant::now());
             if *wanted == Flow::More && !source.failed() {
                 result = sink.finished(number, client.out()).map(|flow| {
                     *wanted = flow;

@@ -222,50 +222,80 @@ impl<S: Sink> Sink for Limited<'_, S> {
     }
 }
 
-/// Another sink whose rows are written as COPY does, if there is a writer.
-pub struct Copied<'a, S> {
-    inner: &'a mut S,
-    writer: Option<&'a RefCell<RowWriter>>,
+/// Where the rows go that a sink has for the client.
+#[derive(Clone, Copy)]
+pub enum Destination<'a> {
+    /// To the client.
+    Client,
+    /// Rows are written as COPY does.
+    Copy(&'a RefCell<RowWriter>),
+    /// Rows that came are counted, with their bytes, for each source.
+    Counted {
+        /// Entries are added as they are needed.
+        counts: &'a RefCell<Vec<(u64, u64)>>,
+        /// Otherwise the rows are for nobody.
+        kept: bool,
+    },
 }
 
-impl<'a, S> Copied<'a, S> {
+/// Another sink whose rows go elsewhere.
+pub struct Redirected<'a, S> {
+    inner: &'a mut S,
+    to: Destination<'a>,
+}
+
+impl<'a, S> Redirected<'a, S> {
     /// Over a sink.
-    pub fn new(inner: &'a mut S, writer: Option<&'a RefCell<RowWriter>>) -> Self {
-        Self { inner, writer }
+    pub fn new(inner: &'a mut S, to: Destination<'a>) -> Self {
+        Self { inner, to }
     }
 
-    /// Writes the rows anew that were appended from `start` on.
-    fn write(&self, start: usize, client: &mut BytesMut) {
-        let Some(writer) = self.writer.filter(|_| client.len() > start) else {
-            return;
-        };
-        let rows = client.split_off(start);
-        for message in Frames::new(&rows, rows.len()) {
-            if let Ok(Ok(Backend::DataRow(row))) = message.map(Backend::decode) {
-                let values = (0..row.len()).map(|index| row.column(index).flatten());
-                writer.borrow_mut().row(values, client);
-            }
+    /// What was appended from `start` on was meant for the client.
+    fn redirect(&self, start: usize, client: &mut BytesMut) {
+        match self.to {
+            Destination::Copy(writer) if client.len() > start => write_anew(writer, start, client),
+            Destination::Counted { kept: false, .. } => client.truncate(start),
+            _ => {}
         }
     }
 }
 
-impl<S: Sink> Sink for Copied<'_, S> {
+/// Writes the rows anew that were appended from `start` on.
+fn write_anew(writer: &RefCell<RowWriter>, start: usize, client: &mut BytesMut) {
+    let rows = client.split_off(start);
+    for message in Frames::new(&rows, rows.len()) {
+        if let Ok(Ok(Backend::DataRow(row))) = message.map(Backend::decode) {
+            let values = (0..row.len()).map(|index| row.column(index).flatten());
+            writer.borrow_mut().row(values, client);
+        }
+    }
+}
+
+impl<S: Sink> Sink for Redirected<'_, S> {
     fn row(
         &mut self,
         source: usize,
         message: &[u8],
         client: &mut BytesMut,
     ) -> Result<Flow, Box<ErrorFields>> {
+        if let Destination::Counted { counts, .. } = self.to {
+            let mut counts = counts.borrow_mut();
+            if counts.len() <= source {
+                counts.resize(source + 1, (0, 0));
+            }
+            counts[source].0 += 1;
+            counts[source].1 += message.len() as u64;
+        }
         let start = client.len();
         let flow = self.inner.row(source, message, client)?;
-        self.write(start, client);
+        self.redirect(start, client);
         Ok(flow)
     }
 
     fn finished(&mut self, source: usize, client: &mut BytesMut) -> Result<Flow, Box<ErrorFields>> {
         let start = client.len();
         let flow = self.inner.finished(source, client)?;
-        self.write(start, client);
+        self.redirect(start, client);
         Ok(flow)
     }
 

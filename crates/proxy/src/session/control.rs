@@ -6,6 +6,7 @@ use wire::backend::{ErrorFields, encode};
 
 use super::block::BlockState;
 use super::effects::Effects;
+use super::many::Args;
 use super::reads::ManyRead;
 use super::simple::failed_block;
 use super::{Fault, Session};
@@ -33,6 +34,26 @@ impl Session {
         self.note_effects(statement.effects).await
     }
 
+    /// The same for EXPLAIN with what Parse and Bind have said of parameters.
+    pub(super) async fn explain_bound(
+        &mut self,
+        plan: &plan::ExplainPlan,
+        statement: &Statement,
+        text: &str,
+        bound: (&[u32], &Args),
+    ) -> Result<(), Fault> {
+        if statement.effects.concerns_sequences() {
+            self.before_sequences_at_home(statement.effects).await?;
+        }
+        let read = ManyRead::Explain {
+            plan,
+            text,
+            bound: Some(bound),
+        };
+        Box::pin(self.read_on_many(read)).await?;
+        self.note_effects(statement.effects).await
+    }
+
     /// What a statement that did not run by the common path did to the session.
     async fn note_effects(&mut self, effects: Effects) -> Result<(), Fault> {
         if effects.none() {
@@ -55,7 +76,10 @@ impl Session {
             Triage::CreateAs(create) => Box::pin(self.run_create_as(create, text)).await,
             Triage::Cursor(cursor) => Box::pin(self.run_cursor(cursor, text)).await,
             Triage::Drover(wanted) => self.run_drover(wanted, text).await,
-            Triage::Explain(plan) => self.read_on_many(ManyRead::Explain { plan, text }).await,
+            Triage::Explain(plan) => {
+                let bound = None;
+                self.read_on_many(ManyRead::Explain { plan, text, bound }).await
+            }
             Triage::Refuse(refusal) => Err(Fault::refused(refusal)),
             Triage::Home | Triage::Analyze => Err(Fault::error(
                 "XX000",

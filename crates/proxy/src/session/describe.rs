@@ -70,7 +70,9 @@ impl Session {
             }
             Action::Empty | Action::Deallocate(_) | Action::Listen(_) | Action::Other(_) => {
                 let mut answer = BytesMut::new();
-                let _ = encode::parameter_description(&mut answer, []);
+                let types = self.explained_types(prepared).await?;
+                encode::parameter_description(&mut answer, types)
+                    .map_err(|_| Fault::error("54000", "too many parameters"))?;
                 self.describe_local(&prepared.statement, &mut answer)?;
                 self.answer_bytes(answer);
                 Ok(())
@@ -100,7 +102,11 @@ impl Session {
                         }
                         None => encode::no_data(&mut answer),
                     },
-                    _ => encode::no_data(&mut answer),
+                    // EXPLAIN, whose formats are the same in text and in binary.
+                    _ => {
+                        self.describe_local(&portal.prepared.statement, &mut answer)?;
+                        set_formats(&mut answer, &args.results);
+                    }
                 }
                 self.answer_bytes(answer);
             }

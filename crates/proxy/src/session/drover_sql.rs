@@ -1,7 +1,7 @@
-//! Statements that Drover answers itself: `drover.*` functions and views, EXPLAIN (ROUTE), EXPLAIN over shards.
+//! Statements that Drover answers itself: `drover.*` functions and views.
 
 use bytes::BytesMut;
-use plan::{DroverStatement, DroverView, ExplainPlan, Many, Target, Triage};
+use plan::{DroverStatement, DroverView, Triage};
 use wire::FormatCode;
 use wire::backend::{Column, ErrorFields, encode};
 
@@ -9,7 +9,7 @@ use super::{Fault, Session, queries, views};
 use crate::exec::link;
 use crate::ops::{Goal, Manner};
 
-use crate::exec::statement::{Action, Literals, Planned, Shards, Statement, resolve};
+use crate::exec::statement::{Action, Statement};
 
 /// Type OID of text.
 const TEXT_OID: u32 = 25;
@@ -311,167 +311,6 @@ impl Session {
             .any(|name| **name == *self.user)
     }
 
-    /// Drover's plan only; nothing runs.
-    async fn explain_route(&mut self, piece: &str, triage: &Triage) -> Result<(), Fault> {
-        let lines = match triage {
-            Triage::Home => {
-                let mut lines = vec!["Tier: route".to_owned(), "Shards: home".to_owned()];
-                let home = self.engine.cluster.home();
-                lines.extend(Box::pin(self.read_route(piece, &[home])).await?);
-                lines
-            }
-            Triage::Analyze => {
-                let (planned, shards) = self.plan_inner(piece).await?;
-                let context = self.plan_context().await?;
-                let mut lines = plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref());
-                let shards = shards.unwrap_or_default();
-                lines.extend(Box::pin(self.read_route(piece, &shards)).await?);
-                lines
-            }
-            Triage::Refuse(refusal) => refusal_lines(refusal),
-            Triage::Ddl(plan) => {
-                let mut lines = vec!["Tier: schema".to_owned()];
-                for step in &plan.steps {
-                    lines.push(format!(
-                        "{:?}: {}",
-                        step.place,
-                        step.sql.as_deref().unwrap_or(piece)
-                    ));
-                }
-                lines
-            }
-            Triage::Copy(plan) => vec![
-                "Tier: split".to_owned(),
-                format!("COPY of {}.{}", plan.schema, plan.table),
-            ],
-            Triage::CopyQuery(copy) => {
-                let query = copy.query.clone().and_then(|range| piece.get(range));
-                let (planned, shards) = self.plan_inner(query.unwrap_or_default()).await?;
-                let context = self.plan_context().await?;
-                plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref())
-            }
-            Triage::CreateAs(create) => {
-                let range = create.query.clone().unwrap_or_default();
-                let parts = super::create_as::parts(create, &range, piece);
-                let query = parts.map(|(query, _)| query).unwrap_or_default();
-                let (planned, shards) = self.plan_inner(&query).await?;
-                let context = self.plan_context().await?;
-                let mut lines = vec!["Home: the table, and the rows of:".to_owned()];
-                lines.extend(plan::explain_route(
-                    &planned.plan,
-                    &context.snapshot,
-                    shards.as_deref(),
-                ));
-                lines
-            }
-            Triage::Cursor(cursor) => {
-                let query = super::cursor::query_of(cursor, piece).unwrap_or_default();
-                let (planned, shards) = self.plan_inner(query).await?;
-                let context = self.plan_context().await?;
-                let mut lines = vec!["Home: the cursor, over the rows of:".to_owned()];
-                lines.extend(plan::explain_route(
-                    &planned.plan,
-                    &context.snapshot,
-                    shards.as_deref(),
-                ));
-                lines
-            }
-            _ => vec!["answered by Drover".to_owned()],
-        };
-        self.plan_rows(lines)
-    }
-
-    pub(super) async fn plan_inner(
-        &mut self,
-        piece: &str,
-    ) -> Result<(Planned, Option<Vec<catalog::ShardId>>), Fault> {
-        let context = self.plan_context().await?;
-        let raws = super::learn::parse(piece, &context)
-            .map_err(|failure| Fault::error("42601", failure.to_string()))?;
-        let [raw] = raws.as_slice() else {
-            return Err(Fault::error("42601", "EXPLAIN takes one statement"));
-        };
-        let planned = self.plan_statement(piece, raw, &[], &context).await?;
-        let none = Literals {
-            text: "",
-            literals: &[],
-        };
-        let shards = match resolve(&planned, &context.snapshot, none, |_| None) {
-            Ok(Shards::One(shard)) => Some(vec![shard]),
-            Ok(Shards::Many(shards)) => Some(shards),
-            Ok(Shards::Any) => Some(vec![self.any_shard()]),
-            Err(_) => None,
-        };
-        Ok((planned, shards))
-    }
-
-    /// Drover's plan with each shard's own plan under it.
-    pub(super) async fn run_explain(&mut self, wanted: &ExplainPlan, text: &str) -> Result<(), Fault> {
-        if wanted.explain.analyze
-            || wanted
-                .explain
-                .format
-                .as_deref()
-                .is_some_and(|format| format != "text")
-        {
-            return Err(Fault::refused(&plan::Refusal::with(
-                plan::RefusalCode::ExplainMany,
-                "ANALYZE and formats other than text over several shards",
-            )));
-        }
-        let piece = text
-            .get(wanted.explain.inner.clone())
-            .unwrap_or_default()
-            .to_owned();
-        let (planned, shards) = self.plan_inner(&piece).await?;
-        let context = self.plan_context().await?;
-        let mut lines = plan::explain_route(&planned.plan, &context.snapshot, shards.as_deref());
-        let Some(shards) = shards else {
-            return self.plan_rows(lines);
-        };
-        if let (Many::Refuse(refusal), true) = (&planned.plan.many, shards.len() > 1) {
-            return Err(Fault::refused(refusal));
-        }
-        let sql = match (&planned.plan.many, shards.len()) {
-            (_, 1) => planned.plan.text.clone().unwrap_or_else(|| piece.clone()),
-            (Many::SumTags { shard_sql }, _) => shard_sql.clone().unwrap_or_else(|| piece.clone()),
-            (Many::Rows(rows), _) => rows.shard_sql.clone().unwrap_or_else(|| piece.clone()),
-            _ => piece.clone(),
-        };
-        let carried = matches!(
-            planned.plan.many,
-            Many::Transfer(_) | Many::Relocate(_) | Many::Gather(_)
-        );
-        let carries = carried && shards.len() > 1;
-        if planned.plan.prelude.is_empty() && planned.plan.target != Target::Every && !carries {
-            let options: String = if wanted.explain.verbose {
-                "(VERBOSE) ".to_owned()
-            } else {
-                String::new()
-            };
-            let several = shards.len() > 1;
-            for shard in shards {
-                lines.push(format!("{}:", self.shard_name(shard)));
-                let text = match (&planned.plan.many, several) {
-                    (Many::Rows(rows), true) => rows.text_for(&sql, shard, &context.snapshot),
-                    _ => None,
-                };
-                let text = text.as_deref().unwrap_or(&sql);
-                let reply = self
-                    .run_on_reading(shard, &format!("EXPLAIN {options}{text}"))
-                    .await?;
-                lines.extend(
-                    reply
-                        .rows
-                        .into_iter()
-                        .filter_map(|row| row.into_iter().next().flatten())
-                        .map(|line| format!("  {line}")),
-                );
-            }
-        }
-        self.plan_rows(lines)
-    }
-
     /// Runs a text that only reads on one shard and collects its rows.
     pub(super) async fn run_on_reading(
         &mut self,
@@ -490,13 +329,15 @@ impl Session {
         Ok(reply)
     }
 
-    fn plan_rows(&mut self, lines: Vec<String>) -> Result<(), Fault> {
-        let rows: Vec<Vec<Option<String>>> = lines.into_iter().map(|line| vec![Some(line)]).collect();
-        self.text_rows(&["QUERY PLAN"], &rows, "EXPLAIN")
-    }
-
     /// The answer to Describe for a statement that is answered here.
     pub(super) fn describe_local(&self, statement: &Statement, out: &mut BytesMut) -> Result<(), Fault> {
+        if let Action::Other(triage) = &statement.action
+            && let Triage::Explain(plan) = &**triage
+        {
+            let column = super::explain::column(plan.explain.format.as_deref());
+            return encode::row_description(out, [column])
+                .map_err(|_| Fault::error("54000", "result too wide"));
+        }
         let names: Option<Vec<&str>> = match &statement.action {
             Action::Other(triage) => match &**triage {
                 Triage::Drover(DroverStatement::View(view)) => Some(views::columns(*view).to_vec()),
@@ -528,9 +369,7 @@ impl Session {
                 Triage::Drover(DroverStatement::ResolveTransactions { .. }) => {
                     Some(super::in_doubt::COLUMNS.to_vec())
                 }
-                Triage::Drover(DroverStatement::ExplainRoute { .. }) | Triage::Explain(_) => {
-                    Some(vec!["QUERY PLAN"])
-                }
+                Triage::Drover(DroverStatement::ExplainRoute { .. }) => Some(vec!["QUERY PLAN"]),
                 Triage::Setting(sql::SettingCommand::Show { name }) => Some(vec![name.as_str()]),
                 _ => None,
             },
@@ -565,13 +404,4 @@ fn text_column(name: &str) -> Column<'_> {
         typmod: -1,
         format: FormatCode::Text,
     }
-}
-
-fn refusal_lines(refusal: &plan::Refusal) -> Vec<String> {
-    vec![
-        "Tier: refuse".to_owned(),
-        format!("Code: {}", refusal.code.as_str()),
-        format!("Reason: {}", refusal.reason),
-        format!("Hint: {}", refusal.hint),
-    ]
 }

@@ -13,12 +13,14 @@ use bytes::BytesMut;
 use catalog::ShardId;
 use hashbrown::HashMap;
 use sql::NormalisedBuf;
+use wire::Target;
 use wire::backend::{ErrorFields, encode};
 use wire::frame::Message;
 use wire::frontend::{Bind, Frontend, Parse};
-use wire::{FormatCode, Target};
 
 use super::block::{BlockState, Wrote};
+use super::bound::args_of;
+pub(super) use super::bound::{is_binary, no_portal, param_of};
 use super::learn::Learned;
 use super::many::Args;
 use super::many::formats::check_formats;
@@ -485,6 +487,10 @@ impl Session {
         let place = match &prepared.statement.action {
             Action::Home => PortalPlace::Server(self.engine.cluster.home()),
             Action::Planned(planned) => self.place(planned, &prepared, bind).await?,
+            Action::Other(triage) if matches!(**triage, plan::Triage::Explain(_)) => PortalPlace::Many {
+                shards: Vec::new(),
+                args: Rc::new(args_of(bind)),
+            },
             Action::Empty | Action::Deallocate(_) | Action::Listen(_) | Action::Other(_) => {
                 PortalPlace::Local
             }
@@ -762,39 +768,4 @@ impl Session {
     pub(super) fn forget_portals(&mut self) {
         self.extended.forget_portals();
     }
-}
-
-/// The parameters and formats of a Bind, owned.
-fn args_of(bind: &Bind<'_>) -> Args {
-    let params = (0..bind.params.len())
-        .map(|index| {
-            let value = bind.param(index).flatten().map(<[u8]>::to_vec);
-            (value, is_binary(bind, index))
-        })
-        .collect();
-    Args {
-        params,
-        results: bind.result_formats.iter().collect(),
-    }
-}
-
-pub(super) fn param_of<'a>(bind: &Bind<'a>, index: usize) -> Option<ParamValue<'a>> {
-    let value = bind.param(index)?;
-    Some(ParamValue {
-        value,
-        binary: is_binary(bind, index),
-    })
-}
-
-/// One format code stands for all parameters.
-pub(super) fn is_binary(bind: &Bind<'_>, index: usize) -> bool {
-    let at = if bind.formats.len() == 1 { 0 } else { index };
-    bind.formats.get(at) == Some(FormatCode::Binary)
-}
-
-pub(super) fn no_portal(name: &[u8]) -> Fault {
-    Fault::error(
-        "34000",
-        format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)),
-    )
 }

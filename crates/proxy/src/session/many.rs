@@ -3,6 +3,7 @@
 mod carry;
 mod complete;
 mod copies;
+mod explained;
 mod finish;
 pub(super) mod formats;
 mod gather;
@@ -17,6 +18,7 @@ mod transfer;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use catalog::{ShardId, Snapshot};
@@ -34,13 +36,14 @@ use super::{Fault, Session};
 use crate::exec::arrays::ArrayColumns;
 use crate::exec::link;
 use crate::exec::scatter::{self, Request, Sink, Source};
-use crate::exec::sinks::{Collect, Concat, Copied, Keep, Limited, Only, Ordered};
+use crate::exec::sinks::{Collect, Concat, Keep, Limited, Only, Ordered, Redirected};
 use crate::exec::statement::{Literals, ParamValue, Planned, Shards, element_of, place_of, resolve};
 
 use complete::Gathered;
 use formats::check_formats;
+pub(super) use gather::texts_of_gather;
 use order::{bounds, per_source, sort_keys};
-use run::{Asked, Run, Texts};
+use run::{Asked, Run, SentParam, Texts};
 
 /// What a Bind message gave.
 #[derive(Debug, Clone, Default)]
@@ -535,6 +538,10 @@ impl Session {
         }
         let indexed = run.planned.plan.indexed && !run.only_reads;
         let skips = self.begin_noting(run.indexes, indexed).await?;
+        let skips = match self.observation.steps {
+            Some(_) => Box::pin(self.explain_first(run, &texts, skips)).await?,
+            None => skips,
+        };
         let wrote = match run.planned.plan.writes && !run.only_reads {
             true => Wrote::Yes,
             false => Wrote::No,
@@ -588,7 +595,8 @@ impl Session {
             usize::MAX
         };
         let pending = std::cell::Cell::new(0);
-        let mut sink = Copied::new(sink, run.copy);
+        let counts = explained::Counts::default();
+        let mut sink = Redirected::new(sink, self.destination(run, &counts));
         let budget = self.counting_budget();
         let mut sink = Limited {
             inner: &mut sink,
@@ -597,6 +605,7 @@ impl Session {
             budget: budget.as_deref(),
         };
         let began = self.observation.server_begins();
+        let sent = self.observation.steps.is_some().then(Instant::now);
         let movable = self.read_can_move();
         let guard = Guard::of(&self.engine, &self.servers, movable);
         let mut sources = sources_of(&mut self.servers, run.indexes, skips);
@@ -610,6 +619,9 @@ impl Session {
         }
         for (index, ended) in run.indexes.iter().zip(&ended) {
             self.servers[*index].busy = !ended.done || ended.lost.is_some();
+        }
+        if let Some(sent) = sent {
+            self.note_step(sent, &counts, &ended);
         }
         let sink_error = result.map_err(Fault::from)?;
         self.first_failure(run, texts, ended, sink_error)
@@ -661,6 +673,8 @@ struct Ended {
     error: Option<Box<ErrorFields>>,
     lost: Option<link::LinkError>,
     done: bool,
+    /// When its answer was complete.
+    at: Option<Instant>,
 }
 
 impl From<Source<'_>> for Ended {
@@ -670,6 +684,7 @@ impl From<Source<'_>> for Ended {
             error: source.error,
             lost: source.lost,
             done: source.done,
+            at: source.ended,
         }
     }
 }
@@ -690,6 +705,11 @@ fn sources_of<'a>(
         .collect();
     found.sort_by_key(|(turn, _)| *turn);
     found.into_iter().map(|(_, source)| source).collect()
+}
+
+/// The bytes of parameters.
+fn bytes_of(params: &[SentParam<'_>]) -> usize {
+    params.iter().map(|(value, _)| value.map_or(0, <[u8]>::len)).sum()
 }
 
 fn column_count(planned: &Planned) -> usize {

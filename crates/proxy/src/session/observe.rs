@@ -22,6 +22,7 @@ use wire::backend::{ErrorFields, Fields, field, tag};
 
 use super::Session;
 use super::effects::Pins;
+use super::explain::Steps;
 use super::fault::refusal_code;
 use crate::digest::Run;
 use crate::exec::statement::Statement;
@@ -75,6 +76,8 @@ pub(super) struct Observation {
     detail: Option<Box<Detail>>,
     /// The shard key's value, where it is wanted and there is one.
     tenant: Option<Box<str>>,
+    /// What it does step by step, while that is to be shown.
+    pub(super) steps: Option<Box<Steps>>,
 }
 
 /// What a session is known by, and where it counts, from its login to its end.
@@ -112,6 +115,7 @@ impl Observation {
         unreported: false,
         detail: None,
         tenant: None,
+        steps: None,
     };
 
     pub(super) fn add(&mut self, statement: &Rc<Statement>, awaited: bool) {
@@ -148,6 +152,11 @@ impl Observation {
             seen.moved.0 = seen.moved.0.wrapping_add(rows);
             seen.moved.1 = seen.moved.1.wrapping_add(bytes as u64);
         }
+    }
+
+    /// The same, added up so far.
+    pub(super) fn moved_so_far(&mut self) -> (u64, u64) {
+        self.last().map_or((0, 0), |seen| seen.moved)
     }
 
     /// The statement at hand was completed with this command tag.
@@ -395,6 +404,7 @@ impl Observation {
         self.unreported = false;
         self.detail = None;
         self.tenant = None;
+        self.steps = None;
     }
 }
 

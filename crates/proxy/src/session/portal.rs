@@ -161,6 +161,18 @@ impl Session {
                 })
                 .await
             }
+            Action::Other(triage) => {
+                let Triage::Explain(plan) = &**triage else {
+                    return Err(Fault::error("XX000", "a local portal has a place"));
+                };
+                let prepared = Rc::clone(prepared);
+                self.announce_columns = false;
+                let result = self
+                    .explain_bound(plan, &prepared.statement, &prepared.text, (&prepared.types, args))
+                    .await;
+                self.announce_columns = true;
+                result
+            }
             _ => Err(Fault::error("XX000", "a portal over several shards has no plan")),
         }
     }

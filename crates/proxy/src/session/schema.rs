@@ -6,6 +6,7 @@
 //! answered ([`SchemaChange::Publish`]).
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use catalog::ShardId;
 use plan::{DdlPlace, DdlPlan, MetadataEffect};
@@ -243,6 +244,7 @@ impl Session {
         // It may wait for a lock for long: nobody wants what a client that is gone has asked for, and others may be waiting
         // for what it has locked.
         server.busy = true;
+        let explained = self.observation.steps.is_some().then(Instant::now);
         let answered = async {
             link::skip_replies(&mut server.lease, skip).await?;
             link::collect(&mut server.lease).await
@@ -252,6 +254,9 @@ impl Session {
             return Err(Fault::ClientGone);
         };
         server.busy = false;
+        if let (Some(began), Some(steps)) = (explained, &mut self.observation.steps) {
+            steps.ran(name.clone(), sql, began);
+        }
         let mut reply = answered.map_err(lost)?;
         match reply.error.take() {
             Some(mut error) => {

@@ -12,6 +12,7 @@ use wire::frame::Frames;
 use super::super::block::Wrote;
 use super::super::enlist::HomeAccess;
 use super::super::learn::decode_columns;
+use super::super::observe::Observation;
 use super::super::{Fault, Session};
 use super::Run;
 use crate::exec::relay::{self, Verdict};
@@ -52,7 +53,7 @@ impl Session {
 
     /// What is finished within a transaction is a part of it: it has its local settings, and goes with it if it changes
     /// something. So the home shard takes part, unless nothing would be different.
-    async fn join_home(&mut self, home: ShardId, writes: bool) -> Result<(), Fault> {
+    pub(super) async fn join_home(&mut self, home: ShardId, writes: bool) -> Result<(), Fault> {
         if !writes && !self.block.is_open() {
             return Ok(());
         }
@@ -72,6 +73,11 @@ impl Session {
         inputs: &[plan::InputColumn],
         arrays: Vec<Bytes>,
     ) -> Result<(), Fault> {
+        if self.observation.steps.is_some()
+            && Box::pin(self.explain_finish(run, sql, inputs, &arrays)).await?
+        {
+            return Ok(());
+        }
         let mut types = run.types(true);
         let mut params = run.params();
         for (input, array) in inputs.iter().zip(&arrays) {
@@ -92,14 +98,19 @@ impl Session {
             describe: true,
         };
         let mut tag = self.holds_tags().then(Box::default);
+        let told = Told {
+            tag: tag.as_mut(),
+            // What the rows become counts elsewhere.
+            observation: run.copy.is_none().then_some(&mut *self.observation),
+        };
         let result = match &mut access {
             HomeAccess::Held(index) => {
                 self.servers[*index].busy = true;
                 let server = &mut self.servers[*index].lease;
-                relay_finish(server, &mut self.client.conn, &request, run.planned, tag.as_mut()).await
+                relay_finish(server, &mut self.client.conn, &request, run.planned, told).await
             }
             HomeAccess::Lent(lease, _) => {
-                relay_finish(lease, &mut self.client.conn, &request, run.planned, tag.as_mut()).await
+                relay_finish(lease, &mut self.client.conn, &request, run.planned, told).await
             }
         };
         self.block.tag = tag.filter(|tag| !tag.is_empty());
@@ -123,14 +134,36 @@ impl Session {
     }
 }
 
-/// Sends the finish statement and relays its rows. The error it answered with, if any. `tag`: where its command tag is kept
-/// instead of being told.
+/// Who hears of the finish statement's command tag.
+struct Told<'a> {
+    /// Where it is kept instead of being passed on.
+    tag: Option<&'a mut Box<[u8]>>,
+    /// Where its rows are counted.
+    observation: Option<&'a mut Observation>,
+}
+
+impl Told<'_> {
+    fn completed(&mut self, text: &[u8]) -> Verdict {
+        if let Some(observation) = &mut self.observation {
+            observation.completed(text);
+        }
+        match &mut self.tag {
+            Some(tag) => {
+                **tag = text.into();
+                Verdict::Drop
+            }
+            None => Verdict::Forward,
+        }
+    }
+}
+
+/// Sends the finish statement and relays its rows. The error it answered with, if any.
 async fn relay_finish(
     server: &mut crate::server::ServerConn,
     client: &mut crate::conn::Conn,
     request: &Request<'_>,
     planned: &Planned,
-    mut tag: Option<&mut Box<[u8]>>,
+    mut told: Told<'_>,
 ) -> Result<Option<Box<ErrorFields>>, Fault> {
     if !scatter::is_understood(server, request.sql) {
         return Err(Fault::refused_as(plan::RefusalCode::ClientEncoding));
@@ -167,15 +200,8 @@ async fn relay_finish(
             status = super::super::simple::status_of(message);
             Verdict::DropAndStop
         }
-        wire::backend::tag::COMMAND_COMPLETE if tag.is_some() => {
-            if let Some(tag) = &mut tag {
-                **tag = message[5..message.len().saturating_sub(1)].into();
-            }
-            Verdict::Drop
-        }
-        wire::backend::tag::COMMAND_COMPLETE
-        | wire::backend::tag::NOTICE
-        | wire::backend::tag::EMPTY_QUERY => Verdict::Forward,
+        wire::backend::tag::COMMAND_COMPLETE => told.completed(&message[5..message.len().saturating_sub(1)]),
+        wire::backend::tag::NOTICE | wire::backend::tag::EMPTY_QUERY => Verdict::Forward,
         _ => Verdict::Drop,
     })
     .await

@@ -9,7 +9,7 @@
 
 use bytes::{Bytes, BytesMut};
 use catalog::{ShardId, Snapshot};
-use plan::{FinishPlace, Gather, GatherInput, GatherPlace};
+use plan::{FinishPlace, Gather, GatherInput, GatherPlace, Step};
 use wire::FormatCode;
 use wire::backend::{Backend, DataRow, ErrorFields};
 use wire::frame::Message;
@@ -142,6 +142,23 @@ impl Session {
         }
         Ok(Pulled { arrays, extras })
     }
+}
+
+/// What each server is asked for.
+pub(in crate::session) fn texts_of_gather(
+    gather: &Gather,
+    snapshot: &Snapshot,
+    args: &Args,
+) -> Result<Vec<(ShardId, String)>, Fault> {
+    let home = snapshot.home();
+    let all = gather.all_steps();
+    let text = |asking: Asking| {
+        let own: Vec<&Step> = asking.inputs.iter().filter_map(|input| all.get(*input)).collect();
+        let text = gather.text_for(&own, asking.shard == home, &|_| 0);
+        (asking.shard, text)
+    };
+    let asking = places(gather, snapshot, args)?;
+    Ok(asking.into_iter().map(text).collect())
 }
 
 /// Which servers have which inputs, by shard; the home shard if none has any.

@@ -106,7 +106,11 @@ impl Session {
                 .collect(),
         };
         let shards = self.shards_to_read(source, &asked).await?;
-        if transfer.in_portions && !planned.plan.indexed && divisible(source, shards.len()) {
+        if transfer.in_portions
+            && self.observation.steps.is_none()
+            && !planned.plan.indexed
+            && divisible(source, shards.len())
+        {
             let carrying = Carrying {
                 planned,
                 source,
@@ -260,7 +264,9 @@ impl Session {
             args: Some(asked),
             copy: None,
         };
+        let kept_before = self.keep_explained_rows(true);
         let result = self.run_with(source, shards, source_asked, Vec::new()).await;
+        self.keep_explained_rows(kept_before);
         let kept = match outer {
             Some(before) => std::mem::replace(self.client.conn.out(), before),
             None => self.client.conn.release_held(),

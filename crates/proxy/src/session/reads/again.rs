@@ -69,8 +69,12 @@ pub(in super::super) enum ManyRead<'a> {
         copy: &'a sql::CopyStatement,
         text: &'a str,
     },
-    /// EXPLAIN of a plan.
-    Explain { plan: &'a ExplainPlan, text: &'a str },
+    /// EXPLAIN of a plan, with the types of Parse and the values of Bind.
+    Explain {
+        plan: &'a ExplainPlan,
+        text: &'a str,
+        bound: Option<(&'a [u32], &'a Args)>,
+    },
 }
 
 impl<'a> ManyRead<'a> {
@@ -182,7 +186,7 @@ impl Session {
             } => self.run_deferred(planned, text, literals, args).await,
             ManyRead::Copy { plan, text } => self.run_copy(plan, text).await,
             ManyRead::CopyQuery { copy, text } => self.run_copy_query(copy, text).await,
-            ManyRead::Explain { plan, text } => self.run_explain(plan, text).await,
+            ManyRead::Explain { plan, text, bound } => self.run_explain(plan, text, bound).await,
         }
     }
 
