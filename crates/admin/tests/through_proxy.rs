@@ -107,6 +107,7 @@ fn start_proxy(cluster: &TestCluster, database: &str) -> proxy::Running {
         },
         tls: Default::default(),
         replicas: Default::default(),
+        rules: Default::default(),
     };
     let store = FileStore::open(cluster.state_dir().join("http")).expect("a store");
     let id = ProxyId::parse("http-test").expect("an id");

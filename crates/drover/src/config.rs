@@ -20,6 +20,7 @@ mod files;
 mod log_values;
 mod nearest;
 mod node_values;
+mod rule_values;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -32,10 +33,11 @@ use declare::{Reader, Section as _};
 pub use docs::page as documentation;
 pub use log_values::{LogFormat, LogLevel, Otlp, Ratio};
 pub use node_values::Node;
+pub use rule_values::{RuleDo, RuleMode};
 pub use sections::{
     AdminSection, AuthSection, ConsoleSection, CredentialSection, DatabaseSection, LimitsSection, LogSection,
-    PoolSection, ProxySection, ReplicasSection, ShardSection, StatisticsSection, StoreKind, StoreSection,
-    TlsSection, TracingSection, UserSection,
+    PoolSection, ProxySection, ReplicasSection, RuleSection, ShardSection, StatisticsSection, StoreKind,
+    StoreSection, TlsSection, TracingSection, UserSection,
 };
 pub use values::{AuthMethod, Bytes, FileMode, HostPort, Name, Password, Sql, Text};
 
@@ -75,6 +77,8 @@ pub struct Config {
     pub auth: AuthSection,
     /// What single shards are shown.
     pub credentials: Vec<CredentialSection>,
+    /// What is blocked or rewritten.
+    pub rules: Vec<RuleSection>,
     /// The rules of `hba_file`.
     pub hba: Option<Arc<Hba>>,
     /// The maps of `ident_file`.
@@ -237,6 +241,9 @@ impl Config {
         if self.credentials != new.credentials {
             changed.push("[[credentials]]".to_owned());
         }
+        if self.rules != new.rules {
+            changed.push("[[rules]]".to_owned());
+        }
         if self.shards != new.shards {
             changed.push("[[shards]]".to_owned());
         }
@@ -275,16 +282,16 @@ impl Config {
         let users = reader.any_sections::<UserSection>(&document);
         let auth = reader.section::<AuthSection>(&document);
         let credentials = reader.any_sections::<CredentialSection>(&document);
+        let rules = reader.any_sections::<RuleSection>(&document);
         let shards = reader.sections::<ShardSection>(&document);
         checks::names(reader, &databases, &users, &shards);
         checks::forced_users(reader, &databases, &users);
         checks::nodes(reader, &shards);
+        rule_values::check(reader, &rules);
         if let Some(console) = &console {
             checks::console(reader, console, &databases);
         }
-        if let Some(store) = &store {
-            checks::store(reader, store);
-        }
+        store.iter().for_each(|store| checks::store(reader, store));
         limits.iter().for_each(|limits| checks::limits(reader, limits));
         if let Some(proxy) = &proxy {
             checks::proxy(reader, proxy);
@@ -296,9 +303,7 @@ impl Config {
         if let Some(replicas) = &replicas {
             checks::replicas(reader, replicas);
         }
-        if let Some(pool) = &pool {
-            checks::pool(reader, pool);
-        }
+        pool.iter().for_each(|pool| checks::pool(reader, pool));
         if let Some(tls) = &tls {
             tls::check(reader, tls, &shards);
         }
@@ -319,6 +324,7 @@ impl Config {
             users: values_of(users),
             auth: auth?.value,
             credentials: values_of(credentials),
+            rules: values_of(rules),
             hba: None,
             ident: None,
             listed_users: Vec::new(),

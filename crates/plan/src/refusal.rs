@@ -514,6 +514,14 @@ refusals! {
         "EXPLAIN of a statement over several shards cannot be shown like this",
         "EXPLAIN (ANALYZE, FORMAT yaml) SELECT * FROM orders",
         "use FORMAT text or json";
+    RuleBlocks = "DRV7173",
+        "the statement is blocked by a rule",
+        "DELETE FROM orders -- with a rule that blocks it",
+        "the rule is in the proxy's configuration, [[rules]]; SHOW RULES on the console lists them";
+    RuleRewrites = "DRV7174",
+        "a rule cannot rewrite this statement",
+        "SELECT * FROM orders WHERE id = $1 -- with a rule that rewrites it without $1",
+        "the rule is in the proxy's configuration, [[rules]]: its rewrite has to use every parameter, and not to be rewritten itself";
 }
 
 impl RefusalCode {

@@ -426,6 +426,8 @@ pub enum DroverView {
     Transactions,
     /// `drover.global_indexes`
     GlobalIndexes,
+    /// `drover.rules`
+    Rules,
 }
 
 /// COPY of a sharded or reference table.

@@ -66,6 +66,8 @@ pub struct ProxyConfig {
     pub tls: TlsConfig,
     /// How replicas are watched and used.
     pub replicas: ReplicaConfig,
+    /// What is blocked or rewritten.
+    pub rules: std::sync::Arc<crate::rules::Rules>,
 }
 
 /// A Unix socket for clients.

@@ -1,7 +1,7 @@
 //! What one worker's sessions share: pools, plan contexts, and the cluster's state as all workers see it.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use catalog::Snapshot;
@@ -12,6 +12,7 @@ use crate::exec::cache::StatementCache;
 use crate::metrics::WorkerMetrics;
 use crate::observer::Observer;
 use crate::pools::Pools;
+use crate::rules::Rules;
 use crate::server::{Parameters, StatementId};
 use crate::session::Floors;
 use crate::session::Workspaces;
@@ -36,7 +37,14 @@ pub struct PlanContext {
     /// What was parsed and planned so far.
     pub statements: StatementCache,
     /// Unlike any other context's.
-    pub id: u64,
+    pub(crate) id: Cell<u64>,
+}
+
+impl PlanContext {
+    /// Unlike any other context's; another one when what was planned is forgotten.
+    pub fn id(&self) -> u64 {
+        self.id.get()
+    }
 }
 
 /// The settings of a session that its plans depend on.
@@ -75,6 +83,10 @@ pub struct Engine {
     /// What becomes of what sessions observe.
     pub observer: Observer,
     contexts: RefCell<HashMap<ContextKey, Rc<PlanContext>>>,
+    /// All contexts that somebody has.
+    all_contexts: RefCell<Vec<Weak<PlanContext>>>,
+    /// What is blocked or rewritten.
+    rules: RefCell<Arc<Rules>>,
     /// Reported settings of a fresh session.
     greetings: RefCell<HashMap<GreetingKey, Rc<Parameters>>>,
     /// What ALTER ROLE and ALTER DATABASE set of Drover's own settings, by database and user.
@@ -104,6 +116,8 @@ impl Engine {
             metrics: Arc::clone(&ctx.metrics),
             observer: Observer::new(ctx),
             contexts: RefCell::default(),
+            all_contexts: RefCell::default(),
+            rules: RefCell::new(Arc::clone(&ctx.shared.policies.source().rules)),
             greetings: RefCell::default(),
             own_defaults: RefCell::default(),
             settings: RefCell::default(),
@@ -117,9 +131,39 @@ impl Engine {
         ctx.reconfigured.borrow_mut().push(Box::new(move || {
             if let Some(engine) = weak.upgrade() {
                 engine.observer.reconfigure();
+                engine.follow_rules();
             }
         }));
         engine
+    }
+
+    /// What is blocked or rewritten.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.borrow())
+    }
+
+    /// Other rules may hold from now on: then every statement is learnt anew.
+    fn follow_rules(&self) {
+        let rules = Arc::clone(&self.shared.policies.source().rules);
+        if Arc::ptr_eq(&rules, &self.rules.borrow()) {
+            return;
+        }
+        self.rules.replace(rules);
+        for context in self.all_contexts.borrow().iter().filter_map(Weak::upgrade) {
+            context.statements.clear();
+            context.id.set(self.next_statement_id().0);
+        }
+    }
+
+    /// A new context; it hears of other rules.
+    pub fn new_context(&self, context: PlanContext) -> Rc<PlanContext> {
+        let context = Rc::new(context);
+        let mut all = self.all_contexts.borrow_mut();
+        if all.len() == all.capacity() {
+            all.retain(|context| context.strong_count() > 0);
+        }
+        all.push(Rc::downgrade(&context));
+        context
     }
 
     /// The object that all sessions with these settings share.
@@ -161,7 +205,7 @@ impl Engine {
     /// What a text means depends on the context (`search_path`, the schema), and a server fixes it when it prepares.
     pub fn prepared_id(&self, text: &str, types: &[u32], context: &PlanContext) -> StatementId {
         let mut prepared = self.prepared.borrow_mut();
-        let key = (Box::from(text), Box::from(types), context.id);
+        let key = (Box::from(text), Box::from(types), context.id());
         if let Some(id) = prepared.get(&key) {
             return *id;
         }

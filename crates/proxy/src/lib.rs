@@ -33,6 +33,7 @@ pub mod operations;
 pub mod ops;
 pub mod pools;
 pub mod reload;
+pub mod rules;
 pub mod server;
 pub mod session;
 pub mod sockets;

@@ -8,6 +8,7 @@ mod families;
 mod histogram;
 pub(crate) mod nodes;
 pub(crate) mod pools;
+pub(crate) mod rules;
 mod totals;
 
 use std::collections::BTreeMap;
@@ -369,6 +370,9 @@ pub fn documentation() -> String {
         let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
     }
     for (name, kind, labels, help) in pools::DOCUMENTED {
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
+    }
+    for (name, kind, labels, help) in rules::DOCUMENTED {
         let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
     }
     text

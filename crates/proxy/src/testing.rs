@@ -64,6 +64,7 @@ pub(crate) fn config(server: &TestPostgres, database: &str) -> ProxyConfig {
         },
         tls: Default::default(),
         replicas: Default::default(),
+        rules: Default::default(),
     }
 }
 

@@ -22,7 +22,8 @@ pub use deparse::{
 pub use nodes::{Node, NodeError, Value};
 pub use raw::*;
 pub use scan::{
-    Literal, LiteralKind, LiteralRow, LiteralRows, NormalisedBuf, literal_rows, normalise, redact,
+    Literal, LiteralKind, LiteralRow, LiteralRows, NormalisedBuf, Shape, literal_rows, normalise, redact,
+    shape,
 };
 
 /// A PostgreSQL object id as it appears in analyzed trees.

@@ -3,12 +3,14 @@
 mod normalise;
 mod redact;
 mod rows;
+mod shape;
 mod token;
 
 pub use normalise::normalise;
 pub use redact::redact;
 pub(crate) use rows::may_mean_now;
 pub use rows::{LiteralRow, LiteralRows, literal_rows};
+pub use shape::{Shape, shape};
 pub use token::{ScanError, Scanner, StringKind, Token, TokenKind};
 
 /// Kind of a literal that was taken out of a normalised text.

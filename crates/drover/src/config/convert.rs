@@ -10,10 +10,13 @@ use proxy::config::{
     ObserveConfig, PoolConfig, PoolOverrides, ProxyConfig, ReplicaConfig, ShardConfig, TimeoutOverrides,
     Timeouts, TraceConfig, UnixSocketConfig, UserConfig, UserLimits,
 };
+use proxy::rules::Rules;
 use topology::records::{ClusterRecordError, NodeRecord, ShardRecord};
 use topology::{ClusterRecord, FileStore, ProxyId, ShardId, StoreError, TopologyStore};
 
-use super::{Config, DatabaseSection, Name, Node, Password, ShardSection, StoreKind, UserSection};
+use super::{
+    Config, DatabaseSection, Name, Node, Password, RuleSection, ShardSection, StoreKind, UserSection,
+};
 
 impl Config {
     /// The proxy's part. Shards are numbered from 1 in the order of the file; [`topology::change::ensure_cluster`]
@@ -76,7 +79,14 @@ impl Config {
             },
             tls: self.to_tls(),
             replicas: self.to_replicas(),
+            rules: self.to_rules(),
         }
+    }
+
+    /// They were checked when the configuration was read.
+    fn to_rules(&self) -> Arc<Rules> {
+        let rules: Vec<_> = self.rules.iter().map(RuleSection::to_proxy).collect();
+        Arc::new(Rules::new(&rules).unwrap_or_default())
     }
 
     fn to_unix_socket(&self) -> Option<UnixSocketConfig> {

@@ -46,7 +46,7 @@ pub fn page() -> String {
     for section in SECTIONS {
         let _ = writeln!(page, "\n## `{}`\n", section_name(section.name, section.repeated));
         page.push_str(&joined(section.doc));
-        if section.repeated {
+        if matches!(section.name, "databases" | "shards") {
             page.push_str(" At least one.");
         }
         page.push_str("\n\n| option | value | default | meaning |\n|---|---|---|---|\n");

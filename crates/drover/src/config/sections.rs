@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::declare::{Section, SectionDoc, section};
 use super::log_values::{LogFormat, LogLevel, Otlp, Ratio};
 use super::node_values::Node;
+use super::rule_values::{RuleDo, RuleMode};
 use super::tls_values::{Protocol, TlsBegin, TlsBinding, TlsClientMode, TlsMinVersion, TlsServerMode};
 use super::values::{AuthMethod, Bytes, FileMode, FromToml, Listen, Name, Password, Sql, Text};
 
@@ -31,6 +32,7 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
     UserSection::DOC,
     AuthSection::DOC,
     CredentialSection::DOC,
+    RuleSection::DOC,
     ShardSection::DOC,
 ];
 
@@ -368,6 +370,32 @@ section! {
         server_user: Option<Name>,
         /// Its password. Left out: the shard must not ask for one.
         password: Option<Secret>,
+    }
+}
+
+section! {
+    /// What becomes of statements of one shape: they are blocked, or others run in their place. The first rule that fits a
+    /// statement decides. No client can be kept from data by this: the same can be asked in other words.
+    RuleSection("rules", repeated: true) {
+        /// What `drover.rules`, `SHOW RULES`, the metric and the error call it.
+        name: Name,
+        /// A statement of the shape: constants and parameters stand for all constants and parameters, as does `?`. What
+        /// `drover.queries` shows of a statement fits.
+        statement: Sql,
+        /// Only statements of this role. Left out: all.
+        user: Option<Name>,
+        /// Only statements in this database, by its name on the servers. Left out: all.
+        database: Option<Name>,
+        /// `block`, or `rewrite` into what `rewrite` says.
+        action: RuleDo = "'block'",
+        /// What runs instead; `$n` is what stands in the place of the n-th constant or `?` of `statement`.
+        rewrite: Option<Sql>,
+        /// The error of what is blocked.
+        message: Option<Text>,
+        /// Its SQLSTATE. Left out: `0A000`, with the code `DRV7173`.
+        sqlstate: Option<Text>,
+        /// `enforce`, or `dry-run`: hits are counted, and nothing else happens.
+        mode: RuleMode = "'enforce'",
     }
 }
 

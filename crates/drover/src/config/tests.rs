@@ -71,6 +71,33 @@ fn wrong_values_say_what_would_be_right() {
 }
 
 #[test]
+fn rules_that_make_no_sense_are_problems_where_they_are() {
+    check(
+        "[[rules]]\nname = \"a\"\nstatement = \"DELETE FROM t\"\naction = \"rewrite\"\n\
+         [[rules]]\nname = \"b\"\nstatement = \"DELETE FROM t\"\nrewrite = \"SELECT 1\"\nmode = \"never\"",
+        &[
+            "1:1: `rewrite` is missing in [[rules]]: the action is \"rewrite\"",
+            "9:8: `mode`: must be \"enforce\" or \"dry-run\"",
+        ],
+    );
+    check(
+        "[[rules]]\nname = \"a\"\nstatement = \"SELECT 1; SELECT 2\"\n\
+         [[rules]]\nname = \"b\"\nstatement = \"SELECT 1\"\naction = \"rewrite\"\nrewrite = \"SELECT $2\"\n\
+         [[rules]]\nname = \"b\"\nstatement = \"SELECT a\"\nsqlstate = \"00000\"",
+        &[
+            "3:1: `statement`: it has more than one statement; each is looked at by itself",
+            "8:1: `rewrite`: $2 is none of the 1 constants of `statement`",
+            "10:1: `name`: rule `b` is there twice",
+            "12:1: `sqlstate`: five digits and capital letters are needed, which are an error's",
+        ],
+    );
+    check(
+        "[[rules]]\nname = \"a\"\nstatement = \"SELECT ?\"\nmessage = \"no\"\nsqlstate = \"42501\"",
+        &[],
+    );
+}
+
+#[test]
 fn options_that_do_not_fit_together() {
     check(
         "[proxy]\nhttp = \"0.0.0.0:6480\"\n[pool]\npool_size = 0",

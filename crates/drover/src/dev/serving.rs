@@ -69,6 +69,7 @@ pub fn plan(
         },
         tls: Default::default(),
         replicas: Default::default(),
+        rules: Default::default(),
     };
     Ok(Plan {
         proxy,

@@ -143,6 +143,7 @@ fn view(name: &str) -> Result<DroverView, Refusal> {
         "reshardings" => DroverView::Reshardings,
         "transactions" => DroverView::Transactions,
         "global_indexes" => DroverView::GlobalIndexes,
+        "rules" => DroverView::Rules,
         other => {
             return Err(Refusal::with(
                 RefusalCode::UnknownDrover,

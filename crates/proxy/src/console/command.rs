@@ -111,6 +111,7 @@ shows! {
     StatsTotals = "STATS_TOTALS",
     StatsAverages = "STATS_AVERAGES",
     Totals = "TOTALS",
+    Rules = "RULES",
 }
 
 /// Session settings that drivers read and set; the console knows one value of each.

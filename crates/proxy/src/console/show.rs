@@ -10,7 +10,7 @@ mod stats;
 use super::Failed;
 use super::command::{SETTINGS, SHOW_WORDS, Show};
 use super::table::{Kind, Table, Value, row};
-use crate::session::node_rows;
+use crate::session::{node_rows, views};
 use crate::worker::Shared;
 use stats::Which;
 pub(crate) use stats::{PERIOD, Periods};
@@ -31,12 +31,20 @@ pub(super) fn help() -> String {
 
 /// The servers of all shards.
 fn nodes(shared: &Shared) -> Table {
-    let columns: Vec<_> = node_rows::COLUMNS
-        .iter()
-        .map(|name| (*name, Kind::Text))
-        .collect();
+    texts(node_rows::COLUMNS, node_rows::rows(&shared.nodes))
+}
+
+/// What is blocked or rewritten, and how often.
+fn rules(shared: &Shared) -> Table {
+    let source = shared.policies.source();
+    let rules = source.rules.iter().map(|rule| &**rule);
+    texts(&views::RULES, views::rules(rules))
+}
+
+fn texts(names: &[&'static str], rows: Vec<Vec<Option<String>>>) -> Table {
+    let columns: Vec<_> = names.iter().map(|name| (*name, Kind::Text)).collect();
     let mut table = Table::new(&columns);
-    for row in node_rows::rows(&shared.nodes) {
+    for row in rows {
         let value = |text: Option<String>| text.map_or(Value::Null, Value::Text);
         table.push(row.into_iter().map(value).collect());
     }
@@ -81,6 +89,7 @@ pub(super) async fn table(shared: &Arc<Shared>, what: &Show) -> Result<Table, Fa
         }
         Show::DnsHosts => peers::names(shared),
         Show::Nodes => nodes(shared),
+        Show::Rules => rules(shared),
         Show::Config => super::options::config(shared),
         Show::Mem => memory(shared),
         Show::Databases => pools::databases(shared),

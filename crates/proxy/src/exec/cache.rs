@@ -102,6 +102,14 @@ impl StatementCache {
         Found::Unknown { normalised }
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.normalised.take();
+        self.exact.take();
+        self.alike.take();
+        self.recall.clear();
+    }
+
     /// Looks a text up by comparing it with the last one of its kind; what is found is valid UTF-8 and has its literals
     /// in `scratch`.
     pub fn recall(&self, text: &[u8], scratch: &mut NormalisedBuf) -> Option<Rc<Statement>> {

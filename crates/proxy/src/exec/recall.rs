@@ -57,6 +57,11 @@ impl Recall {
         None
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.slots.take();
+    }
+
     /// Remembers a text that was looked up the long way.
     pub fn keep(&self, text: &str, literals: &[Literal], statement: &Rc<Statement>) {
         let plain = |literal: &Literal| {

@@ -55,6 +55,8 @@ pub enum Action {
     Planned(Box<Planned>),
     /// LISTEN or UNLISTEN.
     Listen(ListenCommand),
+    /// There is a rule about it.
+    Ruled(Box<crate::session::Ruled>),
     /// DEALLOCATE: the clients' statements have other names on the servers. `None` for ALL.
     Deallocate(Option<String>),
     /// Not an optimisable statement, or answered here.

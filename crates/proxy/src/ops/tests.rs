@@ -80,6 +80,7 @@ impl Fixture {
             },
             tls: Default::default(),
             replicas: Default::default(),
+            rules: Default::default(),
         };
         let shards = info.shards.iter().zip(1..).map(|(shard, id)| ShardRecord {
             id: ShardId(id),

@@ -14,6 +14,7 @@ use crate::config::{
     ConsoleConfig, DatabaseConfig, Limits, ObserveConfig, PoolConfig, PoolMode, PoolOverrides, ProxyConfig,
     Timeouts, UserLimits,
 };
+use crate::rules::Rules;
 
 /// What holds for one client user in one client database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct PolicySource {
     pub console: ConsoleConfig,
     /// What is observed of statements.
     pub observe: ObserveConfig,
+    /// What is blocked or rewritten.
+    pub rules: Arc<Rules>,
 }
 
 impl PolicySource {
@@ -77,6 +80,7 @@ impl PolicySource {
                 .collect(),
             console: config.console.clone(),
             observe: config.observe.clone(),
+            rules: Arc::clone(&config.rules),
         }
     }
 
@@ -234,6 +238,7 @@ mod tests {
             users: [("batch".to_owned(), batch)].into_iter().collect(),
             console: Default::default(),
             observe: Default::default(),
+            rules: Default::default(),
         }
     }
 

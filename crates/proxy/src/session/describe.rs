@@ -68,7 +68,11 @@ impl Session {
                 self.answer_bytes(answer);
                 Ok(())
             }
-            Action::Empty | Action::Deallocate(_) | Action::Listen(_) | Action::Other(_) => {
+            Action::Empty
+            | Action::Deallocate(_)
+            | Action::Listen(_)
+            | Action::Other(_)
+            | Action::Ruled(_) => {
                 let mut answer = BytesMut::new();
                 let types = self.explained_types(prepared).await?;
                 encode::parameter_description(&mut answer, types)

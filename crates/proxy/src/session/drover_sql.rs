@@ -278,6 +278,13 @@ impl Session {
             }
             DroverView::Transactions => self.in_doubt().await,
             DroverView::GlobalIndexes => self.global_index_rows().await?,
+            DroverView::Rules => {
+                let rules = self.engine.rules();
+                let all = self.sees_all_queries();
+                let (database, user) = (&self.database, &self.user);
+                let seen = rules.iter().filter(|rule| all || rule.is_for(database, user));
+                views::rules(seen.map(|rule| &**rule))
+            }
             DroverView::Queries => queries::rows(
                 &self.engine.shared.metrics,
                 (!self.sees_all_queries()).then_some((&*self.database, &*self.user)),

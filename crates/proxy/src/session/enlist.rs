@@ -598,7 +598,7 @@ impl Session {
             .into_iter()
             .filter_map(|row| row.into_iter().nth(1).flatten())
             .collect();
-        Ok(Rc::new(PlanContext {
+        Ok(self.engine.new_context(PlanContext {
             snapshot,
             version,
             search_path,
@@ -606,7 +606,7 @@ impl Session {
             utf8,
             encoding,
             statements: crate::exec::cache::StatementCache::default(),
-            id: self.engine.next_statement_id().0,
+            id: self.engine.next_statement_id().0.into(),
         }))
     }
 

@@ -25,6 +25,7 @@ use super::learn::Learned;
 use super::many::Args;
 use super::many::formats::check_formats;
 use super::portal::Rest;
+use super::ruled::PreparedByRule;
 use super::simple::{ends_block, failed_block, wrote_by_kind};
 use super::told::{Learnt, Telling};
 use super::{Fault, Session};
@@ -58,6 +59,8 @@ pub(super) struct Prepared {
     pub unnamed: bool,
     /// What the client was told that it takes and gives; where the plan does not say it (see [`super::told`]).
     pub told: RefCell<Option<Arc<Description>>>,
+    /// There is a rule about it.
+    pub ruled: Option<Box<PreparedByRule>>,
 }
 
 /// A portal.
@@ -373,8 +376,22 @@ impl Session {
         known.map_or(Found::Unknown { normalised: false }, Found::Statement)
     }
 
-    /// Finds or learns what a text is.
+    /// Finds or learns what a text is, and does what a rule about it says.
     pub(super) async fn prepare(
+        &mut self,
+        text: &str,
+        types: Vec<u32>,
+        unnamed: bool,
+    ) -> Result<Prepared, Fault> {
+        let prepared = self.prepare_as_asked(text, types, unnamed).await?;
+        match &prepared.statement.action {
+            Action::Ruled(_) => Box::pin(self.prepare_by_rule(prepared)).await,
+            _ => Ok(prepared),
+        }
+    }
+
+    /// Finds or learns what a text is.
+    pub(super) async fn prepare_as_asked(
         &mut self,
         text: &str,
         types: Vec<u32>,
@@ -432,10 +449,11 @@ impl Session {
             types,
             statement,
             literals,
-            context: context.id,
+            context: context.id(),
             encoding: Arc::clone(&context.encoding),
             unnamed,
             told: RefCell::default(),
+            ruled: None,
         })
     }
 
@@ -453,7 +471,7 @@ impl Session {
             return Err(Fault::error("26000", message));
         };
         let context = self.plan_context().await?;
-        if prepared.context == context.id {
+        if prepared.context == context.id() {
             return Ok(prepared);
         }
         // A server would read its letters as those of the encoding that holds now.
@@ -491,9 +509,11 @@ impl Session {
                 shards: Vec::new(),
                 args: Rc::new(args_of(bind)),
             },
-            Action::Empty | Action::Deallocate(_) | Action::Listen(_) | Action::Other(_) => {
-                PortalPlace::Local
-            }
+            Action::Empty
+            | Action::Deallocate(_)
+            | Action::Listen(_)
+            | Action::Other(_)
+            | Action::Ruled(_) => PortalPlace::Local,
         };
         if let PortalPlace::Server(shard) = place {
             self.bind_on(shard, &prepared, whole).await?;
@@ -698,6 +718,9 @@ impl Session {
         };
         let statement = Rc::clone(&portal.prepared.statement);
         self.engine.metrics.statements.increment();
+        if let Some(by) = &portal.prepared.ruled {
+            by.rule.hit();
+        }
         let awaited = matches!(portal.place, PortalPlace::Server(_));
         self.observe_statement(&statement, &portal.prepared.text, awaited);
         self.budget.iter().for_each(|budget| budget.begin());

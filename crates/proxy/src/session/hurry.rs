@@ -236,7 +236,8 @@ impl Session {
         let bytes = self.client.conn.unread();
         let prepared = self.statements.get(batch.statement(bytes)?)?;
         let declared = batch.parses(bytes, &prepared.text, &prepared.types)?;
-        if prepared.context != context.id
+        if prepared.context != context.id()
+            || prepared.ruled.is_some()
             || prepared.unnamed != (batch.parse > 0)
             || !takes_short_way(&prepared.statement)
         {

@@ -16,6 +16,14 @@ use crate::engine::PlanContext;
 use crate::exec::analyze::{Analysis, AnalyzeError, analyze};
 use crate::exec::statement::{Action, Literals, Planned, Statement, exact_keys, shared_keys};
 
+/// Where a statement is kept for others.
+enum Kept<'k> {
+    /// It has to be learnt each time.
+    Nowhere,
+    /// For all texts of this normalised form; without one for this text.
+    Under(Option<&'k NormalisedBuf>),
+}
+
 /// What a text turned out to be.
 pub(super) enum Learned {
     /// One statement (or none: an empty text).
@@ -38,10 +46,16 @@ impl Session {
         let raws = match parse(text, &context) {
             Ok(raws) => raws,
             Err(failure) => {
-                return self
-                    .unreadable(text, types, &context, failure)
-                    .await
-                    .map(Learned::One);
+                let rule = self.rule_for(text, None, &context);
+                let kind = StatementKind::OtherUtility("unknown");
+                if let Some((rule, part)) = rule.clone().filter(|(rule, _)| rule.config.is_enforced) {
+                    return Ok(Learned::One(self.ruled((rule, part), None, kind)));
+                }
+                let statement = self.unreadable(text, types, &context, failure).await?;
+                return Ok(Learned::One(match rule {
+                    Some(rule) => self.ruled(rule, Some(statement), kind),
+                    None => statement,
+                }));
             }
         };
         match raws.as_slice() {
@@ -96,12 +110,27 @@ impl Session {
         key: Option<&NormalisedBuf>,
         context: &Rc<PlanContext>,
     ) -> Result<Rc<Statement>, Fault> {
-        let mut statement = self.learn_raw(text, raw, types, key, context).await?;
-        // Such a statement is in no cache, so nobody else has it.
+        let rule = self.rule_for(text, Some(raw), context);
+        if let Some((rule, part)) = rule.clone().filter(|(rule, _)| rule.config.is_enforced) {
+            // A part has another place in another text of this shape.
+            let whole = part.is_none() && !self.may_have_temporary_objects();
+            let statement = self.ruled((rule, part), None, raw.kind);
+            if whole {
+                keep(context, text, types, key, &statement);
+            }
+            return Ok(statement);
+        }
+        let (mut statement, kept) = self.learn_raw(text, raw, types, key, context).await?;
         if statement.effects.sets_config
             && let Some(statement) = Rc::get_mut(&mut statement)
         {
             statement.configs = ConfigCalls::of(text);
+        }
+        if let Some(rule) = rule {
+            statement = self.ruled(rule, Some(statement), raw.kind);
+        }
+        if let Kept::Under(key) = kept {
+            keep(context, text, types, key, &statement);
         }
         Ok(statement)
     }
@@ -133,14 +162,15 @@ impl Session {
         Ok(statement)
     }
 
-    async fn learn_raw(
+    async fn learn_raw<'k>(
         &mut self,
         text: &str,
         raw: &RawStatement,
         types: &[u32],
-        key: Option<&NormalisedBuf>,
+        key: Option<&'k NormalisedBuf>,
         context: &Rc<PlanContext>,
-    ) -> Result<Rc<Statement>, Fault> {
+    ) -> Result<(Rc<Statement>, Kept<'k>), Fault> {
+        let not_kept = |statement| (statement, Kept::Nowhere);
         let effects = effects_of(raw, &context.snapshot);
         let facts = SessionFacts {
             in_transaction: self.block.is_open(),
@@ -150,20 +180,24 @@ impl Session {
         self.check_prepared_name(&raw.detail)?;
         if let sql::Detail::Deallocate { name } = &raw.detail {
             let action = Action::Deallocate(name.clone());
-            return self.statement_of(action, effects, raw, text, context);
+            return self
+                .statement_of(action, effects, raw, text, context)
+                .map(not_kept);
         }
         if let Some(command) = listen_command(raw) {
-            return self.statement_of(Action::Listen(command), effects, raw, text, context);
+            let statement = self.statement_of(Action::Listen(command), effects, raw, text, context);
+            return statement.map(not_kept);
         }
         let triage = plan::triage(raw, &context.snapshot, &facts);
         let cacheable = !self.may_have_temporary_objects() && effects.none();
+        let kept = |key| match cacheable {
+            true => Kept::Under(key),
+            false => Kept::Nowhere,
+        };
         match triage {
             Triage::Home => {
                 let statement = self.statement_of(Action::Home, effects, raw, text, context)?;
-                if cacheable {
-                    keep(context, text, types, key, &statement);
-                }
-                Ok(statement)
+                Ok((statement, kept(key)))
             }
             Triage::Analyze => {
                 let planned = self.plan_statement(text, raw, types, context).await?;
@@ -176,23 +210,24 @@ impl Session {
                 };
                 let action = Action::Planned(Box::new(planned));
                 let statement = self.statement_of(action, effects, raw, text, context)?;
-                if cacheable {
-                    keep(context, text, types, key, &statement);
-                }
-                Ok(statement)
+                Ok((statement, kept(key)))
             }
             // SHOW is an ordinary statement of the home shard; what it shows of Drover is answered here.
             Triage::Setting(sql::SettingCommand::Show { name }) if !name.starts_with("drover.") => {
-                self.statement_of(Action::Home, effects, raw, text, context)
+                let statement = self.statement_of(Action::Home, effects, raw, text, context);
+                statement.map(not_kept)
             }
             // Transaction control is the same every time, and frequent.
             control @ Triage::Transaction(_) => {
                 let action = Action::Other(Box::new(control));
                 let statement = self.statement_of(action, effects, raw, text, context)?;
-                keep(context, text, types, None, &statement);
-                Ok(statement)
+                Ok((statement, Kept::Under(None)))
             }
-            other => self.statement_of(Action::Other(Box::new(other)), effects, raw, text, context),
+            other => {
+                let action = Action::Other(Box::new(other));
+                self.statement_of(action, effects, raw, text, context)
+                    .map(not_kept)
+            }
         }
     }
 

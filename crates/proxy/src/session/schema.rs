@@ -535,7 +535,7 @@ impl Session {
         let snapshot = facts::load_in_block(server, &input)
             .await
             .map_err(|error| Fault::error("XX000", error.to_string()))?;
-        let context = Rc::new(PlanContext {
+        let context = self.engine.new_context(PlanContext {
             snapshot: std::sync::Arc::new(snapshot),
             version: base.version,
             search_path: base.search_path.clone(),
@@ -543,7 +543,7 @@ impl Session {
             utf8: base.utf8,
             encoding: std::sync::Arc::clone(&base.encoding),
             statements: StatementCache::default(),
-            id: self.engine.next_statement_id().0,
+            id: self.engine.next_statement_id().0.into(),
         });
         self.private_context = Some(Rc::clone(&context));
         Ok(context)

@@ -24,7 +24,8 @@ impl Session {
         let (mut all_home, mut touches) = (true, false);
         for raw in raws {
             let piece = &text[raw.range.clone()];
-            let Some(statement) = self.triaged(piece, raw, &context) else {
+            let triaged = self.triaged(piece, raw, &context);
+            let Some(statement) = triaged.filter(|_| !self.may_have_rule(piece, raw, &context)) else {
                 all_home = false;
                 break;
             };

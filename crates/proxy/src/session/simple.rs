@@ -149,7 +149,12 @@ impl Session {
     }
 
     async fn learn_text(&mut self, text: &str, key: Option<&NormalisedBuf>) -> Result<Learned, Fault> {
-        match Box::pin(self.learn_alike(text)).await? {
+        let context = self.plan_context().await?;
+        let alike = match self.rule_for(text, None, &context) {
+            Some(_) => None,
+            None => Box::pin(self.learn_alike(text)).await?,
+        };
+        match alike {
             Some(statement) => Ok(Learned::One(statement)),
             None => self.learn(text, &[], key).await,
         }
@@ -164,23 +169,19 @@ impl Session {
         last: bool,
         offset: usize,
     ) -> Result<bool, Fault> {
+        if let Action::Ruled(ruled) = &statement.action {
+            return Box::pin(self.run_ruled(ruled, statement, text, literals, (last, offset))).await;
+        }
         self.begin_statement(statement);
         self.observe_statement(statement, text, false);
         if self.block.state == BlockState::Failed && !ends_block(statement) {
             return Err(failed_block());
         }
         self.place_statement(statement, text).await?;
-        if statement.effects.reads_sequence_state {
-            self.find_sequences().await?;
-        }
-        if statement.effects.sets_config {
-            self.add_configs(&statement.configs)?;
-        }
-        if statement.effects.lists_channels {
-            Box::pin(self.listen_on_server()).await?;
-        }
+        self.before_effects(statement).await?;
         match &statement.action {
-            Action::Empty => {
+            // Rules were looked at above.
+            Action::Empty | Action::Ruled(_) => {
                 encode::empty_query(self.client.conn.out());
                 Ok(false)
             }
@@ -225,6 +226,20 @@ impl Session {
                 .await
                 .map(|()| false),
         }
+    }
+
+    /// What the session has to do first for what a statement does to it.
+    async fn before_effects(&mut self, statement: &Statement) -> Result<(), Fault> {
+        if statement.effects.reads_sequence_state {
+            self.find_sequences().await?;
+        }
+        if statement.effects.sets_config {
+            self.add_configs(&statement.configs)?;
+        }
+        if statement.effects.lists_channels {
+            Box::pin(self.listen_on_server()).await?;
+        }
+        Ok(())
     }
 
     async fn run_planned(

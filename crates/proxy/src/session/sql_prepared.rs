@@ -92,7 +92,14 @@ impl Session {
         }
         for text in self.sql_prepared.texts.clone() {
             let learned = Box::pin(self.learn(&text, &[], None)).await;
-            if !matches!(learned, Ok(Learned::One(again)) if matches!(again.action, Action::Home)) {
+            let at_home = |again: &Statement| match &again.action {
+                Action::Ruled(ruled) => ruled
+                    .runs
+                    .as_ref()
+                    .is_some_and(|it| matches!(it.action, Action::Home)),
+                action => matches!(action, Action::Home),
+            };
+            if !matches!(learned, Ok(Learned::One(again)) if at_home(&again)) {
                 let refusal = plan::Refusal::new(plan::RefusalCode::PrepareSql);
                 return Err(Fault::refused(&refusal));
             }

@@ -256,6 +256,7 @@ impl Session {
             encoding: Arc::clone(&prepared.encoding),
             unnamed: prepared.unnamed,
             told: Some(Arc::clone(told)).into(),
+            ruled: prepared.ruled.clone(),
         });
         self.statements.insert(name, Rc::clone(&typed));
         Ok(typed)
@@ -268,7 +269,8 @@ impl Session {
             Action::Planned(old) => Some(Description::new(Some(&old.param_types), old.columns.as_deref())),
             _ => prepared.told.borrow().clone(),
         };
-        let (text, unnamed) = (&prepared.text, prepared.unnamed);
+        let asked = prepared.ruled.as_ref().map(|by| &*by.asked);
+        let (text, unnamed) = (asked.unwrap_or(&prepared.text), prepared.unnamed);
         let mut fresh = self.prepare(text, prepared.types.clone(), unnamed).await?;
         let Some(before) = before else {
             return Ok(fresh);

@@ -3,6 +3,7 @@
 use crate::admin_api::PoolFigures;
 use crate::cluster::InDoubt;
 use crate::pools::Place;
+use crate::rules::Rule;
 use commit::recovery::Decision;
 use movement::workflow::{Phase, Workflow};
 use plan::DroverView;
@@ -14,6 +15,26 @@ type Row = Vec<Option<String>>;
 /// Columns of `drover.transactions`.
 pub(super) const TRANSACTION_COLUMNS: [&str; 6] =
     ["id", "owner", "decided_by", "decision", "prepared_on", "age_ms"];
+
+/// Columns of `drover.rules` and SHOW RULES.
+pub(crate) const RULES: [&str; 7] = ["name", "action", "mode", "database", "user", "statement", "hits"];
+
+/// Rows of `drover.rules` and SHOW RULES.
+pub(crate) fn rules<'r>(rules: impl Iterator<Item = &'r Rule>) -> Vec<Row> {
+    let row = |rule: &Rule| {
+        let config = &rule.config;
+        vec![
+            Some(config.name.clone()),
+            Some(rule.action().to_owned()),
+            Some(rule.mode().to_owned()),
+            config.database.clone(),
+            config.user.clone(),
+            Some(rule.shape.clone()),
+            Some(rule.hits().to_string()),
+        ]
+    };
+    rules.map(row).collect()
+}
 
 /// The view's columns.
 pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
@@ -43,6 +64,7 @@ pub(super) fn columns(view: DroverView) -> &'static [&'static str] {
         DroverView::Queries => super::queries::COLUMNS,
         DroverView::Transactions => &TRANSACTION_COLUMNS,
         DroverView::GlobalIndexes => &super::global_indexes::COLUMNS,
+        DroverView::Rules => &RULES,
         DroverView::Reshardings => &[
             "id",
             "schema",
@@ -82,7 +104,7 @@ pub(super) fn rows(view: DroverView, record: &ClusterRecord, database: &str) -> 
         // Of no cluster record: see `queries`.
         DroverView::Queries => Vec::new(),
         // Asked of the home shard: see `global_indexes`.
-        DroverView::GlobalIndexes => Vec::new(),
+        DroverView::GlobalIndexes | DroverView::Rules => Vec::new(),
         // Of records of their own: see `moves`.
         DroverView::Reshardings => Vec::new(),
     }

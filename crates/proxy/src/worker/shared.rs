@@ -370,12 +370,13 @@ impl Shared {
     /// Replaces the settings of pools, databases and users. Pools take them over at once, sessions when they begin.
     /// Sessions of database entries that are gone, or stand for another database or role, end between transactions:
     /// what they know is about another database.
-    pub fn set_policies(&self, source: PolicySource) {
+    pub fn set_policies(&self, mut source: PolicySource) {
         self.entries.servers.set_limit(source.pool.max_servers);
         for entry in source.databases.iter().filter(|entry| !entry.is_wildcard()) {
             self.entries.database(&entry.name);
         }
         let before = self.policies.source();
+        source.rules = source.rules.after(&before.rules);
         let all = self.entries.databases().into_iter();
         let changed = all.filter(|database| !source.agrees(&before, &database.name));
         let changed: Vec<Arc<str>> = changed.map(|database| Arc::clone(&database.name)).collect();
@@ -422,6 +423,7 @@ impl Shared {
         let pools = self.pool_stats().await;
         let mut text = self.metrics.prometheus();
         text.push_str(&crate::metrics::nodes::expose(&self.nodes));
+        text.push_str(&crate::metrics::rules::expose(&self.policies.source().rules));
         text.push_str(&crate::metrics::pools::expose(&pools, |shard| {
             self.shards.name(shard)
         }));

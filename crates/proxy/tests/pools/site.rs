@@ -77,6 +77,7 @@ impl Site {
             timeouts: Timeouts::default(),
             tls: Default::default(),
             replicas: Default::default(),
+            rules: Default::default(),
             auth: Default::default(),
             console: Default::default(),
             unix_socket: Default::default(),

@@ -140,6 +140,7 @@ impl Herd {
                 password: Some(info.admin_password.expose().to_owned()),
             },
             tls: Default::default(),
+            rules: Default::default(),
             replicas: ReplicaConfig {
                 poll_interval: Duration::from_millis(100),
                 slow_start: Duration::ZERO,

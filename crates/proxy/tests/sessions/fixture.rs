@@ -88,6 +88,7 @@ impl Fixture {
             },
             tls: Default::default(),
             replicas: Default::default(),
+            rules: Default::default(),
         };
         change(&mut config);
         let shards = info.shards.iter().zip(1..).map(|(shard, id)| ShardRecord {
