@@ -309,21 +309,21 @@ mod tests {
         );
         assert_eq!(
             all.given,
-            "(analyze, verbose, costs 'off', timing 0, wal, format 'json', buffers 'true') "
+            r#"("analyze", "verbose", "costs" 'off', "timing" 0, "wal", "format" 'json', "buffers" 'true') "#
         );
         assert_eq!(
             all.planning,
-            "(verbose, costs 'off', format 'json', buffers 'true') "
+            r#"("verbose", "costs" 'off', "format" 'json', "buffers" 'true') "#
         );
         assert_eq!((all.format, all.timing, all.summary), (Format::Json, false, true));
         let plain = wanted("EXPLAIN SELECT 1");
         assert_eq!((plain.given.as_str(), plain.planning.as_str()), ("", ""));
         // PostgreSQL says that it needs ANALYZE.
-        assert_eq!(wanted("EXPLAIN (TIMING) SELECT 1").planning, "(timing) ");
+        assert_eq!(wanted("EXPLAIN (TIMING) SELECT 1").planning, r#"("timing") "#);
         let old = wanted("EXPLAIN ANALYZE VERBOSE SELECT 1");
         assert_eq!(
             (old.given.as_str(), old.planning.as_str()),
-            ("(analyze, verbose) ", "(verbose) ")
+            (r#"("analyze", "verbose") "#, r#"("verbose") "#)
         );
     }
 
