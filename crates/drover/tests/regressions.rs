@@ -77,6 +77,26 @@ fn values(answer: &Answer) -> Vec<String> {
         .collect()
 }
 
+/// The query within what is explained is found: its place is counted from the begin of the whole statement.
+#[test]
+fn routes_of_queries_within_other_statements() {
+    let mut client = proxy().client();
+    for (statement, first) in [
+        (
+            "DECLARE c CURSOR FOR SELECT k FROM t ORDER BY k",
+            "Home: the cursor, over the rows of:",
+        ),
+        (
+            "CREATE TABLE copied AS SELECT k FROM t",
+            "Home: the table, and the rows of:",
+        ),
+    ] {
+        let lines = values(&good(&mut client, &format!("EXPLAIN (ROUTE) {statement}")));
+        assert_eq!(lines[0], first);
+        assert!(lines[1].starts_with("Tier: scatter"), "{lines:?}");
+    }
+}
+
 #[test]
 fn a_block_that_lost_a_server_is_not_revived_by_a_savepoint() {
     let (mut client, mut other) = (proxy().client(), proxy().client());

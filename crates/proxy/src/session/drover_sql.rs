@@ -28,7 +28,7 @@ impl Session {
             }
             DroverStatement::ExplainRoute { inner, triage } => {
                 let piece = text.get(inner.clone()).unwrap_or_default();
-                self.explain_route(piece, triage).await
+                self.explain_route(piece, text, triage).await
             }
             DroverStatement::ShardTable {
                 table,

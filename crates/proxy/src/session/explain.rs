@@ -63,8 +63,26 @@ struct Explained<'a> {
 }
 
 impl Session {
-    /// Drover's plan only; nothing runs.
-    pub(super) async fn explain_route(&mut self, piece: &str, triage: &Triage) -> Result<(), Fault> {
+    /// What becomes of a query whose rows are kept at home.
+    async fn route_at_home(&mut self, what: &str, query: &str) -> Result<Vec<String>, Fault> {
+        let (planned, shards) = self.plan_inner(query).await?;
+        let context = self.plan_context().await?;
+        let mut lines = vec![what.to_owned()];
+        lines.extend(plan::explain_route(
+            &planned.plan,
+            &context.snapshot,
+            shards.as_deref(),
+        ));
+        Ok(lines)
+    }
+
+    /// Drover's plan only; nothing runs. `text` is the whole statement: places in it are counted from its begin.
+    pub(super) async fn explain_route(
+        &mut self,
+        piece: &str,
+        text: &str,
+        triage: &Triage,
+    ) -> Result<(), Fault> {
         let lines = match triage {
             Triage::Home => {
                 let mut lines = vec!["Tier: route".to_owned(), "Shards: home".to_owned()];
@@ -104,29 +122,15 @@ impl Session {
             }
             Triage::CreateAs(create) => {
                 let range = create.query.clone().unwrap_or_default();
-                let parts = super::create_as::parts(create, &range, piece);
+                let parts = super::create_as::parts(create, &range, text);
                 let query = parts.map(|(query, _)| query).unwrap_or_default();
-                let (planned, shards) = self.plan_inner(&query).await?;
-                let context = self.plan_context().await?;
-                let mut lines = vec!["Home: the table, and the rows of:".to_owned()];
-                lines.extend(plan::explain_route(
-                    &planned.plan,
-                    &context.snapshot,
-                    shards.as_deref(),
-                ));
-                lines
+                self.route_at_home("Home: the table, and the rows of:", &query)
+                    .await?
             }
             Triage::Cursor(cursor) => {
-                let query = super::cursor::query_of(cursor, piece).unwrap_or_default();
-                let (planned, shards) = self.plan_inner(query).await?;
-                let context = self.plan_context().await?;
-                let mut lines = vec!["Home: the cursor, over the rows of:".to_owned()];
-                lines.extend(plan::explain_route(
-                    &planned.plan,
-                    &context.snapshot,
-                    shards.as_deref(),
-                ));
-                lines
+                let query = super::cursor::query_of(cursor, text).unwrap_or_default();
+                self.route_at_home("Home: the cursor, over the rows of:", query)
+                    .await?
             }
             _ => vec!["answered by Drover".to_owned()],
         };
