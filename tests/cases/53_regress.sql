@@ -65,3 +65,12 @@ BEGIN;
 @any_message @error 25001 REINDEX SCHEMA public;
 ROLLBACK;
 @nowrap @error 3F000 REINDEX SCHEMA nowhere;
+-- and one that runs in transactions of its own
+CREATE TABLE regress_parts (a int) PARTITION BY LIST (a);
+CREATE TABLE regress_part_1 PARTITION OF regress_parts FOR VALUES IN (1);
+CREATE TABLE regress_part_2 PARTITION OF regress_parts FOR VALUES IN (2);
+@nowrap ALTER TABLE regress_parts DETACH PARTITION regress_part_1 CONCURRENTLY;
+BEGIN;
+@error 25001 ALTER TABLE regress_parts DETACH PARTITION regress_part_2 CONCURRENTLY;
+ROLLBACK;
+DROP TABLE regress_parts, regress_part_1;

@@ -32,7 +32,8 @@ pub(super) fn table(raw: &RawStatement, cx: &Resolver<'_>) -> Decision {
         }
         RelationPlace::Home => {
             home_alter(alter, raw, cx)?;
-            return Ok(DdlPlan::at(DdlPlace::Home).into_triage());
+            let alone = alter.actions.iter().any(|action| action.concurrently);
+            return Ok(DdlPlan::at_home_alone(alone, cx).into_triage());
         }
     };
     for action in &alter.actions {
