@@ -158,8 +158,9 @@ class Bench:
                 sys.exit("fsync is off")
             hand.run("CREATE TABLE t (k bigint PRIMARY KEY, n int)")
             hand.run(f"INSERT INTO t SELECT g, 0 FROM generate_series(1, {ROWS}) g")
-        self.client, self.loose = Client(url), Client(url)
+        self.client, self.loose, self.moment = Client(url), Client(url), Client(url)
         self.loose.run("SET drover.transaction_mode = 'best_effort'")
+        self.moment.run("SET drover.read_snapshot = 'cluster'")
         run = self.client.run
         run("CREATE TABLE t (k bigint PRIMARY KEY, n int) WITH (drover.shard_key = 'k')")
         run("CREATE TABLE plain (k bigint PRIMARY KEY, mail text) WITH (drover.shard_key = 'k')")
@@ -197,6 +198,8 @@ class Bench:
             "SELECT by key": lambda: client.run(f"SELECT n FROM t WHERE k = {random.randint(1, ROWS)}"),
             "SELECT by the global index": lambda: client.run(self.select("indexed")),
             "SELECT by that column without it, on all shards": lambda: client.run(self.select("plain")),
+            "SELECT max(k), on all shards": lambda: client.run("SELECT max(k) FROM t"),
+            "the same with read_snapshot = 'cluster'": lambda: self.moment.run("SELECT max(k) FROM t"),
         }
 
     def block(self, client, *shards):
