@@ -108,3 +108,19 @@ ROLLBACK;
 BEGIN;
 @refused DRV7002 DECLARE c CURSOR FOR SELECT ARRAY[id] FROM users;
 ROLLBACK;
+-- what settings or the clock decide would be computed at FETCH
+BEGIN;
+@refused DRV7002
+@many
+DECLARE c CURSOR FOR SELECT created::text FROM users WHERE id = 1;
+ROLLBACK;
+BEGIN;
+@refused DRV7002
+@many
+DECLARE c CURSOR FOR SELECT count(*) FROM users WHERE date_part('hour', created) = 10;
+ROLLBACK;
+BEGIN;
+@refused DRV7002
+@many
+DECLARE c CURSOR FOR SELECT id, current_setting('TimeZone') FROM users;
+ROLLBACK;

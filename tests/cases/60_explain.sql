@@ -61,3 +61,23 @@ SELECT count(*) FROM others;
 @nowrap ROLLBACK;
 @simple @shape EXPLAIN ANALYZE UPDATE others SET v = 'a' WHERE k > 100; UPDATE others SET v = v || 'b' WHERE k > 100;
 SELECT count(*), count(DISTINCT v) FROM others WHERE k > 100;
+-- what an explained statement has changed at home is a part of the transaction
+@setup
+CREATE TABLE at_home (k int, n int);
+CREATE TABLE deferred_one (k bigint, n int, UNIQUE (k, n) DEFERRABLE INITIALLY DEFERRED);
+@drover SELECT drover.shard_table('deferred_one', key => 'k');
+@cases
+BEGIN;
+@shape
+EXPLAIN ANALYZE INSERT INTO at_home VALUES (1, 1);
+INSERT INTO deferred_one VALUES (2, 1), (2, 1);
+@error 23505
+COMMIT;
+SELECT count(*) FROM at_home;
+BEGIN;
+@shape
+EXPLAIN ANALYZE INSERT INTO at_home VALUES (1, 1);
+INSERT INTO deferred_one VALUES (3, 1), (3, 1);
+@error 23505
+COMMIT;
+SELECT count(*) FROM at_home;

@@ -48,6 +48,11 @@ SELECT count(*) FROM events WHERE who IN (SELECT who FROM few UNION SELECT 7);
 SELECT count(*) FROM events WHERE (who, n) IN (SELECT who, n FROM few);
 SELECT count(*) FROM events WHERE who = (SELECT who FROM few WHERE id = 1);
 SELECT count(*) FROM events WHERE who = ANY (SELECT who FROM few) AND NOT (n IN (SELECT n FROM few));
+SELECT count(*) FROM events e WHERE EXISTS (SELECT count(*) FROM few f WHERE f.who = e.who);
+SELECT count(*) FROM events e WHERE EXISTS (SELECT 1 FROM few f WHERE f.who = e.who HAVING true);
+SELECT count(*) FROM events e WHERE EXISTS (SELECT 1 FROM few f WHERE f.who = e.who GROUP BY ROLLUP (f.n));
+SELECT count(*) FROM events e WHERE EXISTS (SELECT count(*) FROM few f WHERE f.who = e.who HAVING count(*) = 0);
+SELECT count(*) FROM events e WHERE EXISTS (SELECT f.n FROM few f WHERE f.who = e.who GROUP BY f.n);
 -- subqueries that are values, LATERAL, WITH
 SELECT f.id, (SELECT sum(e.price) FROM events e WHERE e.who = f.who) FROM few f;
 SELECT f.id, (SELECT count(*) FROM events e WHERE e.who = f.who AND e.code > f.code) FROM few f WHERE f.id < 4;
@@ -89,6 +94,7 @@ BEGIN;
 UPDATE few SET who = 8 WHERE id = 5;
 SELECT f.id, count(*) FROM few f JOIN events e ON e.who = f.who GROUP BY f.id;
 ROLLBACK;
+SELECT current_setting('transaction_isolation'), count(*) FROM few f JOIN events e ON e.who = f.who;
 SELECT 1 / (e.n - 3) FROM few f JOIN events e ON e.who = f.who WHERE f.id = 4 AND e.n > 3;
 @error 22012
 @any_message

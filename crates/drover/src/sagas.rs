@@ -58,6 +58,13 @@ pub struct ResumeArgs {
 pub async fn install(args: InstallArgs) -> ExitCode {
     let installed = async {
         let mut session = Session::connect(&args.url).await?;
+        if let Some(foreign) = session.rows(schema::FOREIGN).await?.first() {
+            return Err(AskError::Refused(format!(
+                "schema drover_sagas has a {} \"{}\" of somebody else: who installs sagas would run it with rights of his own; look at it, and drop it",
+                value(foreign, 0),
+                value(foreign, 1)
+            )));
+        }
         for statement in schema::INSTALL {
             session.rows(statement).await?;
         }

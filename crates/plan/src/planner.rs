@@ -55,6 +55,7 @@ pub fn plan(analyzed: &Analyzed<'_>, snapshot: &Snapshot) -> Result<Plan, Refusa
             let planned = indexed::mark(snapshot, tree, planned);
             planned.map(|plan| Plan {
                 unbounded: limits::is_unbounded(tree),
+                by_settings: calls::by_settings(tree, snapshot),
                 ..plan
             })
         }
@@ -99,6 +100,7 @@ fn several(analyzed: &Analyzed<'_>, snapshot: &Snapshot, trees: &[Node]) -> Resu
         param_count: u16::try_from(analyzed.param_types.len()).unwrap_or(u16::MAX),
         indexed: false,
         unbounded: false,
+        by_settings: false,
     })
 }
 
@@ -572,6 +574,7 @@ impl<'a> Cx<'a> {
             param_count: self.prelude.params,
             indexed: false,
             unbounded: false,
+            by_settings: false,
         }
     }
 }

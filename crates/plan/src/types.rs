@@ -69,6 +69,8 @@ pub struct Plan {
     pub indexed: bool,
     /// It reads without saying how many rows it wants at most: no LIMIT, no aggregate, no GROUP BY.
     pub unbounded: bool,
+    /// Its rows may depend on settings of the session, such as the time zone, or on when it runs.
+    pub by_settings: bool,
 }
 
 impl Plan {

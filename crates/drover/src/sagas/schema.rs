@@ -17,6 +17,16 @@ pub const INSTALL: &[&str] = &[
     "GRANT SELECT ON drover_sagas.mine, drover_sagas.my_steps TO PUBLIC",
 ];
 
+/// What is in the schema and belongs to somebody else: functions would run it with the rights of who installs them.
+pub const FOREIGN: &str = "SELECT kind, name FROM (
+    SELECT 'schema', n.nspname, n.nspowner FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'drover_sagas'
+    UNION ALL SELECT 'table or view', c.relname, c.relowner FROM pg_catalog.pg_class AS c WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'drover_sagas')
+    UNION ALL SELECT 'function', p.proname, p.proowner FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'drover_sagas')
+    UNION ALL SELECT 'trigger', t.tgname, NULL FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+        WHERE NOT t.tgisinternal AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'drover_sagas')
+) AS found(kind, name, owner)
+WHERE owner IS DISTINCT FROM (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user) LIMIT 1";
+
 /// A saga belongs to the role that logged in: what it has recorded is run by nobody else.
 const SAGAS: &str = "CREATE TABLE IF NOT EXISTS drover_sagas.sagas (
     owner name NOT NULL,
@@ -39,12 +49,12 @@ const STEPS: &str = "CREATE TABLE IF NOT EXISTS drover_sagas.steps (
     FOREIGN KEY (owner, saga) REFERENCES drover_sagas.sagas ON DELETE CASCADE
 )";
 
-const MINE: &str = "CREATE OR REPLACE VIEW drover_sagas.mine AS
+const MINE: &str = "CREATE OR REPLACE VIEW drover_sagas.mine WITH (security_barrier) AS
     SELECT s.name, s.state, s.began, s.changed,
         (SELECT pg_catalog.count(*) FROM drover_sagas.steps AS t WHERE t.owner = s.owner AND t.saga = s.name) AS steps
     FROM drover_sagas.sagas AS s WHERE s.owner = session_user";
 
-const MY_STEPS: &str = "CREATE OR REPLACE VIEW drover_sagas.my_steps AS
+const MY_STEPS: &str = "CREATE OR REPLACE VIEW drover_sagas.my_steps WITH (security_barrier) AS
     SELECT t.saga, t.number, t.name, t.undo, t.done_at FROM drover_sagas.steps AS t WHERE t.owner = session_user";
 
 const BEGIN: &str = "CREATE OR REPLACE FUNCTION drover_sagas.start(saga_name text) RETURNS void

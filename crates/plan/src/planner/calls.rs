@@ -269,6 +269,35 @@ fn hides_letters(lower: &str) -> bool {
     escaped || lower.contains("u&'")
 }
 
+/// Whether what a statement computes may depend on settings or on the clock: it calls what is not immutable, or writes or reads a value as
+/// text.
+pub(super) fn by_settings(tree: &Node, snapshot: &Snapshot) -> bool {
+    let mut found = false;
+    tree.walk(|node| {
+        found |= match &*node.name {
+            "COERCEVIAIO"
+            | "SQLVALUEFUNCTION"
+            | "ROWCOMPAREEXPR"
+            | "XMLEXPR"
+            | "JSONCONSTRUCTOREXPR"
+            | "JSONEXPR" => true,
+            "FUNCEXPR" => changes(node, "funcid", snapshot),
+            "OPEXPR" | "DISTINCTEXPR" | "NULLIFEXPR" | "SCALARARRAYOPEXPR" => {
+                changes(node, "opfuncid", snapshot)
+            }
+            "AGGREF" => changes(node, "aggfnoid", snapshot),
+            "WINDOWFUNC" => changes(node, "winfnoid", snapshot),
+            _ => false,
+        };
+    });
+    found
+}
+
+fn changes(node: &Node, field: &'static str, snapshot: &Snapshot) -> bool {
+    let function = node.oid(field).ok().and_then(|oid| snapshot.function(Oid(oid)));
+    function.is_none_or(|function| function.volatility != Volatility::Immutable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::has_relative_time;

@@ -130,7 +130,7 @@ pub(super) fn key_source(node: &Node, snapshot: &Snapshot) -> Option<KeySource> 
 
 /// Whether a text is taken for a `character` by one of the conversions around a value. The bytes stay the same, but blanks
 /// at their end mean nothing any more.
-fn becomes_character(node: &Node, snapshot: &Snapshot) -> bool {
+pub(super) fn becomes_character(node: &Node, snapshot: &Snapshot) -> bool {
     let is_character = |oid: Result<u32, _>| {
         oid.is_ok_and(|oid| snapshot.key_type(Oid(oid)).map(KeyType::family) == Some(KeyFamily::Bpchar))
     };
@@ -143,6 +143,15 @@ fn becomes_character(node: &Node, snapshot: &Snapshot) -> bool {
         node = converts.then(|| outer.value("arg").as_node()).flatten();
     }
     false
+}
+
+/// The column that an expression is, as far as placement is concerned. A text that is compared as a `character` is not: blanks at its
+/// end mean nothing then, but they do where its rows are placed.
+pub(super) fn as_column(node: &Node, snapshot: &Snapshot) -> Option<Var> {
+    let column = strip_casts(node);
+    let var = as_var(column)?;
+    let own = column.oid("vartype").ok().and_then(|oid| family(oid, snapshot));
+    (own == Some(KeyFamily::Bpchar) || !becomes_character(node, snapshot)).then_some(var)
 }
 
 /// A text's key as that of a `character`.

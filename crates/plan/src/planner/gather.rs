@@ -169,6 +169,7 @@ fn plan_of(cx: Cx<'_>, replace: &Replace<'_>, target: Target, gather: Gather, wr
         param_count: cx.prelude.params,
         indexed: false,
         unbounded: false,
+        by_settings: false,
     }
 }
 

@@ -6,7 +6,7 @@ use sql::{Deparser, Node, Rewriter, Value};
 use super::Cx;
 use super::aggregate::{each_aggregate, split};
 use super::columns::type_of;
-use super::expr::{as_var, contains, same_expr, strip_casts};
+use super::expr::{as_column, as_var, contains, same_expr};
 use super::graph::KeyCols;
 use super::level::{Env, Level};
 use super::names::Names;
@@ -281,7 +281,8 @@ fn distinct_is_key(cx: &mut Cx<'_>, agg: &Node, anchor: &[KeyCols]) -> bool {
     let Some(key) = key.single() else { return false };
     let Ok(args) = agg.nodes("args") else { return false };
     let [arg] = args.as_slice() else { return false };
-    let Some(var) = arg.value("expr").as_node().map(strip_casts).and_then(as_var) else {
+    let arg = arg.value("expr").as_node();
+    let Some(var) = arg.and_then(|arg| as_column(arg, cx.snapshot)) else {
         return false;
     };
     let Ok(rtable) = cx.tree.nodes("rtable") else {

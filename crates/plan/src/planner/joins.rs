@@ -1,9 +1,11 @@
 //! Joins and conditions: where equalities hold, and for which tables.
 
-use catalog::{KeyType, Oid};
+use catalog::{KeyFamily, KeyType, Oid};
 use sql::{Node, Value};
 
-use super::expr::{as_var, conjuncts, each_sublink, key_source, strip_casts, sublink_column};
+use super::expr::{
+    as_var, becomes_character, conjuncts, each_sublink, key_source, strip_casts, sublink_column,
+};
 use super::graph::{Col, Graph, KeyCols};
 use super::level::Env;
 use crate::{KeySource, Refusal, RefusalCode};
@@ -269,7 +271,13 @@ impl<'a> Graph<'a> {
             let Some((left, right)) = self.key_equality(part) else {
                 continue;
             };
-            let Some(at) = sublink_column(strip_casts(right)) else {
+            let column = strip_casts(right);
+            let own = column
+                .oid("paramtype")
+                .ok()
+                .and_then(|oid| super::expr::family(oid, self.snapshot));
+            let changes = becomes_character(right, self.snapshot) && own != Some(KeyFamily::Bpchar);
+            let Some(at) = sublink_column(column).filter(|_| !changes) else {
                 continue;
             };
             let Some((outer, rtindex)) = self.column_of(left, env) else {

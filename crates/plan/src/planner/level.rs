@@ -2,7 +2,7 @@
 
 use sql::{Node, Value};
 
-use super::expr::{Var, as_var, contains, each_sublink, strip_casts};
+use super::expr::{Var, as_column, contains, each_sublink};
 use super::graph::{Col, Graph, KeyCols};
 use crate::{Refusal, RefusalCode};
 
@@ -79,7 +79,7 @@ impl<'a> Graph<'a> {
             let target = alias
                 .get(usize::try_from(var.attno).ok()?.checked_sub(1)?)?
                 .as_node()?;
-            let mut inner = as_var(strip_casts(target))?;
+            let mut inner = as_column(target, self.snapshot)?;
             inner.levels_up += var.levels_up;
             return self.resolve(inner, env);
         }
@@ -92,7 +92,7 @@ impl<'a> Graph<'a> {
 
     /// The node of an expression that is a column (casts that keep the placement taken off).
     pub fn column_of(&mut self, node: &Node, env: &Env<'_, 'a>) -> Option<(Col, Option<usize>)> {
-        self.resolve(as_var(strip_casts(node))?, env)
+        self.resolve(as_column(node, self.snapshot)?, env)
     }
 
     /// Reads a query and everything below it.

@@ -227,6 +227,7 @@ fn rows_of(target: Target, param_count: u16) -> Plan {
         param_count,
         indexed: false,
         unbounded: false,
+        by_settings: false,
     }
 }
 

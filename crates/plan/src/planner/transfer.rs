@@ -260,6 +260,7 @@ impl<'a> Move<'a> {
             param_count: params,
             indexed: false,
             unbounded: false,
+            by_settings: false,
         })
     }
 

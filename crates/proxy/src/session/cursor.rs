@@ -67,6 +67,11 @@ impl Session {
         let planned = self.plan_inner(query).await;
         let (planned, shards) = planned.map_err(|fault| in_whole(fault, text, range.start))?;
         let shards = shards.ok_or_else(|| refused("parameters"))?;
+        if planned.plan.by_settings {
+            return Err(refused(
+                "what is computed by the settings or the time of FETCH: a function or a cast that is not immutable",
+            ));
+        }
         let context = self.plan_context().await?;
         if let Some(why) = obstacle(&planned, &context.snapshot) {
             return Err(refused(why));

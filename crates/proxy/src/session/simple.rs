@@ -750,9 +750,11 @@ pub(super) fn failed_block() -> Fault {
 pub(super) fn wrote_by_kind(kind: sql::StatementKind) -> Wrote {
     use sql::StatementKind as Kind;
     match kind {
-        Kind::Show | Kind::Set | Kind::Explain | Kind::Listen | Kind::Unlisten => Wrote::No,
-        // A SELECT can call a function that writes.
-        Kind::Select | Kind::Fetch | Kind::DeclareCursor | Kind::CloseCursor => Wrote::Unknown,
+        Kind::Show | Kind::Set | Kind::Listen | Kind::Unlisten => Wrote::No,
+        // A SELECT can call a function that writes, and EXPLAIN ANALYZE can run anything.
+        Kind::Select | Kind::Explain | Kind::Fetch | Kind::DeclareCursor | Kind::CloseCursor => {
+            Wrote::Unknown
+        }
         _ => Wrote::Unknown,
     }
 }

@@ -62,6 +62,10 @@ fn of_query(query: &Node, snapshot: &Snapshot, needs: &Needs<'_>) -> Result<Vec<
         if !keys.any(|key| key.columns.iter().all(is_grouped)) {
             continue;
         }
+        // The rows of children have keys of their own.
+        if relation.has_inheritance() {
+            return Err(refuse());
+        }
         tables += 1;
         // A row as a value would have to be grouped by, and not every type has equality.
         if needs.is_whole(rte) {

@@ -360,9 +360,13 @@ fn sides(operator: &Node) -> Option<[&Node; 2]> {
     operator.nodes("args").ok()?.try_into().ok()
 }
 
-/// `EXISTS (SELECT … FROM other WHERE other.d = own.c)`.
+/// `EXISTS (SELECT … FROM other WHERE other.d = own.c)`. An aggregate over everything, or HAVING, makes a row of no rows.
 fn exists_ties(inner: &Node) -> impl Iterator<Item = (Var, &Node, i32, &Node)> {
-    let quals = inner.value("jointree").as_node().map(|tree| tree.value("quals"));
+    let of_rows = inner.value("hasAggs").as_str() == Some("false")
+        && inner.value("havingQual").is_null()
+        && inner.value("groupingSets").is_null();
+    let tree = inner.value("jointree").as_node().filter(|_| of_rows);
+    let quals = tree.map(|tree| tree.value("quals"));
     let equalities = quals.map(conjuncts).unwrap_or_default().into_iter();
     equalities
         .filter(|condition| condition.is("OPEXPR"))

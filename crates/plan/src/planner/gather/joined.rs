@@ -20,7 +20,7 @@ use super::filters::{Filters, Joint};
 use super::needs::Needs;
 use super::relation_of;
 use crate::planner::Cx;
-use crate::planner::expr::{as_var, strip_casts};
+use crate::planner::expr::as_column;
 
 /// Of a FROM with more tables each is pulled by itself.
 const TABLES_MAX: usize = 24;
@@ -169,7 +169,7 @@ impl<'l, 'a> Level<'l, 'a> {
         tables.truncate(if tables.len() > TABLES_MAX { 0 } else { TABLES_MAX });
         let equal = joints.iter().filter_map(|joint| {
             let (left, right) = cx.graph.key_equality(joint.condition)?;
-            Some([column(left)?, column(right)?])
+            Some([column(left, cx.snapshot)?, column(right, cx.snapshot)?])
         });
         Level {
             snapshot: cx.snapshot,
@@ -355,7 +355,7 @@ impl<'l, 'a> Level<'l, 'a> {
 }
 
 /// The column that one side of an equality is.
-fn column(side: &Node) -> Option<(usize, i16)> {
-    let var = as_var(strip_casts(side)).filter(|var| var.levels_up == 0)?;
+fn column(side: &Node, snapshot: &Snapshot) -> Option<(usize, i16)> {
+    let var = as_column(side, snapshot).filter(|var| var.levels_up == 0)?;
     Some((var.rtindex, i16::try_from(var.attno).ok()?))
 }

@@ -14,7 +14,7 @@ use wire::FormatCode;
 use wire::backend::{Backend, DataRow, ErrorFields};
 use wire::frame::Message;
 
-use super::reduce::Pulling;
+use super::reduce::{Again, Pulling};
 use super::run::{Asked, Run};
 use super::transfer::format_of;
 use super::{Args, Extra};
@@ -129,7 +129,7 @@ impl Session {
             home: context.snapshot.home(),
             formats: &formats,
         };
-        let pulled = match again {
+        let pulled = match again != Again::No {
             true => self.pull_reduced(&pulling, &mut sink).await,
             false => self.pull_steps(&pulling, &gather.all_steps(), &mut sink).await,
         };
@@ -137,6 +137,9 @@ impl Session {
         self.engine.metrics.rows_gathered.add(sink.rows);
         self.observation.moved(sink.rows, sink.bytes);
         let arrays = sink.finish();
+        if again == Again::Alone {
+            self.end_pulling().await?;
+        }
         if writes {
             self.announce_columns(planned, asked.args);
         }

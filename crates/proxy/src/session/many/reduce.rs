@@ -26,6 +26,17 @@ use crate::exec::statement::Planned;
 use crate::session::snapshot::BEGIN;
 use crate::session::{Fault, Session};
 
+/// Whether servers are asked several times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// They are not.
+    No,
+    /// In the client's transaction.
+    Within,
+    /// In one of its own.
+    Alone,
+}
+
 /// What is pulled, and from where.
 pub(super) struct Pulling<'a> {
     pub(super) gather: &'a Gather,
@@ -37,20 +48,36 @@ pub(super) struct Pulling<'a> {
 }
 
 impl Session {
-    /// Whether servers may be asked several times for the inputs of a statement. It gets a transaction for that if there is none.
-    pub(super) fn may_ask_again(&mut self, planned: &Planned, gather: &Gather) -> bool {
+    /// Whether servers may be asked several times for the inputs of a statement. Pulling gets a transaction of its own for that
+    /// if there is none.
+    pub(super) fn may_ask_again(&mut self, planned: &Planned, gather: &Gather) -> Again {
         if gather.reductions.is_empty() || planned.plan.writes {
-            return false;
+            return Again::No;
         }
         if self.block.is_open() {
-            return self.isolation() == Isolation::RepeatableRead;
+            return match self.isolation() {
+                Isolation::RepeatableRead => Again::Within,
+                _ => Again::No,
+            };
         }
         if !self.reads_from_primaries() {
-            return false;
+            return Again::No;
         }
         self.block.open(BEGIN.to_owned(), true);
         self.settings.begin();
-        true
+        Again::Alone
+    }
+
+    /// Ends the transaction in which rows were pulled. Nobody sees that there was one: neither the statement that is finished over them, nor
+    /// what the client sends next.
+    pub(super) async fn end_pulling(&mut self) -> Result<(), Fault> {
+        match Box::pin(self.end_block(true)).await? {
+            true => Ok(()),
+            false => Err(Fault::error(
+                "40001",
+                "the rows of the statement could not be read at one moment",
+            )),
+        }
     }
 
     /// Pulls the small inputs first, and of the others only the rows that may join them.
