@@ -71,7 +71,13 @@ impl Session {
     /// Ends the transaction in which rows were pulled. Nobody sees that there was one: neither the statement that is finished over them, nor
     /// what the client sends next.
     pub(super) async fn end_pulling(&mut self) -> Result<(), Fault> {
-        match Box::pin(self.end_block(true)).await? {
+        // What the client reads from is none of that transaction.
+        let portals = std::mem::take(&mut self.extended.portals);
+        let rests = std::mem::take(&mut self.extended.rests);
+        let ended = Box::pin(self.end_block(true)).await;
+        self.extended.portals = portals;
+        self.extended.rests = rests;
+        match ended? {
             true => Ok(()),
             false => Err(Fault::error(
                 "40001",
